@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.protocol.closecodes import ABNORMAL, NO_STATUS, UNKNOWN, CodeBook, Verdict
+from exporter.protocol.closecodes import ABNORMAL, INVALID, NO_STATUS, UNKNOWN, CodeBook, Verdict
 from exporter.protocol.words import PEERS, Cause, How, Peer
 
 #: Reason texts by which libraries say that no pong came, lower case. Sources: websockets and uvicorn ("keepalive ping
@@ -63,7 +63,7 @@ def close_verdict(close: Close, book: CodeBook) -> Verdict:
     if close.code is None:
         return Verdict(NO_STATUS, Cause.NO_STATUS)
     verdict = book.verdict(close.code)
-    if close.reason and verdict.cause is not Cause.PROTOCOL_ERROR and is_keepalive(close.reason):
+    if close.reason and verdict.label != INVALID and is_keepalive(close.reason):
         return Verdict(verdict.label, Cause.PING_TIMEOUT)
     return verdict
 
@@ -103,7 +103,5 @@ def rows(book: CodeBook) -> list[tuple[str, Cause, Peer]]:
     add(ABNORMAL, Cause.CONNECTION_RESET)
     add(ABNORMAL, Cause.APP_DOWN, lambda peer: peer is Peer.SERVER)
     add(UNKNOWN, Cause.UNOBSERVED)
-    told.extend(
-        (label, cause, Peer.PROXY) for cause in OWN_CAUSES for label in (*map(str, OWN_CODES), ABNORMAL)
-    )
+    told.extend((label, cause, Peer.PROXY) for cause in OWN_CAUSES for label in (*map(str, OWN_CODES), ABNORMAL))
     return told

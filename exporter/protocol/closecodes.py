@@ -264,12 +264,8 @@ class CodeBook:
     :param ranges: causes of whole ranges of private codes that keep no number of their own.
     """
 
-    def __init__(
-        self, codes: Mapping[int, Cause] | None = None, ranges: Iterable[tuple[range, Cause]] = ()
-    ) -> None:
-        self._verdicts = {
-            code: Verdict(str(code), info.cause) for code, info in REGISTRY.items() if info.on_the_wire
-        }
+    def __init__(self, codes: Mapping[int, Cause] | None = None, ranges: Iterable[tuple[range, Cause]] = ()) -> None:
+        self._verdicts = {code: Verdict(str(code), info.cause) for code, info in REGISTRY.items() if info.on_the_wire}
         self._verdicts |= {code: Verdict(str(code), cause) for code, cause in (codes or {}).items()}
         self._ranges = tuple(ranges)
 
