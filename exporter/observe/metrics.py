@@ -1,4 +1,4 @@
-"""The metrics of one sidecar, in a registry of their own: what :mod:`exporter.observe.catalogue` lists exists here, once.
+"""The metrics of one sidecar, in a registry of their own: each that :mod:`exporter.observe.catalogue` lists, once.
 
 Frames and payload bytes are not counted through the metrics library: scanners add to plain lists (a Tally a route and
 sender), and a collector reads these when somebody scrapes. That costs the traffic nothing and is as live as a counter.
