@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import signal
 from collections import defaultdict
@@ -29,7 +30,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import click
-from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
@@ -167,6 +168,18 @@ def _parse(message: str | bytes) -> object:
         return None
 
 
+def serve_chat(chat: Chat, port: int) -> Server:
+    """A server of ``chat`` on loopback, to be entered with ``async with``."""
+    return serve(
+        chat.handle,
+        "127.0.0.1",
+        port,
+        process_request=chat.answer_http,
+        max_size=MAX_MESSAGE,
+        close_timeout=CLOSE_TIMEOUT,
+    )
+
+
 async def run(port: int, bug: Bug) -> None:
     """Serve on loopback until SIGTERM or SIGINT, then say 1001 to everybody.
 
@@ -176,15 +189,7 @@ async def run(port: int, bug: Bug) -> None:
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-    chat = Chat(bug)
-    async with serve(
-        chat.handle,
-        "127.0.0.1",
-        port,
-        process_request=chat.answer_http,
-        max_size=MAX_MESSAGE,
-        close_timeout=CLOSE_TIMEOUT,
-    ) as server:
+    async with serve_chat(Chat(bug), port) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         click.echo(f"chat app: ws://127.0.0.1:{port}/chat")
         await stop.wait()
@@ -200,7 +205,9 @@ def main(port: int, bug_rate: float, bug_kind: str) -> None:
     try:
         asyncio.run(run(port, Bug(bug_rate, BugKind(bug_kind))))
     except OSError as failed:
-        raise click.ClickException(f"cannot listen on port {port}: {failed.strerror}") from None
+        raise click.ClickException(
+            f"cannot listen on port {port}: {os.strerror(failed.errno or 0)}"
+        ) from None
 
 
 if __name__ == "__main__":
