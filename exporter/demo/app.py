@@ -198,7 +198,9 @@ async def run(port: int, bug: Bug) -> None:
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Default 8080; 0 takes a free one.")
 @click.option("--bug-rate", type=click.FloatRange(0, 1), default=0.0, help="Share of messages that fail.")
-@click.option("--bug-kind", type=click.Choice([*BugKind]), default=BugKind.RAISES, help="How they fail.")
+@click.option(
+    "--bug-kind", type=click.Choice([kind.value for kind in BugKind]), default="raises", help="How they fail."
+)
 def main(port: int, bug_rate: float, bug_kind: str) -> None:
     """A chat app whose handlers fail now and then."""
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(message)s")

@@ -68,9 +68,7 @@ class Child:
             if self._process.returncode is not None:
                 raise DemoError(f"the {self.name} did not start: {self.last_words()}")
             if time.monotonic() > deadline:
-                raise DemoError(
-                    f"the {self.name} was not up within {START_TIMEOUT:.0f} s: {self.last_words()}"
-                )
+                raise DemoError(f"the {self.name} is not up after {START_TIMEOUT:.0f} s: {self.last_words()}")
             await asyncio.sleep(LOOK_EVERY)
 
     async def lasts(self) -> NoReturn:
@@ -93,9 +91,10 @@ class Child:
                 continue
 
     def last_words(self) -> str:
-        """The last line it wrote, or "" for none."""
+        """The last line it wrote."""
         lines = self.log.read_text(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return last.removeprefix("Error: ")
 
 
 def _on_linux() -> Callable[[], object] | None:

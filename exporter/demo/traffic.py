@@ -29,6 +29,9 @@ PHRASES = ("hello", "is it raining?", "the 9:14 is late again", "good morning", 
 #: Seconds between a visit that ended as the visitor wished and the next one.
 PAUSE = (0.5, 4.0)
 
+#: Seconds over which the visitors arrive at first.
+ARRIVAL = (0.0, 2.0)
+
 #: Seconds for an opening or a closing handshake.
 PATIENCE = 5.0
 
@@ -67,7 +70,7 @@ class Visitor:
 
     async def live(self) -> None:
         """Visit again and again, until cancelled."""
-        await asyncio.sleep(self._rng.uniform(0, 2))  # nobody arrives all at once
+        await asyncio.sleep(self._rng.uniform(*ARRIVAL))  # nobody arrives all at once
         while True:
             try:
                 delay = await self._visit()
