@@ -1,4 +1,4 @@
-"""TCP addresses: read, found free, found taken."""
+"""TCP addresses: written, found free, found taken."""
 
 from __future__ import annotations
 
@@ -15,22 +15,6 @@ class Address:
 
     host: str
     port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """``HOST:PORT``, ``:PORT`` or ``[IPv6]:PORT``.
-
-        :raises ValueError: for anything else.
-        """
-        host, colon, port = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            colon = ""
-        if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-            raise ValueError("an address is HOST:PORT, such as 127.0.0.1:10010")
-        host.encode("idna")
-        return cls(host, int(port))
 
     @property
     def local(self) -> Address:

@@ -207,9 +207,7 @@ def main(port: int, bug_rate: float, bug_kind: str) -> None:
     try:
         asyncio.run(run(port, Bug(bug_rate, BugKind(bug_kind))))
     except OSError as failed:
-        raise click.ClickException(
-            f"cannot listen on port {port}: {os.strerror(failed.errno or 0)}"
-        ) from None
+        raise click.ClickException(f"cannot listen on port {port}: {os.strerror(failed.errno or 0)}") from None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import click
 
-from exporter.demo import DemoError, durations
+from exporter.config import parse_duration, parse_listen
+from exporter.demo import DemoError
 from exporter.demo.addresses import Address
 from exporter.demo.supervisor import Plan, run
 
@@ -27,30 +28,33 @@ def _read(parse: Callable[[str], _T]) -> Callable[[click.Context, click.Paramete
     return callback
 
 
-_ADDRESS = _read(Address.parse)
-_DURATION = _read(durations.seconds)
+def _parse_address(text: str) -> Address:
+    address = parse_listen(text)
+    return Address(address.host, address.port)
+
+
+_ADDRESS = _read(_parse_address)
+_DURATION = _read(parse_duration)
 
 
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--listen",
     callback=_ADDRESS,
-    metavar="HOST:PORT",
+    metavar="[HOST]:PORT",
     default="127.0.0.1:10010",
     help="Where clients connect.",
 )
 @click.option(
     "--admin",
     callback=_ADDRESS,
-    metavar="HOST:PORT",
+    metavar="[HOST]:PORT",
     default="127.0.0.1:10011",
     help="Landing page and metrics.",
 )
-@click.option(
-    "--app-port", type=click.IntRange(0, 65535), default=0, help="The app's port; 0 takes a free one."
-)
+@click.option("--app-port", type=click.IntRange(0, 65535), default=0, help="The app's port; 0 takes a free one.")
 @click.option("--clients", type=click.IntRange(1, 1000), default=30, help="How many visitors.")
-@click.option("--bug-rate", type=click.FloatRange(0, 1), default=0.004, help="Share of messages that fail.")
+@click.option("--bug-rate", type=click.FloatRange(0, 1), default=0.01, help="Share of messages that fail.")
 @click.option(
     "--restart-every",
     callback=_DURATION,

@@ -31,6 +31,9 @@ from exporter.demo.tally import Tally
 #: The command that starts the sidecar; its addresses follow as flags.
 SIDECAR = (sys.executable, "-m", "exporter", "run")
 
+#: A sidecar in a cluster gives sessions time to end, and Prometheus time for a last look. Here both have had it.
+END_SOON = ("--drain-timeout", "3s", "--drain-spread", "1s", "--drain-linger", "0s")
+
 #: Seconds between two looks at /metrics; and for the last sessions to be counted before the last look.
 TELL_EVERY, SETTLE = 5.0, 2.0
 
@@ -113,7 +116,7 @@ class Demo:
 
     def _sidecar_command(self) -> list[str]:
         flags = ["--upstream", self._app, "--listen", self._listen, "--admin", self._admin]
-        return [*SIDECAR, *map(str, flags)]
+        return [*SIDECAR, *map(str, flags), *END_SOON]
 
     def _traffic_command(self) -> list[str]:
         url = f"ws://{self._listen.local}/chat"
@@ -126,11 +129,11 @@ class Demo:
         return f"""\
 {self._plan.clients} chat clients -> websocket-exporter -> a chat app that fails now and then{restarts}
 
-  look here      http://{self._admin.local}/
-  the metrics    http://{self._admin.local}/metrics
-  logs           {logs}
-  more bugs      curl 'http://{self._listen.local}/bug?rate=0.2'    and fewer again: rate=0
-  Ctrl-C         ends it
+  look here     http://{self._admin.local}/
+  metrics       http://{self._admin.local}/metrics
+  more bugs     curl 'http://{self._listen.local}/bug?rate=0.2'    none: rate=0; with no Close: kind=drops
+  logs          {logs}
+  Ctrl-C        ends it
 """
 
     def _say(self, text: str) -> None:

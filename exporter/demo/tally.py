@@ -8,11 +8,10 @@ from typing import TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-_T = TypeVar("_T")
+from exporter.observe.catalogue import ACTIVE, CLOSED, HANDSHAKES
+from exporter.protocol.words import Peer
 
-ACTIVE = "websocket_connections_active"
-CLOSED = "websocket_connections_closed_total"
-HANDSHAKES = "websocket_handshakes_total"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,9 +21,6 @@ class Ending:
     code: str
     cause: str
     initiator: str
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.cause} ({self.initiator})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +43,24 @@ def read(exposition: str) -> Tally:
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             labels, value = sample.labels, int(sample.value)
-            if sample.name == ACTIVE:
+            if sample.name == ACTIVE.name:
                 active += value
-            elif sample.name == CLOSED:
+            elif sample.name == CLOSED.name:
                 closed[Ending(labels["code"], labels["cause"], labels["initiator"])] += value
-            elif sample.name == HANDSHAKES and labels["status"] != "101":
+            elif sample.name == HANDSHAKES.name and labels["status"] != "101":
                 refused[labels["status"]] += value
     return Tally(active, closed, refused)
 
 
 def news(before: Tally, now: Tally) -> str:
-    """One line: what is open, and what has ended since ``before``, the most frequent first."""
-    parts = [f"{now.active:2} open"]
-    if closed := _most_frequent(now.closed - before.closed):
-        parts.append("closed: " + ", ".join(f"{count} x {ending}" for ending, count in closed))
-    if refused := _most_frequent(now.refused - before.refused):
-        parts.append("turned away: " + ", ".join(f"{count} x {_status(status)}" for status, count in refused))
-    return "; ".join(parts)
+    """One line: what is open, and what has ended since ``before`` and by whom, the most frequent first."""
+    lists: dict[str, list[str]] = {f"{peer} closed": [] for peer in (Peer.SERVER, Peer.PROXY, Peer.CLIENT)}
+    for ending, count in _most_frequent(now.closed - before.closed):
+        lists[f"{ending.initiator} closed"].append(f"{count} x {ending.code} {ending.cause}")
+    refused = _most_frequent(now.refused - before.refused)
+    lists["turned away"] = [f"{count} x {_status(status)}" for status, count in refused]
+    parts = [f"{title} {', '.join(items)}" for title, items in lists.items() if items]
+    return "; ".join([f"{now.active:2} open", *parts])
 
 
 def table(tally: Tally) -> str:

@@ -87,9 +87,7 @@ class Visitor:
     async def _visit(self) -> float:
         """Come, talk, leave. Returns the seconds to wait before the next visit."""
         # Not `async with`: it would close with 1011 when this task is cancelled.
-        connection = await connect(
-            self._habits.url, open_timeout=PATIENCE, close_timeout=PATIENCE, proxy=None
-        )
+        connection = await connect(self._habits.url, open_timeout=PATIENCE, close_timeout=PATIENCE, proxy=None)
         self._seen.visits += 1
         ears = asyncio.create_task(_listen(connection))
         left = False

@@ -1,6 +1,6 @@
 """Stands in for the sidecar: relays TCP and counts connections, all of them as one kind of ending.
 
-Started as the sidecar is: ``--upstream HOST:PORT --listen HOST:PORT --admin HOST:PORT``.
+Started as the sidecar is: ``--upstream HOST:PORT --listen HOST:PORT --admin HOST:PORT``, and more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: str) -> None:
     global open_now, ended
     try:
         app_reader, app_writer = await asyncio.open_connection(host, port)
@@ -38,18 +38,18 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host
 async def admin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     body = f"websocket_connections_active {open_now}\n".encode()
-    body += b'websocket_connections_closed_total{code="fake",cause="fake",initiator="fake"} %d\n' % ended
+    body += b'websocket_connections_closed_total{code="fake",cause="fake",initiator="client"} %d\n' % ended
     writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     writer.close()
 
 
 async def main() -> None:
     flags = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
-    addresses = {flag: ("127.0.0.1", int(text.rpartition(":")[2])) for flag, text in flags.items()}
+    places = {flag: flags[flag].split(":") for flag in ("--upstream", "--listen", "--admin")}
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await asyncio.start_server(lambda r, w: relay(r, w, *addresses["--upstream"]), *addresses["--listen"])
-    await asyncio.start_server(admin, *addresses["--admin"])
+    await asyncio.start_server(lambda r, w: relay(r, w, *places["--upstream"]), *places["--listen"])
+    await asyncio.start_server(admin, *places["--admin"])
     await stop.wait()
 
 

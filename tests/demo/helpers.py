@@ -76,9 +76,7 @@ def command_line(pid: int) -> str:
 def running(output: Path, *command: str) -> Iterator[Running]:
     """Run ``python *command`` at the root of the project; it has ended when this is left."""
     with output.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT)
     try:
         yield Running(process, output)
     finally:

@@ -10,30 +10,20 @@ from exporter.demo.addresses import Address
 
 
 @pytest.mark.parametrize(
-    ("text", "address", "local"),
+    ("address", "text", "local"),
     [
-        ("127.0.0.1:10010", Address("127.0.0.1", 10010), "127.0.0.1:10010"),
-        (":10010", Address("", 10010), "127.0.0.1:10010"),
-        ("0.0.0.0:1", Address("0.0.0.0", 1), "127.0.0.1:1"),
-        ("[::1]:10010", Address("::1", 10010), "[::1]:10010"),
-        ("[::]:10010", Address("::", 10010), "[::1]:10010"),
-        ("localhost:0", Address("localhost", 0), "localhost:0"),
+        (Address("127.0.0.1", 10010), "127.0.0.1:10010", "127.0.0.1:10010"),
+        (Address("", 10010), ":10010", "127.0.0.1:10010"),
+        (Address("0.0.0.0", 1), "0.0.0.0:1", "127.0.0.1:1"),
+        (Address("::1", 10010), "[::1]:10010", "[::1]:10010"),
+        (Address("::", 10010), "[::]:10010", "[::1]:10010"),
+        (Address("localhost", 0), "localhost:0", "localhost:0"),
     ],
 )
-def test_an_address_is_read_and_written_back(text: str, address: Address, local: str) -> None:
-    """Every form is understood, written back as it came, and has a form that this machine can connect to."""
-    assert Address.parse(text) == address
+def test_an_address_as_text(address: Address, text: str, local: str) -> None:
+    """Every form is written as the command line takes it, and has a form that this machine can connect to."""
     assert str(address) == text
     assert str(address.local) == local
-
-
-@pytest.mark.parametrize(
-    "text", ["", "10010", "host", "host:", "host:x", "host:65536", "::1:80", "host:-1", "a..b:1"]
-)
-def test_anything_else_is_refused(text: str) -> None:
-    """What is no address raises ValueError."""
-    with pytest.raises(ValueError):
-        Address.parse(text)
 
 
 def test_port_0_becomes_a_free_port() -> None:

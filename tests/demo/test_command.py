@@ -11,8 +11,8 @@ from exporter.demo.command import demo
 @pytest.mark.parametrize(
     ("flag", "value", "accepted"),
     [
-        ("--listen", "10010", "an address is HOST:PORT"),
-        ("--admin", "127.0.0.1:http", "an address is HOST:PORT"),
+        ("--listen", "10010", "expected [HOST]:PORT"),
+        ("--admin", "127.0.0.1:http", "expected [HOST]:PORT"),
         ("--restart-every", "soon", "500ms, 5s, 2m, 1h"),
         ("--for", "-1", "500ms, 5s, 2m, 1h"),
         ("--bug-rate", "1.5", "0<=x<=1"),

@@ -20,9 +20,7 @@ from .helpers import DEADLINE, Running, command_line, free_port, how_it_ends, ru
 HERE = Path(__file__).parent
 FAKE = str(HERE / "fake_sidecar.py")
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/task").exists(), reason="looks for child processes in /proc"
-)
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in /proc")
 
 
 class Demo:
@@ -36,12 +34,7 @@ class Demo:
     def children(self) -> dict[str, int]:
         """Process ids by name: app, sidecar, traffic."""
         names = {"demo.app": "app", "sidecar": "sidecar", "demo.traffic": "traffic"}
-        return {
-            name: pid
-            for pid, line in self.run.children().items()
-            for part, name in names.items()
-            if part in line
-        }
+        return {name: pid for pid, line in self.run.children().items() for part, name in names.items() if part in line}
 
 
 @contextmanager

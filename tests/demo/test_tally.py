@@ -48,10 +48,10 @@ def test_what_is_no_page_is_refused() -> None:
 def test_news_is_what_changed() -> None:
     """The line has what has ended since the last look, most frequent first, and nothing that stood still."""
     before = Tally(30, Counter({GOING: 10, ERROR: 2}), Counter({"502": 4}))
-    now = Tally(28, Counter({GOING: 39, ERROR: 2, NORMAL: 1}), Counter({"502": 4}))
-    assert news(before, now) == "28 open; closed: 29 x 1001 going-away (server), 1 x 1000 normal (client)"
+    now = Tally(28, Counter({GOING: 39, ERROR: 2, NORMAL: 2}), Counter({"502": 4}))
+    assert news(before, now) == "28 open; server closed 29 x 1001 going-away; client closed 2 x 1000 normal"
     assert news(now, now) == "28 open"
-    assert news(Tally(), Tally(0, Counter(), Counter({"502": 7}))) == " 0 open; turned away: 7 x HTTP 502"
+    assert news(Tally(), Tally(0, Counter(), Counter({"502": 7}))) == " 0 open; turned away 7 x HTTP 502"
 
 
 def test_the_table_has_a_row_for_each_kind() -> None:
