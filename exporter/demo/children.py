@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import re
 import signal
 import sys
 import time
@@ -94,7 +95,7 @@ class Child:
         """The last line it wrote."""
         lines = self.log.read_text(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return last.removeprefix("Error: ")
+        return re.sub(r"^(websocket-exporter: )?error: ", "", last, flags=re.IGNORECASE)
 
 
 def _on_linux() -> Callable[[], object] | None:

@@ -179,5 +179,6 @@ class Demo:
 def _claim(address: Address, option: str) -> Address:
     try:
         return address.claim()
-    except OSError as failed:
-        raise DemoError(f"{address}: {failed.strerror}; choose another with {option}") from None
+    except (OSError, UnicodeError) as failed:
+        why = failed.strerror if isinstance(failed, OSError) else "not the name of a host"
+        raise DemoError(f"{address}: {why}; choose another with {option}") from None

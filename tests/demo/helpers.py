@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -75,8 +76,9 @@ def command_line(pid: int) -> str:
 @contextmanager
 def running(output: Path, *command: str) -> Iterator[Running]:
     """Run ``python *command`` at the root of the project; it has ended when this is left."""
+    env = os.environ | {"TMPDIR": str(output.parent)}  # so that pytest clears away what a killed process leaves
     with output.open("wb") as sink:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env, stdout=sink, stderr=subprocess.STDOUT)
     try:
         yield Running(process, output)
     finally:

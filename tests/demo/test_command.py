@@ -37,7 +37,7 @@ def test_help_names_every_option_with_its_default() -> None:
         "127.0.0.1:10011",
         "--app-port",
         "default: 30",
-        "0.004",
+        "default: 0.01",
         "default: 1m",
         "--for",
     ):

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidHandshake
 
-from .helpers import DEADLINE, Running, command_line, free_port, how_it_ends, running, visit, wait_for
+from .helpers import DEADLINE, ROOT, Running, command_line, free_port, how_it_ends, running, visit, wait_for
 
 HERE = Path(__file__).parent
 FAKE = str(HERE / "fake_sidecar.py")
@@ -159,6 +161,25 @@ def test_a_sidecar_that_does_not_start_is_one_clear_line(tmp_path: Path) -> None
     with demo(tmp_path, sidecar=str(broken)) as it:
         assert it.run.status() == 1
         assert it.run.output == "Error: the sidecar did not start: no luck today\n"
+
+
+def test_a_reader_that_goes_away_ends_it(tmp_path: Path) -> None:
+    """`demo | head -1` ends quietly when head has had enough, and leaves no process behind."""
+    addresses = ["--listen", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}"]
+    command = [sys.executable, "-m", "tests.demo.run_demo", FAKE, *addresses]
+    errors = tmp_path / "errors"
+    with errors.open("wb") as sink:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=sink)
+    assert process.stdout
+    try:
+        assert b"chat clients" in process.stdout.readline()
+        children = Running(process, errors).children()
+        assert len(children) == 3
+    finally:
+        process.stdout.close()
+    assert process.wait(DEADLINE) == 1
+    assert errors.read_text() == ""
+    assert not any(command_line(pid) for pid in children)
 
 
 def test_a_demo_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
