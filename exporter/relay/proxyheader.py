@@ -18,7 +18,7 @@ _TCP4, _TCP6, _UNSPEC = 0x11, 0x21, 0x00
 
 
 def proxy_header(source: object, destination: object) -> bytes:
-    """The header for a client at ``source`` that connected to ``destination``, as getpeername and getsockname tell them.
+    """The header for a client at ``source`` that connected to ``destination``, as a socket tells its addresses.
 
     Where the addresses are not two of TCP, the header says that nothing is known (LOCAL).
     """

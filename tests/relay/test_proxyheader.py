@@ -28,5 +28,5 @@ SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
     ids=["IPv4", "IPv4 in IPv6", "IPv6", "mixed families", "Unix sockets", "unknown"],
 )
 def test_header_is_what_the_specification_says(source, destination, rest):
-    """The signature, version and command, family, length, then both addresses and ports; LOCAL where nothing is known."""
+    """The signature, version and command, family, length, both addresses and ports; LOCAL where nothing is known."""
     assert proxy_header(source, destination) == SIGNATURE + bytes.fromhex(rest)
