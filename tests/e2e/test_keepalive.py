@@ -1,0 +1,61 @@
+"""A client that never answers pings: each stack gives it up in its own way, and none of them is a bug of the app."""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness.ports import free_port
+from .harness.process import running
+from .harness.scrape import Ending
+from .harness.sidecar import Sidecar
+from .harness.stack import Stack, daphne, node, python, uvicorn
+from .harness.wire import Peer
+
+SECONDS = "0.3"
+"""Interval and timeout of the pings, where the stack takes fractions."""
+
+PINGS = ("--ws-ping-interval", SECONDS, "--ws-ping-timeout", SECONDS)
+
+PING_TIMEOUT: Ending = ("1011", "ping-timeout", "server")
+LOST: Ending = ("1006", "connection-lost", "server")
+RESET: Ending = ("1006", "connection-reset", "server")
+
+TABLE: list[tuple[Stack, Ending]] = [
+    (
+        python("websockets asyncio", "websockets_asyncio.py", "--keepalive", SECONDS, needs="websockets"),
+        PING_TIMEOUT,
+    ),
+    (python("websockets sync", "websockets_sync.py", "--keepalive", SECONDS, needs="websockets"), PING_TIMEOUT),
+    (uvicorn("uvicorn (websockets)", "asgi_raw", "--ws", "websockets", *PINGS), PING_TIMEOUT),
+    (uvicorn("uvicorn (websockets-sansio)", "asgi_raw", "--ws", "websockets-sansio", *PINGS), PING_TIMEOUT),
+    (uvicorn("uvicorn (wsproto)", "asgi_raw", "--ws", "wsproto", *PINGS, needs="wsproto"), PING_TIMEOUT),
+    (
+        python("tornado", "tornado_server.py", "--keepalive", SECONDS, needs="tornado"),
+        ("1000", "ping-timeout", "server"),
+    ),
+    (python("aiohttp", "aiohttp_server.py", "--keepalive", SECONDS, needs="aiohttp"), LOST),
+    (daphne("daphne", "asgi_channels", "--ping-interval", "1", "--ping-timeout", "1"), RESET),
+    (python("autobahn on asyncio", "autobahn_asyncio.py", "--keepalive", SECONDS, needs="autobahn"), LOST),
+    (python("autobahn on twisted", "autobahn_twisted.py", "--keepalive", SECONDS, needs="autobahn"), RESET),
+    (node("Node ws, the heartbeat of its README", "--keepalive", SECONDS), LOST),
+]
+
+
+@pytest.mark.parametrize(("stack", "ending"), TABLE, ids=[f"{stack.name} -> {' '.join(e)}" for stack, e in TABLE])
+def test_a_client_that_does_not_pong(node_packages: None, stack: Stack, ending: Ending) -> None:
+    """A keepalive timeout is told from a crash: its Close is a ping-timeout, never an internal-error."""
+    port = free_port()
+    with running(stack.start(port)):
+        sidecar = Sidecar(port)
+        try:
+            before = sidecar.scrape()
+            client = Peer.connect(sidecar.port)
+            client.handshake()
+            client.rest()
+            client.close()
+            added = sidecar.settled(before)
+            assert added.endings() == {ending: 1}
+            assert added.value("websocket_frames_total", opcode="ping", sender="server") >= 1
+            assert added.value("websocket_frames_total", sender="client") == 0
+        finally:
+            sidecar.stop()
