@@ -43,7 +43,7 @@ def _no_process_outlives_the_tests() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def node_packages() -> None:
-    """Install the npm packages of package-lock.json, once; without node or npm the stacks skip by themselves."""
+    """Install the npm packages of package-lock.json, once; without node or npm the stacks skip themselves."""
     lock, installed = HERE / "package-lock.json", HERE / "node_modules" / ".installed-lock.json"
     if installed.is_file() and installed.read_bytes() == lock.read_bytes():
         return

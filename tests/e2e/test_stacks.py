@@ -1,7 +1,7 @@
 """Every server stack, as it behaves in the field: what its handler's exception, SIGTERM and SIGKILL count as.
 
-The table is the promise; it was measured with a raw client connected to each stack directly. TCP end is FIN unless
-it says reset. After SIGTERM or SIGKILL the app's port is closed, hence `app-down` where no Close was sent.
+The table is the promise; it was measured with a raw client connected to each stack directly. After SIGTERM or
+SIGKILL the app's port is closed, hence `app-down` where no Close was sent.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def close_code_seen(client: ClientConnection) -> str:
 
 @pytest.mark.parametrize("row", rows(), ids=str)
 def test_a_stack_ends_a_session(bench: Bench, row: Row) -> None:
-    """The counter says why the session ended, by the table, once, and nothing else; the client sees the same code."""
+    """The counter says why the session ended, once, and nothing else; the client sees the same code."""
     app = bench.app(row.stack)
     before = bench.sidecar.scrape()
     try:
@@ -181,7 +181,7 @@ def test_a_stack_ends_a_session(bench: Bench, row: Row) -> None:
 
 
 def test_a_mute_app_ends_nothing(bench: Bench) -> None:
-    """A handler's exception that leaves the connection open counts as no ending until somebody really ends it."""
+    """A handler's exception that leaves the connection open is no ending until somebody really ends it."""
     stack = next(stack for stack, raises, _ in TABLE if raises is None)
     bench.app(stack)
     before = bench.sidecar.scrape()

@@ -37,7 +37,7 @@ class Process:
     ) -> None:
         """Start `argv`; `env` is added to this process's environment. OSError if it cannot be started."""
         self.name = name
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - stop() closes it
         self._popen = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

@@ -53,10 +53,12 @@ class Scrape:
         return sum(value for (its, pairs), value in self._samples.items() if its == name and wanted <= pairs)
 
     def nonzero(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """Every series of this name that is not 0, by its sorted labels: what is absent here did not happen."""
+        """Every series of this name that is not 0, by its sorted labels; what is absent did not happen."""
         assert name in self._names, f"no metric {name}; there are {sorted(self._names)}"
         return {
-            tuple(sorted(pairs)): value for (its, pairs), value in self._samples.items() if its == name and value
+            tuple(sorted(pairs)): value
+            for (its, pairs), value in self._samples.items()
+            if its == name and value
         }
 
     def closed(self, **labels: str) -> float:

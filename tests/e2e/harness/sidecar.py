@@ -30,6 +30,7 @@ class Sidecar:
         self.upstream_port = upstream_port
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"ws://127.0.0.1:{self.port}"
+        self.admin_url = f"http://127.0.0.1:{self.admin_port}"
         self.process = Process("the sidecar", self._argv(flags), cwd=ROOT)
         try:
             self.process.wait_listening(self.port)
@@ -51,7 +52,7 @@ class Sidecar:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one of the admin port's pages."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(self.admin_url + path, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as answer:
             return answer.code, answer.read().decode()
@@ -67,7 +68,7 @@ class Sidecar:
         eventually(lambda: self.get("/readyz")[0] == 200, "the sidecar is ready")
 
     def settled(self, before: Scrape, endings: int = 1) -> Scrape:
-        """Wait until `endings` have been counted since `before` and no session lives; return what was added."""
+        """Wait until `endings` are counted since `before` and no session lives; return what was added."""
 
         def over() -> Scrape | None:
             now = self.scrape()

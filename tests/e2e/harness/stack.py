@@ -62,8 +62,8 @@ def uvicorn(name: str, module: str, *flags: str, needs: str = "uvicorn") -> Stac
 
 def granian(name: str, module: str, *flags: str) -> Stack:
     """An ASGI application under granian."""
-    argv = (sys.executable, "-m", "granian", "--interface", "asgi", "--port", "{port}", *flags, f"{module}:app")
-    return Stack(name, argv, "granian")
+    serve = (sys.executable, "-m", "granian", "--interface", "asgi", "--port", "{port}")
+    return Stack(name, (*serve, *flags, f"{module}:app"), "granian")
 
 
 def daphne(name: str, module: str, *flags: str) -> Stack:

@@ -11,7 +11,7 @@ from twisted.internet import reactor
 class Echo(WebSocketServerProtocol):
     """One per connection."""
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803 - the library's names
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Echo one message."""
         if payload == b"raise":
             raise RuntimeError("told to")
