@@ -16,7 +16,7 @@ from .harness.stack import python
 from .harness.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Playwright
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements/e2e.txt)")
 
@@ -46,14 +46,20 @@ def browser() -> Iterator[Chromium]:
 
 
 @pytest.fixture(scope="module")
-def pages(browser: Chromium) -> Iterator[Callable[[], Page]]:
-    """Opens tabs in that browser."""
+def driver() -> Iterator[Playwright]:
+    """Playwright, once: it cannot be started twice in a thread."""
     with playwright.sync_playwright() as driver:
-        connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=PATIENCE * 1000)
-        try:
-            yield connection.contexts[0].new_page
-        finally:
-            connection.close()
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def pages(driver: Playwright, browser: Chromium) -> Iterator[Callable[[], Page]]:
+    """Opens tabs in that browser."""
+    connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=PATIENCE * 1000)
+    try:
+        yield connection.contexts[0].new_page
+    finally:
+        connection.close()
 
 
 def opened(page: Page, sidecar: Sidecar) -> None:
@@ -128,10 +134,10 @@ def test_plain_http_is_no_handshake(sidecar: Sidecar, pages: Callable[[], Page])
     assert sidecar.settled(before).endings() == {GOING_AWAY: 1}
 
 
-def test_a_killed_browser_is_lost(sidecar: Sidecar) -> None:
+def test_a_killed_browser_is_lost(sidecar: Sidecar, driver: Playwright) -> None:
     """When the browser's whole process group dies no Close is sent: 1006, connection-lost, by the client."""
     before = sidecar.scrape()
-    with chromium() as browser, playwright.sync_playwright() as driver:
+    with chromium() as browser:
         connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=PATIENCE * 1000)
         opened(connection.contexts[0].new_page(), sidecar)
         browser.process.kill_group()

@@ -158,7 +158,7 @@ def close_code_seen(client: ClientConnection) -> str:
     return "1006" if ended.value.rcvd is None else str(ended.value.rcvd.code)
 
 
-@pytest.mark.parametrize("row", rows(), ids=str)
+@pytest.mark.parametrize("row", list(rows()), ids=str)
 def test_a_stack_ends_a_session(bench: Bench, row: Row) -> None:
     """The counter says why the session ended, once, and nothing else; the client sees the same code."""
     app = bench.app(row.stack)

@@ -16,6 +16,10 @@ from .waiting import eventually
 
 FLAGS = (
     "--headless",
+    # Chromium may keep a page that was navigated away from, and its open WebSocket, in the back/forward
+    # cache. Drivers of browsers switch it off, and so do we: the tests are about pages that are left for good.
+    "--disable-features=BackForwardCache",
+    "--log-level=3",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
