@@ -1,0 +1,1 @@
+"""The admin port: /metrics, /livez, /readyz, /drain and the landing page."""

@@ -1,0 +1,115 @@
+"""The admin server, on aiohttp. Its handlers read; the one that acts is POST /drain."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from exporter.admin import page
+
+#: A scraper sends a few hundred bytes; nobody needs to send us a body.
+MAX_BODY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the admin server asks of the rest, as functions, so that it knows neither relay nor observer.
+
+    :ivar unready: the reasons why we are not ready; empty if we are.
+    :ivar begin_drain: begins a drain; returns False if one is on already.
+    :ivar progress: the drain's state, ready for JSON.
+    :ivar state: what the landing page shows.
+    """
+
+    unready: Callable[[], Awaitable[list[str]]]
+    begin_drain: Callable[[], bool]
+    progress: Callable[[], dict[str, object]]
+    state: Callable[[bool], page.State]
+
+
+class Admin:
+    """Serves the admin port.
+
+    :param drain_from_anywhere: whether POST /drain may come from other hosts than loopback.
+    """
+
+    def __init__(self, registry: CollectorRegistry, hooks: Hooks, drain_from_anywhere: bool = False) -> None:
+        self.scraped = float("-inf")  # when /metrics was last read, on the monotonic clock
+        self._registry = registry
+        self._hooks = hooks
+        self._drain_from_anywhere = drain_from_anywhere
+        self._runner: web.AppRunner | None = None
+
+    async def listen(self, host: str | None, port: int) -> int:
+        """Begin to serve. Returns the port. Raises OSError if it is taken."""
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_get("/", self._page)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/drain", self._progress)
+        app.router.add_post("/drain", self._drain)
+        app.on_response_prepare.append(_harden)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port, shutdown_timeout=0.5)
+        await site.start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        self.scraped = monotonic()
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+    async def _livez(self, request: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        reasons = await self._hooks.unready()
+        if reasons:
+            return web.Response(status=503, text="".join(f"not ready: {reason}\n" for reason in reasons))
+        return web.Response(text="ready\n")
+
+    async def _progress(self, request: web.Request) -> web.Response:
+        return _json(200, self._hooks.progress())
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        if not self._drain_from_anywhere and not _is_loopback(request.remote):
+            return web.Response(status=403, text="POST /drain is for loopback; see --drain-from-anywhere\n")
+        self._hooks.begin_drain()
+        return _json(202, self._hooks.progress())
+
+    async def _page(self, request: web.Request) -> web.Response:
+        ready = not await self._hooks.unready()
+        return web.Response(text=page.render(self._hooks.state(ready)), content_type="text/html")
+
+
+async def _harden(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(page.HEADERS)
+    response.headers["Server"] = "websocket-exporter"
+
+
+def _json(status: int, body: dict[str, object]) -> web.Response:
+    return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
+
+
+def _is_loopback(remote: str | None) -> bool:
+    try:
+        address = ipaddress.ip_address(remote or "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

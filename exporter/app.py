@@ -1,0 +1,203 @@
+"""The composition root: wires settings, logs, metrics, relay and admin server together, and lives from start to signal.
+
+The one file that knows all others. :func:`run` blocks until the process may end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from time import monotonic
+
+import structlog
+import uvloop
+
+from exporter import __version__
+from exporter.admin.page import State
+from exporter.admin.server import Admin, Hooks
+from exporter.config import Settings
+from exporter.observe.logs import Format, set_up
+from exporter.observe.metrics import Metrics
+from exporter.observe.recorder import LogEndings, Recorder
+from exporter.protocol.routes import Router
+from exporter.relay.drain import Drain, Plan
+from exporter.relay.engine import PythonEngine
+from exporter.relay.handshake import Limits
+from exporter.relay.listener import Relay
+from exporter.relay.upstream import Address, Upstream
+
+#: Seconds between looks at whether the awaited last scrape has come.
+_SCRAPE_POLL = 0.1
+
+
+class CannotListen(Exception):
+    """A port that we were told to listen on cannot be had."""
+
+    def __init__(self, flag: str, address: Address, error: OSError) -> None:
+        super().__init__(f"{flag} {address}: {error.strerror or error}")
+
+
+class App:
+    """One sidecar."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.log = structlog.get_logger()
+        router = Router(settings.route)
+        book = settings.code_book()
+        engine = PythonEngine()
+        self.metrics = Metrics(router.names, book, __version__, engine.name)
+        recorder = Recorder(self.metrics, router, book, _endings(settings))
+        self.upstream = Upstream(settings.upstream, settings.connect_timeout)
+        limits = Limits(
+            settings.max_head, settings.handshake_timeout, settings.max_connections, settings.max_session_age
+        )
+        self.relay = Relay(self.upstream, recorder, engine, limits, settings.close_timeout)
+        plan = Plan(
+            settings.drain_timeout,
+            settings.drain_spread,
+            settings.drain_grace,
+            settings.close_timeout,
+            int(settings.drain_code),
+        )
+        self.drain = Drain(self.relay, plan)
+        self.metrics.watch_drain(
+            lambda: self.drain.is_on, lambda: self.drain.sessions_left, lambda: self.drain.seconds_left
+        )
+        hooks = Hooks(self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state)
+        self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere)
+        self._began = monotonic()
+        self._signals = 0
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until a signal and the drain that it begins are over. Raises CannotListen."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        await self._listen()
+        try:
+            await self._stop.wait()
+            if self._signals == 1:
+                await self._wait_for_scrape()
+        finally:
+            self.drain.cancel()
+            self.relay.close_all()
+            await self.upstream.close()
+            await self.admin.close()
+
+    async def _listen(self) -> None:
+        settings = self.settings
+        ports = {}
+        for flag, address, listen in (
+            ("--listen", settings.listen, self.relay.listen),
+            ("--admin", settings.admin, self.admin.listen),
+        ):
+            try:
+                ports[flag] = await listen(address.host or None, address.port)
+            except OSError as error:
+                raise CannotListen(flag, address, error) from error
+        self.log.info(
+            "exporter.started",
+            version=__version__,
+            upstream=str(settings.upstream),
+            listen=str(Address(settings.listen.host, ports["--listen"])),
+            admin=str(Address(settings.admin.host, ports["--admin"])),
+        )
+
+    # Signals and draining.
+
+    def _signalled(self, number: int) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._stop.set()
+            return
+        self.begin_drain(patient=True)  # a drain asked for over HTTP is not patient and just goes on
+        asyncio.get_running_loop().create_task(self._stop_when_drained())
+
+    async def _stop_when_drained(self) -> None:
+        await self.drain.finished.wait()
+        self._stop.set()
+
+    def begin_drain(self, patient: bool) -> bool:
+        """Begin a drain, if none is on; see :meth:`Drain.begin`."""
+        if not self.drain.begin(patient):
+            return False
+        self.log.info("drain.started", sessions=len(self.relay.sessions), patient=patient)
+        asyncio.get_running_loop().create_task(self._tell_when_drained())
+        return True
+
+    async def _tell_when_drained(self) -> None:
+        began = monotonic()
+        await self.drain.finished.wait()
+        self.log.info("drain.finished", seconds=round(monotonic() - began, 3))
+
+    async def _wait_for_scrape(self) -> None:
+        """Let a scraper that we know see the last endings before they are gone."""
+        if self.admin.scraped == float("-inf") or self.relay.last_ending < self.admin.scraped:
+            return
+        deadline = monotonic() + self.settings.drain_linger
+        while self.admin.scraped < self.relay.last_ending and self._signals < 2 and monotonic() < deadline:
+            await asyncio.sleep(_SCRAPE_POLL)
+
+    # For the admin server.
+
+    async def unready(self) -> list[str]:
+        """The reasons why no new client should be sent here; empty if there is none."""
+        reasons = []
+        if not self.relay.is_listening:
+            reasons.append("not listening")
+        if self.drain.is_on:
+            reasons.append("draining")
+        if not await self.upstream.accepts_lately():
+            reasons.append(f"the app at {self.settings.upstream} does not accept connections")
+        return reasons
+
+    def progress(self) -> dict[str, object]:
+        """Where the drain is, ready for JSON."""
+        return {
+            "draining": self.drain.is_on,
+            "phase": self.drain.phase,
+            "sessions_left": self.drain.sessions_left,
+            "seconds_left": round(self.drain.seconds_left, 1),
+        }
+
+    def state(self, ready: bool) -> State:
+        """What the landing page shows."""
+        return State(
+            version=__version__,
+            upstream=str(self.settings.upstream),
+            ready=ready,
+            draining=self.drain.is_on,
+            active=len(self.relay.sessions),
+            uptime=monotonic() - self._began,
+            endings=self.metrics.endings(),
+        )
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        self.log.error("exporter.defect", message=str(context.get("message")), exc_info=context.get("exception"))
+
+
+def _endings(settings: Settings) -> LogEndings:
+    return settings.log_endings  # type: ignore[return-value]  # one_of() checked it
+
+
+def run(settings: Settings) -> int:
+    """Run a sidecar until it has been told to end. Returns the process's exit status."""
+    fmt: Format = settings.log_format  # type: ignore[assignment]  # one_of() checked it
+    writer = set_up(fmt, settings.log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_main(settings))
+    except CannotListen as error:
+        print(f"websocket-exporter: error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        writer.close()
+    return 0
+
+
+async def _main(settings: Settings) -> None:
+    await App(settings).run()

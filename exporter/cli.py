@@ -1,0 +1,131 @@
+"""The command line. Each command imports what it needs when it runs: ``explain`` needs no event loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+
+from exporter import __version__
+from exporter.config import Option, Settings, options
+
+#: Commands that live in packages of their own: name -> module that holds a click command of that name.
+_ELSEWHERE = {
+    "demo": "exporter.demo.command",
+    "inject": "exporter.kubernetes.command",
+    "webhook": "exporter.kubernetes.command",
+}
+
+_USAGE_ERROR = 2
+
+
+class _Commands(click.Group):
+    """The commands here and, found when they are asked for, those elsewhere."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _ELSEWHERE:
+            command: click.Command = getattr(import_module(_ELSEWHERE[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+class _Parsed(click.ParamType[Any]):
+    """A value that one of our parsers reads."""
+
+    def __init__(self, option: Option) -> None:
+        self.name = option.metavar
+        self._parse = option.parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="websocket-exporter")
+def cli() -> None:
+    """A sidecar that passes WebSocket traffic on untouched and tells Prometheus why connections end."""
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(options()):
+        shown: dict[str, Any] = {"help": option.help, "envvar": option.variable}
+        if option.switch:
+            shown |= {"is_flag": True}
+        else:
+            shown |= {"type": _Parsed(option), "metavar": option.metavar, "multiple": option.many}
+            shown |= {"required": option.required}
+            if option.default is not None:
+                shown |= {"default": option.default, "show_default": True}
+        command = click.option(option.flag, option.name, **shown)(command)
+    return command
+
+
+@cli.command()
+@_with_settings
+def run(**values: Any) -> None:
+    """Run the sidecar.
+
+    Every flag can also be given as an environment variable, WEBSOCKET_EXPORTER_<FLAG>. Durations are seconds (5, 0.5)
+    or carry a unit (500ms, 5s, 2m, 1h).
+    """
+    try:
+        settings = Settings(**values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    from exporter.app import run as run_app
+
+    sys.exit(run_app(settings))
+
+
+@cli.command()
+@click.argument("codes", nargs=-1, required=True, type=int, metavar="CODE...")
+@click.option("--json", "as_json", is_flag=True, help="for a program instead of a person")
+def explain(codes: tuple[int, ...], as_json: bool) -> None:
+    """Say what close codes mean, when they are seen and what to do; two codes stand side by side."""
+    from exporter import explain as explainer
+
+    click.echo(explainer.as_json(codes) if as_json else explainer.as_text(codes))
+
+
+@cli.command()
+@click.option(
+    "--admin", default="127.0.0.1:10011", show_default=True, metavar="HOST:PORT", help="the sidecar's admin port"
+)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="return only when the drain is done")
+def drain(admin: str, wait: bool) -> None:
+    """Begin to drain a running sidecar; for a preStop hook."""
+    from exporter.admin.client import DrainFailed, drain_and_wait
+
+    try:
+        drain_and_wait(admin, wait)
+    except DrainFailed as error:
+        raise click.ClickException(str(error)) from error
+
+
+def main() -> None:
+    """Entry point: one clear line for a wrong value, never a traceback."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = _USAGE_ERROR
+    except click.UsageError as error:
+        click.echo(f"websocket-exporter: error: {error.format_message()}", err=True)
+        status = _USAGE_ERROR
+    except click.ClickException as error:
+        click.echo(f"websocket-exporter: error: {error.format_message()}", err=True)
+        status = error.exit_code
+    except click.Abort:
+        status = 130
+    sys.exit(status if isinstance(status, int) else 0)

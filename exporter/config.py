@@ -1,0 +1,260 @@
+"""The settings of ``run``: every one with its default, its meaning and what it accepts, in one frozen object.
+
+The command line, the environment variables and the README's table are made from :class:`Settings`. A parser takes the
+text that a person wrote and returns a value, or raises ValueError with what would have been accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, cast
+
+from exporter.protocol.closecodes import CodeBook, may_be_sent
+from exporter.protocol.presets import PRESETS
+from exporter.protocol.words import Cause
+from exporter.relay.upstream import Address
+
+ENV_PREFIX = "WEBSOCKET_EXPORTER_"
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``5``, ``0.5``, ``500ms``, ``5s``, ``2m`` or ``1h``."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected seconds (5, 0.5) or a number with a unit (500ms, 5s, 2m, 1h)")
+    return float(match[1]) * _UNITS[match[2] or ""]
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``65536``, ``64KiB`` or ``1MiB``."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected bytes (65536) or a number with a unit (64KiB, 1MiB)")
+    return int(match[1]) * _SIZES[match[2] or ""]
+
+
+def parse_count(text: str) -> int:
+    """A whole number, zero or more."""
+    if not text.strip().isdecimal():
+        raise ValueError("expected a whole number, 0 or more")
+    return int(text)
+
+
+def parse_listen(text: str) -> Address:
+    """Where to listen: ``:10010`` is every interface, ``127.0.0.1:10010`` and ``[::1]:10010`` are one."""
+    return _host_port(text, "expected [HOST]:PORT, such as :10010 or 127.0.0.1:10010", least=0)
+
+
+def parse_upstream(text: str) -> Address:
+    """Where the app is: ``HOST:PORT`` or ``unix:/path/to.sock``."""
+    accepted = "expected HOST:PORT or unix:/path, such as 127.0.0.1:8080"
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise ValueError(accepted)
+        return Address(path=path)
+    address = _host_port(text, accepted, least=1)
+    if not address.host:
+        raise ValueError(accepted)
+    return address
+
+
+def _host_port(text: str, accepted: str, least: int) -> Address:
+    host, colon, port = text.strip().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdecimal() or not least <= int(port) <= 65535 or (":" in host and not bracketed):
+        raise ValueError(accepted)
+    host = host[1:-1] if bracketed else host
+    if re.search(r"[\s/@\[\]]", host) or any(len(label) > 63 for label in host.split(".")):
+        raise ValueError(accepted)
+    return Address(host=host, port=int(port))
+
+
+def parse_route(text: str) -> str:
+    """A shell-style pattern for paths, such as ``/chat/*``."""
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError("expected a pattern for paths that begins with a slash, such as /chat/*")
+    return text
+
+
+def parse_code(text: str) -> tuple[int, Cause]:
+    """A private close code that keeps its number: ``4401``, or ``4401=unauthorized`` to name its cause as well."""
+    number, _, cause = text.partition("=")
+    accepted = f"expected CODE or CODE=CAUSE with CODE from 3000 to 4999 and CAUSE one of {', '.join(CODE_CAUSES)}"
+    if not number.isdecimal() or not 3000 <= int(number) <= 4999 or not may_be_sent(int(number)):
+        raise ValueError(accepted)
+    if cause and cause not in CODE_CAUSES:
+        raise ValueError(accepted)
+    return int(number), Cause(cause) if cause else Cause.APPLICATION
+
+
+#: Causes that a Close frame's code can be given; the others are judged from circumstances.
+CODE_CAUSES = [
+    cause.value
+    for cause in Cause
+    if cause
+    not in (
+        Cause.CONNECTION_LOST,
+        Cause.CONNECTION_RESET,
+        Cause.APP_DOWN,
+        Cause.DRAIN,
+        Cause.LIMIT,
+        Cause.UNOBSERVED,
+        Cause.NO_STATUS,
+    )
+]
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A parser that takes one of ``choices``."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _setting(
+    default: str | None,
+    parse: Callable[[str], object],
+    help: str,
+    metavar: str,
+    *,
+    many: bool = False,
+    switch: bool = False,
+) -> Any:
+    metadata = {"text": default, "parse": parse, "help": help, "metavar": metavar, "many": many, "switch": switch}
+    if many:
+        return field(default=(), metadata=metadata)
+    if switch:
+        return field(default=False, metadata=metadata)
+    return field(default=MISSING if default is None else parse(default), metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one sidecar is told. Durations are seconds, sizes bytes."""
+
+    upstream: Address = _setting(None, parse_upstream, "where the app listens", "HOST:PORT|unix:PATH")
+    listen: Address = _setting(":10010", parse_listen, "where clients connect", "[HOST]:PORT")
+    admin: Address = _setting(
+        ":10011", parse_listen, "where /metrics, /livez, /readyz, /drain and the landing page are", "[HOST]:PORT"
+    )
+    route: tuple[str, ...] = _setting(
+        None,
+        parse_route,
+        "a pattern for paths; the first that matches is the route label; repeatable",
+        "PATTERN",
+        many=True,
+    )
+    code: tuple[tuple[int, Cause], ...] = _setting(
+        None, parse_code, "a private close code that keeps its number as label; repeatable", "CODE[=CAUSE]", many=True
+    )
+    preset: tuple[str, ...] = _setting(
+        None,
+        one_of(*PRESETS),
+        f"private close codes of a known protocol; repeatable: {', '.join(PRESETS)}",
+        "NAME",
+        many=True,
+    )
+    connect_timeout: float = _setting("5s", parse_duration, "time for one connection to the app", "DURATION")
+    handshake_timeout: float = _setting(
+        "10s", parse_duration, "time from accept to the end of the first request's head", "DURATION"
+    )
+    max_head: int = _setting("64KiB", parse_size, "largest request or response head that is followed", "SIZE")
+    max_connections: int = _setting("0", parse_count, "clients at a time, over it 503; 0 is no limit", "COUNT")
+    max_session_age: float = _setting(
+        "0", parse_duration, "age at which a session is ended with Close 1001; 0 is never", "DURATION"
+    )
+    drain_timeout: float = _setting("30s", parse_duration, "bounds a drain", "DURATION")
+    drain_spread: float = _setting(
+        "5s", parse_duration, "time over which a drain's Closes are spread evenly", "DURATION"
+    )
+    drain_grace: float = _setting(
+        "0", parse_duration, "time in a drain during which new clients are still served", "DURATION"
+    )
+    drain_code: str = _setting("1001", one_of("1001", "1012"), "the close code that a drain sends", "1001|1012")
+    drain_linger: float = _setting(
+        "15s",
+        parse_duration,
+        "longest wait for one more scrape after the last ending, before the process ends",
+        "DURATION",
+    )
+    close_timeout: float = _setting("5s", parse_duration, "time for a client to answer a Close of ours", "DURATION")
+    drain_from_anywhere: bool = _setting(
+        None, bool, "let POST /drain come from other hosts than loopback", "", switch=True
+    )
+    log_endings: str = _setting(
+        "abnormal", one_of("all", "abnormal", "none"), "which endings are logged", "all|abnormal|none"
+    )
+    log_format: str = _setting(
+        "auto", one_of("auto", "json", "console"), "auto is console on a terminal, else json", "auto|json|console"
+    )
+    log_level: str = _setting(
+        "info", one_of("debug", "info", "warning", "error"), "least level that is logged", "debug|info|warning|error"
+    )
+
+    def __post_init__(self) -> None:
+        if self.drain_grace + self.drain_spread > self.drain_timeout:
+            raise ValueError(
+                f"--drain-grace ({self.drain_grace:g}s) and --drain-spread ({self.drain_spread:g}s) must fit into "
+                f"--drain-timeout ({self.drain_timeout:g}s)"
+            )
+
+    def code_book(self) -> CodeBook:
+        """What close codes mean under these settings; ``--code`` goes before ``--preset``."""
+        codes: dict[int, Cause] = {}
+        ranges: list[tuple[range, Cause]] = []
+        for name in self.preset:
+            codes |= PRESETS[name].codes
+            ranges += PRESETS[name].ranges
+        return CodeBook(codes | dict(self.code), ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting as a command line sees it."""
+
+    name: str
+    default: str | None
+    parse: Callable[[str], object]
+    help: str
+    metavar: str
+    many: bool
+    switch: bool
+
+    @property
+    def flag(self) -> str:
+        """``--drain-timeout``"""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """``WEBSOCKET_EXPORTER_DRAIN_TIMEOUT``"""
+        return ENV_PREFIX + self.name.upper()
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is None and not self.many and not self.switch
+
+
+def options() -> list[Option]:
+    """Every setting, in the order in which help shows them."""
+    return [_option(setting) for setting in fields(Settings)]
+
+
+def _option(setting: Field[Any]) -> Option:
+    about = cast(dict[str, Any], setting.metadata)
+    return Option(
+        setting.name, about["text"], about["parse"], about["help"], about["metavar"], about["many"], about["switch"]
+    )

@@ -1,0 +1,1 @@
+"""Facts to numbers and sentences. Sockets are not known here."""

@@ -1,0 +1,141 @@
+"""The metrics of one sidecar, in a registry of their own: what :mod:`exporter.observe.catalogue` lists exists here, once.
+
+Frames and payload bytes are not counted through the metrics library: scanners add to plain lists (a Tally a route and
+sender), and a collector reads these when somebody scrapes. That costs the traffic nothing and is as live as a counter.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from exporter.observe import catalogue
+from exporter.observe.catalogue import Metric
+from exporter.protocol.causes import Ending, rows
+from exporter.protocol.closecodes import CodeBook
+from exporter.protocol.frames import PAYLOAD, Opcode, Tally, new_tally
+from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
+
+#: Statuses that a handshake is known to end with; their series start at zero. "aborted" is no answer at all.
+HANDSHAKE_STATUSES = ("101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted")
+
+OPCODES = {opcode: opcode.name.lower() for opcode in Opcode}
+RESERVED = "reserved"
+
+#: HTTP statuses that keep their number as label value (IANA registry); any other shares a class such as ``5xx``.
+_NUMBERED = frozenset({*range(100, 104), *range(200, 209), 226, *range(300, 309), *range(400, 419), *range(421, 427),
+                       428, 429, 431, 451, *range(500, 509), 510, 511})  # fmt: skip
+
+
+def status_label(status: int) -> str:
+    """A handshake's status as a bounded label value."""
+    return str(status) if status in _NUMBERED else f"{status // 100}xx"
+
+
+class Metrics:
+    """Everything that one sidecar counts.
+
+    :param routes: every value that the route label can take.
+    :param book: decides which codes have a series of their own.
+    :param version: of the sidecar, for ``build_info``.
+    :param engine: the name of the engine, for ``build_info``.
+    """
+
+    def __init__(self, routes: Sequence[str], book: CodeBook, version: str, engine: str) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self.tallies: dict[tuple[str, Peer], Tally] = {
+            (route, sender): new_tally() for route in routes for sender in PEERS
+        }
+        self.handshakes = self._counter(catalogue.HANDSHAKES)
+        self.handshake_duration = self._histogram(catalogue.HANDSHAKE_DURATION)
+        self.active = self._gauge(catalogue.ACTIVE)
+        self._closed = self._counter(catalogue.CLOSED)
+        self.lifetime = self._histogram(catalogue.LIFETIME)
+        self.incomplete = self._counter(catalogue.INCOMPLETE)
+        self.unobserved = self._counter(catalogue.UNOBSERVED)
+        self.connect_errors = self._counter(catalogue.CONNECT_ERRORS)
+        self._draining = self._gauge(catalogue.DRAINING)
+        self._drain_sessions = self._gauge(catalogue.DRAIN_SESSIONS)
+        self._drain_seconds = self._gauge(catalogue.DRAIN_SECONDS)
+        self._gauge(catalogue.BUILD).labels(version, platform.python_version(), engine).set(1)
+        self.registry.register(_TallyCollector(self.tallies))
+        ProcessCollector(registry=self.registry)
+        self._endings: dict[tuple[str, str, str, str], Counter] = {}
+        self._start_at_zero(routes, book)
+
+    def _start_at_zero(self, routes: Sequence[str], book: CodeBook) -> None:
+        """A series that first appears at 1 has no increase: what can be told in advance starts at 0."""
+        for route in routes:
+            for status in HANDSHAKE_STATUSES:
+                self.handshakes.labels(route, status)
+            self.handshake_duration.labels(route)
+            self.active.labels(route)
+            for code, cause, initiator in rows(book):
+                self._endings[route, code, cause, initiator] = self._closed.labels(route, code, cause, initiator)
+            for peer in Peer:
+                self.lifetime.labels(route, peer)
+                self.incomplete.labels(route, peer)
+        for reason in Unobserved:
+            self.unobserved.labels(reason)
+        for error in ConnectError:
+            self.connect_errors.labels(error)
+
+    def ended(self, route: str, ending: Ending, seconds: float) -> None:
+        """Count one ending, after ``seconds`` of lifetime."""
+        key = (route, ending.code, ending.cause, ending.initiator)
+        series = self._endings.get(key)
+        if series is None:  # a rare pairing such as 1002 with a keepalive text; bounded all the same
+            series = self._endings[key] = self._closed.labels(*key)
+        series.inc()
+        self.lifetime.labels(route, ending.initiator).observe(seconds)
+        if ending.close_unanswered:
+            self.incomplete.labels(route, ending.initiator).inc()
+
+    def endings(self) -> dict[tuple[str, str, str, str], int]:
+        """Endings since the start by (route, code, cause, initiator), those that happened only."""
+        return {key: count for key, series in self._endings.items() if (count := int(series._value.get()))}
+
+    def watch_drain(self, is_on: Callable[[], bool], sessions: Callable[[], int], seconds: Callable[[], float]) -> None:
+        """Read the drain's gauges from these functions at every scrape."""
+        self._draining.set_function(lambda: float(is_on()))
+        self._drain_sessions.set_function(sessions)
+        self._drain_seconds.set_function(seconds)
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
+
+    def _gauge(self, metric: Metric) -> Gauge:
+        return Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
+
+
+class _TallyCollector(Collector):
+    """Reads the scanners' shared counters."""
+
+    def __init__(self, tallies: dict[tuple[str, Peer], Tally]) -> None:
+        self._tallies = tallies
+
+    def collect(self) -> Iterator[Family]:
+        frames = _family(catalogue.FRAMES)
+        payload = _family(catalogue.PAYLOAD)
+        for (route, sender), tally in self._tallies.items():
+            for opcode, name in OPCODES.items():
+                frames.add_metric((route, sender, name), tally[opcode])
+            reserved = sum(tally[opcode] for opcode in range(PAYLOAD) if opcode not in OPCODES)
+            frames.add_metric((route, sender, RESERVED), reserved)
+            payload.add_metric((route, sender), tally[PAYLOAD])
+        yield frames
+        yield payload
+
+
+def _family(metric: Metric) -> CounterMetricFamily:
+    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)

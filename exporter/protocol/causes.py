@@ -1,0 +1,107 @@
+"""From circumstances to a cause: the table of endings, as one function.
+
+How it works. A session ends with a set of circumstances that the session and the relay saw: the first Close frame, if
+any, and its sender; otherwise whose TCP ended first and how; whether we ended it; whether the app still took
+connections. :func:`judge` reads them from the most certain to the least:
+
+1. we ended it: ``drain`` or ``limit``;
+2. a Close frame: its code says it (RFC 6455, section 7.4), except that a reason text of a known keepalive says
+   ``ping-timeout``: ``websockets`` and uvicorn send 1011 for it, tornado 1000, and neither is a bug of the app;
+3. nothing was understood any more: ``unobserved``;
+4. TCP just ended: ``app-down`` if the app ended it and takes no connections, else ``connection-reset`` or
+   ``connection-lost``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exporter.protocol.closecodes import ABNORMAL, INVALID, NO_STATUS, UNKNOWN, CodeBook, Verdict
+from exporter.protocol.words import PEERS, Cause, How, Peer
+
+#: Reason texts by which libraries say that no pong came, lower case. Sources: websockets and uvicorn ("keepalive ping
+#: timeout"), tornado ("ping timed out"), autobahn, socket.io and Phoenix ("ping timeout", "heartbeat timeout"),
+#: centrifugo and pusher ("no pong", "pong reply not received", "pong timeout").
+KEEPALIVE_TEXTS = (
+    "keepalive ping timeout",
+    "ping timed out",
+    "ping timeout",
+    "pong timeout",
+    "no pong",
+    "pong reply not received",
+    "heartbeat timeout",
+    "heartbeat timed out",
+)
+
+#: Codes with which ping-timeout is known to come; their series start at zero.
+KEEPALIVE_CODES = (1000, 1011)
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A Close frame's content. ``code`` is None for an empty body, -1 for a body of one byte, which is no code."""
+
+    code: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one session ended. ``code`` is a bounded label value; ``reason`` is free text, for the log only."""
+
+    code: str
+    cause: Cause
+    initiator: Peer
+    clean: bool
+    reason: str = ""
+    close_unanswered: bool = False
+
+
+def close_verdict(close: Close, book: CodeBook) -> Verdict:
+    """The label value and cause of a Close frame that a peer sent."""
+    if close.code is None:
+        return Verdict(NO_STATUS, Cause.NO_STATUS)
+    verdict = book.verdict(close.code)
+    if close.reason and verdict.label != INVALID and is_keepalive(close.reason):
+        return Verdict(verdict.label, Cause.PING_TIMEOUT)
+    return verdict
+
+
+def is_keepalive(reason: str) -> bool:
+    """Whether a reason text says that a ping went unanswered."""
+    text = reason.lower()
+    return any(known in text for known in KEEPALIVE_TEXTS)
+
+
+def tcp_cause(initiator: Peer, how: How, app_alive: bool) -> Cause:
+    """The cause of an ending without a Close frame."""
+    if initiator is Peer.SERVER and not app_alive:
+        return Cause.APP_DOWN
+    return Cause.CONNECTION_RESET if how is How.RESET else Cause.CONNECTION_LOST
+
+
+#: What the proxy may end a session for.
+OWN_CAUSES = (Cause.DRAIN, Cause.LIMIT)
+#: The Close codes that the proxy may send (RFC 6455: 1001 going away; IANA: 1012 service restart).
+OWN_CODES = (1001, 1012)
+
+
+def rows(book: CodeBook) -> list[tuple[str, Cause, Peer]]:
+    """Every (code, cause, initiator) that can be told apart in advance: the series to start at zero."""
+    told: list[tuple[str, Cause, Peer]] = []
+
+    def add(label: str, cause: Cause, who: Callable[[Peer], bool] = lambda peer: True) -> None:
+        told.extend((label, cause, peer) for peer in PEERS if who(peer))
+
+    for verdict in book.rows():
+        add(verdict.label, verdict.cause)
+    for code in KEEPALIVE_CODES:
+        add(str(code), Cause.PING_TIMEOUT)
+    add(NO_STATUS, Cause.NO_STATUS)
+    add(ABNORMAL, Cause.CONNECTION_LOST)
+    add(ABNORMAL, Cause.CONNECTION_RESET)
+    add(ABNORMAL, Cause.APP_DOWN, lambda peer: peer is Peer.SERVER)
+    add(UNKNOWN, Cause.UNOBSERVED)
+    told.extend((label, cause, Peer.PROXY) for cause in OWN_CAUSES for label in (*map(str, OWN_CODES), ABNORMAL))
+    return told

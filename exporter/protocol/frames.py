@@ -1,0 +1,241 @@
+"""An incremental scanner for one direction of WebSocket traffic: it reads frame headers and steps over payloads.
+
+How it works
+============
+A frame (RFC 6455, section 5.2) opens with a header of 2 to 14 bytes:
+
+    byte 0      FIN, three reserved bits, opcode (4 bits)
+    byte 1      MASK, payload length (7 bits)
+    2 or 8      the length again, if those 7 bits say 126 or 127
+    4           the masking key, if MASK is set
+
+Everything after it, ``length`` bytes, is payload, and then the next header begins. So a direction can be followed by
+keeping one number, how much payload is still to come (``skip``), and at most one unfinished header (``pending``).
+Payloads of data frames are never looked at, copied or kept. A control frame (section 5.5) carries at most 125 bytes
+and matters to us, so it is gathered whole in ``pending`` and then told: the buffer never holds more than
+:data:`LONGEST_KEPT` bytes.
+
+We overhear, we do not police. A frame is read as its own mask bit says, whoever sent it; reserved bits are ignored
+(compression, RFC 7692, uses one of them); reserved opcodes are counted and stepped over. Only what makes the next
+header impossible to find, or breaks the promise of a small buffer, ends the scan (:class:`Lost`): a length with its top
+bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN (section 5.5). After a sender's Close
+frame nothing that it sends is judged (section 5.5.1), so the scan rests there too.
+
+Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`Scanner.feed` tests for that
+first, and counts into plain integers: no object, no metric, no call per frame. The counters that are shared by many
+scanners live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may read it
+at any time. A payload that spans chunks costs one comparison and one subtraction a chunk.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+#: Largest payload of a control frame (RFC 6455, section 5.5).
+MAX_CONTROL_PAYLOAD = 125
+#: 2 header bytes, a masking key and a full control payload: the most that is ever kept between chunks.
+LONGEST_KEPT = 2 + 4 + MAX_CONTROL_PAYLOAD
+
+
+class Opcode(IntEnum):
+    """RFC 6455, section 5.2. The numbers missing here are reserved."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+#: Counters that scanners share: indices 0 to 15 count frames by opcode, :data:`PAYLOAD` counts payload bytes.
+Tally = list[int]
+PAYLOAD = 16
+
+
+def new_tally() -> Tally:
+    """A tally at zero."""
+    return [0] * (PAYLOAD + 1)
+
+
+class Control(NamedTuple):
+    """A whole Close, Ping or Pong frame, its payload unmasked."""
+
+    opcode: int
+    payload: bytes
+
+
+class Lost(NamedTuple):
+    """The direction cannot be followed any more. ``why`` is for a person."""
+
+    why: str
+
+
+Heard = list[Control | Lost]
+
+_FIN = 0x80
+_MASK = 0x80
+_LENGTH = 0x7F
+_OPCODE = 0x0F
+
+#: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
+_RESTING = -1
+
+#: Header length by second byte.
+_HEADER = tuple(2 + (4 if second & _MASK else 0) + {126: 2, 127: 8}.get(second & _LENGTH, 0) for second in range(256))
+#: Length of a whole frame by second byte where that byte tells it all; 0 where the length follows.
+_WHOLE = tuple(0 if second & _LENGTH > 125 else _HEADER[second] + (second & _LENGTH) for second in range(256))
+#: First bytes of the commonest frames: text or binary, FIN set, compressed or not.
+_PLAIN = tuple(first & 0x8F in (0x81, 0x82) for first in range(256))
+
+
+class Scanner:
+    """Follows one direction. Feed it every byte of that direction, in order.
+
+    :param tally: shared counters to add to.
+    """
+
+    __slots__ = ("fragmented", "frames", "last", "lost", "payload", "pending", "skip", "tally")
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.frames = 0  # frames whose header was complete
+        self.payload = 0  # payload bytes that passed
+        self.skip = 0  # payload bytes of the current frame still to come
+        self.pending = b""  # the unfinished header or control frame
+        self.last: float | None = None  # when bytes last came, on the caller's clock
+        self.fragmented = False  # between the first and the last frame of a message
+        self.lost = False
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the next byte begins a frame. Never true in a direction that is not followed any more."""
+        return not self.skip and not self.pending
+
+    def rest(self) -> None:
+        """Listen no more: later bytes are neither counted nor judged."""
+        self.skip = _RESTING
+        self.pending = b""
+
+    def feed(self, data: bytes, now: float) -> Heard | None:
+        """Take the next bytes of this direction; ``now`` is in seconds on any monotonic clock.
+
+        Returns what was heard: control frames in order, and a last :class:`Lost` if it came to that; None, which is
+        the usual case, if there is nothing to tell. Never raises for what a peer sent.
+        """
+        size = len(data)
+        skip = self.skip
+        if not skip:
+            if size > 1 and not self.pending:
+                second = data[1]
+                if _WHOLE[second] == size:
+                    length = second & _LENGTH
+                elif second & _LENGTH == 126 and size > 4:
+                    length = data[2] << 8 | data[3]
+                    if _HEADER[second] + length != size:
+                        return self._scan(data, now)
+                else:
+                    return self._scan(data, now)
+                first = data[0]
+                if _PLAIN[first]:
+                    self.last = now
+                    self.frames += 1
+                    self.payload += length
+                    tally = self.tally
+                    tally[first & _OPCODE] += 1
+                    tally[PAYLOAD] += length
+                    return None
+            return self._scan(data, now)
+        if skip >= size:
+            self.last = now
+            self.skip = skip - size
+            self.payload += size
+            self.tally[PAYLOAD] += size
+            return None
+        if skip == _RESTING:
+            return None
+        self.payload += skip
+        self.tally[PAYLOAD] += skip
+        self.skip = 0
+        return self._scan(data[skip:], now)
+
+    def _scan(self, data: bytes, now: float) -> Heard | None:
+        """The general case; starts at a header, which may have begun in an earlier chunk."""
+        self.last = now
+        if self.pending:
+            data = self.pending + data
+        heard: Heard | None = None
+        size = len(data)
+        at = frames = payload = 0
+        tally = self.tally
+        while size - at > 1:
+            first = data[at]
+            second = data[at + 1]
+            length = second & _LENGTH
+            body = at + _HEADER[second]
+            if first & 0x08 and (why := _malformed(first, length)):
+                heard = [*(heard or ()), self._lose(why)]
+                at = size
+                break
+            if body > size:
+                break
+            if length == 126:
+                length = data[at + 2] << 8 | data[at + 3]
+            elif length == 127:
+                length = int.from_bytes(data[at + 2 : at + 10], "big")
+                if length >> 63:
+                    heard = [*(heard or ()), self._lose("a length with its top bit set")]
+                    at = size
+                    break
+            opcode = first & _OPCODE
+            end = body + length
+            if first & 0x08:
+                if Opcode.CLOSE <= opcode <= Opcode.PONG:
+                    if end > size:
+                        break
+                    payload_seen = _unmask(data, body, end) if second & _MASK else data[body:end]
+                    heard = [*(heard or ()), Control(opcode, payload_seen)]
+            elif opcode <= Opcode.BINARY:
+                self.fragmented = not first & _FIN
+            frames += 1
+            tally[opcode] += 1
+            if end > size:
+                payload += size - body
+                self.skip = end - size
+                at = size
+                break
+            payload += length
+            at = end
+            if opcode == Opcode.CLOSE:
+                self.rest()
+                at = size
+                break
+        self.pending = data[at:]
+        self.frames += frames
+        self.payload += payload
+        tally[PAYLOAD] += payload
+        return heard
+
+    def _lose(self, why: str) -> Lost:
+        self.lost = True
+        self.rest()
+        return Lost(why)
+
+
+def _malformed(first: int, length: int) -> str:
+    """Why a Close, Ping or Pong frame breaks RFC 6455, section 5.5; empty if it does not.
+
+    ``length`` is the second byte's 7 bits: 126 and 127 only announce a length, but one that is too long in any case.
+    """
+    if not Opcode.CLOSE <= first & _OPCODE <= Opcode.PONG:
+        return ""
+    if not first & _FIN:
+        return "a control frame without FIN"
+    return f"a control frame of over {MAX_CONTROL_PAYLOAD} bytes" if length > MAX_CONTROL_PAYLOAD else ""
+
+
+def _unmask(data: bytes, body: int, end: int) -> bytes:
+    """The payload ``data[body:end]`` with the masking key before it applied (RFC 6455, section 5.3)."""
+    key = data[body - 4 : body]
+    return bytes(byte ^ key[index & 3] for index, byte in enumerate(data[body:end]))

@@ -1,0 +1,413 @@
+"""Overhears HTTP/1.1 in both directions of one connection, up to the 101 that turns it into a WebSocket connection.
+
+How it works
+============
+llhttp (through httptools) does the parsing, one parser a direction. What is ours is to bring the two together:
+
+- Requests wait in a queue until their answers come, because how an answer is read depends on its request: one to HEAD
+  has no body whatever its headers say (RFC 9110, section 9.3.2), a 101 switches only if its request asked
+  (section 7.8). Several requests may be under way (pipelining, RFC 9112, section 9.3.2).
+- When a request asks to upgrade, nobody knows yet what follows it: frames if the answer is 101, the next request
+  otherwise. Bytes of the client are therefore *parked* here, bounded by :data:`MAX_PARKED`, until the answer decides.
+  They have been forwarded all the same: this file only listens.
+- An interim answer (1xx, RFC 9110, section 15.2) is not the answer.
+- llhttp cannot be told that a response has no body, so answers while a HEAD waits are fed to it byte by byte, and its
+  parser is replaced when such an answer's head is complete.
+
+Whatever cannot be followed ends the listening with one :class:`LostTrack` that names why; nothing here ever raises for
+what a peer sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+
+from exporter.protocol.words import Unobserved
+
+#: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
+#: does not let it, some do); 64 KiB is what several servers allow for a whole request head.
+MAX_PARKED = 64 * 1024
+#: Requests that may wait for answers; no known client pipelines this deep.
+MAX_PIPELINED = 1000
+#: Bytes that may be fed one at a time while an answer to HEAD is awaited, 0.2 µs each: bounds what it can cost.
+MAX_SINGLE_BYTES = 256 * 1024
+
+_TLS_HANDSHAKE = 0x16
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+@dataclass(slots=True)
+class Request:
+    """A request's head, as far as we need it. Texts are as sent, decoded as Latin-1; empty if absent."""
+
+    method: str = ""
+    target: str = ""
+    upgrade: bool = False  # asks to switch to any protocol
+    websocket: bool = False  # asks to switch to WebSocket
+    has_body: bool = False
+    forwarded_for: str = ""
+    user_agent: str = ""
+    traceparent: str = ""
+    answered: bool = False
+
+
+@dataclass(slots=True)
+class Response:
+    """A response's head, as far as we need it."""
+
+    status: int = 0
+    subprotocol: str = ""
+    extensions: str = ""
+
+    @property
+    def is_interim(self) -> bool:
+        """1xx, which announces the answer; 101 is an answer."""
+        return 100 <= self.status < 200 and self.status != 101
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The client asked to upgrade to WebSocket: an opening handshake has begun."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The opening handshake was answered with something other than 101; HTTP goes on."""
+
+    request: Request
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The opening handshake got no answer."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""
+
+    request: Request
+    response: Response
+    client: bytes
+    server: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LostTrack:
+    """The connection cannot be followed any more; it is still forwarded."""
+
+    reason: Unobserved
+    why: str = ""
+
+
+Fact = Asked | Refused | Aborted | Switched | LostTrack
+
+
+class Conversation:
+    """Both directions of one HTTP/1.1 connection.
+
+    :param max_head: bytes that a request's or response's head may have.
+
+    :meth:`request` and :meth:`response` take bytes and return facts. After :class:`Switched` or :class:`LostTrack`,
+    told last and at most once, :attr:`over` is true and nothing more is told. Every :class:`Asked` is followed by
+    exactly one of :class:`Refused`, :class:`Aborted` and :class:`Switched`.
+    """
+
+    __slots__ = (
+        "_facts", "_heads", "_max_head", "_opening", "_parked", "_requests", "_responses", "_singles", "_upgrading",
+        "_waiting", "over", "started",
+    )  # fmt: skip
+
+    def __init__(self, max_head: int = 64 * 1024) -> None:
+        self.over = False
+        self.started = False  # a request's head was complete
+        self._max_head = max_head
+        self._facts: list[Fact] = []
+        self._waiting: deque[Request] = deque()
+        self._heads = 0  # HEAD requests among those waiting
+        self._singles = 0
+        self._upgrading: Request | None = None
+        self._parked = bytearray()
+        self._opening = b""
+        self._requests = _RequestReader(self)
+        self._responses = _ResponseReader(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way, not even a part of its head."""
+        return not self._waiting and not self._requests.head_bytes
+
+    def request(self, data: bytes) -> list[Fact]:
+        """Take the next bytes from the client."""
+        if not self.over:
+            if len(self._opening) < len(_HTTP2_PREFACE):
+                self._opening += data[: len(_HTTP2_PREFACE)]
+            self._read_requests(data)
+        return self._told()
+
+    def response(self, data: bytes) -> list[Fact]:
+        """Take the next bytes from the server."""
+        if not self.over:
+            self._read_responses(data)
+        return self._told()
+
+    def eof(self) -> list[Fact]:
+        """Both directions have ended."""
+        if not self.over:
+            self._abort()
+            self._finish()
+        return self._told()
+
+    def _told(self) -> list[Fact]:
+        if not (facts := self._facts):
+            return facts
+        self._facts = []
+        return facts
+
+    def _finish(self) -> None:
+        self.over = True
+        self._waiting.clear()
+        self._parked = bytearray()
+        self._requests.release()
+        self._responses.release()
+
+    def _abort(self) -> None:
+        request = self._upgrading
+        if request is not None and request.websocket and not request.answered:
+            self._facts.append(Aborted(request))
+
+    def _lose(self, reason: Unobserved, why: str) -> None:
+        if not self.over:
+            self._abort()
+            self._finish()
+            self._facts.append(LostTrack(reason, why))
+
+    def _read_requests(self, data: bytes) -> None:
+        if self._upgrading is not None:
+            self._parked += data
+            if len(self._parked) > MAX_PARKED:
+                self._lose(Unobserved.HTTP1, f"over {MAX_PARKED} bytes before the answer to an upgrade")
+            return
+        reader = self._requests
+        try:
+            reader.feed(data)
+        except HttpParserUpgrade as switch:
+            self._parked += data[switch.args[0] :]
+            self._upgrade_asked(reader.request)
+        except HttpParserError as error:
+            self._lose(*self._not_http1(error))
+        if reader.head_bytes > self._max_head:
+            self._lose(Unobserved.HEAD_TOO_LARGE, f"a request's head of over {self._max_head} bytes")
+
+    def _not_http1(self, error: Exception) -> tuple[Unobserved, str]:
+        if not self.started:
+            if self._opening[0] == _TLS_HANDSHAKE:
+                return Unobserved.TLS, "TLS"
+            if self._opening.startswith(_HTTP2_PREFACE[:14]):
+                return Unobserved.HTTP2, "HTTP/2 with prior knowledge"
+        return Unobserved.HTTP1, f"request: {error}"
+
+    def _upgrade_asked(self, request: Request) -> None:
+        self._upgrading = request
+        if request.websocket:
+            self._facts.append(Asked(request))
+        elif request.has_body:
+            # Where its body ends is not known: llhttp takes all that follows a request to upgrade for the new protocol.
+            self._lose(Unobserved.HTTP1, "a body in a request to upgrade to another protocol")
+
+    def _read_responses(self, data: bytes) -> None:
+        try:
+            while self._heads and data and not self.over:
+                self._singles += 1
+                if self._singles > MAX_SINGLE_BYTES:
+                    self._lose(Unobserved.HTTP1, "too much data while an answer to HEAD is awaited")
+                    return
+                self._responses.feed(data[:1])
+                data = data[1:]
+                self._responses.renew_after_head()
+            if data and not self.over:
+                self._responses.feed(data)
+        except HttpParserUpgrade as switch:
+            self._switch(data[switch.args[0] :])
+        except HttpParserError as error:
+            self._lose(Unobserved.HTTP1, f"response: {error}")
+        if self._responses.head_bytes > self._max_head:
+            self._lose(Unobserved.HEAD_TOO_LARGE, f"a response's head of over {self._max_head} bytes")
+
+    def _switch(self, rest: bytes) -> None:
+        """llhttp saw the end of a 101 with the headers of an upgrade."""
+        request, response = self._upgrading, self._responses.response
+        if request is None or not request.websocket:
+            self._lose(Unobserved.UPGRADE, "switched to another protocol")
+            return
+        client = bytes(self._parked)
+        self._upgrading = None
+        self._finish()
+        self._facts.append(Switched(request, response, client, rest))
+
+    # Called by the readers.
+
+    def request_head(self, request: Request) -> None:
+        """A request's head is complete."""
+        self.started = True
+        self._waiting.append(request)
+        self._heads += request.method == "HEAD"
+        if len(self._waiting) > MAX_PIPELINED:
+            self._lose(Unobserved.HTTP1, f"over {MAX_PIPELINED} requests without an answer")
+
+    def response_head(self, response: Response) -> bool:
+        """A response's head is complete. Returns whether its body is to be skipped because it answers a HEAD."""
+        if response.is_interim:
+            return False
+        request = self._waiting[0] if self._waiting else None
+        if request is not None and request is self._upgrading and request.websocket and response.status != 101:
+            self._facts.append(Refused(request, response.status))
+            request.answered = True
+        return request is not None and request.method == "HEAD"
+
+    def response_done(self, response: Response) -> None:
+        """A response is complete, body and all: the next one belongs to the next request."""
+        if response.is_interim or not self._waiting:
+            return
+        request = self._waiting.popleft()
+        self._heads -= request.method == "HEAD"
+        if request is not self._upgrading:
+            return
+        if response.status == 101 or (request.method == "CONNECT" and response.status // 100 == 2):
+            self._lose(Unobserved.UPGRADE, "switched to another protocol")
+            return
+        parked, self._parked = bytes(self._parked), bytearray()
+        self._upgrading = None
+        self._requests.renew()
+        if parked:
+            self._read_requests(parked)
+
+
+class _Reader:
+    """What the two readers share: a parser, and a count of the bytes of an unfinished head."""
+
+    __slots__ = ("conversation", "head_bytes", "in_head", "parser")
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.in_head = True
+        self.head_bytes = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, at the start of a message."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Break the cycle between reader and parser, so that both go at once."""
+        self.parser: HttpRequestParser | HttpResponseParser | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Parse; raises httptools' errors, HttpParserUpgrade among them."""
+        if self.parser is not None:
+            if self.in_head:
+                self.head_bytes += len(data)
+            self.parser.feed_data(data)
+
+
+class _RequestReader(_Reader):
+    """httptools' callbacks for requests."""
+
+    __slots__ = ("request", "target")
+
+    def renew(self) -> None:
+        self.in_head, self.head_bytes = True, 0
+        self.request = Request()
+        self.target = b""
+        self.parser = HttpRequestParser(self)
+
+    def on_message_begin(self) -> None:
+        self.request = Request()
+        self.target = b""
+        self.in_head = True
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        request = self.request
+        match name.lower():
+            case b"upgrade":
+                request.websocket |= b"websocket" in value.lower()
+            case b"content-length":
+                request.has_body |= value.strip() != b"0"
+            case b"transfer-encoding":
+                request.has_body = True
+            case b"x-forwarded-for":
+                request.forwarded_for = value.decode("latin-1")
+            case b"user-agent":
+                request.user_agent = value.decode("latin-1")
+            case b"traceparent":
+                request.traceparent = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        parser, request = self.parser, self.request
+        assert isinstance(parser, HttpRequestParser)
+        self.in_head, self.head_bytes = False, 0
+        request.method = parser.get_method().decode("latin-1")
+        request.target = self.target.decode("latin-1")
+        request.upgrade = parser.should_upgrade()
+        request.websocket &= request.upgrade
+        self.conversation.request_head(request)
+
+    def on_message_complete(self) -> None:
+        self.in_head = True
+
+
+class _ResponseReader(_Reader):
+    """httptools' callbacks for responses."""
+
+    __slots__ = ("response", "skip_body")
+
+    def renew(self) -> None:
+        self.in_head, self.head_bytes = True, 0
+        self.skip_body = False
+        self.response = Response()
+        self.parser = HttpResponseParser(self)
+
+    def renew_after_head(self) -> None:
+        """If the head just read answers a HEAD, its message ends here."""
+        if self.skip_body:
+            done = self.response
+            self.renew()
+            self.conversation.response_done(done)
+
+    def on_message_begin(self) -> None:
+        self.response = Response()
+        self.in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        match name.lower():
+            case b"sec-websocket-protocol":
+                self.response.subprotocol = value.decode("latin-1")
+            case b"sec-websocket-extensions":
+                self.response.extensions = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        assert isinstance(self.parser, HttpResponseParser)
+        self.in_head, self.head_bytes = False, 0
+        self.response.status = self.parser.get_status_code()
+        self.skip_body = self.conversation.response_head(self.response)
+
+    def on_message_complete(self) -> None:
+        self.in_head = True
+        if not self.skip_body and not self.parser_upgraded():
+            self.conversation.response_done(self.response)
+
+    def parser_upgraded(self) -> bool:
+        """Whether this is a 101 with the headers of an upgrade: llhttp then stops right behind it."""
+        assert isinstance(self.parser, HttpResponseParser)
+        return self.response.status == 101 and self.parser.should_upgrade()

@@ -1,0 +1,36 @@
+"""From a path, which a client chooses freely, to a route, which the operator chose: a bounded label value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import translate
+
+ALL = "all"
+OTHER = "other"
+
+
+class Router:
+    """Finds the first pattern that matches a path.
+
+    :param patterns: shell-style patterns such as ``/chat/*``; a pattern's own text is its label value.
+    """
+
+    def __init__(self, patterns: Sequence[str] = ()) -> None:
+        self._patterns = [(pattern, re.compile(translate(pattern))) for pattern in patterns]
+
+    @property
+    def names(self) -> list[str]:
+        """Every value that :meth:`route` can return."""
+        return [*(pattern for pattern, _ in self._patterns), OTHER] if self._patterns else [ALL]
+
+    def route(self, path: str) -> str:
+        """The route of a path; a query string is not part of it. ``all`` if no pattern was given, ``other`` if none
+        matches."""
+        if not self._patterns:
+            return ALL
+        path = path.partition("?")[0]
+        for pattern, compiled in self._patterns:
+            if compiled.match(path):
+                return pattern
+        return OTHER

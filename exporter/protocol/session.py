@@ -1,0 +1,173 @@
+"""One WebSocket connection through us, from its 101 to its one ending.
+
+How it works
+============
+A session owns two scanners, one a direction, and remembers four things:
+
+- the first Close frame, and which peers have sent one;
+- whose TCP ended first, and how;
+- whether a direction stopped being understood;
+- whether we began the end ourselves.
+
+:meth:`Session.end` turns these, and one circumstance that only the outside knows (does the app still take
+connections?), into an :class:`~exporter.protocol.causes.Ending`. The two directions are followed on their own: when a
+client sends what cannot be followed, the server's Close 1002 that answers it is still seen and still decides.
+
+A session knows no clock and no socket. Whoever drives it hands in bytes with a time, and ends of TCP as they come.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from exporter.protocol.causes import Close, Ending, close_verdict, tcp_cause
+from exporter.protocol.closecodes import ABNORMAL, UNKNOWN, CodeBook
+from exporter.protocol.frames import Control, Heard, Lost, Opcode, Scanner, Tally
+from exporter.protocol.words import Cause, How, Peer
+
+
+class CloseSeen(NamedTuple):
+    """``sender`` sent its Close frame."""
+
+    sender: Peer
+    close: Close
+
+
+class WentUnobserved(NamedTuple):
+    """The session is no longer understood in at least one direction; told once a session."""
+
+    why: str
+
+
+Fact = CloseSeen | WentUnobserved
+
+
+class Session:
+    """The state of one session.
+
+    :param book: what codes mean here.
+    :param client: shared counters for the frames that the client sends.
+    :param server: shared counters for the frames that the server sends.
+    """
+
+    __slots__ = ("_closed", "_cut", "_first", "_own", "book", "client", "server", "unobserved")
+
+    def __init__(self, book: CodeBook, client: Tally, server: Tally) -> None:
+        self.book = book
+        self.client = Scanner(client)
+        self.server = Scanner(server)
+        self.unobserved = False
+        self._first: CloseSeen | None = None
+        self._closed: tuple[Peer, ...] = ()
+        self._cut: tuple[Peer, How] | None = None
+        self._own: tuple[str, Cause] | None = None
+
+    def scanner(self, sender: Peer) -> Scanner:
+        """The scanner of what ``sender`` sends."""
+        return self.client if sender is Peer.CLIENT else self.server
+
+    def feed(self, sender: Peer, data: bytes, now: float) -> list[Fact]:
+        """Take the next bytes that ``sender`` sent; see :meth:`Scanner.feed`."""
+        heard = self.scanner(sender).feed(data, now)
+        return self.note(sender, heard) if heard else []
+
+    def note(self, sender: Peer, heard: Heard) -> list[Fact]:
+        """Take what the scanner of ``sender`` heard. Returns what is new about the session."""
+        facts: list[Fact] = []
+        for item in heard:
+            if isinstance(item, Lost):
+                facts += self.lose(item.why)
+            elif item.opcode == Opcode.CLOSE:
+                facts.append(self._close(sender, item))
+        return facts
+
+    def lose(self, why: str) -> list[Fact]:
+        """Note that a direction is not followed any more. Returns the fact the first time, nothing later."""
+        if self.unobserved:
+            return []
+        self.unobserved = True
+        return [WentUnobserved(why)]
+
+    def deafen(self) -> None:
+        """Stop listening in both directions, for a defect of ours."""
+        for scanner in (self.client, self.server):
+            scanner.lost = True
+            scanner.rest()
+
+    def _close(self, sender: Peer, frame: Control) -> CloseSeen:
+        seen = CloseSeen(sender, _parse_close(frame.payload))
+        if self._first is None:
+            self._first = seen
+        self._closed += (sender,)
+        return seen
+
+    def has_closed(self, peer: Peer) -> bool:
+        """Whether ``peer`` sent its Close frame."""
+        return peer in self._closed
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the closing handshake has begun or TCP has begun to end: nothing is left to be told to the peers."""
+        return self._first is not None or self._cut is not None or self._own is not None
+
+    def eof(self, sender: Peer, how: How) -> None:
+        """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts."""
+        if self._cut is None:
+            self._cut = (sender, how)
+
+    def end_by_proxy(self, cause: Cause, code: int | None) -> None:
+        """Note that we end the session: with a Close frame of ``code``, or by closing TCP if ``code`` is None.
+
+        Has no effect once a peer has begun the end: its own code and cause stand.
+        """
+        if not self.is_closing:
+            self._own = (ABNORMAL if code is None else str(code), cause)
+
+    @property
+    def ended_by_proxy(self) -> bool:
+        """Whether we began the end."""
+        return self._own is not None
+
+    @property
+    def needs_app_check(self) -> bool:
+        """Whether :meth:`end` depends on the app still taking connections."""
+        return (
+            self._own is None
+            and self._first is None
+            and not self.unobserved
+            and self._cut is not None
+            and self._cut[0] is Peer.SERVER
+        )
+
+    def end(self, app_alive: bool = True) -> Ending:
+        """The ending, once both TCP connections are gone. Pure: a second call says the same."""
+        if self._own is not None:
+            code, cause = self._own
+            return Ending(code, cause, Peer.PROXY, clean=self.has_closed(Peer.CLIENT) and code != ABNORMAL)
+        if self._first is not None:
+            return self._end_by_close(self._first)
+        initiator, how = self._cut or (Peer.PROXY, How.FIN)
+        if self.unobserved:
+            return Ending(UNKNOWN, Cause.UNOBSERVED, initiator, clean=False)
+        return Ending(ABNORMAL, tcp_cause(initiator, how, app_alive), initiator, clean=False)
+
+    def _end_by_close(self, first: CloseSeen) -> Ending:
+        verdict = close_verdict(first.close, self.book)
+        answered = self.has_closed(first.sender.other)
+        return Ending(
+            verdict.label,
+            verdict.cause,
+            first.sender,
+            clean=answered,
+            reason=first.close.reason,
+            close_unanswered=not answered and not self.scanner(first.sender.other).lost,
+        )
+
+
+def _parse_close(payload: bytes) -> Close:
+    """A Close frame's body (RFC 6455, section 5.5.1): nothing, or a code and a reason text."""
+    if not payload:
+        return Close(None)
+    if len(payload) == 1:
+        return Close(-1)
+    return Close(int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "backslashreplace"))

@@ -1,0 +1,290 @@
+"""The engine: moves the bytes of one session both ways, and lets the session overhear them.
+
+The seam
+========
+:meth:`Engine.take` is where the handshake phase ends and an engine begins. It is handed two connected transports, the
+session, the bytes of either peer that were read past the 101 (already forwarded, not yet heard), and whose FIN was
+already read. It answers with a :class:`Splice`, by which the session can be ended on purpose. Nothing else crosses, so
+that another engine can stand in for this one.
+
+How it works
+============
+Each leg does two things with what it reads, in this order: write it to the other leg, then let that direction's scanner
+hear it. Nothing in between, no copy, no queue. A scanner that raises has a defect of ours: listening ends for the
+session, traffic goes on.
+
+Ending a session on purpose (a drain, a limit) must not cut a frame in two. :meth:`Splice.finish` therefore waits for
+the next frame boundary of what the server sends, writes one Close to the client there, and from then on drops what the
+server sends while still listening for its answering Close. What the client sends travels on: its answer reaches the
+app, which sees an ordinary close by its client. If the client does not answer in time, the app gets a masked Close 1001
+from us, at a boundary of that direction; a direction that is stuck inside a frame, or not understood, gets none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from exporter.protocol.frames import Heard
+from exporter.protocol.session import CloseSeen, Fact, Session, WentUnobserved
+from exporter.protocol.words import Cause, How, Peer
+from exporter.relay.legs import Leg
+
+#: Seconds that an app may take to read the Close that we sent it and to end TCP, once its client has not answered.
+LAST_WORDS = 1.0
+
+_GOING_AWAY = 1001
+
+
+@dataclass(slots=True)
+class Early:
+    """What the handshake phase leaves behind: bytes read past the 101 and forwarded, and FINs read, of each peer."""
+
+    client: bytes = b""
+    server: bytes = b""
+    client_fin: bool = False
+    server_fin: bool = False
+
+
+class Listener(Protocol):
+    """Whoever gave the session to the engine."""
+
+    def noted(self, fact: Fact) -> None:
+        """Something new is known of the session."""
+
+    def defect(self, error: Exception) -> None:
+        """Listening failed for a defect of ours. The session goes on unheard."""
+
+    def ended(self) -> None:
+        """Both TCP connections are gone. Told once."""
+
+
+class Splice(Protocol):
+    """A session in an engine's hands."""
+
+    session: Session
+
+    def finish(self, cause: Cause, code: int, timeout: float) -> None:
+        """End the session with one Close of ``code``; after ``timeout`` seconds at the latest without its answer."""
+
+    def abort(self, cause: Cause) -> None:
+        """End the session at once: a Close to the app if it can be told at a boundary, then TCP."""
+
+
+class Engine(Protocol):
+    """What can take over a session at the seam."""
+
+    name: str
+
+    def take(
+        self,
+        client: asyncio.Transport,
+        server: asyncio.Transport,
+        session: Session,
+        early: Early,
+        listener: Listener,
+    ) -> Splice:
+        """Own the two transports from here on."""
+
+
+class SessionLeg(Leg):
+    """A leg whose bytes are forwarded and heard."""
+
+    __slots__ = ("listen", "write")
+
+    owner: PythonSplice
+    listen: Callable[[bytes, float], Heard | None]
+    write: Callable[[bytes], None]
+
+    def data_received(self, data: bytes) -> None:
+        self.write(data)
+        try:
+            heard = self.listen(data, monotonic())
+        except Exception as error:
+            self.owner.deafen(error)
+        else:
+            if heard is not None:
+                self.owner.hear(self.peer, heard)
+
+
+class PythonSplice:
+    """One session in this engine."""
+
+    __slots__ = ("_cause", "_client", "_code", "_last_words", "_listener", "_server", "_timer", "session")
+
+    def __init__(self, session: Session, listener: Listener) -> None:
+        self.session = session
+        self._listener = listener
+        self._client = SessionLeg(Peer.CLIENT, self)
+        self._server = SessionLeg(Peer.SERVER, self)
+        self._client.other, self._server.other = self._server, self._client
+        self._timer: asyncio.TimerHandle | None = None
+        self._cause: Cause | None = None
+        self._code = _GOING_AWAY
+        self._last_words = False
+
+    def begin(self, client: asyncio.Transport, server: asyncio.Transport, early: Early) -> None:
+        """Take the transports over, and hear what was read before."""
+        self._client.transport, self._server.transport = client, server
+        self._client.write, self._server.write = _drop, _drop  # what came early was forwarded
+        for leg, data, fin in (
+            (self._client, early.client, early.client_fin),
+            (self._server, early.server, early.server_fin),
+        ):
+            leg.listen = self.session.scanner(leg.peer).feed
+            leg.transport.set_protocol(leg)
+            if data:
+                leg.data_received(data)
+            if fin:
+                leg.fin = True
+                self.session.eof(leg.peer, How.FIN)
+                leg.other.finish_writing()
+        self._client.write, self._server.write = server.write, client.write
+
+    # From the legs.
+
+    def hear(self, peer: Peer, heard: Heard) -> None:
+        """A scanner has something to tell."""
+        try:
+            facts = self.session.note(peer, heard)
+        except Exception as error:
+            self.deafen(error)
+            return
+        for fact in facts:
+            if isinstance(fact, WentUnobserved | CloseSeen):
+                self._listener.noted(fact)
+
+    def deafen(self, error: Exception) -> None:
+        """Listening failed for a defect of ours: go on without it."""
+        for leg in (self._client, self._server):
+            leg.listen = _hear_nothing
+        self.session.deafen()
+        self._listener.defect(error)
+
+    def cut(self, peer: Peer, how: How) -> None:
+        self.session.eof(peer, how)
+        if self._last_words and peer is Peer.SERVER:
+            asyncio.get_running_loop().call_soon(self._hang_up)
+
+    def over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._listener.ended()
+
+    # Ending on purpose.
+
+    def finish(self, cause: Cause, code: int, timeout: float) -> None:
+        """See :class:`Splice`. A second call has no effect."""
+        if self._cause is not None:
+            return
+        self._cause, self._code = cause, code
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._expire)
+        if self.session.is_closing:
+            return
+        if self.session.server.at_boundary:
+            self._close_client()
+        elif not self.session.server.lost:
+            self._server.write = self._write_to_boundary
+            self._server.listen = _hear_nothing
+
+    def _write_to_boundary(self, data: bytes) -> None:
+        """Forward and hear ``data`` up to the next frame boundary, say Close there, drop the rest."""
+        scanner = self.session.server
+        at = 0
+        while at < len(data):
+            step = data[at : at + max(scanner.skip, 1)]
+            at += len(step)
+            self._client.transport.write(step)
+            if heard := scanner.feed(step, monotonic()):
+                self.hear(Peer.SERVER, heard)
+            if self.session.is_closing or scanner.lost:
+                self._resume_forwarding(data[at:])
+                return
+            if scanner.at_boundary:
+                self._close_client()
+                self._server.data_received(data[at:])
+                return
+
+    def _resume_forwarding(self, rest: bytes) -> None:
+        self._server.write = self._client.transport.write
+        self._server.listen = self.session.server.feed
+        if rest:
+            self._server.data_received(rest)
+
+    def _close_client(self) -> None:
+        assert self._cause is not None
+        self.session.end_by_proxy(self._cause, self._code)
+        self._client.transport.write(close_frame(self._code))
+        self._server.write = _drop
+        self._server.listen = self.session.server.feed
+        if not self._server.fin:
+            self._server.transport.resume_reading()
+
+    def _expire(self) -> None:
+        self.abort(self._cause or Cause.DRAIN)
+
+    def abort(self, cause: Cause) -> None:
+        """See :class:`Splice`."""
+        session = self.session
+        if not session.is_closing:
+            session.end_by_proxy(cause, None)
+        if self._timer is not None:
+            self._timer.cancel()
+        app_waits = session.ended_by_proxy and not session.has_closed(Peer.CLIENT)
+        if app_waits and session.client.at_boundary and not (self._server.gone or self._server.fin):
+            self._close_server()
+        else:
+            self._hang_up()
+
+    def _close_server(self) -> None:
+        """Tell the app what its client did not, and give it a moment to go. Nothing else passes any more."""
+        self._last_words = True
+        self._client.write = self._server.write = _drop
+        self._client.listen = _hear_nothing
+        self._server.transport.write(close_frame(_GOING_AWAY, mask=os.urandom(4)))
+        self._server.finish_writing()
+        self._server.transport.resume_reading()
+        self._timer = asyncio.get_running_loop().call_later(LAST_WORDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._server.abort()
+        self._client.abort()
+
+
+class PythonEngine:
+    """Protocols on the event loop, scanners in plain Python."""
+
+    name = "python"
+
+    def take(
+        self,
+        client: asyncio.Transport,
+        server: asyncio.Transport,
+        session: Session,
+        early: Early,
+        listener: Listener,
+    ) -> Splice:
+        """See :class:`Engine`."""
+        splice = PythonSplice(session, listener)
+        splice.begin(client, server, early)
+        return splice
+
+
+def close_frame(code: int, mask: bytes = b"") -> bytes:
+    """A Close frame with ``code`` (RFC 6455, section 5.5.1); masked if ``mask``, four bytes, is given."""
+    body = code.to_bytes(2, "big")
+    if not mask:
+        return bytes((0x88, len(body))) + body
+    return bytes((0x88, 0x80 | len(body))) + mask + bytes(a ^ b for a, b in zip(body, mask, strict=False))
+
+
+def _drop(data: bytes) -> None:
+    """Where bytes go that nobody is to get any more."""
+
+
+def _hear_nothing(data: bytes, now: float) -> None:
+    """How a direction is heard that is not listened to any more."""

@@ -1,0 +1,302 @@
+"""One client's connection, from accept to its end; up to the 101 it is forwarded and overheard as HTTP/1.1.
+
+How it works
+============
+A client is accepted, the app is connected to, and from then on bytes pass both ways at once; a
+:class:`~exporter.protocol.http1.Conversation` listens. Three things can come of it:
+
+- a 101 to a request for WebSocket: an observer opens a session, and the engine takes both connections over;
+- HTTP that goes on, request after request, until somebody closes;
+- something else (TLS, HTTP/2, garbage): it is passed on all the same, told once as unobserved.
+
+If there is no app to talk to, the first request gets a 502 from us: the only answer that this file makes up, beside the
+503 of a full house.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
+from exporter.protocol.session import Fact as SessionFact
+from exporter.protocol.session import WentUnobserved
+from exporter.protocol.words import How, Peer, Unobserved
+from exporter.relay.engine import Early, Engine, Splice
+from exporter.relay.events import Observer, Opening, Watch, guarded, report
+from exporter.relay.legs import Leg, Owner
+from exporter.relay.upstream import Failure, Upstream
+
+#: Seconds that a client gets to take our 502 or 503 and close, before we do.
+FAREWELL = 2.0
+
+_ANSWERS = {
+    502: ("Bad Gateway", "websocket-exporter: the app behind this sidecar does not accept connections\n"),
+    503: ("Service Unavailable", "websocket-exporter: the configured number of connections is reached\n"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may cost.
+
+    :ivar max_head: bytes of a request's or response's head.
+    :ivar handshake_timeout: seconds from accept to the end of the first request's head.
+    :ivar max_connections: clients at a time; 0 is no limit.
+    :ivar max_session_age: seconds after which a session is ended; 0 is never.
+    """
+
+    max_head: int = 64 * 1024
+    handshake_timeout: float = 10.0
+    max_connections: int = 0
+    max_session_age: float = 0.0
+
+
+class Host(Protocol):
+    """What a connection needs from whoever accepted it."""
+
+    upstream: Upstream
+    observer: Observer
+    engine: Engine
+    limits: Limits
+
+    def session_began(self, connection: Connection) -> None:
+        """The connection has become a session."""
+
+    def session_over(self, connection: Connection, watch: Watch) -> None:
+        """The session's TCP connections are gone."""
+
+    def gone(self, connection: Connection) -> None:
+        """The connection is over and never was a session."""
+
+
+class HttpLeg(Leg):
+    """A leg before the 101."""
+
+    __slots__ = ("connection",)
+
+    connection: Connection
+
+    def __init__(self, peer: Peer, connection: Connection) -> None:
+        super().__init__(peer, connection)
+        self.connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.connection.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.connection.received(self, data)
+
+
+class Connection:
+    """A client's connection through the relay."""
+
+    __slots__ = (
+        "_asked", "_client", "_conversation", "_held", "_over", "_refusal", "_relay", "_server", "_task", "_timer",
+        "_watch", "began", "splice",
+    )  # fmt: skip
+
+    def __init__(self, relay: Host, refusal: int = 0) -> None:
+        self._relay = relay
+        self._refusal = refusal  # the status of our own answer, once there is to be one
+        self._client = HttpLeg(Peer.CLIENT, self)
+        self._server = HttpLeg(Peer.SERVER, self)
+        self._client.other, self._server.other = self._server, self._client
+        self._server.gone = True  # until it is connected
+        self._conversation = Conversation(relay.limits.max_head)
+        self._held = b""  # what the client sent before the app was connected
+        self._asked = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: Watch | None = None
+        self._over = False
+        self.began = 0.0  # as a session
+        self.splice: Splice | None = None
+
+    @property
+    def protocol(self) -> asyncio.Protocol:
+        """The protocol for the accepted transport."""
+        return self._client
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether closing this connection would interrupt nothing: plain HTTP with no request under way."""
+        return self.splice is None and not self._conversation.over and self._conversation.is_idle
+
+    # From the legs.
+
+    def connected(self, leg: HttpLeg) -> None:
+        """A leg has its transport."""
+        if leg is self._server:
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._relay.limits.handshake_timeout, self._out_of_time)
+        if not self._refusal:
+            self._task = loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        failure = await self._relay.upstream.connect(lambda: self._server)
+        if self._client.gone:
+            if failure is None:
+                self._server.gone = False
+                self._server.abort()
+            return
+        held, self._held = self._held, b""
+        if failure is None:
+            self._server.gone = False
+            self._client.transport.resume_reading()
+            if held:
+                self.received(self._client, held)
+            if self._client.fin:
+                self._server.finish_writing()
+        else:
+            self._no_app(failure, held)
+
+    def _no_app(self, failure: Failure, held: bytes) -> None:
+        observer = self._relay.observer
+        guarded(observer, lambda: observer.connect_failed(failure.error, failure.why))
+        self._refusal = 502
+        self._client.transport.resume_reading()
+        if held:
+            self.received(self._client, held)
+        elif self._client.fin:
+            self._client.close()
+
+    def received(self, leg: HttpLeg, data: bytes) -> None:
+        """Bytes came: pass them on, then listen."""
+        if leg.other.gone and not self._refusal:
+            self._held += data
+            leg.transport.pause_reading()
+            return
+        if not leg.other.gone:
+            leg.other.transport.write(data)
+        if self._conversation.over:
+            return
+        try:
+            facts = self._conversation.request(data) if leg is self._client else self._conversation.response(data)
+            for fact in facts:
+                self._heard(fact)
+        except Exception as error:
+            self._conversation.over = True
+            report(self._relay.observer, error)
+        if self._timer is not None and (self._conversation.started or self._conversation.over):
+            self._timer.cancel()
+            self._timer = None
+        if self._refusal and (self._conversation.started or self._conversation.over):
+            self._answer(self._refusal)
+
+    def cut(self, peer: Peer, how: How) -> None:
+        """See :class:`~exporter.relay.legs.Owner`. Only a client that we refused is waited for."""
+        if self._refusal == 503 or (self._refusal and self._conversation.over):
+            self._client.close()
+
+    def over(self) -> None:
+        """Both connections are gone without a session."""
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        for fact in self._conversation.eof():
+            self._heard(fact)
+        self._relay.gone(self)
+
+    # From the conversation.
+
+    def _heard(self, fact: Fact) -> None:
+        observer = self._relay.observer
+        match fact:
+            case Asked():
+                self._asked = monotonic()
+                if self._refusal:
+                    guarded(observer, lambda: observer.refused(fact.request, self._refusal, 0.0))
+                    fact.request.answered = True
+            case Refused():
+                seconds = monotonic() - self._asked
+                guarded(observer, lambda: observer.refused(fact.request, fact.status, seconds))
+            case Aborted():
+                guarded(observer, lambda: observer.aborted(fact.request))
+            case LostTrack():
+                guarded(observer, lambda: observer.unobserved(fact.reason, fact.why))
+            case Switched():
+                self._switch(fact)
+
+    def _switch(self, fact: Switched) -> None:
+        relay = self._relay
+        opening = Opening(fact.request, fact.response, self._client_address(), monotonic() - self._asked)
+        watch = relay.observer.opened(opening)
+        self._watch = watch
+        early = Early(fact.client, fact.server, self._client.fin, self._server.fin)
+        self._client.owner = self._server.owner = _NOBODY
+        self.splice = relay.engine.take(self._client.transport, self._server.transport, watch.session, early, self)
+        self.began = monotonic()
+        relay.session_began(self)
+
+    def _client_address(self) -> str:
+        peer = self._client.transport.get_extra_info("peername")
+        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+
+    # From the engine.
+
+    def noted(self, fact: SessionFact) -> None:
+        """See :class:`~exporter.relay.engine.Listener`."""
+        watch = self._watch
+        if isinstance(fact, WentUnobserved) and watch is not None:
+            guarded(self._relay.observer, lambda: watch.unobserved(Unobserved.FRAME, fact.why))
+
+    def defect(self, error: Exception) -> None:
+        """See :class:`~exporter.relay.engine.Listener`."""
+        report(self._relay.observer, error)
+
+    def ended(self) -> None:
+        """See :class:`~exporter.relay.engine.Listener`: the session is over; its ending is told once it is judged."""
+        if self._watch is not None and not self._over:
+            self._over = True
+            self._relay.session_over(self, self._watch)
+
+    # Our own doing.
+
+    def _answer(self, status: int) -> None:
+        """Answer in the app's place, if what the client speaks is HTTP, and close."""
+        if self._conversation.started:
+            reason, text = _ANSWERS[status]
+            head = (
+                f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+            )
+            self._client.transport.write((head + text).encode("ascii"))
+            self._conversation.over = True
+            self._client.finish_writing()
+            self._timer = asyncio.get_running_loop().call_later(FAREWELL, self._client.abort)
+        else:
+            self._client.abort()
+
+    def _out_of_time(self) -> None:
+        """No request came in time: somebody holds a connection open for nothing, or drips (slowloris)."""
+        self._timer = None
+        self.close()
+
+    def close(self) -> None:
+        """Close both connections; a session is ended through its splice instead."""
+        if self._task is not None:
+            self._task.cancel()
+        self._client.abort()
+        self._server.abort()
+
+
+class _Nobody:
+    """The owner of legs whose transports an engine has taken."""
+
+    def cut(self, peer: Peer, how: How) -> None:
+        """Not ours any more."""
+
+    def over(self) -> None:
+        """Not ours any more."""
+
+
+_NOBODY: Owner = _Nobody()

@@ -1,0 +1,158 @@
+"""Accepts clients, within limits, and keeps account of who is connected."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from exporter.protocol.words import Cause
+from exporter.relay.engine import Engine
+from exporter.relay.events import Observer, Watch, guarded
+from exporter.relay.handshake import Connection, Limits
+from exporter.relay.upstream import Upstream
+
+#: Clients that the kernel may hold for us while the loop is busy; Linux clamps it to net.core.somaxconn (4096).
+BACKLOG = 4096
+#: Seconds between looks for sessions that are too old.
+AGE_INTERVAL = 1.0
+
+_AGED = 1001  # going away: come back, elsewhere if you like
+
+
+class Relay:
+    """All connections of all clients."""
+
+    def __init__(
+        self, upstream: Upstream, observer: Observer, engine: Engine, limits: Limits, close_timeout: float = 5.0
+    ) -> None:
+        self.close_timeout = close_timeout
+        self.upstream = upstream
+        self.observer = observer
+        self.engine = engine
+        self.limits = limits
+        self.sessions: dict[Connection, None] = {}  # in the order in which they began
+        self._others: set[Connection] = set()  # not (yet) sessions
+        self._judging: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._changed = asyncio.Event()
+        self._ageing: asyncio.Task[None] | None = None
+        self.last_ending = float("-inf")  # when an ending was last told, on the monotonic clock
+
+    async def listen(self, host: str | None, port: int) -> int:
+        """Begin to accept; ``host`` None is every interface. Returns the port. Raises OSError if it is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
+        if self.limits.max_session_age:
+            self._ageing = loop.create_task(self._end_aged())
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether clients are accepted."""
+        return self._server is not None
+
+    def stop_listening(self) -> None:
+        """Accept no more clients. Those that are connected stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    @property
+    def connections(self) -> int:
+        """Clients that are connected now, sessions or not."""
+        return len(self.sessions) + len(self._others)
+
+    def _accept(self) -> asyncio.Protocol:
+        full = 0 < self.limits.max_connections <= self.connections
+        connection = Connection(self, refusal=503 if full else 0)
+        self._others.add(connection)
+        return connection.protocol
+
+    # From the connections.
+
+    def session_began(self, connection: Connection) -> None:
+        """A connection has become a session."""
+        self._others.discard(connection)
+        self.sessions[connection] = None
+
+    def session_over(self, connection: Connection, watch: Watch) -> None:
+        """A session's TCP connections are gone. Judge why, and tell."""
+        self.sessions.pop(connection, None)
+        self._others.discard(connection)
+        if watch.session.needs_app_check:
+            task = asyncio.get_running_loop().create_task(self._judge(watch))
+            self._judging.add(task)
+            task.add_done_callback(self._judged)
+        else:
+            self._tell(watch, app_alive=True)
+        self._changed.set()
+
+    async def _judge(self, watch: Watch) -> None:
+        now = monotonic()
+        try:
+            alive = await self.upstream.accepts()
+        except asyncio.CancelledError:
+            alive = True  # we are ending ourselves; say only what is known
+        self._tell(watch, alive, now)
+
+    def _judged(self, task: asyncio.Task[None]) -> None:
+        self._judging.discard(task)
+        self._changed.set()
+
+    def _tell(self, watch: Watch, app_alive: bool, now: float | None = None) -> None:
+        ended = monotonic() if now is None else now
+        guarded(self.observer, lambda: watch.closed(watch.session.end(app_alive), ended))
+        self.last_ending = monotonic()
+
+    async def _end_aged(self) -> None:
+        """End sessions that are too old. They are in order of their beginning: the first young one ends the look."""
+        while True:
+            oldest = monotonic() - self.limits.max_session_age
+            for connection in list(self.sessions):
+                if connection.began > oldest:
+                    break
+                if connection.splice is not None:
+                    connection.splice.finish(Cause.LIMIT, _AGED, self.close_timeout)
+            await asyncio.sleep(AGE_INTERVAL)
+
+    def gone(self, connection: Connection) -> None:
+        """A connection is over that never was a session."""
+        self._others.discard(connection)
+        self._changed.set()
+
+    # The end.
+
+    def close_idle(self) -> None:
+        """Close connections on which nothing is under way: kept-alive HTTP, and clients that sent nothing yet."""
+        for connection in [c for c in self._others if c.is_idle]:
+            connection.close()
+
+    def close_others(self) -> None:
+        """Close every connection that is not a session."""
+        for connection in list(self._others):
+            connection.close()
+
+    async def wait_changed(self, timeout: float) -> None:
+        """Return when a connection or a judgement has ended, or after ``timeout`` seconds."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(max(0.0, timeout)):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def close_all(self) -> None:
+        """Close everything at once, for a process that ends."""
+        self.stop_listening()
+        if self._ageing is not None:
+            self._ageing.cancel()
+        for connection in [*self.sessions, *self._others]:
+            connection.close()
+        for task in self._judging:
+            task.cancel()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody is connected and every ending has been told."""
+        return not self.sessions and not self._others and not self._judging
