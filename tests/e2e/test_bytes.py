@@ -264,9 +264,7 @@ STRANGERS = [
 
 
 @pytest.mark.parametrize(("reason", "opening"), STRANGERS, ids=[row[0] for row in STRANGERS])
-def test_a_strange_protocol_passes_through(
-    raw_sidecar: Sidecar, raw_app: RawApp, reason: str, opening: bytes
-) -> None:
+def test_a_strange_protocol_passes_through(raw_sidecar: Sidecar, raw_app: RawApp, reason: str, opening: bytes) -> None:
     """What is not HTTP/1.1 is forwarded untouched and counts as unobserved: no handshake, no ending."""
     before = raw_sidecar.scrape()
     up, down = opening + noise(100_000), noise(100_000)
@@ -299,9 +297,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("name", "broken"), BROKEN, ids=[row[0] for row in BROKEN])
-def test_a_frame_that_cannot_be_followed(
-    raw_sidecar: Sidecar, raw_app: RawApp, name: str, broken: bytes
-) -> None:
+def test_a_frame_that_cannot_be_followed(raw_sidecar: Sidecar, raw_app: RawApp, name: str, broken: bytes) -> None:
     """After such a frame the traffic goes on untouched, and the session ends as unknown, once."""
     before = raw_sidecar.scrape()
     client, server = open_session(raw_sidecar, raw_app)

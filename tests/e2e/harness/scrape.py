@@ -55,11 +55,7 @@ class Scrape:
     def nonzero(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
         """Every series of this name that is not 0, by its sorted labels; what is absent did not happen."""
         assert name in self._names, f"no metric {name}; there are {sorted(self._names)}"
-        return {
-            tuple(sorted(pairs)): value
-            for (its, pairs), value in self._samples.items()
-            if its == name and value
-        }
+        return {tuple(sorted(pairs)): value for (its, pairs), value in self._samples.items() if its == name and value}
 
     def closed(self, **labels: str) -> float:
         """Endings with these labels."""

@@ -21,9 +21,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
 parser.add_argument("--keepalive", type=float, default=None)
 options = parser.parse_args()
-with serve(
-    echo, "127.0.0.1", options.port, ping_interval=options.keepalive, ping_timeout=options.keepalive
-) as server:
+with serve(echo, "127.0.0.1", options.port, ping_interval=options.keepalive, ping_timeout=options.keepalive) as server:
     # shutdown() waits for the handlers, and a signal handler runs inside serve_forever(): hence a thread.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
