@@ -179,7 +179,7 @@ def test_routes_are_the_patterns_and_nothing_else(raw_app: RawApp) -> None:
 
 
 def test_sigterm_waits_for_the_last_session(raw_app: RawApp) -> None:
-    """SIGTERM: not ready, but traffic flows; exit status 0 as soon as the last session has ended."""
+    """SIGTERM: not ready, but traffic flows; exit status 0 when the last session has ended and been scraped."""
     sidecar = Sidecar(raw_app.port, wait_ready=True)
     try:
         client = Peer.connect(sidecar.port)
@@ -190,7 +190,8 @@ def test_sigterm_waits_for_the_last_session(raw_app: RawApp) -> None:
 
         sidecar.process.signal(signal.SIGTERM)
         eventually(lambda: sidecar.get("/readyz")[0] == 503, "not ready once SIGTERM has come")
-        assert sidecar.scrape().value("websocket_exporter_draining") == 1
+        draining = sidecar.scrape()
+        assert draining.value("websocket_exporter_draining") == 1
         hello = frame(Opcode.TEXT, b"still here", masked=True)
         client.send(hello)
         assert server.exactly(len(hello)) == hello
@@ -200,6 +201,7 @@ def test_sigterm_waits_for_the_last_session(raw_app: RawApp) -> None:
         client.close()
         server.rest()
         server.close()
+        assert sidecar.settled(draining).endings() == {("1000", "normal", "client"): 1}
         assert sidecar.process.wait(PATIENCE) == 0
         assert [line["cause"] for line in sidecar.closed_lines()] == ["normal"]
     finally:
@@ -241,7 +243,7 @@ def test_a_second_sigterm_ends_at_once(raw_app: RawApp) -> None:
 
 def test_sigterm_ends_a_session_that_stays(raw_app: RawApp) -> None:
     """At the deadline a lasting session gets one Close from us, whose answer reaches the app."""
-    sidecar = Sidecar(raw_app.port, "--drain-timeout", "500ms", "--drain-spread", "0")
+    sidecar = Sidecar(raw_app.port, "--drain-timeout", "10s", "--drain-spread", "9500ms")
     try:
         client = Peer.connect(sidecar.port)
         client.send(upgrade_request())
