@@ -17,8 +17,10 @@ from exporter import __version__
 from exporter.admin.page import State
 from exporter.admin.server import Admin, Hooks
 from exporter.config import Settings
+from exporter.observe.closes import Closes
 from exporter.observe.logs import Format, set_up
 from exporter.observe.metrics import Metrics
+from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
 from exporter.observe.recorder import LogEndings, Recorder
 from exporter.protocol.routes import Router
 from exporter.relay.drain import Drain, Plan
@@ -48,7 +50,16 @@ class App:
         book = settings.code_book()
         engine = PythonEngine()
         self.metrics = Metrics(router.names, book, __version__, engine.name)
-        recorder = Recorder(self.metrics, router, book, _endings(settings))
+        self.closes = Closes()
+        recorder = Recorder(
+            self.metrics,
+            router,
+            book,
+            _endings(settings),
+            Reconnects(_identity(settings)),
+            self.closes,
+            settings.record_payload,
+        )
         self.upstream = Upstream(settings.upstream, settings.connect_timeout)
         limits = Limits(
             settings.max_head, settings.handshake_timeout, settings.max_connections, settings.max_session_age
@@ -182,6 +193,17 @@ class App:
 
 def _endings(settings: Settings) -> LogEndings:
     return settings.log_endings  # type: ignore[return-value]  # one_of() checked it
+
+
+def _identity(settings: Settings) -> Identity:
+    kind, _, name = settings.client_identity.partition(":")
+    match kind:
+        case "cookie":
+            return by_cookie(name)
+        case "query":
+            return by_query(name)
+        case _:
+            return by_address
 
 
 def run(settings: Settings) -> int:

@@ -24,13 +24,17 @@ frame nothing that it sends is judged (section 5.5.1), so the scan rests there t
 Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`Scanner.feed` tests for that
 first, and counts into plain integers: no object, no metric, no call per frame. The counters that are shared by many
 scanners live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may read it
-at any time. A payload that spans chunks costs one comparison and one subtraction a chunk.
+at any time. The flight recorder's slots are packed in place for the same reason. A payload that spans chunks costs one
+comparison and one subtraction a chunk.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import NamedTuple
+
+from exporter.protocol.flight import BY_SERVER, KEPT, RING, SLOT, WRITTEN, Ring, pack
+from exporter.protocol.words import Peer
 
 #: Largest payload of a control frame (RFC 6455, section 5.5).
 MAX_CONTROL_PAYLOAD = 125
@@ -78,6 +82,8 @@ _FIN = 0x80
 _MASK = 0x80
 _LENGTH = 0x7F
 _OPCODE = 0x0F
+#: The same as in :class:`Opcode`, as the plain integers that compare fast.
+_BINARY, _CLOSE, _PONG = 0x2, 0x8, 0xA
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
 _RESTING = -1
@@ -88,18 +94,28 @@ _HEADER = tuple(2 + (4 if second & _MASK else 0) + {126: 2, 127: 8}.get(second &
 _WHOLE = tuple(0 if second & _LENGTH > 125 else _HEADER[second] + (second & _LENGTH) for second in range(256))
 #: First bytes of the commonest frames: text or binary, FIN set, compressed or not.
 _PLAIN = tuple(first & 0x8F in (0x81, 0x82) for first in range(256))
+#: First bytes as the flight recorder keeps them, by sender.
+_FIRSTS = {
+    sender: tuple(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
+    for sender in Peer
+}
+_LAST_SLOT = RING - SLOT
 
 
 class Scanner:
     """Follows one direction. Feed it every byte of that direction, in order.
 
     :param tally: shared counters to add to.
+    :param sender: whose frames these are, for the flight recorder.
+    :param ring: the session's flight recorder.
     """
 
-    __slots__ = ("fragmented", "frames", "last", "lost", "payload", "pending", "skip", "tally")
+    __slots__ = ("firsts", "fragmented", "frames", "last", "lost", "payload", "pending", "ring", "skip", "tally")
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, sender: Peer = Peer.CLIENT, ring: Ring | None = None) -> None:
         self.tally = tally
+        self.ring = Ring() if ring is None else ring
+        self.firsts = _FIRSTS[sender]  # a frame's first byte -> how the flight recorder keeps it
         self.frames = 0  # frames whose header was complete
         self.payload = 0  # payload bytes that passed
         self.skip = 0  # payload bytes of the current frame still to come
@@ -112,6 +128,16 @@ class Scanner:
     def at_boundary(self) -> bool:
         """Whether the next byte begins a frame. Never true in a direction that is not followed any more."""
         return not self.skip and not self.pending
+
+    @property
+    def in_frame(self) -> bool:
+        """Whether a frame has begun that is not complete."""
+        return self.skip > 0 or bool(self.pending)
+
+    @property
+    def sample(self) -> bytes:
+        """First bytes of the last message; a plain scanner keeps none, see :mod:`exporter.protocol.sampling`."""
+        return b""
 
     def rest(self) -> None:
         """Listen no more: later bytes are neither counted nor judged."""
@@ -145,6 +171,10 @@ class Scanner:
                     tally = self.tally
                     tally[first & _OPCODE] += 1
                     tally[PAYLOAD] += length
+                    ring = self.ring
+                    at = ring.at
+                    pack(ring.slots, at, now, length, self.firsts[first])
+                    ring.at = at + SLOT if at < _LAST_SLOT else 0
                     return None
             return self._scan(data, now)
         if skip >= size:
@@ -169,6 +199,9 @@ class Scanner:
         size = len(data)
         at = frames = payload = 0
         tally = self.tally
+        firsts = self.firsts
+        slots = self.ring.slots
+        slot = self.ring.at
         while size - at > 1:
             first = data[at]
             second = data[at + 1]
@@ -191,15 +224,17 @@ class Scanner:
             opcode = first & _OPCODE
             end = body + length
             if first & 0x08:
-                if Opcode.CLOSE <= opcode <= Opcode.PONG:
+                if _CLOSE <= opcode <= _PONG:
                     if end > size:
                         break
                     payload_seen = _unmask(data, body, end) if second & _MASK else data[body:end]
                     heard = [*(heard or ()), Control(opcode, payload_seen)]
-            elif opcode <= Opcode.BINARY:
+            elif opcode <= _BINARY:
                 self.fragmented = not first & _FIN
             frames += 1
             tally[opcode] += 1
+            pack(slots, slot, now, length, firsts[first])
+            slot = slot + SLOT if slot < _LAST_SLOT else 0
             if end > size:
                 payload += size - body
                 self.skip = end - size
@@ -207,10 +242,11 @@ class Scanner:
                 break
             payload += length
             at = end
-            if opcode == Opcode.CLOSE:
+            if opcode == _CLOSE:
                 self.rest()
                 at = size
                 break
+        self.ring.at = slot
         self.pending = data[at:]
         self.frames += frames
         self.payload += payload
@@ -228,7 +264,7 @@ def _malformed(first: int, length: int) -> str:
 
     ``length`` is the second byte's 7 bits: 126 and 127 only announce a length, but one that is too long in any case.
     """
-    if not Opcode.CLOSE <= first & _OPCODE <= Opcode.PONG:
+    if not _CLOSE <= first & _OPCODE <= _PONG:
         return ""
     if not first & _FIN:
         return "a control frame without FIN"

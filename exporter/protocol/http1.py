@@ -51,6 +51,7 @@ class Request:
     forwarded_for: str = ""
     user_agent: str = ""
     traceparent: str = ""
+    cookie: str = ""
     answered: bool = False
 
 
@@ -352,6 +353,8 @@ class _RequestReader(_Reader):
                 request.user_agent = value.decode("latin-1")
             case b"traceparent":
                 request.traceparent = value.decode("latin-1")
+            case b"cookie":
+                request.cookie = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         parser, request = self.parser, self.request

@@ -30,7 +30,7 @@ from time import monotonic
 from typing import Protocol
 
 from exporter.protocol.frames import Heard
-from exporter.protocol.session import CloseSeen, Fact, Session, WentUnobserved
+from exporter.protocol.session import Fact, Session
 from exporter.protocol.words import Cause, How, Peer
 from exporter.relay.legs import Leg
 
@@ -108,7 +108,7 @@ class SessionLeg(Leg):
             self.owner.deafen(error)
         else:
             if heard is not None:
-                self.owner.hear(self.peer, heard)
+                self.owner.hear(self.peer, heard, monotonic())
 
 
 class PythonSplice:
@@ -141,22 +141,21 @@ class PythonSplice:
                 leg.data_received(data)
             if fin:
                 leg.fin = True
-                self.session.eof(leg.peer, How.FIN)
+                self.session.eof(leg.peer, How.FIN, monotonic())
                 leg.other.finish_writing()
         self._client.write, self._server.write = server.write, client.write
 
     # From the legs.
 
-    def hear(self, peer: Peer, heard: Heard) -> None:
+    def hear(self, peer: Peer, heard: Heard, now: float) -> None:
         """A scanner has something to tell."""
         try:
-            facts = self.session.note(peer, heard)
+            facts = self.session.note(peer, heard, now)
         except Exception as error:
             self.deafen(error)
             return
         for fact in facts:
-            if isinstance(fact, WentUnobserved | CloseSeen):
-                self._listener.noted(fact)
+            self._listener.noted(fact)
 
     def deafen(self, error: Exception) -> None:
         """Listening failed for a defect of ours: go on without it."""
@@ -166,7 +165,7 @@ class PythonSplice:
         self._listener.defect(error)
 
     def cut(self, peer: Peer, how: How) -> None:
-        self.session.eof(peer, how)
+        self.session.eof(peer, how, monotonic())
         if self._last_words and peer is Peer.SERVER:
             asyncio.get_running_loop().call_soon(self._hang_up)
 
@@ -200,7 +199,7 @@ class PythonSplice:
             at += len(step)
             self._client.transport.write(step)
             if heard := scanner.feed(step, monotonic()):
-                self.hear(Peer.SERVER, heard)
+                self.hear(Peer.SERVER, heard, monotonic())
             if self.session.is_closing or scanner.lost:
                 self._resume_forwarding(data[at:])
                 return

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.session import Fact as SessionFact
-from exporter.protocol.session import WentUnobserved
+from exporter.protocol.session import PingAnswered, WentUnobserved
 from exporter.protocol.words import How, Peer, Unobserved
 from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Opening, Watch, guarded, report
@@ -245,9 +245,12 @@ class Connection:
 
     def noted(self, fact: SessionFact) -> None:
         """See :class:`~exporter.relay.engine.Listener`."""
-        watch = self._watch
-        if isinstance(fact, WentUnobserved) and watch is not None:
-            guarded(self._relay.observer, lambda: watch.unobserved(Unobserved.FRAME, fact.why))
+        watch, observer = self._watch, self._relay.observer
+        match fact:
+            case WentUnobserved() if watch is not None:
+                guarded(observer, lambda: watch.unobserved(Unobserved.FRAME, fact.why))
+            case PingAnswered() if watch is not None:
+                guarded(observer, lambda: watch.ping_answered(fact.sender, fact.seconds))
 
     def defect(self, error: Exception) -> None:
         """See :class:`~exporter.relay.engine.Listener`."""
