@@ -62,7 +62,11 @@ class App:
         )
         self.upstream = Upstream(settings.upstream, settings.connect_timeout)
         limits = Limits(
-            settings.max_head, settings.handshake_timeout, settings.max_connections, settings.max_session_age
+            settings.max_head,
+            settings.handshake_timeout,
+            settings.max_connections,
+            settings.max_session_age,
+            settings.proxy_protocol,
         )
         self.relay = Relay(self.upstream, recorder, engine, limits, settings.close_timeout)
         plan = Plan(

@@ -225,6 +225,9 @@ class Settings:
     max_session_age: float = _setting(
         "0", parse_duration, "age at which a session is ended with Close 1001; 0 is never", "DURATION"
     )
+    proxy_protocol: bool = _setting(
+        None, bool, "send the app a PROXY v2 header with each client's address, ahead of its bytes", "", switch=True
+    )
     drain_timeout: float = _setting("30s", parse_duration, "bounds a drain", "DURATION")
     drain_spread: float = _setting(
         "5s",

@@ -27,6 +27,7 @@ from exporter.protocol.words import How, Peer, Unobserved
 from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Opening, Watch, guarded, report
 from exporter.relay.legs import Leg, Owner
+from exporter.relay.proxyheader import proxy_header
 from exporter.relay.upstream import Failure, Upstream
 
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
@@ -46,12 +47,14 @@ class Limits:
     :ivar handshake_timeout: seconds from accept to the end of the first request's head.
     :ivar max_connections: clients at a time; 0 is no limit.
     :ivar max_session_age: seconds after which a session is ended; 0 is never.
+    :ivar proxy_protocol: whether the app is told of each client's address by a PROXY header.
     """
 
     max_head: int = 64 * 1024
     handshake_timeout: float = 10.0
     max_connections: int = 0
     max_session_age: float = 0.0
+    proxy_protocol: bool = False
 
 
 class Host(Protocol):
@@ -147,6 +150,9 @@ class Connection:
         held, self._held = self._held, b""
         if failure is None:
             self._server.gone = False
+            if self._relay.limits.proxy_protocol:
+                ends = (self._client.transport.get_extra_info(name) for name in ("peername", "sockname"))
+                self._server.transport.write(proxy_header(*ends))
             self._client.transport.resume_reading()
             if held:
                 self.received(self._client, held)
