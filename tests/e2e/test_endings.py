@@ -151,9 +151,10 @@ def test_a_dying_app_is_app_down() -> None:
         before = sidecar.scrape()
         with session(sidecar, app) as (client, server):
             server.close()
+            assert client.rest() == b""
+            client.close()
             time.sleep(DYING)
             app.close()
-            assert client.rest() == b""
         assert sidecar.settled(before).endings() == {("1006", "app-down", "server"): 1}
     finally:
         app.close()

@@ -25,9 +25,7 @@ def command(*arguments: str) -> list[str]:
 class Sidecar:
     """One running sidecar in front of `upstream_port`, or of another `upstream` address."""
 
-    def __init__(
-        self, upstream_port: int, *flags: str, upstream: str | None = None, wait_ready: bool = False
-    ) -> None:
+    def __init__(self, upstream_port: int, *flags: str, upstream: str | None = None, wait_ready: bool = False) -> None:
         """Start it and wait until its two ports are open (and, if asked, until it is ready)."""
         self.upstream_port = upstream_port
         self.port, self.admin_port = free_port(), free_port()
