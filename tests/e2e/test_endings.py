@@ -140,6 +140,7 @@ def test_a_close_without_answer_is_incomplete(raw_sidecar: Sidecar, raw_app: Raw
     assert added.by(INCOMPLETE, "initiator") == {sender: 1}
 
 
+@pytest.mark.xfail(strict=True, reason="the app is probed at once, while a dying process still listens")
 def test_a_dying_app_is_app_down() -> None:
     """A process that dies closes its sockets one after another: a moment's open port is not an app that lives.
 
@@ -156,6 +157,29 @@ def test_a_dying_app_is_app_down() -> None:
             time.sleep(DYING)
             app.close()
         assert sidecar.settled(before).endings() == {("1006", "app-down", "server"): 1}
+    finally:
+        app.close()
+        sidecar.stop()
+
+
+@pytest.mark.xfail(strict=True, reason="the app is probed only when the client has ended, too")
+def test_app_down_is_judged_when_the_app_ends() -> None:
+    """A client that lingers after its app has died does not turn the verdict, though a new app is up by then."""
+    port = free_port()
+    app = RawApp(port)
+    sidecar = Sidecar(port)
+    try:
+        before = sidecar.scrape()
+        with session(sidecar, app) as (lingering, first), session(sidecar, app) as (prompt, second):
+            app.close()
+            first.close()
+            second.close()
+            assert lingering.rest() == prompt.rest() == b""
+            prompt.close()
+            # Its ending is told when the app has been looked at, which was after both had lost their server.
+            eventually(lambda: sidecar.scrape().since(before).closed(), "the prompt client's ending")
+            app = RawApp(port)
+        assert sidecar.settled(before, 2).endings() == {("1006", "app-down", "server"): 2}
     finally:
         app.close()
         sidecar.stop()
