@@ -18,6 +18,10 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	$(PYTHON) -m pip install --quiet --requirement requirements/dev.txt
 	@touch $@
 
+$(VENV)/.e2e: $(VENV)/.dev requirements/e2e.txt
+	$(PYTHON) -m pip install --quiet --requirement requirements/e2e.txt
+	@touch $@
+
 demo: $(VENV)/.run  ## an app, traffic and the sidecar, to look at
 	@$(VENV)/bin/websocket-exporter demo
 
@@ -27,7 +31,8 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(VENV)/.dev lint  ## everything that must hold
+test: $(VENV)/.e2e lint  ## everything that must hold
+	@scripts/debian-packages chromium nodejs:node npm
 	$(PYTHON) -m pytest
 
 clean:  ## remove what the targets made

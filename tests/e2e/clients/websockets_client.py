@@ -1,0 +1,20 @@
+"""A Python websockets client that stays: URL. Prints `open`, then reads until it is ended from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from websockets.asyncio.client import connect
+
+
+async def main() -> None:
+    """Connect, echo one message, read on."""
+    async with connect(sys.argv[1]) as websocket:
+        await websocket.send("hello")
+        print(await websocket.recv(), flush=True)
+        async for _ in websocket:
+            pass
+
+
+asyncio.run(main())

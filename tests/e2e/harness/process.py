@@ -1,0 +1,119 @@
+"""Real processes: started in a group of their own, their output kept, ended in any case."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from .ports import listening
+from .waiting import eventually
+
+STOP_PATIENCE = 5.0
+"""Seconds a process has to obey SIGTERM before its group is killed."""
+
+TAIL = 6000
+"""Characters of output shown with a failure."""
+
+
+class Process:
+    """One process and its children (a process group), with its output in a temporary file."""
+
+    live: ClassVar[list[Process]] = []
+    """Those not yet ended: their output is shown with a failing test."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        """Start `argv`; `env` is added to this process's environment. OSError if it cannot be started."""
+        self.name = name
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - stop() closes it
+        self._popen = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+        self.pid = self._popen.pid
+        Process.live.append(self)
+
+    def output(self) -> str:
+        """Everything written so far, both streams."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    def tail(self) -> str:
+        """The end of the output."""
+        return self.output()[-TAIL:]
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, or None while the process runs."""
+        return self._popen.poll()
+
+    def wait_listening(self, port: int) -> None:
+        """Wait until the port is open; AssertionError with the output if the process ends before."""
+
+        def open_or_over() -> bool:
+            return listening(port) or self.returncode is not None
+
+        eventually(open_or_over, f"{self.name} listens on {port}")
+        assert self.returncode is None, f"{self.name} ended with {self.returncode}:\n{self.tail()}"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself, as a container runtime does to its first process."""
+        self._popen.send_signal(number)
+
+    def kill_group(self) -> None:
+        """SIGKILL for the whole group: what is left of a container at the end of its grace period."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    def wait(self, seconds: float) -> int:
+        """Return the exit status; AssertionError with the output if there is none after `seconds`."""
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} still runs after {seconds:g} s:\n{self.tail()}") from None
+
+    def rss_kib(self) -> int:
+        """Resident memory in KiB, from /proc."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    def stop(self) -> None:
+        """End it, politely first. Harmless on one that has ended."""
+        if self not in Process.live:
+            return
+        try:
+            if self.returncode is None:
+                self._popen.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(STOP_PATIENCE)
+        finally:
+            self.kill_group()
+            Process.live.remove(self)
+            self._log.close()
+
+
+@contextlib.contextmanager
+def running(process: Process) -> Iterator[Process]:
+    """Stop the process at the end of the block, whatever happens in it."""
+    try:
+        yield process
+    finally:
+        process.stop()

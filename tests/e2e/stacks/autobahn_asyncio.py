@@ -1,0 +1,34 @@
+"""autobahn on asyncio. PORT [--keepalive SECONDS], a quarter of it between pings"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from autobahn.asyncio.websocket import WebSocketServerFactory, WebSocketServerProtocol
+
+
+class Echo(WebSocketServerProtocol):
+    """One per connection."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Echo one message."""
+        if payload == b"raise":
+            raise RuntimeError("told to")
+        self.sendMessage(payload, isBinary)
+
+
+async def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--keepalive", type=float, default=0)
+    options = parser.parse_args()
+    factory = WebSocketServerFactory(f"ws://127.0.0.1:{options.port}")
+    factory.protocol = Echo
+    factory.setProtocolOptions(autoPingInterval=options.keepalive / 4, autoPingTimeout=options.keepalive)
+    await asyncio.get_running_loop().create_server(factory, "127.0.0.1", options.port)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())

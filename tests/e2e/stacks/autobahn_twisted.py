@@ -1,0 +1,29 @@
+"""autobahn on twisted. PORT [--keepalive SECONDS], a quarter of it between pings"""
+
+from __future__ import annotations
+
+import argparse
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet import reactor
+
+
+class Echo(WebSocketServerProtocol):
+    """One per connection."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Echo one message."""
+        if payload == b"raise":
+            raise RuntimeError("told to")
+        self.sendMessage(payload, isBinary)
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("port", type=int)
+parser.add_argument("--keepalive", type=float, default=0)
+options = parser.parse_args()
+factory = WebSocketServerFactory(f"ws://127.0.0.1:{options.port}")
+factory.protocol = Echo
+factory.setProtocolOptions(autoPingInterval=options.keepalive / 4, autoPingTimeout=options.keepalive)
+reactor.listenTCP(options.port, factory, interface="127.0.0.1")
+reactor.run()
