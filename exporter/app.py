@@ -29,6 +29,8 @@ from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
 from exporter.relay.upstream import Address, Upstream
 
+#: Seconds that sessions which are closed at once get to be counted and logged.
+_LAST_ENDINGS = 0.5
 #: Seconds between looks at whether the awaited last scrape has come.
 _SCRAPE_POLL = 0.1
 
@@ -100,6 +102,7 @@ class App:
         finally:
             self.drain.cancel()
             self.relay.close_all()
+            await self.relay.wait_quiet(_LAST_ENDINGS)
             await self.upstream.close()
             await self.admin.close()
 

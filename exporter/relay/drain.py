@@ -24,6 +24,9 @@ from time import monotonic
 from exporter.protocol.words import Cause
 from exporter.relay.listener import Relay
 
+#: Seconds after the deadline that endings which wait for a verdict on the app get, and apps that read our last Close.
+LAST_JUDGEMENTS = 3.0
+
 
 class Phase(StrEnum):
     """Where a drain is."""
@@ -106,8 +109,7 @@ class Drain:
         await self._close_evenly(min(monotonic() + spread, deadline))
         await self._until(deadline)
         self._close_rest()
-        while not relay.is_quiet:
-            await relay.wait_changed(1.0)
+        await relay.wait_quiet(LAST_JUDGEMENTS)
         self.phase = Phase.DONE
         self.finished.set()
 

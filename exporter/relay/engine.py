@@ -59,6 +59,9 @@ class Listener(Protocol):
     def defect(self, error: Exception) -> None:
         """Listening failed for a defect of ours. The session goes on unheard."""
 
+    def app_dropped(self) -> None:
+        """The app has ended TCP without a Close: whether it still takes connections will matter. Told at most once."""
+
     def ended(self) -> None:
         """Both TCP connections are gone. Told once."""
 
@@ -72,7 +75,10 @@ class Splice(Protocol):
         """End the session with one Close of ``code``; after ``timeout`` seconds at the latest without its answer."""
 
     def abort(self, cause: Cause) -> None:
-        """End the session at once: a Close to the app if it can be told at a boundary, then TCP."""
+        """End the session now: a Close to the app if it can be told at a boundary, then TCP."""
+
+    def hang_up(self, cause: Cause) -> None:
+        """End the session at once, without a word."""
 
 
 class Engine(Protocol):
@@ -165,7 +171,10 @@ class PythonSplice:
         self._listener.defect(error)
 
     def cut(self, peer: Peer, how: How) -> None:
-        self.session.eof(peer, how, monotonic())
+        if self.session.cut is None:
+            self.session.eof(peer, how, monotonic())
+            if self.session.needs_app_check:
+                self._listener.app_dropped()
         if self._last_words and peer is Peer.SERVER:
             asyncio.get_running_loop().call_soon(self._hang_up)
 
@@ -238,6 +247,12 @@ class PythonSplice:
             self._close_server()
         else:
             self._hang_up()
+
+    def hang_up(self, cause: Cause) -> None:
+        """See :class:`Splice`."""
+        if not self.session.is_closing:
+            self.session.end_by_proxy(cause, None)
+        self._hang_up()
 
     def _close_server(self) -> None:
         """Tell the app what its client did not, and give it a moment to go. Nothing else passes any more."""

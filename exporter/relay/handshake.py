@@ -23,7 +23,7 @@ from typing import Protocol
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.session import Fact as SessionFact
 from exporter.protocol.session import PingAnswered, WentUnobserved
-from exporter.protocol.words import How, Peer, Unobserved
+from exporter.protocol.words import Cause, How, Peer, Unobserved
 from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Opening, Watch, guarded, report
 from exporter.relay.legs import Leg, Owner
@@ -99,7 +99,7 @@ class Connection:
 
     __slots__ = (
         "_asked", "_client", "_conversation", "_held", "_over", "_refusal", "_relay", "_server", "_task", "_timer",
-        "_watch", "began", "splice",
+        "_watch", "app_alive", "began", "splice",
     )  # fmt: skip
 
     def __init__(self, relay: Host, refusal: int = 0) -> None:
@@ -117,6 +117,7 @@ class Connection:
         self._watch: Watch | None = None
         self._over = False
         self.began = 0.0  # as a session
+        self.app_alive: asyncio.Task[bool] | None = None  # asked when the app has dropped the session
         self.splice: Splice | None = None
 
     @property
@@ -262,6 +263,10 @@ class Connection:
         """See :class:`~exporter.relay.engine.Listener`."""
         report(self._relay.observer, error)
 
+    def app_dropped(self) -> None:
+        """See :class:`~exporter.relay.engine.Listener`."""
+        self.app_alive = asyncio.get_running_loop().create_task(self._relay.upstream.accepts())
+
     def ended(self) -> None:
         """See :class:`~exporter.relay.engine.Listener`: the session is over; its ending is told once it is judged."""
         if self._watch is not None and not self._over:
@@ -291,7 +296,10 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close both connections; a session is ended through its splice instead."""
+        """Close both connections at once."""
+        if self.splice is not None:
+            self.splice.hang_up(Cause.DRAIN)
+            return
         if self._task is not None:
             self._task.cancel()
         self._client.abort()

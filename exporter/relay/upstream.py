@@ -15,6 +15,9 @@ from exporter.protocol.words import ConnectError
 #: At most one connection a second is made only to see whether the app takes connections: an app's log and accept queue
 #: must not feel that it is watched.
 PROBE_INTERVAL = 1.0
+#: Seconds between the end of a connection and the probe that asks why. A process that dies closes its descriptors one
+#: after another, and a supervisor of workers outlives them by a moment: a port that is open now may be gone at once.
+SETTLE = 0.25
 #: Seconds after which an app that does not answer a probe counts as not taking connections.
 PROBE_TIMEOUT = 1.0
 
@@ -96,7 +99,7 @@ class Upstream:
         return await self.accepts()
 
     async def _probe_soon(self) -> bool:
-        await asyncio.sleep(max(0.0, self._tried + PROBE_INTERVAL - monotonic()))
+        await asyncio.sleep(max(SETTLE, self._tried + PROBE_INTERVAL - monotonic()))
         self._probe = None  # who asks from now on needs a newer answer
         self._tried = monotonic()
         try:

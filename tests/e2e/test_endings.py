@@ -140,7 +140,6 @@ def test_a_close_without_answer_is_incomplete(raw_sidecar: Sidecar, raw_app: Raw
     assert added.by(INCOMPLETE, "initiator") == {sender: 1}
 
 
-@pytest.mark.xfail(strict=True, reason="the app is probed at once, while a dying process still listens")
 def test_a_dying_app_is_app_down() -> None:
     """A process that dies closes its sockets one after another: a moment's open port is not an app that lives.
 
@@ -162,7 +161,6 @@ def test_a_dying_app_is_app_down() -> None:
         sidecar.stop()
 
 
-@pytest.mark.xfail(strict=True, reason="the app is probed only when the client has ended, too")
 def test_app_down_is_judged_when_the_app_ends() -> None:
     """A client that lingers after its app has died does not turn the verdict, though a new app is up by then."""
     port = free_port()

@@ -242,7 +242,6 @@ def test_sigterm_with_no_sessions_exits_at_once(raw_app: RawApp) -> None:
         sidecar.stop()
 
 
-@pytest.mark.xfail(strict=True, reason="sessions ended by a second SIGTERM are counted as connection-lost")
 def test_a_second_sigterm_ends_at_once(raw_app: RawApp) -> None:
     """A second SIGTERM does not wait: session and process end, counted as drain."""
     sidecar = Sidecar(raw_app.port, "--drain-timeout", "1h")
