@@ -196,8 +196,8 @@ class Scanner:
                         break
                     payload_seen = _unmask(data, body, end) if second & _MASK else data[body:end]
                     heard = [*(heard or ()), Control(opcode, payload_seen)]
-            elif opcode <= Opcode.BINARY:
-                self.fragmented = not first & _FIN
+            elif opcode == Opcode.CONTINUATION or (opcode <= Opcode.BINARY and not first & _FIN):
+                self.fragmented = not first & _FIN  # a whole message, out of place here, ends none: see feed()
             frames += 1
             tally[opcode] += 1
             if end > size:
