@@ -6,6 +6,7 @@ the traffic before and after it).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from hypothesis import strategies as st
@@ -75,7 +76,7 @@ def pieces(way: str, data: bytes, before: bytes = b"", after: bytes = b"") -> li
 def cut_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """``data`` cut at these offsets, which may repeat and lie anywhere."""
     marks = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(marks)]
 
 
 #: Offsets at which to cut a stream.
