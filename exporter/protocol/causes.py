@@ -16,6 +16,7 @@ connections. :func:`judge` reads them from the most certain to the least:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ KEEPALIVE_TEXTS = (
     "heartbeat timeout",
     "heartbeat timed out",
 )
+#: Whole words only: a "shipping timeout" is no ping's.
+_KEEPALIVE = re.compile("|".join(rf"\b{re.escape(text)}\b" for text in KEEPALIVE_TEXTS))
 
 #: Codes with which ping-timeout is known to come; their series start at zero.
 KEEPALIVE_CODES = (1000, 1011)
@@ -75,8 +78,7 @@ def close_verdict(close: Close, book: CodeBook) -> Verdict:
 
 def is_keepalive(reason: str) -> bool:
     """Whether a reason text says that a ping went unanswered."""
-    text = reason.lower()
-    return any(known in text for known in KEEPALIVE_TEXTS)
+    return _KEEPALIVE.search(reason.lower()) is not None
 
 
 @dataclass(frozen=True, slots=True)

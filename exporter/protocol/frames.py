@@ -83,7 +83,7 @@ _MASK = 0x80
 _LENGTH = 0x7F
 _OPCODE = 0x0F
 #: The same as in :class:`Opcode`, as the plain integers that compare fast.
-_BINARY, _CLOSE, _PONG = 0x2, 0x8, 0xA
+_CONTINUATION, _BINARY, _CLOSE, _PONG = 0x0, 0x2, 0x8, 0xA
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
 _RESTING = -1
@@ -229,8 +229,8 @@ class Scanner:
                         break
                     payload_seen = _unmask(data, body, end) if second & _MASK else data[body:end]
                     heard = [*(heard or ()), Control(opcode, payload_seen)]
-            elif opcode <= _BINARY:
-                self.fragmented = not first & _FIN
+            elif opcode == _CONTINUATION or (opcode <= _BINARY and not first & _FIN):
+                self.fragmented = not first & _FIN  # a whole message, out of place here, ends none: see feed()
             frames += 1
             tally[opcode] += 1
             pack(slots, slot, now, length, firsts[first])

@@ -215,7 +215,9 @@ class Session:
         """The ending, once both TCP connections are gone. Pure: a second call says the same."""
         if self._own is not None:
             code, cause = self._own
-            return Ending(code, cause, Peer.PROXY, clean=self.has_closed(Peer.CLIENT) and code != ABNORMAL)
+            sent, answered = code != ABNORMAL, self.has_closed(Peer.CLIENT)
+            unanswered = sent and not answered and not self.client.lost
+            return Ending(code, cause, Peer.PROXY, clean=sent and answered, close_unanswered=unanswered)
         if self._first is not None:
             return self._end_by_close(self._first)
         cut = self._cut or Cut(Peer.PROXY, How.FIN)
