@@ -32,7 +32,7 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/lint-imports
 
 test: $(VENV)/.e2e lint  ## everything that must hold
-	@scripts/debian-packages chromium nodejs:node npm
+	@scripts/debian-packages chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
 	$(PYTHON) -m pytest
 
 clean:  ## remove what the targets made
