@@ -4,8 +4,12 @@ status 2.
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import ssl
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -13,7 +17,7 @@ import click
 from exporter.kubernetes.inject import inject as inject_streams
 from exporter.kubernetes.inject import remove as remove_from_streams
 from exporter.kubernetes.problems import ManifestError
-from exporter.kubernetes.settings import PREFIX, READERS, Settings, check
+from exporter.kubernetes.settings import PREFIX, READERS, Settings, check, seconds
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -163,3 +167,79 @@ def inject(filename: tuple[str, ...], remove: bool, **options: Any) -> None:
         click.echo(f"websocket-exporter inject: warning: {warning}", err=True)
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
+
+
+def _address(text: str) -> tuple[str | None, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} is not an address (:8443, 127.0.0.1:8443)", param_hint="'--bind'")
+    return host.strip("[]") or None, int(port)
+
+
+def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    try:
+        found = seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if found <= 0:
+        raise click.BadParameter(f"{value!r} must be more than nothing")
+    return found
+
+
+@click.command(name="webhook")
+@click.option(
+    "--bind",
+    default=":8443",
+    envvar="WEBSOCKET_EXPORTER_BIND",
+    show_default=True,
+    help="Where to serve HTTPS.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    required=True,
+    envvar="WEBSOCKET_EXPORTER_TLS_CERT",
+    help="The certificate chain, PEM.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    required=True,
+    envvar="WEBSOCKET_EXPORTER_TLS_KEY",
+    help="The private key, PEM.",
+)
+@click.option(
+    "--tls-check",
+    default="10s",
+    show_default=True,
+    callback=_interval,
+    envvar="WEBSOCKET_EXPORTER_TLS_CHECK",
+    help="How often to look for new ones.",
+)
+@_setting_options
+def webhook(bind: str, tls_cert: Path, tls_key: Path, tls_check: float, **options: Any) -> None:
+    """Serve inject as a Kubernetes mutating admission webhook, POST /inject.
+
+    Changes pods annotated websocket-exporter/inject: "true" and lets every pod through. The sidecar's flags
+    are as for inject; annotations override them per pod.
+    """
+    from exporter.kubernetes.tls import Certificate  # the server is not for inject to load
+    from exporter.kubernetes.webhook import serve
+
+    settings = _settings(options)
+    host, port = _address(bind)
+    try:
+        certificate = Certificate(tls_cert, tls_key)
+    except (OSError, ssl.SSLError) as error:
+        _fail("webhook", f"--tls-cert {tls_cert}, --tls-key {tls_key}: {error.strerror or error}")
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(settings, host, port, certificate, tls_check, stop)
+
+    try:
+        asyncio.run(run())
+    except OSError as error:
+        _fail("webhook", f"--bind {bind}: {error.strerror or error}")
