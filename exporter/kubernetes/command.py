@@ -32,6 +32,7 @@ _HELP = {
     "drain-grace": "How long a drain still serves new handshakes before it tells sessions.",
     "drain-spread": "Over which time a drain tells the sessions.",
     "drain-timeout": "How long a drain may take at most.",
+    "drain-linger": "How long the sidecar waits for its last scrape after a drain.",
     "close-timeout": "How long a client may take to answer a Close.",
     "cpu-request": "CPU the sidecar asks for.",
     "cpu-limit": "CPU the sidecar may use, or none.",

@@ -29,13 +29,17 @@ NATIVE_PORT_NAMES_SINCE = (1, 33)
 (kubernetes/kubernetes#128850, not backported)."""
 
 DEFAULT_DRAIN_GRACE = "5s"
+"""For endpoints to travel to every node and load balancer. The sidecar's own default is none: that is for
+outside of Kubernetes, where nothing has to learn."""
 DEFAULT_DRAIN_SPREAD = "20s"
 DEFAULT_CLOSE_TIMEOUT = "5s"
 DEFAULT_DRAIN_TIMEOUT = "30s"
 """Grace, spread and one close timeout fit into it exactly."""
+DEFAULT_DRAIN_LINGER = "30s"
+"""The scrape interval that the Prometheus operator gives where none is set."""
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", re.ASCII)
 _CPU = re.compile(r"\d+m|\d+(\.\d{1,3})?")
 _MEMORY = re.compile(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
@@ -66,6 +70,7 @@ class Settings:
     drain_grace: str = DEFAULT_DRAIN_GRACE
     drain_spread: str = DEFAULT_DRAIN_SPREAD
     drain_timeout: str = DEFAULT_DRAIN_TIMEOUT
+    drain_linger: str = DEFAULT_DRAIN_LINGER
     close_timeout: str = DEFAULT_CLOSE_TIMEOUT
     hold_app: bool = True
     proxy_protocol: bool = False
@@ -131,6 +136,15 @@ def read_list(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
+def read_routes(text: str) -> tuple[str, ...]:
+    """Path patterns, one a line, each beginning with a slash."""
+    patterns = read_list(text)
+    for pattern in patterns:
+        if not pattern.startswith("/") or not pattern.isprintable():
+            raise ValueError(f"{pattern!r} is not a pattern for paths that begins with a slash (/chat/*)")
+    return patterns
+
+
 def read_version(text: str) -> tuple[int, int]:
     """`1.29` or `v1.29.3` gives (1, 29)."""
     matched = re.fullmatch(r"v?(\d+)\.(\d+)(\.\d+)?", text)
@@ -186,7 +200,7 @@ def _optional(reader: Callable[[str], str]) -> Callable[[str], str | None]:
 READERS: dict[str, Callable[[str], Any]] = {
     "port": read_port,
     "container": read_container,
-    "route": read_list,
+    "route": read_routes,
     "native": read_bool,
     "kubernetes": read_version,
     "image": read_image,
@@ -196,6 +210,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "drain-grace": read_duration,
     "drain-spread": read_duration,
     "drain-timeout": read_duration,
+    "drain-linger": read_duration,
     "close-timeout": read_duration,
     "hold-app": read_bool,
     "proxy-protocol": read_bool,
@@ -233,3 +248,8 @@ def check(settings: Settings) -> None:
 def drain_seconds(settings: Settings) -> int:
     """Whole seconds a drain may take."""
     return math.ceil(seconds(settings.drain_timeout))
+
+
+def linger_seconds(settings: Settings) -> int:
+    """Whole seconds the sidecar may wait for its last scrape."""
+    return math.ceil(seconds(settings.drain_linger))

@@ -6,18 +6,15 @@ for a native sidecar SIGTERM comes only after the app is gone, and then there is
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings, drain_seconds, seconds
+from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings, drain_seconds, linger_seconds
 
 USER = 65532
 """The image's numeric user, so that runAsNonRoot can be checked without looking into the image."""
 
 DEFAULT_GRACE_PERIOD = 30
 """Seconds; what Kubernetes takes when terminationGracePeriodSeconds is absent."""
-STOP_SECONDS = 15
-"""What the sidecar needs after the drain: one more scrape interval and its own end."""
 HOLD_SLACK_SECONDS = 2
 """The app waits this much longer than the drain may take, so that it is the drain that ends first."""
 
@@ -33,6 +30,7 @@ def arguments(settings: Settings, upstream_port: int) -> list[str]:
         f"--drain-grace={settings.drain_grace}",
         f"--drain-spread={settings.drain_spread}",
         f"--drain-timeout={settings.drain_timeout}",
+        f"--drain-linger={settings.drain_linger}",
         f"--close-timeout={settings.close_timeout}",
     ]
     if settings.proxy_protocol:
@@ -98,15 +96,15 @@ def hold_hook(settings: Settings) -> dict[str, Any]:
     """A preStop for the app: it stays up until the sidecar has told the sessions. Asks, never starts the
     drain.
     """
-    wait = math.ceil(seconds(settings.drain_timeout)) + HOLD_SLACK_SECONDS
+    wait = drain_seconds(settings) + HOLD_SLACK_SECONDS
     return {"httpGet": {"path": f"/drain?wait={wait}s", "port": settings.admin_port}}
 
 
 def grace_period(settings: Settings, present: int, *, held: bool) -> int:
     """The terminationGracePeriodSeconds a pod needs, given the present one (seconds).
 
-    An app that is held gets its own time after the drain; one that is not stops while the drain goes on.
+    An app that is held gets its own time after the drain; one that is not stops while the drain goes on. Then
+    the sidecar waits for its last scrape.
     """
-    if held:
-        return present + drain_seconds(settings) + HOLD_SLACK_SECONDS
-    return max(present, drain_seconds(settings) + STOP_SECONDS)
+    drain = drain_seconds(settings) + HOLD_SLACK_SECONDS
+    return (drain + present if held else max(drain, present)) + linger_seconds(settings)

@@ -200,6 +200,8 @@ def test_bytes_that_are_not_text() -> None:
         (["--drain-timeout", "soon"], "'--drain-timeout': 'soon' is not a duration"),
         (["--listen-port", "0"], "'--listen-port': '0' is not a port number"),
         (["--listen-port", "10011"], "listen-port and admin-port are both 10011"),
+        (["--route", "chat"], "'--route': 'chat' is not a pattern for paths"),
+        (["--drain-grace", ".5"], "'--drain-grace': '.5' is not a duration"),
         (["--scrape", "push"], "'--scrape': 'push' is none of annotations, podmonitor, none"),
         (["--memory-limit", "much"], "'--memory-limit': 'much' is not a memory quantity"),
         (["--kubernetes", "latest"], "'--kubernetes': 'latest' is not a Kubernetes version"),

@@ -119,18 +119,20 @@ def test_an_app_without_hook_is_held_until_the_drain_has_ended() -> None:
     assert spec["containers"][0]["lifecycle"]["preStop"] == {
         "httpGet": {"path": "/drain?wait=62s", "port": ADMIN}
     }
-    assert spec["terminationGracePeriodSeconds"] == 30 + 62
+    assert spec["terminationGracePeriodSeconds"] == 62 + 30 + 30
 
 
 def test_an_app_with_a_hook_keeps_it() -> None:
-    """A preStop of the app's own stays, and the grace period only grows if the drain does not fit."""
+    """A preStop of the app's own stays; the grace period grows by as much as the drain and the last scrape
+    need.
+    """
     hook = {"preStop": {"exec": {"command": ["/stop"]}}}
     (obj,), _ = injected(deployment(lifecycle=hook), settings=Settings())
     assert spec_of(obj)["containers"][0]["lifecycle"] == hook
-    assert spec_of(obj)["terminationGracePeriodSeconds"] == 45
+    assert spec_of(obj)["terminationGracePeriodSeconds"] == 32 + 30
     patient = deployment(lifecycle=hook)
     patient["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 300
-    assert spec_of(injected(patient)[0][0])["terminationGracePeriodSeconds"] == 300
+    assert spec_of(injected(patient)[0][0])["terminationGracePeriodSeconds"] == 300 + 30
 
 
 def test_the_sidecar_fits_the_restricted_pod_security_standard() -> None:
