@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint image-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -34,6 +34,9 @@ lint: $(VENV)/.dev  ## style, types, import directions
 test: $(VENV)/.e2e lint  ## everything that must hold
 	@scripts/debian-packages chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
 	$(PYTHON) -m pytest
+
+image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
+	$(PYTHON) -m pytest tests/image -m image -s
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
