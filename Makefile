@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint image-test clean
+.PHONY: help demo test lint kubernetes-tools deploy-files image-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -27,7 +27,13 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(VENV)/.dev lint  ## everything that must hold
+kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deployment tests, once
+	-$(PYTHON) scripts/kubernetes_tools.py
+
+deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
+	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py
+
+test: $(VENV)/.dev lint kubernetes-tools  ## everything that must hold
 	$(PYTHON) -m pytest
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)

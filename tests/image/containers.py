@@ -110,7 +110,7 @@ def build(version: str, revision: str) -> str:
 
 
 def run(*arguments: str) -> list[str]:
-    """The command that runs the image as a restricted pod would: read-only, no capability, no new privileges."""
+    """The command that runs the image as a restricted pod: read-only, no capability, no new privileges."""
     limits = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"]
     locked = [
         "--read-only",
