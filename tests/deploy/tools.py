@@ -64,7 +64,7 @@ def validate(found: list[Any]) -> None:
 
 
 def validate_operators(found: list[Any]) -> None:
-    """The Prometheus operator's objects among `found`, of which there must be some. Many in one call: it is slow."""
+    """The Prometheus operator's objects among `found`; there must be some. Many in one call: it is slow."""
     operators = [obj for obj in found if obj["apiVersion"] == OPERATOR]
     assert operators
     assert operator_problems(operators) == ""
