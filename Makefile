@@ -27,17 +27,18 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+test: $(VENV)/.dev lint  ## everything that must hold
+	$(PYTHON) -m pytest
+
+image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
+	$(PYTHON) -m pytest tests/image -m image -s
+
+test: kubernetes-tools
 kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deployment tests, once
 	-$(PYTHON) scripts/kubernetes_tools.py
 
 deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
 	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py
-
-test: $(VENV)/.dev lint kubernetes-tools  ## everything that must hold
-	$(PYTHON) -m pytest
-
-image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
-	$(PYTHON) -m pytest tests/image -m image -s
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

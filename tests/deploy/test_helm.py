@@ -32,9 +32,7 @@ def template(values: dict[str, Any], tmp_path: Path, *flags: str) -> tuple[list[
     """The objects helm renders, or what it said instead."""
     path = tmp_path / "values.json"
     path.write_text(json.dumps(values))
-    done = call(
-        tool("helm"), "template", "release", str(CHART), "--namespace", "monitoring", "-f", str(path), *flags
-    )
+    done = call(tool("helm"), "template", "release", str(CHART), "--namespace", "monitoring", "-f", str(path), *flags)
     return (objects(done.stdout), "") if done.returncode == 0 else ([], done.stderr)
 
 
@@ -134,10 +132,7 @@ def test_the_monitoring_pack_is_that_of_kustomize(tmp_path: Path) -> None:
     """Both ways to install it give the same rules, dashboards and scraping."""
     chart, other = rendered({}, tmp_path), kustomize(KUSTOMIZE / "monitoring")
     assert one(chart, "PrometheusRule")["spec"] == one(other, "PrometheusRule")["spec"]
-    maps = [
-        sorted(str(obj["data"]).strip() for obj in found if obj["kind"] == "ConfigMap")
-        for found in (chart, other)
-    ]
+    maps = [sorted(str(obj["data"]).strip() for obj in found if obj["kind"] == "ConfigMap") for found in (chart, other)]
     assert [text.replace("\\n", "") for text in maps[0]] == [text.replace("\\n", "") for text in maps[1]]
     mine, theirs = (one(found, "PodMonitor")["spec"] for found in (chart, other))
     mine["podMetricsEndpoints"][0].pop("interval")
@@ -205,9 +200,7 @@ def test_the_webhook_pod_fits_the_restricted_standard(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["webhook", "everything set"])
 def test_the_webhook_takes_the_command_line_it_is_given(name: str, tmp_path: Path) -> None:
     """The container's arguments are read by the command without complaint, and say what the values say."""
-    container = one(rendered(VALUES[name], tmp_path), "Deployment")["spec"]["template"]["spec"]["containers"][
-        0
-    ]
+    container = one(rendered(VALUES[name], tmp_path), "Deployment")["spec"]["template"]["spec"]["containers"][0]
     command, *flags = container["args"]
     assert command == "webhook"
     parameters = webhook.make_context("webhook", flags).params

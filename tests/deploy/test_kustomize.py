@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER
+from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings
+from exporter.kubernetes.sidecar import hold_hook
 from tests.deploy.tools import (
     KUSTOMIZE,
     kustomize,
@@ -46,9 +47,7 @@ def test_it_renders_to_valid_objects(directory: str) -> None:
 def test_every_kustomization_is_tested() -> None:
     """No directory with a Kustomization is left out above; components are rendered by the overlay."""
     found = {path.parent for path in KUSTOMIZE.rglob("kustomization.yaml")}
-    whole = {
-        path for path in found if objects((path / "kustomization.yaml").read_text())[0]["kind"] != "Component"
-    }
+    whole = {path for path in found if objects((path / "kustomization.yaml").read_text())[0]["kind"] != "Component"}
     assert {str(path.relative_to(KUSTOMIZE)) for path in whole} == KINDS | {"monitoring/dashboards"}
 
 
@@ -64,7 +63,7 @@ def test_the_overlay_puts_the_sidecar_before_the_app(overlay: list[Any]) -> None
     assert environment["WEBSOCKET_EXPORTER_UPSTREAM"] == f"127.0.0.1:{app['ports'][0]['containerPort']}"
     listen = sidecar["ports"][0]["containerPort"]
     assert one(overlay, "Service")["spec"]["ports"][0]["targetPort"] == listen
-    assert app["lifecycle"]["preStop"]["httpGet"]["port"] == sidecar["ports"][1]["containerPort"]
+    assert app["lifecycle"]["preStop"] == hold_hook(Settings())
 
 
 def test_the_base_is_an_app_without_a_sidecar(overlay: list[Any]) -> None:
@@ -82,9 +81,7 @@ def test_the_network_policy_opens_the_two_ports_and_no_other(overlay: list[Any])
     template = one(overlay, "Deployment")["spec"]["template"]
     assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     ports = [port["containerPort"] for port in template["spec"]["initContainers"][0]["ports"]]
-    assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]] == [
-        [port] for port in ports
-    ]
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]] == [[port] for port in ports]
     assert "from" not in policy["ingress"][0]
     assert "from" in policy["ingress"][1]
 

@@ -86,9 +86,7 @@ def operator_problems(found: list[Any]) -> str:
     values = [f'import {{ {kind} }} from "{module}{kind}";' for kind in kinds]
     values += [f"new {obj['kind']}({json.dumps(obj)}).validate();" for obj in found]
     types = [f'import type {{ I{kind} }} from "{module}{kind}";' for kind in kinds]
-    types += [
-        f"export const o{index}: I{obj['kind']} = {json.dumps(obj)};" for index, obj in enumerate(found)
-    ]
+    types += [f"export const o{index}: I{obj['kind']} = {json.dumps(obj)};" for index, obj in enumerate(found)]
     script, declarations = CACHE / "check.mjs", CACHE / "check.ts"
     script.write_text("\n".join(values))
     declarations.write_text("\n".join(types))

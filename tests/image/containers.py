@@ -59,9 +59,7 @@ def base_image() -> str:
         partial.mkdir(parents=True)
         call(["debootstrap", "--variant=minbase", "--include=python3,python3-venv", "bookworm", str(partial)])
         partial.rename(tree)
-    if subprocess.run(
-        [*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False
-    ).returncode:
+    if subprocess.run([*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False).returncode:
         archive = CACHE / "rootfs.tar"
         call(["tar", "-C", str(tree), "-cf", str(archive), "."])
         call([*PODMAN, "import", str(archive), BASE])
