@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint image-test clean
+.PHONY: help demo test lint kubernetes-tools deploy-files image-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -37,6 +37,13 @@ test: $(VENV)/.e2e lint  ## everything that must hold
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
 	$(PYTHON) -m pytest tests/image -m image -s
+
+test: kubernetes-tools
+kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deployment tests, once
+	-$(PYTHON) scripts/kubernetes_tools.py
+
+deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
+	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -57,10 +57,10 @@ def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
             found = READERS[name](text)
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
-        return found[0] if name in _MULTIPLE and found else found
+        return found
 
     def callback(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-        return tuple(read(text) for text in value) if name in _MULTIPLE else read(value)
+        return tuple(one for text in value for one in read(text)) if name in _MULTIPLE else read(value)
 
     return callback
 
@@ -77,9 +77,7 @@ def _setting_options(command: _Command) -> _Command:
             callback=_reader(name),
             multiple=name in _MULTIPLE,
             default=None if name in _MULTIPLE or value is None else str(value),
-            envvar=None
-            if name in _NO_ENVIRONMENT
-            else f"WEBSOCKET_EXPORTER_{name.replace('-', '_').upper()}",
+            envvar=None if name in _NO_ENVIRONMENT else f"WEBSOCKET_EXPORTER_{name.replace('-', '_').upper()}",
             show_default=True,
             help=text,
         )(command)
@@ -133,9 +131,7 @@ def _read(names: Iterable[str]) -> list[tuple[str, str]]:
     return inputs
 
 
-@click.command(
-    name="inject", epilog=f"Annotations {PREFIX}NAME on a workload or its pod template override the flags."
-)
+@click.command(name="inject", epilog=f"Annotations {PREFIX}NAME on a workload or its pod template override the flags.")
 @click.option(
     "-f",
     "--filename",

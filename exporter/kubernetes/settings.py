@@ -137,8 +137,8 @@ def read_list(text: str) -> tuple[str, ...]:
 
 
 def read_routes(text: str) -> tuple[str, ...]:
-    """Path patterns, one a line, each beginning with a slash."""
-    patterns = read_list(text)
+    """Path patterns between blanks or line breaks, as in the sidecar's environment; each begins with a slash."""
+    patterns = tuple(text.split())
     for pattern in patterns:
         if not pattern.startswith("/") or not pattern.isprintable():
             raise ValueError(f"{pattern!r} is not a pattern for paths that begins with a slash (/chat/*)")
@@ -235,9 +235,7 @@ def check(settings: Settings) -> None:
     """Raises ValueError if settings contradict each other."""
     if settings.listen_port == settings.admin_port:
         raise ValueError(f"listen-port and admin-port are both {settings.listen_port}")
-    drain = sum(
-        seconds(text) for text in (settings.drain_grace, settings.drain_spread, settings.close_timeout)
-    )
+    drain = sum(seconds(text) for text in (settings.drain_grace, settings.drain_spread, settings.close_timeout))
     if drain > seconds(settings.drain_timeout):
         raise ValueError(
             f"drain-timeout {settings.drain_timeout} is shorter than drain-grace {settings.drain_grace}, "

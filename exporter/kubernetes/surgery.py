@@ -193,9 +193,7 @@ class _Surgeon:
         if not added:
             return
         if not node.flow_style:
-            text = _indented(
-                block_yaml(added, self.offset if isinstance(added, dict) else 0), _column(node, self.text)
-            )
+            text = _indented(block_yaml(added, self.offset if isinstance(added, dict) else 0), _column(node, self.text))
             self._insert_lines(entries[-1].end, text)
             return
         kept = [entry for entry, stays in zip(entries, keep, strict=True) if stays]
@@ -233,9 +231,7 @@ class _Surgeon:
         indent = self.step if column is not None else None
         texts = []
         for key in added:
-            value = json.dumps(
-                added[key] if isinstance(added, dict) else key, indent=indent, ensure_ascii=False
-            )
+            value = json.dumps(added[key] if isinstance(added, dict) else key, indent=indent, ensure_ascii=False)
             value = value.replace("\n", "\n" + " " * (column or 0))
             texts.append(f"{self._key(key)}: {value}" if isinstance(added, dict) else value)
         text = between.join(texts)

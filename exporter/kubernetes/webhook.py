@@ -39,9 +39,7 @@ def application(settings: Settings) -> web.Application:
         except BadReview as error:
             return _bad(str(error))
         if verdict.outcome != "ignored":
-            _log.info(
-                f"pod.{verdict.outcome}", pod=verdict.pod, uid=verdict.uid, warnings=list(verdict.warnings)
-            )
+            _log.info(f"pod.{verdict.outcome}", pod=verdict.pod, uid=verdict.uid, warnings=list(verdict.warnings))
         return web.json_response(verdict.response())
 
     async def alive(_request: web.Request) -> web.Response:

@@ -59,9 +59,7 @@ def base_image() -> str:
         partial.mkdir(parents=True)
         call(["debootstrap", "--variant=minbase", "--include=python3,python3-venv", "bookworm", str(partial)])
         partial.rename(tree)
-    if subprocess.run(
-        [*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False
-    ).returncode:
+    if subprocess.run([*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False).returncode:
         archive = CACHE / "rootfs.tar"
         call(["tar", "-C", str(tree), "-cf", str(archive), "."])
         call([*PODMAN, "import", str(archive), BASE])
@@ -110,7 +108,7 @@ def build(version: str, revision: str) -> str:
 
 
 def run(*arguments: str) -> list[str]:
-    """The command that runs the image as a restricted pod would: read-only, no capability, no new privileges."""
+    """The command that runs the image as a restricted pod: read-only, no capability, no new privileges."""
     limits = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"]
     locked = [
         "--read-only",

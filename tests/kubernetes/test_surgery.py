@@ -138,9 +138,7 @@ notes = st.sampled_from([None, {}, {"a": "b"}, "absent"])
 
 @settings(max_examples=100, deadline=None)
 @given(apps, templates, notes, st.integers(0, 10**6), st.booleans())
-def test_inject_then_remove_is_nothing(
-    app: Any, template: Any, annotations: Any, seed: int, native: bool
-) -> None:
+def test_inject_then_remove_is_nothing(app: Any, template: Any, annotations: Any, seed: int, native: bool) -> None:
     """For any layout: remove gives back the bytes, a second inject changes none, and no document is written
     anew.
     """
