@@ -207,7 +207,12 @@ class PythonSplice:
             step = data[at : at + max(scanner.skip, 1)]
             at += len(step)
             self._client.transport.write(step)
-            if heard := scanner.feed(step, monotonic()):
+            try:
+                heard = scanner.feed(step, monotonic())
+            except Exception as error:
+                self.deafen(error)
+                heard = None
+            if heard:
                 self.hear(Peer.SERVER, heard, monotonic())
             if self.session.is_closing or scanner.lost:
                 self._resume_forwarding(data[at:])
