@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint conformance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -22,6 +22,10 @@ $(VENV)/.e2e: $(VENV)/.dev requirements/e2e.txt
 	$(PYTHON) -m pip install --quiet --requirement requirements/e2e.txt
 	@touch $@
 
+$(VENV)/.reliability: $(VENV)/.e2e requirements/reliability.txt
+	$(PYTHON) -m pip install --quiet --requirement requirements/reliability.txt
+	@touch $@
+
 demo: $(VENV)/.run  ## an app, traffic and the sidecar, to look at
 	@$(VENV)/bin/websocket-exporter demo
 
@@ -31,9 +35,12 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(VENV)/.e2e lint  ## everything that must hold
+test: $(VENV)/.reliability lint  ## everything that must hold
 	@scripts/debian-packages chromium nodejs:node npm
 	$(PYTHON) -m pytest
+
+conformance: $(VENV)/.reliability  ## all 517 Autobahn cases, direct and through the sidecar (about a quarter of an hour)
+	$(PYTHON) -m tests.conformance
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
