@@ -228,7 +228,9 @@ class PythonSplice:
         self.abort(self._cause or Cause.DRAIN)
 
     def abort(self, cause: Cause) -> None:
-        """See :class:`Splice`."""
+        """See :class:`Splice`. While the app has its last words a further call has no effect: they are short."""
+        if self._last_words:
+            return
         session = self.session
         if not session.is_closing:
             session.end_by_proxy(cause, None)
