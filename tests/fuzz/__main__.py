@@ -1,8 +1,8 @@
 """Plays inputs against a target: ``python -m tests.fuzz TARGET [--runs N] [--seconds S] [--hypothesis]``.
 
 Without an engine's help nothing is found: atheris (libFuzzer) steers by coverage where it is installed; hypothesis
-makes inputs from the corpus and from nothing where it is not. Both begin with the whole corpus. The last line says how many
-inputs ran. Exit status 0: none broke a promise. An input that does is written to the file that the output names.
+makes inputs from the corpus and from nothing where it is not. Both begin with the whole corpus. The last line says how
+many inputs ran. Exit status 0: none broke a promise. An input that does is written to a file that the output names.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A record is one byte that names a move, for :attr:`Kind.DATA` one byte of length, and that many bytes. In the first
 byte, bit 0 is the peer, bits 1 and 2 the kind, and bits 3 to 7 a count: the data is doubled that many times, which
-lets a few bytes grow past limits. Every byte string is a script; a record that is cut short is played as far as it goes.
+lets a few bytes grow past limits. Every byte string is a script; a record that is cut short is played as far as it
+goes.
 """
 
 from __future__ import annotations

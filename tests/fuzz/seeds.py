@@ -104,7 +104,8 @@ def _relays() -> dict[str, bytes]:
         "no-app": b"\1" + record(_C, upgrade_request()),
         "late-app": b"\2" + record(_C, upgrade_request()) + step(_C, Kind.TURN, 6) + record(_S, switching_protocols()),
         "full": b"\14" + record(_C, upgrade_request()),
-        "slow-reader": b"\0" + opened + step(_C, Kind.TURN, 2) + flood * 4 + record(_S, frame(_S, 1, b"more")) + step(_C, Kind.TURN, 3) + step(_S, Kind.FIN),
+        "slow-reader": b"\0" + opened + step(_C, Kind.TURN, 2) + flood * 4 + record(_S, frame(_S, 1, b"more"))
+        + step(_C, Kind.TURN, 3) + step(_S, Kind.FIN),
         "drain": b"\0" + opened + step(_C, Kind.TURN, 4) + record(_C, close(_C, 1001)) + step(_C, Kind.FIN),
         "drain-inside-a-frame": b"\0" + opened + record(_S, frame(_S, 2, bytes(100))[:50]) + step(_C, Kind.TURN, 4)
         + record(_S, bytes(52) + frame(_S, 1, b"dropped")) + record(_C, close(_C, 1001)),
