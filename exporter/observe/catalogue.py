@@ -95,6 +95,18 @@ CONNECT_ERRORS = Metric(
     ("reason",),
     "Clients' connections for which the app could not be connected to.",
 )
+ACCEPT_PAUSES = Metric(
+    "websocket_exporter_accept_pauses_total",
+    "counter",
+    (),
+    "Times that accepting clients was paused for want of file descriptors or memory.",
+)
+LINES_DROPPED = Metric(
+    "websocket_exporter_log_lines_dropped_total",
+    "counter",
+    (),
+    "Log lines that could not be written: nobody read them fast enough, or the disk was full.",
+)
 DRAINING = Metric(
     "websocket_exporter_draining",
     "gauge",
@@ -131,6 +143,8 @@ CATALOGUE: tuple[Metric, ...] = (
     PAYLOAD,
     UNOBSERVED,
     CONNECT_ERRORS,
+    ACCEPT_PAUSES,
+    LINES_DROPPED,
     DRAINING,
     DRAIN_SESSIONS,
     DRAIN_SECONDS,

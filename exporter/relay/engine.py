@@ -143,6 +143,7 @@ class PythonSplice:
                 leg.fin = True
                 self.session.eof(leg.peer, How.FIN)
                 leg.other.finish_writing()
+                leg.wait_for_other()
         self._client.write, self._server.write = server.write, client.write
 
     # From the legs.
