@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint kubernetes-tools deploy-files image-test clean
+.PHONY: help demo test lint kubernetes-tools deploy-files image-test conformance fuzz clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -22,6 +22,10 @@ $(VENV)/.e2e: $(VENV)/.dev requirements/e2e.txt
 	$(PYTHON) -m pip install --quiet --requirement requirements/e2e.txt
 	@touch $@
 
+$(VENV)/.reliability: $(VENV)/.e2e requirements/reliability.txt
+	$(PYTHON) -m pip install --quiet --requirement requirements/reliability.txt
+	@touch $@
+
 demo: $(VENV)/.run  ## an app, traffic and the sidecar, to look at
 	@$(VENV)/bin/websocket-exporter demo
 
@@ -31,7 +35,7 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(VENV)/.e2e lint  ## everything that must hold
+test: $(VENV)/.reliability lint  ## everything that must hold
 	@scripts/debian-packages chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
 	$(PYTHON) -m pytest
 
@@ -44,6 +48,13 @@ kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deplo
 
 deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
 	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py
+
+conformance: $(VENV)/.reliability  ## all 517 Autobahn cases, direct and through the sidecar (about a quarter of an hour)
+	$(PYTHON) -m tests.conformance
+
+fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SECONDS=... for another time
+	@for target in scanner http session relay text inject; do \
+	  $(PYTHON) -m tests.fuzz $$target --runs 1000000000 --seconds $${FUZZ_SECONDS:-600} || exit 1; done
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

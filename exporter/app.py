@@ -6,6 +6,7 @@ The one file that knows all others. :func:`run` blocks until the process may end
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from time import monotonic
@@ -18,7 +19,7 @@ from exporter.admin.page import State
 from exporter.admin.server import Admin, Hooks
 from exporter.config import Settings
 from exporter.observe.closes import Closes
-from exporter.observe.logs import Format, set_up
+from exporter.observe.logs import Format, LineWriter, set_up
 from exporter.observe.metrics import Metrics
 from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
 from exporter.observe.recorder import LogEndings, Recorder
@@ -45,7 +46,7 @@ class CannotListen(Exception):
 class App:
     """One sidecar."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lines: LineWriter | None = None) -> None:
         self.settings = settings
         self.log = structlog.get_logger()
         router = Router(settings.route)
@@ -70,7 +71,7 @@ class App:
             settings.max_session_age,
             settings.proxy_protocol,
         )
-        self.relay = Relay(self.upstream, recorder, engine, limits, settings.close_timeout)
+        self.relay = Relay(self.upstream, recorder, engine, limits, settings.close_timeout, settings.client_keepalive)
         plan = Plan(
             settings.drain_timeout,
             settings.drain_spread,
@@ -84,6 +85,8 @@ class App:
         )
         hooks = Hooks(self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state)
         self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere)
+        if lines is not None:
+            self.metrics.watch_log(lambda: lines.dropped)
         self._began = monotonic()
         self._signals = 0
         self._stop = asyncio.Event()
@@ -215,11 +218,12 @@ def _identity(settings: Settings) -> Identity:
 
 def run(settings: Settings) -> int:
     """Run a sidecar until it has been told to end. Returns the process's exit status."""
+    _occupy_standard_streams()
     fmt: Format = settings.log_format  # type: ignore[assignment]  # one_of() checked it
     writer = set_up(fmt, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_main(settings))
+            runner.run(_main(settings, writer))
     except CannotListen as error:
         print(f"websocket-exporter: error: {error}", file=sys.stderr)
         return 1
@@ -228,5 +232,12 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def _main(settings: Settings) -> None:
-    await App(settings).run()
+def _occupy_standard_streams() -> None:
+    """Open what was closed of descriptors 0 to 2: a client must not get one of them, libuv aborts when it closes it."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
+
+
+async def _main(settings: Settings, lines: LineWriter) -> None:
+    await App(settings, lines).run()

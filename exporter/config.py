@@ -222,6 +222,12 @@ class Settings:
     )
     max_head: int = _setting("64KiB", parse_size, "largest request or response head that is followed", "SIZE")
     max_connections: int = _setting("0", parse_count, "clients at a time, over it 503; 0 is no limit", "COUNT")
+    client_keepalive: float = _setting(
+        "60s",
+        parse_duration,
+        "silence after which TCP asks a client for a sign of life, six times at most; 0 is never",
+        "DURATION",
+    )
     max_session_age: float = _setting(
         "0", parse_duration, "age at which a session is ended with Close 1001; 0 is never", "DURATION"
     )

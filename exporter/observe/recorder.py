@@ -24,6 +24,8 @@ from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
 
 #: Characters of a sampled message in a story; ``--record-payload`` sets how many bytes are sampled.
 MAX_SAMPLE = 65536
+#: Seconds between lines that say that accepting was paused: a full house pauses many times a minute.
+PAUSE_LINES = 10.0
 
 LogEndings = Literal["all", "abnormal", "none"]
 
@@ -71,6 +73,7 @@ class Recorder:
         self._book = book
         self._ids = count(1)
         self._run = urandom(4).hex()
+        self._pause_told = float("-inf")
 
     def opened(self, opening: Opening) -> Record:
         """See :class:`exporter.relay.events.Observer`."""
@@ -112,6 +115,14 @@ class Recorder:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.connect_errors.labels(error).inc()
         self.log.warning("upstream.connect_failed", reason=error, why=safe(why))
+
+    def accept_paused(self, why: str) -> None:
+        """See :class:`exporter.relay.events.Observer`."""
+        self.metrics.accept_pauses.inc()
+        now = self.clock()
+        if now - self._pause_told >= PAUSE_LINES:
+            self._pause_told = now
+            self.log.warning("accept.paused", why=safe(why))
 
     def defect(self, error: Exception) -> None:
         """See :class:`exporter.relay.events.Observer`."""

@@ -149,6 +149,7 @@ class PythonSplice:
                 leg.fin = True
                 self.session.eof(leg.peer, How.FIN, monotonic())
                 leg.other.finish_writing()
+                leg.wait_for_other()
         self._client.write, self._server.write = server.write, client.write
 
     # From the legs.
@@ -241,7 +242,9 @@ class PythonSplice:
         self.abort(self._cause or Cause.DRAIN)
 
     def abort(self, cause: Cause) -> None:
-        """See :class:`Splice`."""
+        """See :class:`Splice`. While the app has its last words a further call has no effect: they are short."""
+        if self._last_words:
+            return
         session = self.session
         if not session.is_closing:
             session.end_by_proxy(cause, None)

@@ -1,0 +1,62 @@
+"""Sidecars in trouble: started with little, with their output going nowhere, or with a defect built in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from tests.e2e.harness.sidecar import Sidecar
+from tests.e2e.harness.wire import Peer, RawApp, switching_protocols, upgrade_request
+
+
+class TroubledSidecar(Sidecar):
+    """A sidecar whose command is started through a shell line and may be altered.
+
+    :param shell: what the shell does before and around it; ``"$@"`` is the sidecar's command.
+    :param altered: see :mod:`tests.faults.altered`.
+    """
+
+    def __init__(self, upstream_port: int, *flags: str, shell: str = 'exec "$@"', altered: Sequence[str] = ()) -> None:
+        self._shell, self._altered = shell, altered
+        super().__init__(upstream_port, *flags)
+
+    def _argv(self, flags: Sequence[str]) -> list[str]:
+        argv = super()._argv(flags)
+        if self._altered:
+            argv = [sys.executable, "-m", "tests.faults.altered", *self._altered, "--", *argv[3:]]
+        return ["sh", "-c", self._shell, "sh", *argv]
+
+    def lines(self, event: str) -> list[dict[str, object]]:
+        """The log lines of one event."""
+        logged = [json.loads(line) for line in self.process.output().splitlines() if line.startswith("{")]
+        return [line for line in logged if line.get("event") == event]
+
+
+@contextmanager
+def troubled(upstream_port: int, *flags: str, **how: object) -> Iterator[TroubledSidecar]:
+    """Run one, and stop it."""
+    sidecar = TroubledSidecar(upstream_port, *flags, **how)  # type: ignore[arg-type]
+    try:
+        yield sidecar
+    finally:
+        sidecar.stop()
+
+
+@contextmanager
+def session(sidecar: Sidecar, app: RawApp) -> Iterator[tuple[Peer, Peer]]:
+    """An open session: its client and its server."""
+    with ExitStack() as cleanup:
+        client = Peer.connect(sidecar.port)
+        cleanup.callback(client.close)
+        client.send(upgrade_request())
+        server = app.accept()
+        cleanup.callback(server.close)
+        server.until(b"\r\n\r\n")
+        server.send(switching_protocols())
+        client.until(b"\r\n\r\n")
+        yield client, server
+
+
+Running = AbstractContextManager[TroubledSidecar]
