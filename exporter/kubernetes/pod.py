@@ -206,7 +206,7 @@ def remove_pod(template: dict[str, Any], path: str) -> bool:
     spec, where = template["spec"], join(path, "spec")
     blank = note.get("blank", {})
     for key in ("initContainers", "containers"):
-        if key in spec:
+        if spec.get(key):
             spec[key] = [one for one in list_at(spec, key, where) if one.get("name") != CONTAINER]
     _shrink(spec, "initContainers", blank)
     for container in list_at(spec, "containers", where):
