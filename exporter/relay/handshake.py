@@ -23,7 +23,7 @@ from typing import Protocol
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.session import Fact as SessionFact
 from exporter.protocol.session import WentUnobserved
-from exporter.protocol.words import How, Peer, Unobserved
+from exporter.protocol.words import Cause, How, Peer, Unobserved
 from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Opening, Watch, guarded, report
 from exporter.relay.legs import Leg, Owner
@@ -162,7 +162,7 @@ class Connection:
         self._client.transport.resume_reading()
         if held:
             self.received(self._client, held)
-        elif self._client.fin:
+        if self._client.fin:
             self._client.close()
 
     def received(self, leg: HttpLeg, data: bytes) -> None:
@@ -189,8 +189,8 @@ class Connection:
             self._answer(self._refusal)
 
     def cut(self, peer: Peer, how: How) -> None:
-        """See :class:`~exporter.relay.legs.Owner`. Only a client that we refused is waited for."""
-        if self._refusal == 503 or (self._refusal and self._conversation.over):
+        """See :class:`~exporter.relay.legs.Owner`. A client that we refuse has nobody else to hang up on it."""
+        if self._refusal:
             self._client.close()
 
     def over(self) -> None:
@@ -282,7 +282,9 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close both connections; a session is ended through its splice instead."""
+        """Close both connections at once. A session is ended through its splice, unless the process ends."""
+        if self.splice is not None:
+            self.splice.session.end_by_proxy(Cause.DRAIN, None)
         if self._task is not None:
             self._task.cancel()
         self._client.abort()
