@@ -169,7 +169,7 @@ class Connection:
         self._client.transport.resume_reading()
         if held:
             self.received(self._client, held)
-        elif self._client.fin:
+        if self._client.fin:
             self._client.close()
 
     def received(self, leg: HttpLeg, data: bytes) -> None:
@@ -196,8 +196,8 @@ class Connection:
             self._answer(self._refusal)
 
     def cut(self, peer: Peer, how: How) -> None:
-        """See :class:`~exporter.relay.legs.Owner`. Only a client that we refused is waited for."""
-        if self._refusal == 503 or (self._refusal and self._conversation.over):
+        """See :class:`~exporter.relay.legs.Owner`. A client that we refuse has nobody else to hang up on it."""
+        if self._refusal:
             self._client.close()
 
     def over(self) -> None:

@@ -140,6 +140,17 @@ class Wire:
         self.sock.close()
 
 
+async def ended(wire: Wire) -> bytes:
+    """Everything up to the end of TCP, reset or not."""
+    got = b""
+    try:
+        while data := await wire.read(1):
+            got += data
+    except ConnectionResetError:
+        pass
+    return got
+
+
 class App:
     """A listening socket; the test says what it does with each connection."""
 

@@ -18,7 +18,7 @@ from exporter.protocol.words import Cause, Peer, Unobserved
 from exporter.relay import engine as engine_module
 from exporter.relay.engine import Engine, close_frame
 from exporter.relay.legs import HIGH_WATER
-from tests.relay.peers import REQUEST, SWITCH, Bench, Watched, Wire, bench, eventually, on_uvloop
+from tests.relay.peers import REQUEST, SWITCH, Bench, Watched, Wire, bench, ended, eventually, on_uvloop
 from tests.wire import BINARY, CONTINUATION, KEY, PING, TEXT, close, cut_at, cuts, frame, singly, streams
 
 #: The most that uvloop reads at once.
@@ -572,17 +572,6 @@ async def test_an_app_that_ignores_our_close_is_cut(engine: Engine, monkeypatch:
         assert await ended(client) == OURS
         await b.quiet()
         assert len(watched.endings) == 1
-
-
-async def ended(wire: Wire) -> bytes:
-    """Everything up to the end of TCP, reset or not."""
-    got = b""
-    try:
-        while data := await wire.read(1):
-            got += data
-    except ConnectionResetError:
-        pass
-    return got
 
 
 @on_uvloop
