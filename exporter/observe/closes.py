@@ -19,7 +19,7 @@ def describe(frames: Iterable[Frame], now: float) -> list[dict[str, object]]:
     """Frames as a log line and a page show them; ``age_s`` is seconds before ``now``."""
     return [
         {
-            "sender": frame.sender,
+            "sender": str(frame.sender),
             "opcode": _OPCODES.get(frame.opcode, "reserved"),
             "fin": frame.fin,
             "length": frame.length,

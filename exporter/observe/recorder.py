@@ -195,8 +195,8 @@ class Record:
             "tcp_ended_how": cut.how if cut else None,
             "idle_s": None if cut is None or cut.idle is None else round(cut.idle, 3),
             "ping_unanswered_s": round(cut.unanswered, 3) if cut else 0.0,
-            "cut_in_frame": [peer for peer in PEERS if session.scanner(peer).in_frame],
-            "cut_in_message": [peer for peer in PEERS if session.scanner(peer).fragmented],
+            "cut_in_frame": [str(peer) for peer in PEERS if session.scanner(peer).in_frame],
+            "cut_in_message": [str(peer) for peer in PEERS if session.scanner(peer).fragmented],
         }
         samples = {str(peer): session.scanner(peer).sample for peer in PEERS}
         if any(samples.values()):

@@ -211,6 +211,7 @@ class Observed:
     lost: list[Unobserved] = field(default_factory=list)
     connect_errors: list[ConnectError] = field(default_factory=list)
     defects: list[Exception] = field(default_factory=list)
+    pauses: list[str] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
 
     def check(self, call: str) -> None:
@@ -238,6 +239,10 @@ class Observed:
     def connect_failed(self, error: ConnectError, why: str) -> None:
         self.connect_errors.append(error)
         self.check("connect_failed")
+
+    def accept_paused(self, why: str) -> None:
+        self.pauses.append(why)
+        self.check("accept_paused")
 
     def defect(self, error: Exception) -> None:
         self.defects.append(error)
