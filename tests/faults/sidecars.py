@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 
 from tests.e2e.harness.sidecar import Sidecar
 from tests.e2e.harness.wire import Peer, RawApp, switching_protocols, upgrade_request
@@ -46,17 +46,19 @@ def troubled(upstream_port: int, *flags: str, **how: object) -> Iterator[Trouble
 
 @contextmanager
 def session(sidecar: Sidecar, app: RawApp) -> Iterator[tuple[Peer, Peer]]:
-    """An open session: its client and its server."""
-    with ExitStack() as cleanup:
-        client = Peer.connect(sidecar.port)
-        cleanup.callback(client.close)
+    """An open session: its client and its server. At the end the client leaves first, and the server notices."""
+    client = Peer.connect(sidecar.port)
+    server: Peer | None = None
+    try:
         client.send(upgrade_request())
         server = app.accept()
-        cleanup.callback(server.close)
         server.until(b"\r\n\r\n")
         server.send(switching_protocols())
         client.until(b"\r\n\r\n")
         yield client, server
-
-
-Running = AbstractContextManager[TroubledSidecar]
+    finally:
+        client.close()
+        if server is not None:
+            with suppress(OSError):
+                server.rest()
+            server.close()

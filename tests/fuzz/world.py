@@ -322,7 +322,7 @@ class World:
         self.connect()
         for transport in (self.client, self.server):
             if transport is not None:
-                transport.hold_up(False)
+                self.do(lambda transport=transport: transport.hold_up(False))  # type: ignore[misc]
         for transport in (self.client, self.server):
             if transport is not None:
                 self.do(transport.receive_fin)
@@ -333,7 +333,7 @@ class World:
 
     def close(self) -> None:
         """Drop what is left of the loop's work."""
-        self.relay.close_all()
+        self.do(self.relay.close_all)
         self.loop.turn(TURNS)
 
 
