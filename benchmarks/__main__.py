@@ -1,6 +1,6 @@
 """``python -m benchmarks``: measure, in turn and repeatedly, and write the tables.
 
-    python -m benchmarks [--quick] [--rounds N] [--seconds S] [--peers a,b] [--cases a,b] [--to FOLDER]
+python -m benchmarks [--quick] [--rounds N] [--seconds S] [--peers a,b] [--cases a,b] [--to FOLDER]
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import argparse
 import json
 import os
 import platform
+import resource
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,9 +23,9 @@ from benchmarks.cases import CASES, Case, Shows
 from benchmarks.peers import PEERS, Absent, Peer
 from benchmarks.report import Results, markdown
 from benchmarks.sampling import counter_missing, usage
-from benchmarks.stage import Cores, Target, compile_programs, free_port, measure, running, stage
+from benchmarks.stage import Cores, LoadFailed, Target, compile_programs, free_port, measure, running, stage
 
-_ROUNDS, _SECONDS = 3, 1.5
+_ROUNDS, _SECONDS = 5, 0.9
 _QUICK_ROUNDS, _QUICK_SECONDS, _QUICK_SESSIONS = 1, 0.6, 1000
 #: Seconds that a fresh process gets to settle before its memory is read.
 _SETTLE = 0.3
@@ -83,6 +84,7 @@ class Run:
             "peers": {peer.key: {"title": peer.key, "absent": ""} for peer in self.peers},
             "starts": [],
             "samples": [],
+            "failures": [],
         }
 
     def go(self) -> None:
@@ -90,49 +92,47 @@ class Run:
         port = free_port()
         server = [str(self.programs / "server"), "--port", str(port)]
         with running(server, port, self.cores.server, self.scratch / "server.output"):
-            self._rounds(port)
-            self._fresh(port)
+            for number in range(self.rounds):
+                self._round(number, port)
 
-    def _rounds(self, port: int) -> None:
-        """The cases in which a proxy goes on from one to the next."""
+    def _round(self, number: int, port: int) -> None:
+        """Start everybody anew, then each case on each peer in turn."""
         with ExitStack() as stack:
             targets: dict[str, Target] = {}
             for peer in self.peers:
                 about = self.results["peers"][peer.key]
+                if about["absent"]:
+                    continue
                 try:
                     about["title"] = peer.title()
                     targets[peer.key] = stack.enter_context(self._stage(peer, port))
                 except Absent as absent:
                     about["absent"] = str(absent)
                     print(f"{peer.key}: skipped: {absent}", file=sys.stderr)
-            for number in range(self.rounds):
-                for case in (case for case in self.cases if case.shows is not Shows.MEMORY):
-                    for peer in self.peers:
-                        if peer.key in targets and (not case.only or peer.key in case.only):
-                            self._measure(number, case, peer, targets[peer.key])
+            time.sleep(_SETTLE)
+            for key, target in targets.items():
+                start = {"seconds": target.started, "rss_kb": usage(target.pids).rss_kb}
+                self.results["starts"].append({"round": number, "peer": key, **start})
+            for case in self.cases:
+                for key, target in targets.items():
+                    if not case.only or key in case.only:
+                        self._measure(number, case, key, target)
 
-    def _fresh(self, port: int) -> None:
-        """The start, and the cases that want a process with no past."""
-        for number in range(self.rounds):
-            for peer in self.peers:
-                if peer.command is None or self.results["peers"][peer.key]["absent"]:
-                    continue
-                for case in (case for case in self.cases if case.shows is Shows.MEMORY):
-                    with self._stage(peer, port) as target:
-                        time.sleep(_SETTLE)
-                        start = {"seconds": target.started, "rss_kb": usage(target.pids).rss_kb}
-                        self.results["starts"].append({"round": number, "peer": peer.key, **start})
-                        self._measure(number, case, peer, target)
-
-    def _stage(self, peer: Peer, port: int):  # type: ignore[no-untyped-def]  # a context manager of Target
+    def _stage(self, peer: Peer, port: int) -> AbstractContextManager[Target]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix=peer.key))
         return stage(peer, port, self.programs, folder, self.cores)
 
-    def _measure(self, number: int, case: Case, peer: Peer, target: Target) -> None:
-        measured = measure(case, target, self.programs, self.cores, self.seconds, self.counts)
-        self.results["samples"].append({"round": number, "case": case.key, "peer": peer.key, **asdict(measured)})
+    def _measure(self, number: int, case: Case, peer: str, target: Target) -> None:
+        where = {"round": number, "case": case.key, "peer": peer}
+        try:
+            measured = measure(case, target, self.programs, self.cores, self.seconds, self.counts)
+        except LoadFailed as failed:
+            self.results["failures"].append({**where, "why": str(failed)})
+            print(f"{number + 1}/{self.rounds} {case.key:10} {peer:11} failed: {failed}", file=sys.stderr)
+            return
+        self.results["samples"].append({**where, **asdict(measured)})
         print(
-            f"{number + 1}/{self.rounds} {case.key:10} {peer.key:11} {measured.per_second:12,.0f}/s "
+            f"{number + 1}/{self.rounds} {case.key:10} {peer:11} {measured.per_second:12,.0f}/s "
             f"{measured.cpu_us:10,.2f} us  busy {measured.busy:4.0%}  errors {measured.errors}",
             file=sys.stderr,
         )
@@ -148,6 +148,8 @@ def _shortened(case: Case) -> Case:
 def main() -> int:
     """Run, and write ``latest.json`` and ``latest.md``; ``quick.*`` for a quick one."""
     arguments = _arguments()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="benchmark") as scratch:
         try:

@@ -21,8 +21,8 @@ from pathlib import Path
 from exporter import __version__
 from benchmarks.cases import IDLE_SESSIONS
 
-#: Connections that each proxy must be able to hold: a client's and a server's for each session, and some to spare.
-_CONNECTIONS = 4 * IDLE_SESSIONS
+#: Sessions that each proxy must be able to hold, with some to spare; each has a client's and a server's connection.
+_SESSIONS = IDLE_SESSIONS + 1000
 
 _PACKAGE_ROOT = Path(__file__).parent.parent
 
@@ -89,7 +89,7 @@ def _sidecar(place: Place) -> list[str]:
 _NGINX = """\
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile {files};
+worker_rlimit_nofile {connections};
 pid {folder}/pid;
 error_log stderr error;
 events {{ worker_connections {connections}; }}
@@ -117,9 +117,7 @@ def _nginx(place: Place) -> list[str]:
     program = _program("nginx")
     settings = place.folder / "nginx.conf"
     settings.write_text(
-        _NGINX.format(
-            folder=place.folder, port=place.port, upstream=place.upstream, connections=_CONNECTIONS, files=_CONNECTIONS
-        )
+        _NGINX.format(folder=place.folder, port=place.port, upstream=place.upstream, connections=2 * _SESSIONS)
     )
     return [program, "-e", "stderr", "-p", str(place.folder), "-c", str(settings)]
 
@@ -127,7 +125,7 @@ def _nginx(place: Place) -> list[str]:
 _HAPROXY = """\
 global
   nbthread 1
-  maxconn {connections}
+  maxconn {sessions}
 defaults
   mode http
   timeout connect 5s
@@ -145,8 +143,8 @@ backend app
 def _haproxy(place: Place) -> list[str]:
     program = _program("haproxy")
     settings = place.folder / "haproxy.cfg"
-    settings.write_text(_HAPROXY.format(port=place.port, upstream=place.upstream, connections=_CONNECTIONS))
-    return [program, "-db", "-q", "-f", str(settings)]
+    settings.write_text(_HAPROXY.format(port=place.port, upstream=place.upstream, sessions=_SESSIONS))
+    return [program, "-db", "-f", str(settings)]
 
 
 def _envoy_program() -> str:
@@ -177,7 +175,7 @@ def _envoy(place: Place) -> list[str]:
             ]
         },
     }
-    most = {"max_connections": _CONNECTIONS, "max_requests": _CONNECTIONS, "max_pending_requests": _CONNECTIONS}
+    most = {"max_connections": _SESSIONS, "max_requests": _SESSIONS, "max_pending_requests": _SESSIONS}
     config = {
         "static_resources": {
             "listeners": [

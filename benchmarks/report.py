@@ -18,7 +18,7 @@ BASELINE = "direct"
 Results = dict[str, Any]
 Sample = dict[str, Any]
 
-#: Below this share of its core a proxy was not what limited the throughput.
+#: A proxy that ran, or was ready to run, for less than this share of the window was not what limited the throughput.
 _SATURATED = 0.9
 
 
@@ -46,9 +46,7 @@ def added(results: Results, case: str, peer: str, value: str) -> float | None:
     base_case = case if samples(results, case, BASELINE) else "paced"
     base = {sample["round"]: sample[value] for sample in samples(results, base_case, BASELINE)}
     extra = [
-        sample[value] - base[sample["round"]]
-        for sample in samples(results, case, peer)
-        if sample["round"] in base
+        sample[value] - base[sample["round"]] for sample in samples(results, case, peer) if sample["round"] in base
     ]
     return median(extra) if extra else None
 
@@ -57,7 +55,13 @@ def markdown(results: Results) -> str:
     """All tables."""
     parts = [_head(results), _summary(results), _starts(results)]
     parts += [_case(results, case) for case in CASES if any(s["case"] == case.key for s in results["samples"])]
+    parts += [_failures(results)] if results["failures"] else []
     return "\n\n".join(parts) + "\n"
+
+
+def _failures(results: Results) -> str:
+    rows = [[str(f["round"] + 1), f["case"], _title(results, f["peer"]), f["why"]] for f in results["failures"]]
+    return "## Could not be measured\n\n" + _table(["round", "case", "peer", "why"], rows)
 
 
 def _head(results: Results) -> str:
@@ -73,7 +77,7 @@ def _head(results: Results) -> str:
             "medians of the rounds; ratios are taken within a round, then their median",
             f"- instructions: {counted}",
             "- CPU time: user and kernel, all threads of the proxy, by the kernel's account",
-            "- a number that is marked >= was not limited by the proxy, which had its core to less than 90 %",
+            "- a rate marked >= was limited by something other than the proxy, which was idle for over a tenth of the time",
         ]
     )
 
@@ -197,7 +201,7 @@ def _cost(results: Results, case: Case) -> Columns:
 
     delays = _delays(results, case) if case.key != "stream" else {}
     memory: Columns = {"RSS MB": lambda peer: "-" if peer == BASELINE else _rss(results, case, peer)}
-    return {**_expense(results, case), f"{case.unit}s a second": throughput, **delays, **memory}
+    return {**_expense(results, case), "a second": throughput, **delays, **memory}
 
 
 def _rss(results: Results, case: Case, peer: str) -> str:
@@ -205,7 +209,7 @@ def _rss(results: Results, case: Case, peer: str) -> str:
 
 
 def _latency(results: Results, case: Case) -> Columns:
-    return {**_expense(results, case), f"{case.unit}s a second": _value(results, case, "per_second", 0),
+    return {**_expense(results, case), "a second": _value(results, case, "per_second", 0),
             **_delays(results, case)}  # fmt: skip
 
 

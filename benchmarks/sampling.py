@@ -23,11 +23,11 @@ _EXCLUDE_HYPERVISOR = 1 << 6
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A sample. ``instructions`` is 0 where nobody counts them."""
+    """A sample. ``waited`` is the time that threads were ready to run while others had the core."""
 
     cpu_seconds: float
+    waited_seconds: float
     rss_kb: int
-    instructions: int = 0
 
 
 def family(pid: int) -> list[int]:
@@ -40,17 +40,18 @@ def family(pid: int) -> list[int]:
 
 
 def usage(pids: list[int]) -> Usage:
-    """CPU time and resident memory of all these processes together."""
-    nanoseconds = sum(
-        int(stat.read_text().split()[0]) for pid in pids for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")
-    )
+    """CPU time and resident memory (the sum of RSS) of all these processes together."""
+    stats = [stat.read_text().split() for pid in pids for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    ran, waited = (sum(int(stat[field]) for stat in stats) for field in (0, 1))
     page_kb = os.sysconf("SC_PAGE_SIZE") // 1024
     pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-    return Usage(nanoseconds / 1e9, pages * page_kb)
+    return Usage(ran / 1e9, waited / 1e9, pages * page_kb)
 
 
 def _open_counter(tid: int, kind: int, event: int) -> int:
-    attributes = struct.pack("=IIQQQQQII", kind, _ATTR_SIZE, event, 0, 0, 0, _EXCLUDE_HYPERVISOR, 0, 0).ljust(_ATTR_SIZE, b"\0")
+    attributes = struct.pack("=IIQQQQQII", kind, _ATTR_SIZE, event, 0, 0, 0, _EXCLUDE_HYPERVISOR, 0, 0).ljust(
+        _ATTR_SIZE, b"\0"
+    )
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYSCALL.get(platform.machine())
     if number is None:

@@ -31,6 +31,10 @@ _POLL = 0.005
 #: Seconds beyond its own that a load may take: opening thousands of connections through a slow proxy.
 _SETUP = 90.0
 
+#: A proxy that buffers without bound may still be at work on messages whose clients have gone: seconds that it is
+#: waited for, seconds between looks, and the share of a core below which it counts as done.
+_BACKLOG, _LOOK, _IDLE = 10.0, 0.05, 0.1
+
 _HANDSHAKE = (
     b"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -130,6 +134,10 @@ def stage(peer: Peer, upstream: int, programs: Path, folder: Path, cores: Cores)
         yield Target(place.port, place.spare, family(pid), seconds)
 
 
+class LoadFailed(Exception):
+    """The load could not be made; says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One case on one peer, once. Latencies in microseconds; CPU time and instructions per unit of the case."""
@@ -139,8 +147,7 @@ class Measured:
     per_second: float
     errors: int
     cpu_us: float
-    busy: float  # share of one core that the proxy used
-    load_busy: float  # the same for the load generator
+    busy: float  # share of the window in which the proxy ran, or was ready to and had to wait for its core
     instructions: float
     p50_us: float
     p99_us: float
@@ -150,13 +157,13 @@ class Measured:
 
 
 def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: float, count: bool) -> Measured:
-    """Run one case. ``count`` says whether the hardware counts instructions. Raises RuntimeError if the load fails."""
+    """Run one case. ``count`` says whether the hardware counts instructions. Raises LoadFailed."""
     length = case.stretch * seconds
     command = [
         str(programs / "load"), "--port", str(target.port), *case.load,
         "--seconds", f"{length}", "--warm", f"{min(0.5, length / 3)}",
     ]  # fmt: skip
-    unloaded = usage(target.pids)
+    unloaded = _quiet(target.pids)
     with ExitStack() as stack:
         load = stack.enter_context(
             subprocess.Popen(
@@ -175,12 +182,12 @@ def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: f
             stack.enter_context(scraping(target.spare))
         assert load.stdin is not None
         assert load.stdout is not None
-        _expect(load.stdout.readline(), "begin", case)
+        _expect(load.stdout.readline(), "begin")
         counter = stack.enter_context(closing(Counter(target.pids))) if count else None
         before = usage(target.pids)
         load.stdin.write("\n")
         load.stdin.flush()
-        _expect(load.stdout.readline(), "end", case)
+        _expect(load.stdout.readline(), "end")
         after = usage(target.pids)
         instructions = counter.read() if counter else 0
         load.stdin.write("\n")
@@ -189,9 +196,21 @@ def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: f
     return _judge(case, said, unloaded, before, after, instructions)
 
 
-def _expect(line: str, word: str, case: Case) -> None:
+def _quiet(pids: list[int]) -> Usage:
+    """A sample once the processes have done with what came before, or :data:`_BACKLOG` seconds have passed."""
+    deadline = time.monotonic() + _BACKLOG
+    before = usage(pids)
+    while True:
+        time.sleep(_LOOK)
+        now = usage(pids)
+        if (now.cpu_seconds - before.cpu_seconds) / _LOOK < _IDLE or time.monotonic() > deadline:
+            return now
+        before = now
+
+
+def _expect(line: str, word: str) -> None:
     if line.strip() != word:
-        raise RuntimeError(f"{case.key}: the load said {line.strip()!r} instead of {word!r}")
+        raise LoadFailed(f"the load said {line.strip()!r} instead of {word!r}")
 
 
 def _judge(
@@ -199,16 +218,15 @@ def _judge(
 ) -> Measured:
     units = (said["units"] or said["open"]) / case.scale
     if not units:
-        raise RuntimeError(f"{case.key}: nothing came back ({said['errors']} errors)")
-    cpu = after.cpu_seconds - before.cpu_seconds
+        raise LoadFailed(f"nothing came back ({said['errors']} errors)")
+    cpu, waited = after.cpu_seconds - before.cpu_seconds, after.waited_seconds - before.waited_seconds
     return Measured(
         units=units,
         seconds=said["seconds"],
         per_second=units / said["seconds"],
         errors=int(said["errors"]),
         cpu_us=cpu * 1e6 / units,
-        busy=cpu / said["seconds"],
-        load_busy=said["cpu_seconds"] / said["seconds"],
+        busy=(cpu + waited) / said["seconds"],
         instructions=instructions / units,
         p50_us=said["p50_us"],
         p99_us=said["p99_us"],

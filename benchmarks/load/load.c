@@ -274,12 +274,6 @@ static uint64_t meet(const char *word) {  // tell whoever measures, wait for the
   return now_ns();
 }
 
-static double cpu_seconds(void) {
-  struct rusage used;
-  getrusage(RUSAGE_SELF, &used);
-  return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
-}
-
 static int wait_until(uint64_t when, struct epoll_event *events) {
   uint64_t now = now_ns(), left = when > now ? when - now : 0;
   struct timespec wait = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
@@ -323,21 +317,17 @@ int main(int argc, char **argv) {
 
   struct epoll_event events[EVENTS];
   uint64_t ready = 0, begin = 0, looked = 0;
-  double cpu = 0, setup = 0;
   uint64_t launched = now_ns();
   due_next = launched;
   for (;;) {
     uint64_t now = now_ns();
     start_due(now);
     if (mode == ECHO && rate > 0 && ready) send_due(now);
-    if (!ready && is_ready()) {
-      ready = due_next = now;
-      setup = (double)(now - launched) / SECOND;
-    }
+    if (!ready && is_ready()) ready = due_next = now;
     if (!ready && (double)(now - launched) > 6 * PATIENCE) break;
     if (ready && !begin && (double)(now - ready) >= warm) {
       begin = due_next = meet("begin");
-      cpu = cpu_seconds(), measuring = 1;
+      measuring = 1;
     }
     if (begin && (double)(now - begin) >= length && now > begin) break;
     if (ready && mode != CHURN && !open_now) break;
@@ -346,10 +336,9 @@ int main(int argc, char **argv) {
     for (int i = 0; i < came; i++) happened(events[i].data.ptr, events[i].events);
   }
   double seconds = begin ? (double)(now_ns() - begin) / SECOND : 0;
-  cpu = cpu_seconds() - cpu;
   if (begin) meet("end");
   printf("{\"mode\": \"%s\", \"seconds\": %.4f, \"units\": %lu, \"bytes\": %lu, \"errors\": %lu, \"open\": %lu, "
-         "\"setup_seconds\": %.4f, \"cpu_seconds\": %.4f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f}\n",
-         called, seconds, units, bytes, errors, open_now, setup, cpu, percentile(.5), percentile(.99), percentile(.999));
+         "\"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f}\n",
+         called, seconds, units, bytes, errors, open_now, percentile(.5), percentile(.99), percentile(.999));
   return 0;
 }

@@ -141,6 +141,7 @@ static int frames(peer *p, const uint8_t *at, const uint8_t *end) {
       memcpy(to, p->control, p->frame.length);
       to += p->frame.length;
       p->ending = opcode == CLOSE;
+      if (p->ending && p->streams) return -1;  // somewhere inside a frame: no place for a Close
     }
   }
   if (to > out && push(p, out, (size_t)(to - out))) return -1;

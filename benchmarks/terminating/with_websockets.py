@@ -40,7 +40,9 @@ async def main(port: int, upstream: int) -> None:
         async with connect(uri, compression=None, max_size=None, ping_interval=None) as server:
             await asyncio.gather(pump(client, server), pump(server, client))
 
-    async with serve(handle, "127.0.0.1", port, compression=None, max_size=None, ping_interval=None, backlog=4096) as it:
+    async with serve(
+        handle, "127.0.0.1", port, compression=None, max_size=None, ping_interval=None, backlog=4096
+    ) as it:
         await it.serve_forever()
 
 
