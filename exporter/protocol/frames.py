@@ -32,6 +32,7 @@ at any time. A payload that spans chunks costs one comparison and one subtractio
 from __future__ import annotations
 
 from enum import IntEnum
+from struct import Struct
 from typing import NamedTuple
 
 #: Largest payload of a control frame (RFC 6455, section 5.5).
@@ -86,10 +87,13 @@ _CONTINUATION, _BINARY, _CLOSE, _PONG = 0x0, 0x2, 0x8, 0xA  # as plain integers,
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
 _RESTING = -1
 
+#: Reads a length of eight bytes.
+_LONG = Struct(">Q").unpack_from
 #: Header length by second byte.
 _HEADER = tuple(2 + (4 if second & _MASK else 0) + {126: 2, 127: 8}.get(second & _LENGTH, 0) for second in range(256))
-#: Payload length by second byte; None where it follows in two bytes, and more than any chunk has where in eight.
-_SHORT = tuple({126: None, 127: 1 << 63}.get(second & _LENGTH, second & _LENGTH) for second in range(256))
+#: Payload length by second byte; None where it follows in two bytes, and more than any chunk has where in eight (but
+#: within the 30 bits that CPython compares fast).
+_SHORT = tuple({126: None, 127: 1 << 29}.get(second & _LENGTH, second & _LENGTH) for second in range(256))
 #: Opcode by first byte for the commonest frames, text or binary, FIN set, compressed or not; 0 for all others.
 _PLAIN = tuple(first & _OPCODE if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
 
@@ -193,7 +197,7 @@ class Scanner:
         tally[PAYLOAD] += payload
         if self.skip != _RESTING:
             self.pending = data[at:]
-            self.skip = max(at - size, 0)
+            self.skip = at - size if at > size else 0
         return heard or None
 
     def _uncommon(self, data: bytes, at: int, heard: Heard) -> int:
@@ -211,8 +215,10 @@ class Scanner:
         body = at + _HEADER[second]
         if body > size:
             return at
-        if length > 125:
-            length = int.from_bytes(data[at + 2 : at + (4 if length == 126 else 10)], "big")
+        if length == 126:
+            length = data[at + 2] << 8 | data[at + 3]
+        elif length == 127:
+            length = _LONG(data, at + 2)[0]
             if length >> 63:
                 heard.append(self._lose("a length with its top bit set"))
                 return size
@@ -224,7 +230,7 @@ class Scanner:
             heard.append(Control(opcode, _unmask(data, body, end) if second & _MASK else data[body:end]))
         elif opcode == _CONTINUATION or (opcode <= _BINARY and not first & _FIN):
             self.fragmented = not first & _FIN  # a whole message, out of place here, ends none: see feed()
-        passed = min(end, size) - body
+        passed = (end if end < size else size) - body
         self.frames += 1
         self.payload += passed
         self.tally[opcode] += 1
