@@ -23,9 +23,9 @@ frame nothing that it sends is judged (section 5.5.1), so the scan rests there t
 
 Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`Scanner.feed` tests for that
 first; most others hold several, so the loop of :meth:`Scanner._scan` steps over whole small data frames by itself and
-calls :meth:`Scanner._uncommon` for what is anything else. Both count into plain integers: no object, no metric, no call
-for each frame; the flight recorder's slots are packed in place for the same reason. The counters that are shared by many
-scanners live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may read it
+calls :meth:`Scanner._uncommon` for what is anything else. Both count into plain integers: no object, no metric, no
+call for each frame; the flight recorder's slots are packed in place for the same reason. The counters that many
+scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may read it
 at any time. A payload that spans chunks costs one comparison and one subtraction a chunk.
 """
 
