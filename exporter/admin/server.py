@@ -57,9 +57,9 @@ class Admin:
         app.router.add_get("/drain", self._progress)
         app.router.add_post("/drain", self._drain)
         app.on_response_prepare.append(_harden)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, shutdown_timeout=0.5)
+        site = web.TCPSite(self._runner, host, port)
         await site.start()
         bound: int = self._runner.addresses[0][1]
         return bound
