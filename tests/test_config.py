@@ -124,7 +124,7 @@ def test_settings_cannot_be_changed_and_have_no_others() -> None:
 
 def test_a_grace_longer_than_the_drain_is_refused() -> None:
     """Times that cannot all be kept are named together in one line."""
-    with pytest.raises(ValueError, match=r"--drain-grace .*--drain-timeout"):
+    with pytest.raises(ValueError, match=r"--drain-grace: .*--drain-timeout"):
         Settings(upstream=UPSTREAM, drain_timeout=10.0, drain_grace=11.0, drain_spread=0.0)
 
 

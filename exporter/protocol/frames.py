@@ -25,8 +25,8 @@ Speed decides how this file reads. Most chunks hold exactly one small data frame
 first; most others hold several, so the loop of :meth:`Scanner._scan` steps over whole small data frames by itself and
 calls :meth:`Scanner._uncommon` for what is anything else. Both count into plain integers: no object, no metric, no
 call for each frame; the flight recorder's slots are packed in place for the same reason. The counters that many
-scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may read it
-at any time. A payload that spans chunks costs one comparison and one subtraction a chunk.
+scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may
+read it at any time. A payload that spans chunks costs one comparison and one subtraction a chunk.
 """
 
 from __future__ import annotations
