@@ -36,7 +36,7 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/lint-imports
 
 test: $(VENV)/.reliability lint  ## everything that must hold
-	@scripts/debian-packages chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
+	@scripts/debian-packages buildah podman runc debootstrap chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
 	$(PYTHON) -m pytest
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)

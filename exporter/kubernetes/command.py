@@ -17,7 +17,8 @@ import click
 from exporter.kubernetes.inject import inject as inject_streams
 from exporter.kubernetes.inject import remove as remove_from_streams
 from exporter.kubernetes.problems import ManifestError
-from exporter.kubernetes.settings import PREFIX, READERS, Settings, check, seconds
+from exporter.kubernetes.settings import PREFIX, READERS, Settings, check
+from exporter.units import parse_duration
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -175,7 +176,7 @@ def _address(text: str) -> tuple[str | None, int]:
 
 def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
     try:
-        found = seconds(value)
+        found = parse_duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if found <= 0:

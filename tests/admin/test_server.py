@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ class Rest:
 
     reasons: list[str] = field(default_factory=list)
     drains: int = 0
+    phase: str = "closing"
 
     async def unready(self) -> list[str]:
         return self.reasons
@@ -34,7 +36,7 @@ class Rest:
         return self.drains == 1
 
     def progress(self) -> dict[str, object]:
-        return {"draining": self.drains > 0, "phase": "closing", "sessions_left": 4, "seconds_left": 1.5}
+        return {"draining": self.drains > 0, "phase": self.phase, "sessions_left": 4, "seconds_left": 1.5}
 
     def state(self, ready: bool) -> State:
         return State("1.2.3", "127.0.0.1:8080", ready, False, 0, 1.0, {})
@@ -163,3 +165,39 @@ async def test_a_taken_port_is_an_error() -> None:
         with pytest.raises(OSError):
             await admin.listen("127.0.0.1", taken.getsockname()[1])
         await admin.close()
+
+
+@on_uvloop
+async def test_a_hook_can_wait_for_the_end_of_a_drain() -> None:
+    """GET /drain?wait=... answers once the drain is done, and begins none."""
+    async with serving() as (_, rest, client, url):
+        rest.phase = "closing"
+        waiting = asyncio.ensure_future(client.get(f"{url}/drain?wait=20s"))
+        done, _ = await asyncio.wait([waiting], timeout=0.3)
+        assert not done
+        rest.phase = "done"
+        async with await waiting as answer:
+            assert answer.status == 200
+            assert (await answer.json())["phase"] == "done"
+        assert rest.drains == 0
+
+
+@on_uvloop
+async def test_a_hook_waits_no_longer_than_it_says() -> None:
+    """When the time is over it is answered with the drain where it is; a wait that is no duration is a 400."""
+    async with serving() as (_, _, client, url):
+        async with client.get(f"{url}/drain?wait=100ms") as answer:
+            assert (await answer.json())["phase"] == "closing"
+        async with client.get(f"{url}/drain?wait=soon") as answer:
+            assert answer.status == 400
+            assert "500ms" in await answer.text()
+
+
+@on_uvloop
+async def test_a_hook_does_not_wait_for_a_drain_that_nobody_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no drain begins within a moment there is nothing to wait for."""
+    monkeypatch.setattr("exporter.admin.server.BEGIN", 0.2)
+    async with serving() as (_, rest, client, url):
+        rest.phase = "none"
+        async with client.get(f"{url}/drain?wait=1h") as answer:
+            assert (await answer.json())["phase"] == "none"
