@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint kubernetes-tools deploy-files image-test conformance fuzz clean
+.PHONY: help demo test lint node-packages kubernetes-tools deploy-files image-test conformance fuzz clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -37,12 +37,18 @@ lint: $(VENV)/.dev  ## style, types, import directions
 
 test: $(VENV)/.reliability lint  ## everything that must hold
 	@scripts/debian-packages buildah podman runc debootstrap chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
 	$(PYTHON) -m pytest tests/image -m image -s
 
-test: kubernetes-tools
+test: kubernetes-tools node-packages
+
+node-packages:  ## fetch the npm packages of the end-to-end tests, once
+	@cd tests/e2e && { ! command -v npm >/dev/null || cmp -s package-lock.json node_modules/.installed-lock.json || \
+	  { npm ci --no-audit --no-fund --silent && cp package-lock.json node_modules/.installed-lock.json; }; } || \
+	  echo "npm ci failed: the tests that need Node packages will say so"
+
 kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deployment tests, once
 	-$(PYTHON) scripts/kubernetes_tools.py
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from websockets.frames import Opcode
@@ -194,16 +194,15 @@ class _Managed(TroubledSidecar):
 class FarSidecar(_Managed):
     """Listens on every address."""
 
-    def _argv(self, flags: tuple[str, ...]) -> list[str]:  # type: ignore[override]
-        return [part.replace(f"127.0.0.1:{self.port}", f":{self.port}") for part in super()._argv(flags)]
+    def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
+        return [part.replace(f"127.0.0.1:{self.port}", f":{self.port}") for part in super()._argv(upstream, flags)]
 
 
 class NamedSidecar(_Managed):
     """Finds its app by name."""
 
-    def _argv(self, flags: tuple[str, ...]) -> list[str]:  # type: ignore[override]
-        upstream = f"127.0.0.1:{self.upstream_port}"
-        return [part.replace(upstream, f"app.test:{self.upstream_port}") for part in super()._argv(flags)]
+    def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
+        return super()._argv(f"app.test:{self.upstream_port}", flags)
 
 
 CASES: dict[str, Callable[[], None]] = {

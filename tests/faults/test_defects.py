@@ -97,6 +97,8 @@ def test_a_blocked_loop_delays_and_loses_nothing(raw_app: RawApp) -> None:
             other = raw_app.accept()
             other.accept_handshake()
             late.until(b"\r\n\r\n")
-            late.close()
-            other.close()
+            for one, peer in ((client, server), (late, other)):
+                one.close()
+                assert peer.rest() == b""
+                peer.close()
         assert sidecar.settled(before, 2).endings() == {("1006", "connection-lost", "client"): 2}
