@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint node-packages kubernetes-tools deploy-files image-test conformance fuzz clean
+.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -35,16 +35,17 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(VENV)/.reliability lint  ## everything that must hold
-	@scripts/debian-packages buildah podman runc debootstrap chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
+test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  ## everything that must hold
 	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
 	$(PYTHON) -m pytest tests/image -m image -s
 
-test: kubernetes-tools node-packages
+debian-packages:  ## install what the tests use beside Python, where this machine lets us
+	@scripts/debian-packages buildah podman runc debootstrap chromium nodejs:node npm \
+	  prometheus:promtool prometheus-alertmanager:amtool iproute2:ip
 
-node-packages:  ## fetch the npm packages of the end-to-end tests, once
+node-packages: debian-packages  ## fetch the npm packages of the end-to-end tests, once
 	@cd tests/e2e && { ! command -v npm >/dev/null || cmp -s package-lock.json node_modules/.installed-lock.json || \
 	  { npm ci --no-audit --no-fund --silent && cp package-lock.json node_modules/.installed-lock.json; }; } || \
 	  echo "npm ci failed: the tests that need Node packages will say so"
