@@ -29,7 +29,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 def wrong(option: Option) -> tuple[str, str]:
     """A value that the option does not take, and words that its complaint must hold."""
     by_metavar = {
-        "DURATION": ("5 minutes", "500ms"),
+        "DURATION": ("5minutes", "500ms"),
         "SIZE": ("64 kilos", "64KiB"),
         "COUNT": ("-3", "whole number"),
         "[HOST]:PORT": ("here", "[HOST]:PORT"),
