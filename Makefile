@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint conformance fuzz load clean
+.PHONY: help demo test lint kubernetes-tools deploy-files image-test conformance fuzz load clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -36,8 +36,18 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/lint-imports
 
 test: $(VENV)/.reliability lint  ## everything that must hold
-	@scripts/debian-packages chromium nodejs:node npm
+	@scripts/debian-packages buildah podman runc debootstrap chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
 	$(PYTHON) -m pytest
+
+image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
+	$(PYTHON) -m pytest tests/image -m image -s
+
+test: kubernetes-tools
+kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deployment tests, once
+	-$(PYTHON) scripts/kubernetes_tools.py
+
+deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
+	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py
 
 conformance: $(VENV)/.reliability  ## all 517 Autobahn cases, direct and through the sidecar (about a quarter of an hour)
 	$(PYTHON) -m tests.conformance

@@ -18,8 +18,10 @@ from exporter import __version__
 from exporter.admin.page import State
 from exporter.admin.server import Admin, Hooks
 from exporter.config import Settings
+from exporter.observe.closes import Closes
 from exporter.observe.logs import Format, LineWriter, set_up
 from exporter.observe.metrics import Metrics
+from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
 from exporter.observe.recorder import LogEndings, Recorder
 from exporter.protocol.routes import Router
 from exporter.relay.drain import Drain, Plan
@@ -28,6 +30,8 @@ from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
 from exporter.relay.upstream import Address, Upstream
 
+#: Seconds that sessions which are closed at once get to be counted and logged.
+_LAST_ENDINGS = 0.5
 #: Seconds between looks at whether the awaited last scrape has come.
 _SCRAPE_POLL = 0.1
 
@@ -49,10 +53,23 @@ class App:
         book = settings.code_book()
         engine = PythonEngine()
         self.metrics = Metrics(router.names, book, __version__, engine.name)
-        recorder = Recorder(self.metrics, router, book, _endings(settings))
+        self.closes = Closes()
+        recorder = Recorder(
+            self.metrics,
+            router,
+            book,
+            _endings(settings),
+            Reconnects(_identity(settings)),
+            self.closes,
+            settings.record_payload,
+        )
         self.upstream = Upstream(settings.upstream, settings.connect_timeout)
         limits = Limits(
-            settings.max_head, settings.handshake_timeout, settings.max_connections, settings.max_session_age
+            settings.max_head,
+            settings.handshake_timeout,
+            settings.max_connections,
+            settings.max_session_age,
+            settings.proxy_protocol,
         )
         self.relay = Relay(self.upstream, recorder, engine, limits, settings.close_timeout, settings.client_keepalive)
         plan = Plan(
@@ -88,6 +105,7 @@ class App:
         finally:
             self.drain.cancel()
             self.relay.close_all()
+            await self.relay.wait_quiet(_LAST_ENDINGS)
             await self.upstream.close()
             await self.admin.close()
 
@@ -185,6 +203,17 @@ class App:
 
 def _endings(settings: Settings) -> LogEndings:
     return settings.log_endings  # type: ignore[return-value]  # one_of() checked it
+
+
+def _identity(settings: Settings) -> Identity:
+    kind, _, name = settings.client_identity.partition(":")
+    match kind:
+        case "cookie":
+            return by_cookie(name)
+        case "query":
+            return by_query(name)
+        case _:
+            return by_address
 
 
 def run(settings: Settings) -> int:

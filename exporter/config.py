@@ -12,37 +12,19 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, cast
 
 from exporter.protocol.closecodes import CodeBook, may_be_sent
+from exporter.protocol.idle import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
 from exporter.protocol.presets import PRESETS
+from exporter.protocol.reasons import Reasons, Rule
 from exporter.protocol.words import Cause
 from exporter.relay.upstream import Address
+from exporter.units import parse_duration, parse_size
 
 ENV_PREFIX = "WEBSOCKET_EXPORTER_"
-
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
-_SIZE = re.compile(r"(\d+)(B|KiB|MiB)?")
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from ``5``, ``0.5``, ``500ms``, ``5s``, ``2m`` or ``1h``."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("expected seconds (5, 0.5) or a number with a unit (500ms, 5s, 2m, 1h)")
-    return float(match[1]) * _UNITS[match[2] or ""]
-
-
-def parse_size(text: str) -> int:
-    """Bytes from ``65536``, ``64KiB`` or ``1MiB``."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("expected bytes (65536) or a number with a unit (64KiB, 1MiB)")
-    return int(match[1]) * _SIZES[match[2] or ""]
 
 
 def parse_count(text: str) -> int:
     """A whole number, zero or more."""
-    if not text.strip().isdecimal():
+    if not (text.isascii() and text.strip().isdecimal()):
         raise ValueError("expected a whole number, 0 or more")
     return int(text)
 
@@ -69,10 +51,15 @@ def parse_upstream(text: str) -> Address:
 def _host_port(text: str, accepted: str, least: int) -> Address:
     host, colon, port = text.strip().rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isdecimal() or not least <= int(port) <= 65535 or (":" in host and not bracketed):
+    if (
+        not colon
+        or not (port.isascii() and port.isdecimal())
+        or not least <= int(port) <= 65535
+        or (":" in host and not bracketed)
+    ):
         raise ValueError(accepted)
     host = host[1:-1] if bracketed else host
-    if re.search(r"[\s/@\[\]]", host) or any(len(label) > 63 for label in host.split(".")):
+    if re.search(r"[\s/@\[\]]", host) or (host and not all(0 < len(label) < 64 for label in host.split("."))):
         raise ValueError(accepted)
     return Address(host=host, port=int(port))
 
@@ -88,11 +75,30 @@ def parse_code(text: str) -> tuple[int, Cause]:
     """A private close code that keeps its number: ``4401``, or ``4401=unauthorized`` to name its cause as well."""
     number, _, cause = text.partition("=")
     accepted = f"expected CODE or CODE=CAUSE with CODE from 3000 to 4999 and CAUSE one of {', '.join(CODE_CAUSES)}"
-    if not number.isdecimal() or not 3000 <= int(number) <= 4999 or not may_be_sent(int(number)):
+    if not (number.isascii() and number.isdecimal()) or not 3000 <= int(number) <= 4999 or not may_be_sent(int(number)):
         raise ValueError(accepted)
     if cause and cause not in CODE_CAUSES:
         raise ValueError(accepted)
     return int(number), Cause(cause) if cause else Cause.APPLICATION
+
+
+def parse_reason(text: str) -> Rule:
+    """A rule for reason texts: ``REGEX=CAUSE``; the last ``=`` divides."""
+    pattern, _, cause = text.rpartition("=")
+    if not pattern or cause not in CODE_CAUSES:
+        raise ValueError(f"expected REGEX=CAUSE with CAUSE one of {', '.join(CODE_CAUSES)}")
+    try:
+        return Rule(pattern, Cause(cause))
+    except ValueError as error:
+        raise ValueError(f"expected a regular expression that RE2 takes: {error}") from error
+
+
+def parse_identity(text: str) -> str:
+    """What identifies a client: ``address``, ``cookie:NAME`` or ``query:NAME``."""
+    kind, _, name = text.partition(":")
+    if text != "address" and not (kind in ("cookie", "query") and name.isprintable() and name):
+        raise ValueError("expected address, cookie:NAME or query:NAME")
+    return text
 
 
 #: Causes that a Close frame's code can be given; the others are judged from circumstances.
@@ -104,6 +110,7 @@ CODE_CAUSES = [
         Cause.CONNECTION_LOST,
         Cause.CONNECTION_RESET,
         Cause.APP_DOWN,
+        Cause.IDLE_TIMEOUT,
         Cause.DRAIN,
         Cause.LIMIT,
         Cause.UNOBSERVED,
@@ -166,6 +173,29 @@ class Settings:
         "NAME",
         many=True,
     )
+    reason: tuple[Rule, ...] = _setting(
+        None,
+        parse_reason,
+        "judge Close frames by their reason text; first match wins; repeatable",
+        "REGEX=CAUSE",
+        many=True,
+    )
+    idle_cutoff: tuple[float, ...] = _setting(
+        None,
+        parse_duration,
+        f"an idle time at which connections get cut; repeatable; else {', '.join(f'{s:g}' for s in KNOWN_CUTOFFS)} s",
+        "DURATION",
+        many=True,
+    )
+    idle_tolerance: float = _setting(
+        f"{TOLERANCE:g}s", parse_duration, "how far from such a time still counts as it", "DURATION"
+    )
+    client_identity: str = _setting(
+        "address", parse_identity, "what tells that a client came back", "address|cookie:NAME|query:NAME"
+    )
+    record_payload: int = _setting(
+        "0", parse_size, "bytes of each side's last message that an abnormal ending's story shows; 0 is none", "SIZE"
+    )
     connect_timeout: float = _setting("5s", parse_duration, "time for one connection to the app", "DURATION")
     handshake_timeout: float = _setting(
         "10s", parse_duration, "time from accept to the end of the first request's head", "DURATION"
@@ -181,9 +211,15 @@ class Settings:
     max_session_age: float = _setting(
         "0", parse_duration, "age at which a session is ended with Close 1001; 0 is never", "DURATION"
     )
+    proxy_protocol: bool = _setting(
+        None, bool, "send the app a PROXY v2 header with each client's address, ahead of its bytes", "", switch=True
+    )
     drain_timeout: float = _setting("30s", parse_duration, "bounds a drain", "DURATION")
     drain_spread: float = _setting(
-        "5s", parse_duration, "time over which a drain's Closes are spread evenly", "DURATION"
+        "5s",
+        parse_duration,
+        "time over which a drain's Closes are spread evenly, as far as grace and timeout leave it",
+        "DURATION",
     )
     drain_grace: float = _setting(
         "0", parse_duration, "time in a drain during which new clients are still served", "DURATION"
@@ -210,10 +246,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if self.drain_grace + self.drain_spread > self.drain_timeout:
+        if self.drain_grace > self.drain_timeout:
             raise ValueError(
-                f"--drain-grace ({self.drain_grace:g}s) and --drain-spread ({self.drain_spread:g}s) must fit into "
-                f"--drain-timeout ({self.drain_timeout:g}s)"
+                f"--drain-grace: {self.drain_grace:g}s is longer than --drain-timeout, {self.drain_timeout:g}s"
             )
 
     def code_book(self) -> CodeBook:
@@ -223,7 +258,8 @@ class Settings:
         for name in self.preset:
             codes |= PRESETS[name].codes
             ranges += PRESETS[name].ranges
-        return CodeBook(codes | dict(self.code), ranges)
+        idle = IdleCutoffs(self.idle_cutoff or tuple(KNOWN_CUTOFFS), self.idle_tolerance)
+        return CodeBook(codes | dict(self.code), ranges, idle, Reasons(self.reason) if self.reason else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from exporter.admin import page
+from exporter.units import parse_duration
 
+#: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
+#: that the app gets its SIGTERM only afterwards, may come a moment before the hook that begins the drain.
+BEGIN = 2.0
+#: Seconds between looks at a drain that is waited for.
+POLL = 0.1
 #: A scraper sends a few hundred bytes; nobody needs to send us a body.
 MAX_BODY = 1024
 
@@ -57,9 +64,9 @@ class Admin:
         app.router.add_get("/drain", self._progress)
         app.router.add_post("/drain", self._drain)
         app.on_response_prepare.append(_harden)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, shutdown_timeout=0.5)
+        site = web.TCPSite(self._runner, host, port)
         await site.start()
         bound: int = self._runner.addresses[0][1]
         return bound
@@ -84,7 +91,22 @@ class Admin:
         return web.Response(text="ready\n")
 
     async def _progress(self, request: web.Request) -> web.Response:
+        if "wait" in request.query:
+            try:
+                longest = parse_duration(request.query["wait"])
+            except ValueError as error:
+                return web.Response(status=400, text=f"wait: {error}\n")
+            await self._wait_for_drain(longest)
         return _json(200, self._hooks.progress())
+
+    async def _wait_for_drain(self, longest: float) -> None:
+        """Return when the drain is done, when none has begun within :data:`BEGIN`, or after ``longest`` seconds."""
+        began = monotonic()
+        while (phase := self._hooks.progress()["phase"]) != "done":
+            waited = monotonic() - began
+            if waited >= longest or (phase == "none" and waited >= BEGIN):
+                return
+            await asyncio.sleep(min(POLL, max(0.0, longest - waited)))
 
     async def _drain(self, request: web.Request) -> web.Response:
         if not self._drain_from_anywhere and not _is_loopback(request.remote):

@@ -33,6 +33,16 @@ LIFETIME_BUCKETS = (
 #: Opening handshakes take milliseconds when all is well; the upper end is where clients give up.
 HANDSHAKE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+#: Like the lifetimes', but finer about each cut-off: a pile within 2 s of one is somebody's timeout.
+IDLE_BUCKETS = (1, 5, 15, 28, 32, 45, 58, 62, 80, 98, 102, 200, 298, 302, 348, 352, 500, 598, 602, 1800, 3598, 3602,
+                7198, 7202)  # fmt: skip
+
+#: From a loopback's round trip to where every keepalive has given up.
+PING_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+
+#: Below half a second nobody has backed off; minutes are a person who came back.
+RECONNECT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 30, 60, 120, 300, 900, 3600)
+
 HANDSHAKES = Metric(
     "websocket_handshakes_total",
     "counter",
@@ -95,6 +105,27 @@ CONNECT_ERRORS = Metric(
     ("reason",),
     "Clients' connections for which the app could not be connected to.",
 )
+IDLE_BEFORE_DROP = Metric(
+    "websocket_idle_before_drop_seconds",
+    "histogram",
+    ("route", "initiator"),
+    "Endings without a Close frame: time for which nothing had passed either way.",
+    IDLE_BUCKETS,
+)
+PING_RTT = Metric(
+    "websocket_ping_rtt_seconds",
+    "histogram",
+    ("route", "sender"),
+    "Time from a peer's ping to the pong that answers it, as they pass the sidecar.",
+    PING_BUCKETS,
+)
+RECONNECT_DELAY = Metric(
+    "websocket_reconnect_delay_seconds",
+    "histogram",
+    ("route", "after_cause"),
+    "Time from a session's end to the same client's next handshake.",
+    RECONNECT_BUCKETS,
+)
 ACCEPT_PAUSES = Metric(
     "websocket_exporter_accept_pauses_total",
     "counter",
@@ -143,6 +174,9 @@ CATALOGUE: tuple[Metric, ...] = (
     PAYLOAD,
     UNOBSERVED,
     CONNECT_ERRORS,
+    IDLE_BEFORE_DROP,
+    PING_RTT,
+    RECONNECT_DELAY,
     ACCEPT_PAUSES,
     LINES_DROPPED,
     DRAINING,

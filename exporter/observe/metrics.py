@@ -1,4 +1,4 @@
-"""The metrics of one sidecar, in a registry of their own: what :mod:`exporter.observe.catalogue` lists exists here, once.
+"""The metrics of one sidecar, in a registry of their own: each that :mod:`exporter.observe.catalogue` lists, once.
 
 Frames and payload bytes are not counted through the metrics library: scanners add to plain lists (a Tally a route and
 sender), and a collector reads these when somebody scrapes. That costs the traffic nothing and is as live as a counter.
@@ -20,10 +20,14 @@ from exporter.observe.catalogue import Metric
 from exporter.protocol.causes import Ending, rows
 from exporter.protocol.closecodes import CodeBook
 from exporter.protocol.frames import PAYLOAD, Opcode, Tally, new_tally
-from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
+from exporter.protocol.words import PEERS, Cause, ConnectError, Peer, Unobserved
 
 #: Statuses that a handshake is known to end with; their series start at zero. "aborted" is no answer at all.
 HANDSHAKE_STATUSES = ("101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted")
+
+#: Causes after which clients are known to come back in numbers; their series start at zero.
+RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SERVICE_RESTART, Cause.CONNECTION_LOST,
+                 Cause.CONNECTION_RESET, Cause.APP_DOWN, Cause.DRAIN)  # fmt: skip
 
 OPCODES = {opcode: opcode.name.lower() for opcode in Opcode}
 RESERVED = "reserved"
@@ -61,6 +65,9 @@ class Metrics:
         self.incomplete = self._counter(catalogue.INCOMPLETE)
         self.unobserved = self._counter(catalogue.UNOBSERVED)
         self.connect_errors = self._counter(catalogue.CONNECT_ERRORS)
+        self.idle_before_drop = self._histogram(catalogue.IDLE_BEFORE_DROP)
+        self.ping_rtt = self._histogram(catalogue.PING_RTT)
+        self.reconnect_delay = self._histogram(catalogue.RECONNECT_DELAY)
         self.accept_pauses = self._counter(catalogue.ACCEPT_PAUSES)
         self._draining = self._gauge(catalogue.DRAINING)
         self._drain_sessions = self._gauge(catalogue.DRAIN_SESSIONS)
@@ -82,6 +89,11 @@ class Metrics:
             self.active.labels(route)
             for code, cause, initiator in rows(book):
                 self._endings[route, code, cause, initiator] = self._closed.labels(route, code, cause, initiator)
+            for peer in PEERS:
+                self.idle_before_drop.labels(route, peer)
+                self.ping_rtt.labels(route, peer)
+            for cause in RETURN_CAUSES:
+                self.reconnect_delay.labels(route, cause)
             for peer in Peer:
                 self.lifetime.labels(route, peer)
                 self.incomplete.labels(route, peer)
@@ -90,14 +102,15 @@ class Metrics:
         for error in ConnectError:
             self.connect_errors.labels(error)
 
-    def ended(self, route: str, ending: Ending, seconds: float) -> None:
-        """Count one ending, after ``seconds`` of lifetime."""
+    def ended(self, route: str, ending: Ending, seconds: float, trace_id: str = "") -> None:
+        """Count one ending, after ``seconds`` of lifetime; a ``trace_id`` becomes its exemplar."""
+        exemplar = {"trace_id": trace_id} if trace_id else None
         key = (route, ending.code, ending.cause, ending.initiator)
         series = self._endings.get(key)
         if series is None:  # a rare pairing such as 1002 with a keepalive text; bounded all the same
             series = self._endings[key] = self._closed.labels(*key)
-        series.inc()
-        self.lifetime.labels(route, ending.initiator).observe(seconds)
+        series.inc(1, exemplar)
+        self.lifetime.labels(route, ending.initiator).observe(seconds, exemplar)
         if ending.close_unanswered:
             self.incomplete.labels(route, ending.initiator).inc()
 

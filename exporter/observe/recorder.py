@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from os import urandom
-from time import monotonic
+from time import monotonic, time
 from typing import Literal, Protocol
 
 import structlog
 
+from exporter.observe.closes import Closes, Story, describe
 from exporter.observe.metrics import Metrics, status_label
+from exporter.observe.reconnects import Reconnects
 from exporter.observe.text import path_of, safe, trace_id
 from exporter.protocol.causes import Ending
 from exporter.protocol.closecodes import CodeBook
@@ -20,6 +22,8 @@ from exporter.protocol.routes import Router
 from exporter.protocol.session import Session
 from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
 
+#: Characters of a sampled message in a story; ``--record-payload`` sets how many bytes are sampled.
+MAX_SAMPLE = 65536
 #: Seconds between lines that say that accepting was paused: a full house pauses many times a minute.
 PAUSE_LINES = 10.0
 
@@ -39,6 +43,9 @@ class Recorder:
     """Counts and logs for one sidecar.
 
     :param log_endings: which endings are worth a line.
+    :param reconnects: recognises clients that come back.
+    :param closes: takes the stories of abnormal endings.
+    :param record_payload: bytes of each side's last message to keep for the story; 0 keeps none.
     :param log: a structlog logger.
     :param clock: monotonic seconds.
     """
@@ -49,6 +56,9 @@ class Recorder:
         router: Router,
         book: CodeBook,
         log_endings: LogEndings = "abnormal",
+        reconnects: Reconnects | None = None,
+        closes: Closes | None = None,
+        record_payload: int = 0,
         log: structlog.typing.FilteringBoundLogger | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -56,6 +66,9 @@ class Recorder:
         self.log = log or structlog.get_logger()
         self.log_endings = log_endings
         self.clock = clock
+        self.reconnects = reconnects or Reconnects()
+        self.closes = closes or Closes()
+        self._record_payload = record_payload
         self._router = router
         self._book = book
         self._ids = count(1)
@@ -69,8 +82,19 @@ class Recorder:
         metrics.handshakes.labels(route, "101").inc()
         metrics.handshake_duration.labels(route).observe(opening.seconds)
         metrics.active.labels(route).inc()
-        session = Session(self._book, metrics.tallies[route, Peer.CLIENT], metrics.tallies[route, Peer.SERVER])
-        return Record(self, session, route, opening, f"{self._run}-{next(self._ids):x}")
+        now = self.clock()
+        tallies = metrics.tallies[route, Peer.CLIENT], metrics.tallies[route, Peer.SERVER]
+        session = Session(self._book, *tallies, now, self._record_payload)
+        key = self._returned(route, opening.request, opening.client, now - opening.seconds)
+        return Record(self, session, route, opening, f"{self._run}-{next(self._ids):x}", key)
+
+    def _returned(self, route: str, request: Request, client: str, now: float) -> int:
+        """Note that a client asks again. Returns the key by which its next end is to be kept."""
+        key = self.reconnects.key(request, client)
+        if (back := self.reconnects.returned(key, now)) is not None:
+            cause, delay = back
+            self.metrics.reconnect_delay.labels(route, cause).observe(delay)
+        return key
 
     def refused(self, request: Request, status: int, seconds: float) -> None:
         """See :class:`exporter.relay.events.Observer`."""
@@ -114,21 +138,25 @@ class Record:
     """One session: what it was at its opening, for the line that tells its ending."""
 
     __slots__ = (
-        "_began", "_client", "_forwarded_for", "_path", "_recorder", "_route", "_subprotocol", "_trace_id", "id",
+        "_client", "_forwarded_for", "_key", "_path", "_recorder", "_route", "_subprotocol", "_trace_id", "id",
         "session",
     )  # fmt: skip
 
-    def __init__(self, recorder: Recorder, session: Session, route: str, opening: Opening, id: str) -> None:
+    def __init__(self, recorder: Recorder, session: Session, route: str, opening: Opening, id: str, key: int) -> None:
         self.id = id
         self.session = session
         self._recorder = recorder
         self._route = route
-        self._began = recorder.clock()
+        self._key = key
         self._client = opening.client
         self._path = path_of(opening.request.target)
         self._forwarded_for = safe(opening.request.forwarded_for)
         self._subprotocol = safe(opening.response.subprotocol)
         self._trace_id = trace_id(opening.request.traceparent) if opening.request.traceparent else ""
+
+    def ping_answered(self, sender: Peer, seconds: float) -> None:
+        """See :class:`exporter.relay.events.Watch`."""
+        self._recorder.metrics.ping_rtt.labels(self._route, sender).observe(seconds)
 
     def unobserved(self, reason: Unobserved, why: str) -> None:
         """See :class:`exporter.relay.events.Watch`."""
@@ -141,12 +169,40 @@ class Record:
         """See :class:`exporter.relay.events.Watch`."""
         recorder = self._recorder
         try:
-            recorder.metrics.ended(self._route, ending, now - self._began)
+            recorder.metrics.ended(self._route, ending, now - self.session.began, self._trace_id)
+            if (idle := self.session.idle_before_drop) is not None:
+                recorder.metrics.idle_before_drop.labels(self._route, ending.initiator).observe(idle)
+            recorder.reconnects.ended(self._key, ending.cause, now)
         finally:
             recorder.metrics.active.labels(self._route).dec()
-        if recorder.is_worth_a_line(ending):
-            log = recorder.log.info if ending.cause.is_normal else recorder.log.warning
-            log("session.closed", **self.line(ending, now))
+        worth = recorder.is_worth_a_line(ending)
+        if ending.cause.is_normal:
+            if worth:
+                recorder.log.info("session.closed", **self.line(ending, now))
+            return
+        line = {**self.line(ending, now), **self.circumstances(now)}
+        ring = self.session.ring
+        recorder.closes.add(Story(line | {"ended_at": time()}, bytes(ring.slots), ring.at, now))
+        if worth:
+            recorder.log.warning("session.closed", **line, last_frames=describe(ring.frames(), now))
+
+    def circumstances(self, now: float) -> dict[str, object]:
+        """What else is known of an abnormal ending: what was under way when it came."""
+        session = self.session
+        cut = session.cut
+        found: dict[str, object] = {
+            "tcp_ended_by": cut.initiator if cut else None,
+            "tcp_ended_how": cut.how if cut else None,
+            "idle_s": None if cut is None or cut.idle is None else round(cut.idle, 3),
+            "ping_unanswered_s": round(cut.unanswered, 3) if cut else 0.0,
+            "cut_in_frame": [str(peer) for peer in PEERS if session.scanner(peer).in_frame],
+            "cut_in_message": [str(peer) for peer in PEERS if session.scanner(peer).fragmented],
+        }
+        samples = {str(peer): session.scanner(peer).sample for peer in PEERS}
+        if any(samples.values()):
+            found["last_message"] = {peer: safe(sample.decode("utf-8", "backslashreplace"), MAX_SAMPLE)
+                                     for peer, sample in samples.items()}  # fmt: skip
+        return found
 
     def line(self, ending: Ending, now: float) -> dict[str, object]:
         """The fields of the line that tells the ending."""
@@ -160,7 +216,7 @@ class Record:
             "initiator": ending.initiator,
             "clean": ending.clean,
             "reason": safe(ending.reason),
-            "duration_s": round(now - self._began, 3),
+            "duration_s": round(now - self.session.began, 3),
             "frames": {peer: scanner.frames for peer, scanner in scanners.items()},
             "bytes": {peer: scanner.payload for peer, scanner in scanners.items()},
             "last_frame_age_s": {

@@ -5,19 +5,23 @@ any, and its sender; otherwise whose TCP ended first and how; whether we ended i
 connections. :func:`judge` reads them from the most certain to the least:
 
 1. we ended it: ``drain`` or ``limit``;
-2. a Close frame: its code says it (RFC 6455, section 7.4), except that a reason text of a known keepalive says
-   ``ping-timeout``: ``websockets`` and uvicorn send 1011 for it, tornado 1000, and neither is a bug of the app;
+2. a Close frame: its code says it (RFC 6455, section 7.4), except that the operator may have given a reason text a
+   cause of its own, and that a reason text of a known keepalive says ``ping-timeout``: ``websockets`` and uvicorn send
+   1011 for it, tornado 1000, and neither is a bug of the app;
 3. nothing was understood any more: ``unobserved``;
-4. TCP just ended: ``app-down`` if the app ended it and takes no connections, else ``connection-reset`` or
-   ``connection-lost``.
+4. TCP just ended: ``app-down`` if the app ended it and takes no connections; ``ping-timeout`` if whoever ended it had
+   been waiting for a pong; ``idle-timeout`` if nothing had passed either way for just as long as a known proxy or load
+   balancer waits; else ``connection-reset`` or ``connection-lost``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from exporter.protocol.closecodes import ABNORMAL, INVALID, NO_STATUS, UNKNOWN, CodeBook, Verdict
+from exporter.protocol.idle import DEFAULT_CUTOFFS, IdleCutoffs
 from exporter.protocol.words import PEERS, Cause, How, Peer
 
 #: Reason texts by which libraries say that no pong came, lower case. Sources: websockets and uvicorn ("keepalive ping
@@ -33,6 +37,8 @@ KEEPALIVE_TEXTS = (
     "heartbeat timeout",
     "heartbeat timed out",
 )
+#: Whole words only: a "shipping timeout" is no ping's.
+_KEEPALIVE = re.compile("|".join(rf"\b{re.escape(text)}\b" for text in KEEPALIVE_TEXTS))
 
 #: Codes with which ping-timeout is known to come; their series start at zero.
 KEEPALIVE_CODES = (1000, 1011)
@@ -63,22 +69,46 @@ def close_verdict(close: Close, book: CodeBook) -> Verdict:
     if close.code is None:
         return Verdict(NO_STATUS, Cause.NO_STATUS)
     verdict = book.verdict(close.code)
-    if close.reason and verdict.label != INVALID and is_keepalive(close.reason):
-        return Verdict(verdict.label, Cause.PING_TIMEOUT)
-    return verdict
+    if not close.reason or verdict.label == INVALID:
+        return verdict
+    if (cause := book.reasons(close.reason)) is not None:
+        return Verdict(verdict.label, cause)
+    return Verdict(verdict.label, Cause.PING_TIMEOUT) if is_keepalive(close.reason) else verdict
 
 
 def is_keepalive(reason: str) -> bool:
     """Whether a reason text says that a ping went unanswered."""
-    text = reason.lower()
-    return any(known in text for known in KEEPALIVE_TEXTS)
+    return _KEEPALIVE.search(reason.lower()) is not None
 
 
-def tcp_cause(initiator: Peer, how: How, app_alive: bool) -> Cause:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How TCP ended: whose connection first, and how.
+
+    :ivar idle: seconds for which nothing had passed either way; None if not measured.
+    :ivar unanswered: seconds for which a ping of the initiator had waited for its pong; 0 if none did.
+    """
+
+    initiator: Peer
+    how: How
+    idle: float | None = None
+    unanswered: float = 0.0
+
+
+#: A ping that is younger than this when TCP ends says nothing: its pong may just be under way. Libraries wait for
+#: several seconds.
+LEAST_PONG_WAIT = 1.0
+
+
+def tcp_cause(cut: Cut, app_alive: bool, idle: IdleCutoffs = DEFAULT_CUTOFFS) -> Cause:
     """The cause of an ending without a Close frame."""
-    if initiator is Peer.SERVER and not app_alive:
+    if cut.initiator is Peer.SERVER and not app_alive:
         return Cause.APP_DOWN
-    return Cause.CONNECTION_RESET if how is How.RESET else Cause.CONNECTION_LOST
+    if cut.unanswered >= LEAST_PONG_WAIT:
+        return Cause.PING_TIMEOUT
+    if cut.idle is not None and idle.cutoff(cut.idle) is not None:
+        return Cause.IDLE_TIMEOUT
+    return Cause.CONNECTION_RESET if cut.how is How.RESET else Cause.CONNECTION_LOST
 
 
 #: What the proxy may end a session for.
@@ -96,11 +126,15 @@ def rows(book: CodeBook) -> list[tuple[str, Cause, Peer]]:
 
     for verdict in book.rows():
         add(verdict.label, verdict.cause)
+        for cause in sorted(book.reasons.causes - {verdict.cause}):
+            add(verdict.label, cause)
     for code in KEEPALIVE_CODES:
         add(str(code), Cause.PING_TIMEOUT)
     add(NO_STATUS, Cause.NO_STATUS)
     add(ABNORMAL, Cause.CONNECTION_LOST)
     add(ABNORMAL, Cause.CONNECTION_RESET)
+    add(ABNORMAL, Cause.PING_TIMEOUT)
+    add(ABNORMAL, Cause.IDLE_TIMEOUT)
     add(ABNORMAL, Cause.APP_DOWN, lambda peer: peer is Peer.SERVER)
     add(UNKNOWN, Cause.UNOBSERVED)
     told.extend((label, cause, Peer.PROXY) for cause in OWN_CAUSES for label in (*map(str, OWN_CODES), ABNORMAL))

@@ -16,6 +16,8 @@ from enum import StrEnum
 
 from websockets.frames import CloseCode as Rfc6455
 
+from exporter.protocol.idle import DEFAULT_CUTOFFS, IdleCutoffs
+from exporter.protocol.reasons import Reasons
 from exporter.protocol.words import Cause
 
 
@@ -262,9 +264,19 @@ class CodeBook:
 
     :param codes: private codes that the operator named; each keeps its number as label value.
     :param ranges: causes of whole ranges of private codes that keep no number of their own.
+    :param idle: the idle times at which connections are known to be cut.
+    :param reasons: judges a Close frame's reason text before its code does; None where it has no opinion.
     """
 
-    def __init__(self, codes: Mapping[int, Cause] | None = None, ranges: Iterable[tuple[range, Cause]] = ()) -> None:
+    def __init__(
+        self,
+        codes: Mapping[int, Cause] | None = None,
+        ranges: Iterable[tuple[range, Cause]] = (),
+        idle: IdleCutoffs = DEFAULT_CUTOFFS,
+        reasons: Reasons | None = None,
+    ) -> None:
+        self.idle = idle
+        self.reasons = reasons or Reasons()
         self._verdicts = {code: Verdict(str(code), info.cause) for code, info in REGISTRY.items() if info.on_the_wire}
         self._verdicts |= {code: Verdict(str(code), cause) for code, cause in (codes or {}).items()}
         self._ranges = tuple(ranges)

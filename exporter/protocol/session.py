@@ -2,10 +2,11 @@
 
 How it works
 ============
-A session owns two scanners, one a direction, and remembers four things:
+A session owns two scanners, one a direction, and remembers five things:
 
 - the first Close frame, and which peers have sent one;
-- whose TCP ended first, and how;
+- whose TCP ended first, how and when, and how long nothing had passed either way by then;
+- which pings have not been answered;
 - whether a direction stopped being understood;
 - whether we began the end ourselves.
 
@@ -20,9 +21,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from exporter.protocol.causes import Close, Ending, close_verdict, tcp_cause
+from exporter.protocol.causes import Close, Cut, Ending, close_verdict, tcp_cause
 from exporter.protocol.closecodes import ABNORMAL, UNKNOWN, CodeBook
+from exporter.protocol.flight import Ring
 from exporter.protocol.frames import Control, Heard, Lost, Opcode, Scanner, Tally
+from exporter.protocol.sampling import SamplingScanner
 from exporter.protocol.words import Cause, How, Peer
 
 
@@ -33,13 +36,23 @@ class CloseSeen(NamedTuple):
     close: Close
 
 
+class PingAnswered(NamedTuple):
+    """A ping of ``sender`` was answered by a pong with its payload, ``seconds`` after it passed us."""
+
+    sender: Peer
+    seconds: float
+
+
 class WentUnobserved(NamedTuple):
     """The session is no longer understood in at least one direction; told once a session."""
 
     why: str
 
 
-Fact = CloseSeen | WentUnobserved
+Fact = CloseSeen | PingAnswered | WentUnobserved
+
+#: Pings of one peer that may wait for their pongs; whoever pings faster than it is answered loses the oldest.
+MAX_PINGS = 4
 
 
 class Session:
@@ -48,19 +61,40 @@ class Session:
     :param book: what codes mean here.
     :param client: shared counters for the frames that the client sends.
     :param server: shared counters for the frames that the server sends.
+    :param now: when it began, on the clock that :meth:`feed` and :meth:`eof` are given.
+    :param sample: bytes of each side's last message to keep; 0, the default, keeps none.
     """
 
-    __slots__ = ("_closed", "_cut", "_first", "_own", "book", "client", "server", "unobserved")
+    __slots__ = (
+        "_closed",
+        "_cut",
+        "_first",
+        "_own",
+        "_pings",
+        "began",
+        "book",
+        "client",
+        "ring",
+        "server",
+        "unobserved",
+    )
 
-    def __init__(self, book: CodeBook, client: Tally, server: Tally) -> None:
+    def __init__(self, book: CodeBook, client: Tally, server: Tally, now: float = 0.0, sample: int = 0) -> None:
         self.book = book
-        self.client = Scanner(client)
-        self.server = Scanner(server)
+        self.began = now
+        self.ring = Ring()
+        if sample:
+            self.client: Scanner = SamplingScanner(client, Peer.CLIENT, self.ring, sample)
+            self.server: Scanner = SamplingScanner(server, Peer.SERVER, self.ring, sample)
+        else:
+            self.client = Scanner(client, Peer.CLIENT, self.ring)
+            self.server = Scanner(server, Peer.SERVER, self.ring)
         self.unobserved = False
         self._first: CloseSeen | None = None
         self._closed: tuple[Peer, ...] = ()
-        self._cut: tuple[Peer, How] | None = None
+        self._cut: Cut | None = None
         self._own: tuple[str, Cause] | None = None
+        self._pings: tuple[tuple[Peer, bytes, float], ...] = ()  # not answered yet, oldest first
 
     def scanner(self, sender: Peer) -> Scanner:
         """The scanner of what ``sender`` sends."""
@@ -69,9 +103,9 @@ class Session:
     def feed(self, sender: Peer, data: bytes, now: float) -> list[Fact]:
         """Take the next bytes that ``sender`` sent; see :meth:`Scanner.feed`."""
         heard = self.scanner(sender).feed(data, now)
-        return self.note(sender, heard) if heard else []
+        return self.note(sender, heard, now) if heard else []
 
-    def note(self, sender: Peer, heard: Heard) -> list[Fact]:
+    def note(self, sender: Peer, heard: Heard, now: float) -> list[Fact]:
         """Take what the scanner of ``sender`` heard. Returns what is new about the session."""
         facts: list[Fact] = []
         for item in heard:
@@ -79,7 +113,26 @@ class Session:
                 facts += self.lose(item.why)
             elif item.opcode == Opcode.CLOSE:
                 facts.append(self._close(sender, item))
+            elif item.opcode == Opcode.PING:
+                self._ping(sender, item.payload, now)
+            else:
+                facts += self._pong(sender, item.payload, now)
         return facts
+
+    def _ping(self, sender: Peer, payload: bytes, now: float) -> None:
+        mine = [ping for ping in self._pings if ping[0] is sender]
+        dropped = mine[0] if len(mine) >= MAX_PINGS else None
+        self._pings = (*(ping for ping in self._pings if ping is not dropped), (sender, payload, now))
+
+    def _pong(self, sender: Peer, payload: bytes, now: float) -> list[Fact]:
+        """A pong answers the ping with its payload, and all that were sent before it (RFC 6455, section 5.5.3)."""
+        pinger = sender.other
+        for index, (who, sent, when) in enumerate(self._pings):
+            if who is pinger and sent == payload:
+                kept = [ping for at, ping in enumerate(self._pings) if ping[0] is not pinger or at > index]
+                self._pings = tuple(kept)
+                return [PingAnswered(pinger, now - when)]
+        return []  # unsolicited, which is allowed
 
     def lose(self, why: str) -> list[Fact]:
         """Note that a direction is not followed any more. Returns the fact the first time, nothing later."""
@@ -111,10 +164,29 @@ class Session:
         """Whether the closing handshake has begun or TCP has begun to end: nothing is left to be told to the peers."""
         return self._first is not None or self._cut is not None or self._own is not None
 
-    def eof(self, sender: Peer, how: How) -> None:
-        """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts."""
-        if self._cut is None:
-            self._cut = (sender, how)
+    def eof(self, sender: Peer, how: How, now: float | None = None) -> None:
+        """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts.
+
+        ``now`` is None where nobody measured it; then nothing is judged from times.
+        """
+        if self._cut is not None:
+            return
+        if now is None:
+            self._cut = Cut(sender, how)
+            return
+        passed = max(self.client.last or self.began, self.server.last or self.began)
+        unanswered = max((now - when for who, _, when in self._pings if who is sender), default=0.0)
+        self._cut = Cut(sender, how, now - passed, unanswered)
+
+    @property
+    def cut(self) -> Cut | None:
+        """How TCP ended, once it has."""
+        return self._cut
+
+    @property
+    def idle_before_drop(self) -> float | None:
+        """For a session that ended without a Close: seconds for which nothing had passed either way. Else None."""
+        return self._cut.idle if self._cut is not None and self._first is None and self._own is None else None
 
     def end_by_proxy(self, cause: Cause, code: int | None) -> None:
         """Note that we end the session: with a Close frame of ``code``, or by closing TCP if ``code`` is None.
@@ -137,20 +209,22 @@ class Session:
             and self._first is None
             and not self.unobserved
             and self._cut is not None
-            and self._cut[0] is Peer.SERVER
+            and self._cut.initiator is Peer.SERVER
         )
 
     def end(self, app_alive: bool = True) -> Ending:
         """The ending, once both TCP connections are gone. Pure: a second call says the same."""
         if self._own is not None:
             code, cause = self._own
-            return Ending(code, cause, Peer.PROXY, clean=self.has_closed(Peer.CLIENT) and code != ABNORMAL)
+            sent, answered = code != ABNORMAL, self.has_closed(Peer.CLIENT)
+            unanswered = sent and not answered and not self.client.lost
+            return Ending(code, cause, Peer.PROXY, clean=sent and answered, close_unanswered=unanswered)
         if self._first is not None:
             return self._end_by_close(self._first)
-        initiator, how = self._cut or (Peer.PROXY, How.FIN)
+        cut = self._cut or Cut(Peer.PROXY, How.FIN)
         if self.unobserved:
-            return Ending(UNKNOWN, Cause.UNOBSERVED, initiator, clean=False)
-        return Ending(ABNORMAL, tcp_cause(initiator, how, app_alive), initiator, clean=False)
+            return Ending(UNKNOWN, Cause.UNOBSERVED, cut.initiator, clean=False)
+        return Ending(ABNORMAL, tcp_cause(cut, app_alive, self.book.idle), cut.initiator, clean=False)
 
     def _end_by_close(self, first: CloseSeen) -> Ending:
         verdict = close_verdict(first.close, self.book)

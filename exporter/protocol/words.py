@@ -52,6 +52,7 @@ class Cause(StrEnum):
     APPLICATION = "application"
     CONNECTION_LOST = "connection-lost"
     CONNECTION_RESET = "connection-reset"
+    IDLE_TIMEOUT = "idle-timeout"
     APP_DOWN = "app-down"
     DRAIN = "drain"
     LIMIT = "limit"

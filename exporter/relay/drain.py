@@ -24,6 +24,9 @@ from time import monotonic
 from exporter.protocol.words import Cause
 from exporter.relay.listener import Relay
 
+#: Seconds after the deadline that endings which wait for a verdict on the app get, and apps that read our last Close.
+LAST_JUDGEMENTS = 3.0
+
 
 class Phase(StrEnum):
     """Where a drain is."""
@@ -95,18 +98,18 @@ class Drain:
     async def _run(self, patient: bool) -> None:
         plan, relay = self._plan, self._relay
         deadline = self._began + plan.timeout
-        closing_at = deadline - plan.spread if patient else min(self._began + plan.grace, deadline - plan.spread)
+        spread = min(plan.spread, plan.timeout - plan.grace)
+        closing_at = deadline - spread if patient else self._began + plan.grace
         await self._until(self._began + plan.grace, even_if_quiet=True)
         self.phase = Phase.WAITING
         await self._until(closing_at)
         self.phase = Phase.CLOSING
         relay.stop_listening()
         relay.close_idle()
-        await self._close_evenly(min(monotonic() + plan.spread, deadline))
+        await self._close_evenly(min(monotonic() + spread, deadline))
         await self._until(deadline)
         self._close_rest()
-        while not relay.is_quiet:
-            await relay.wait_changed(1.0)
+        await relay.wait_quiet(LAST_JUDGEMENTS)
         self.phase = Phase.DONE
         self.finished.set()
 

@@ -30,7 +30,7 @@ from time import monotonic
 from typing import Protocol
 
 from exporter.protocol.frames import Heard
-from exporter.protocol.session import CloseSeen, Fact, Session, WentUnobserved
+from exporter.protocol.session import Fact, Session
 from exporter.protocol.words import Cause, How, Peer
 from exporter.relay.legs import Leg
 
@@ -59,6 +59,9 @@ class Listener(Protocol):
     def defect(self, error: Exception) -> None:
         """Listening failed for a defect of ours. The session goes on unheard."""
 
+    def app_dropped(self) -> None:
+        """The app has ended TCP without a Close: whether it still takes connections will matter. Told at most once."""
+
     def ended(self) -> None:
         """Both TCP connections are gone. Told once."""
 
@@ -72,7 +75,10 @@ class Splice(Protocol):
         """End the session with one Close of ``code``; after ``timeout`` seconds at the latest without its answer."""
 
     def abort(self, cause: Cause) -> None:
-        """End the session at once: a Close to the app if it can be told at a boundary, then TCP."""
+        """End the session now: a Close to the app if it can be told at a boundary, then TCP."""
+
+    def hang_up(self, cause: Cause) -> None:
+        """End the session at once, without a word."""
 
 
 class Engine(Protocol):
@@ -101,14 +107,15 @@ class SessionLeg(Leg):
     write: Callable[[bytes], None]
 
     def data_received(self, data: bytes) -> None:
-        self.write(data)
+        write, listen = self.write, self.listen  # a call of an attribute that is no method is slower by far
+        write(data)
         try:
-            heard = self.listen(data, monotonic())
+            heard = listen(data, monotonic())
         except Exception as error:
             self.owner.deafen(error)
         else:
             if heard is not None:
-                self.owner.hear(self.peer, heard)
+                self.owner.hear(self.peer, heard, monotonic())
 
 
 class PythonSplice:
@@ -141,23 +148,22 @@ class PythonSplice:
                 leg.data_received(data)
             if fin:
                 leg.fin = True
-                self.session.eof(leg.peer, How.FIN)
+                self.session.eof(leg.peer, How.FIN, monotonic())
                 leg.other.finish_writing()
                 leg.wait_for_other()
         self._client.write, self._server.write = server.write, client.write
 
     # From the legs.
 
-    def hear(self, peer: Peer, heard: Heard) -> None:
+    def hear(self, peer: Peer, heard: Heard, now: float) -> None:
         """A scanner has something to tell."""
         try:
-            facts = self.session.note(peer, heard)
+            facts = self.session.note(peer, heard, now)
         except Exception as error:
             self.deafen(error)
             return
         for fact in facts:
-            if isinstance(fact, WentUnobserved | CloseSeen):
-                self._listener.noted(fact)
+            self._listener.noted(fact)
 
     def deafen(self, error: Exception) -> None:
         """Listening failed for a defect of ours: go on without it."""
@@ -167,7 +173,10 @@ class PythonSplice:
         self._listener.defect(error)
 
     def cut(self, peer: Peer, how: How) -> None:
-        self.session.eof(peer, how)
+        if self.session.cut is None:
+            self.session.eof(peer, how, monotonic())
+            if self.session.needs_app_check:
+                self._listener.app_dropped()
         if self._last_words and peer is Peer.SERVER:
             asyncio.get_running_loop().call_soon(self._hang_up)
 
@@ -200,8 +209,13 @@ class PythonSplice:
             step = data[at : at + max(scanner.skip, 1)]
             at += len(step)
             self._client.transport.write(step)
-            if heard := scanner.feed(step, monotonic()):
-                self.hear(Peer.SERVER, heard)
+            try:
+                heard = scanner.feed(step, monotonic())
+            except Exception as error:
+                self.deafen(error)
+                heard = None
+            if heard:
+                self.hear(Peer.SERVER, heard, monotonic())
             if self.session.is_closing or scanner.lost:
                 self._resume_forwarding(data[at:])
                 return
@@ -242,6 +256,12 @@ class PythonSplice:
             self._close_server()
         else:
             self._hang_up()
+
+    def hang_up(self, cause: Cause) -> None:
+        """See :class:`Splice`."""
+        if not self.session.is_closing:
+            self.session.end_by_proxy(cause, None)
+        self._hang_up()
 
     def _close_server(self) -> None:
         """Tell the app what its client did not, and give it a moment to go. Nothing else passes any more."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from exporter.protocol.causes import Ending
 from exporter.protocol.http1 import Request, Response
 from exporter.protocol.session import Session
-from exporter.protocol.words import ConnectError, Unobserved
+from exporter.protocol.words import ConnectError, Peer, Unobserved
 
 
 @dataclass(slots=True)
@@ -29,6 +29,9 @@ class Watch(Protocol):
 
     def unobserved(self, reason: Unobserved, why: str) -> None:
         """The session is no longer understood. Told at most once."""
+
+    def ping_answered(self, sender: Peer, seconds: float) -> None:
+        """A ping of ``sender`` was answered after ``seconds``."""
 
     def closed(self, ending: Ending, now: float) -> None:
         """The session has ended; ``now`` is on the monotonic clock. Told exactly once."""

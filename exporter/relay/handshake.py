@@ -22,11 +22,12 @@ from typing import Protocol
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.session import Fact as SessionFact
-from exporter.protocol.session import WentUnobserved
-from exporter.protocol.words import How, Peer, Unobserved
+from exporter.protocol.session import PingAnswered, WentUnobserved
+from exporter.protocol.words import Cause, How, Peer, Unobserved
 from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Opening, Watch, guarded, report
 from exporter.relay.legs import Leg, Owner
+from exporter.relay.proxyheader import proxy_header
 from exporter.relay.upstream import Failure, Upstream
 
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
@@ -46,12 +47,14 @@ class Limits:
     :ivar handshake_timeout: seconds from accept to the end of the first request's head.
     :ivar max_connections: clients at a time; 0 is no limit.
     :ivar max_session_age: seconds after which a session is ended; 0 is never.
+    :ivar proxy_protocol: whether the app is told of each client's address by a PROXY header.
     """
 
     max_head: int = 64 * 1024
     handshake_timeout: float = 10.0
     max_connections: int = 0
     max_session_age: float = 0.0
+    proxy_protocol: bool = False
 
 
 class Host(Protocol):
@@ -96,7 +99,7 @@ class Connection:
 
     __slots__ = (
         "_asked", "_client", "_conversation", "_held", "_over", "_refusal", "_relay", "_server", "_task", "_timer",
-        "_watch", "began", "splice",
+        "_watch", "app_alive", "began", "splice",
     )  # fmt: skip
 
     def __init__(self, relay: Host, refusal: int = 0) -> None:
@@ -114,6 +117,7 @@ class Connection:
         self._watch: Watch | None = None
         self._over = False
         self.began = 0.0  # as a session
+        self.app_alive: asyncio.Task[bool] | None = None  # asked when the app has dropped the session
         self.splice: Splice | None = None
 
     @property
@@ -147,6 +151,9 @@ class Connection:
         held, self._held = self._held, b""
         if failure is None:
             self._server.gone = False
+            if self._relay.limits.proxy_protocol:
+                ends = (self._client.transport.get_extra_info(name) for name in ("peername", "sockname"))
+                self._server.transport.write(proxy_header(*ends))
             self._client.transport.resume_reading()
             if held:
                 self.received(self._client, held)
@@ -162,7 +169,7 @@ class Connection:
         self._client.transport.resume_reading()
         if held:
             self.received(self._client, held)
-        elif self._client.fin:
+        if self._client.fin:
             self._client.close()
 
     def received(self, leg: HttpLeg, data: bytes) -> None:
@@ -189,8 +196,8 @@ class Connection:
             self._answer(self._refusal)
 
     def cut(self, peer: Peer, how: How) -> None:
-        """See :class:`~exporter.relay.legs.Owner`. Only a client that we refused is waited for."""
-        if self._refusal == 503 or (self._refusal and self._conversation.over):
+        """See :class:`~exporter.relay.legs.Owner`. A client that we refuse has nobody else to hang up on it."""
+        if self._refusal:
             self._client.close()
 
     def over(self) -> None:
@@ -245,13 +252,20 @@ class Connection:
 
     def noted(self, fact: SessionFact) -> None:
         """See :class:`~exporter.relay.engine.Listener`."""
-        watch = self._watch
-        if isinstance(fact, WentUnobserved) and watch is not None:
-            guarded(self._relay.observer, lambda: watch.unobserved(Unobserved.FRAME, fact.why))
+        watch, observer = self._watch, self._relay.observer
+        match fact:
+            case WentUnobserved() if watch is not None:
+                guarded(observer, lambda: watch.unobserved(Unobserved.FRAME, fact.why))
+            case PingAnswered() if watch is not None:
+                guarded(observer, lambda: watch.ping_answered(fact.sender, fact.seconds))
 
     def defect(self, error: Exception) -> None:
         """See :class:`~exporter.relay.engine.Listener`."""
         report(self._relay.observer, error)
+
+    def app_dropped(self) -> None:
+        """See :class:`~exporter.relay.engine.Listener`."""
+        self.app_alive = asyncio.get_running_loop().create_task(self._relay.upstream.accepts())
 
     def ended(self) -> None:
         """See :class:`~exporter.relay.engine.Listener`: the session is over; its ending is told once it is judged."""
@@ -282,7 +296,10 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close both connections; a session is ended through its splice instead."""
+        """Close both connections at once."""
+        if self.splice is not None:
+            self.splice.hang_up(Cause.DRAIN)
+            return
         if self._task is not None:
             self._task.cancel()
         self._client.abort()

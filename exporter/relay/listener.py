@@ -84,18 +84,18 @@ class Relay:
         """A session's TCP connections are gone. Judge why, and tell."""
         self.sessions.pop(connection, None)
         self._others.discard(connection)
-        if watch.session.needs_app_check:
-            task = asyncio.get_running_loop().create_task(self._judge(watch))
+        if watch.session.needs_app_check and connection.app_alive is not None:
+            task = asyncio.get_running_loop().create_task(self._judge(watch, connection.app_alive))
             self._judging.add(task)
             task.add_done_callback(self._judged)
         else:
             self._tell(watch, app_alive=True)
         self._changed.set()
 
-    async def _judge(self, watch: Watch) -> None:
+    async def _judge(self, watch: Watch, app_alive: asyncio.Task[bool]) -> None:
         now = monotonic()
         try:
-            alive = await self.upstream.accepts()
+            alive = await app_alive
         except asyncio.CancelledError:
             alive = True  # we are ending ourselves; say only what is known
         self._tell(watch, alive, now)
@@ -155,6 +155,12 @@ class Relay:
             connection.close()
         for task in self._judging:
             task.cancel()
+
+    async def wait_quiet(self, timeout: float) -> None:
+        """Return when :attr:`is_quiet`, or after ``timeout`` seconds."""
+        deadline = monotonic() + timeout
+        while not self.is_quiet and (left := deadline - monotonic()) > 0:
+            await self.wait_changed(left)
 
     @property
     def is_quiet(self) -> bool:

@@ -15,6 +15,9 @@ from exporter.protocol.words import ConnectError
 #: At most one connection a second is made only to see whether the app takes connections: an app's log and accept queue
 #: must not feel that it is watched.
 PROBE_INTERVAL = 1.0
+#: Seconds between the end of a connection and the probe that asks why. A process that dies closes its descriptors one
+#: after another, and a supervisor of workers outlives them by a moment: a port that is open now may be gone at once.
+SETTLE = 0.25
 #: Seconds after which an app that does not answer a probe counts as not taking connections.
 PROBE_TIMEOUT = 1.0
 
@@ -56,7 +59,7 @@ class Upstream:
     def __init__(self, address: Address, timeout: float = 5.0) -> None:
         self.address = address
         self._timeout = timeout
-        self._probed = float("-inf")
+        self._tried = self._answered = float("-inf")  # when the last probe began and ended
         self._accepts = False
         self._probe: asyncio.Task[bool] | None = None
 
@@ -91,13 +94,14 @@ class Upstream:
 
     async def accepts_lately(self) -> bool:
         """Like :meth:`accepts`, but an answer of the last :data:`PROBE_INTERVAL` will do."""
-        if monotonic() - self._probed < PROBE_INTERVAL:
+        if monotonic() - self._answered < PROBE_INTERVAL:
             return self._accepts
         return await self.accepts()
 
     async def _probe_soon(self) -> bool:
-        await asyncio.sleep(max(0.0, self._probed + PROBE_INTERVAL - monotonic()))
-        probe, self._probe = self._probe, None  # who asks from now on needs a newer answer
+        await asyncio.sleep(max(SETTLE, self._tried + PROBE_INTERVAL - monotonic()))
+        self._probe = None  # who asks from now on needs a newer answer
+        self._tried = monotonic()
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 transport = await self._open(asyncio.Protocol)
@@ -108,8 +112,7 @@ class Upstream:
         else:
             transport.close()
             accepts = True
-        self._probed, self._accepts = monotonic(), accepts
-        del probe
+        self._answered, self._accepts = monotonic(), accepts
         return accepts
 
     async def close(self) -> None:

@@ -306,7 +306,7 @@ def test_a_frame_that_cannot_be_followed(raw_sidecar: Sidecar, raw_app: RawApp, 
     sender.start()
     assert client.exactly(len(down)) == down, name
     sender.join()
-    client.send(up := noise(100_000))
+    client.send(up := frame(Opcode.BINARY, noise(100_000), masked=True))
     assert server.exactly(len(up)) == up
     client.close()
     assert server.rest() == b""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from websockets.frames import Opcode
 
+from .harness.ports import free_port
 from .harness.sidecar import Sidecar
 from .harness.waiting import eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
+
+DYING = 0.01
+"""Seconds between the first and the last socket that a dying process closes; up to 4 ms were measured."""
 
 INCOMPLETE = "websocket_close_handshakes_incomplete_total"
 
@@ -133,6 +138,49 @@ def test_a_close_without_answer_is_incomplete(raw_sidecar: Sidecar, raw_app: Raw
     added = raw_sidecar.settled(before)
     assert added.endings() == {("1001", "going-away", sender): 1}
     assert added.by(INCOMPLETE, "initiator") == {sender: 1}
+
+
+def test_a_dying_app_is_app_down() -> None:
+    """A process that dies closes its sockets one after another: a moment's open port is not an app that lives.
+
+    Seen with Node (one process) and with granian (a process that listens, workers that serve).
+    """
+    app = RawApp(free_port())
+    sidecar = Sidecar(app.port)
+    try:
+        before = sidecar.scrape()
+        with session(sidecar, app) as (client, server):
+            server.close()
+            assert client.rest() == b""
+            client.close()
+            time.sleep(DYING)
+            app.close()
+        assert sidecar.settled(before).endings() == {("1006", "app-down", "server"): 1}
+    finally:
+        app.close()
+        sidecar.stop()
+
+
+def test_app_down_is_judged_when_the_app_ends() -> None:
+    """A client that lingers after its app has died does not turn the verdict, though a new app is up by then."""
+    port = free_port()
+    app = RawApp(port)
+    sidecar = Sidecar(port)
+    try:
+        before = sidecar.scrape()
+        with session(sidecar, app) as (lingering, first), session(sidecar, app) as (prompt, second):
+            app.close()
+            first.close()
+            second.close()
+            assert lingering.rest() == prompt.rest() == b""
+            prompt.close()
+            # Its ending is told when the app has been looked at, which was after both had lost their server.
+            eventually(lambda: sidecar.scrape().since(before).closed(), "the prompt client's ending")
+            app = RawApp(port)
+        assert sidecar.settled(before, 2).endings() == {("1006", "app-down", "server"): 2}
+    finally:
+        app.close()
+        sidecar.stop()
 
 
 def test_a_close_cut_short_is_no_close(raw_sidecar: Sidecar, raw_app: RawApp) -> None:

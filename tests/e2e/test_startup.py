@@ -7,6 +7,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from websockets.frames import Opcode
@@ -175,6 +176,28 @@ def test_routes_are_the_patterns_and_nothing_else(raw_app: RawApp) -> None:
         by_route = sidecar.scrape().by("websocket_connections_closed_total", "route")
         assert by_route == {"/chat/*": 2, "other": 1}
     finally:
+        sidecar.stop()
+
+
+def test_an_app_on_a_unix_socket(tmp_path: Path) -> None:
+    """--upstream unix:/path: readiness, traffic and app-down work as they do over TCP."""
+    path = tmp_path / "app.sock"
+    app = RawApp(0, path=str(path))
+    sidecar = Sidecar(0, upstream=f"unix:{path}", wait_ready=True)
+    try:
+        before = sidecar.scrape()
+        client = Peer.connect(sidecar.port)
+        client.send(upgrade_request())
+        server = app.accept()
+        server.accept_handshake()
+        client.until(b"\r\n\r\n")
+        app.close()
+        server.close()
+        assert client.rest() == b""
+        client.close()
+        assert sidecar.settled(before).endings() == {("1006", "app-down", "server"): 1}
+    finally:
+        app.close()
         sidecar.stop()
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from websockets.frames import Opcode
@@ -147,7 +147,7 @@ def a_name_that_moves() -> None:
     run("mount", "--bind", str(hosts), "/etc/hosts")
     port = free_port()
     old, new = RawApp(port), RawAppAt("127.0.0.2", port)
-    with NamedSidecar(port) as sidecar:
+    with troubled(port, upstream=f"app.test:{port}") as sidecar:
         before = sidecar.scrape()
         with session(sidecar, old) as (client, server):
             hosts.write_text("127.0.0.2 app.test\n")
@@ -194,16 +194,8 @@ class _Managed(TroubledSidecar):
 class FarSidecar(_Managed):
     """Listens on every address."""
 
-    def _argv(self, flags: tuple[str, ...]) -> list[str]:  # type: ignore[override]
-        return [part.replace(f"127.0.0.1:{self.port}", f":{self.port}") for part in super()._argv(flags)]
-
-
-class NamedSidecar(_Managed):
-    """Finds its app by name."""
-
-    def _argv(self, flags: tuple[str, ...]) -> list[str]:  # type: ignore[override]
-        upstream = f"127.0.0.1:{self.upstream_port}"
-        return [part.replace(upstream, f"app.test:{self.upstream_port}") for part in super()._argv(flags)]
+    def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
+        return [part.replace(f"127.0.0.1:{self.port}", f":{self.port}") for part in super()._argv(upstream, flags)]
 
 
 CASES: dict[str, Callable[[], None]] = {

@@ -22,8 +22,8 @@ class TroubledSidecar(Sidecar):
         self._shell, self._altered = shell, altered
         super().__init__(upstream_port, *flags)
 
-    def _argv(self, flags: Sequence[str]) -> list[str]:
-        argv = super()._argv(flags)
+    def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
+        argv = super()._argv(upstream, flags)
         if self._altered:
             argv = [sys.executable, "-m", "tests.faults.altered", *self._altered, "--", *argv[3:]]
         return ["sh", "-c", self._shell, "sh", *argv]

@@ -23,15 +23,16 @@ def command(*arguments: str) -> list[str]:
 
 
 class Sidecar:
-    """One running sidecar in front of `upstream_port`."""
+    """One running sidecar in front of `upstream_port`, or of another `upstream` address."""
 
-    def __init__(self, upstream_port: int, *flags: str, wait_ready: bool = False) -> None:
+    def __init__(self, upstream_port: int, *flags: str, upstream: str | None = None, wait_ready: bool = False) -> None:
         """Start it and wait until its two ports are open (and, if asked, until it is ready)."""
         self.upstream_port = upstream_port
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"ws://127.0.0.1:{self.port}"
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
-        self.process = Process("the sidecar", self._argv(flags), cwd=ROOT)
+        argv = self._argv(upstream or f"127.0.0.1:{upstream_port}", flags)
+        self.process = Process("the sidecar", argv, cwd=ROOT)
         try:
             self.process.wait_listening(self.port)
             self.process.wait_listening(self.admin_port)
@@ -41,10 +42,10 @@ class Sidecar:
             self.process.stop()
             raise
 
-    def _argv(self, flags: Sequence[str]) -> list[str]:
+    def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
         """All endings are logged: their reasons help when a test fails."""
         return command(
-            *("run", "--upstream", f"127.0.0.1:{self.upstream_port}"),
+            *("run", "--upstream", upstream),
             *("--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}"),
             *("--log-endings", "all", *flags),
         )

@@ -67,7 +67,8 @@ class Peer:
         """Take over a connected socket."""
         self.socket = sock
         self.socket.settimeout(PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family == socket.AF_INET:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ahead = b""
 
     @classmethod
@@ -152,10 +153,17 @@ class Peer:
 class RawApp:
     """An app that is the test itself: it listens, and the test plays the server's part on each connection."""
 
-    def __init__(self, port: int) -> None:
-        """Listen on a loopback port."""
+    def __init__(self, port: int, *, path: str | None = None) -> None:
+        """Listen on a loopback port or, with a `path`, on a Unix socket.
+
+        `silent` counts the connections on which nobody said anything.
+        """
         self.port = port
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self.silent = 0
+        if path is None:
+            self._listener = socket.create_server(("127.0.0.1", port))
+        else:
+            self._listener = socket.create_server(path, family=socket.AF_UNIX)
         self._listener.settimeout(PATIENCE)
 
     def accept(self) -> Peer:
@@ -165,6 +173,7 @@ class RawApp:
             sock.settimeout(PATIENCE)
             if sock.recv(1, socket.MSG_PEEK):
                 return Peer(sock)
+            self.silent += 1
             sock.close()
 
     def close(self) -> None:

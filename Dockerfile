@@ -1,0 +1,38 @@
+# The sidecar's image: an interpreter, the packages it runs on, and nothing else. No shell, no package manager.
+#
+# BASE_IMAGE brings Python 3.11 or later with venv (glibc; the official python:*-slim images, or Debian with
+# python3-venv). What runs is copied out of it onto an empty file system, so that base tools do not come along.
+#
+#   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" -t websocket-exporter:0.1.0 .
+
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS build
+WORKDIR /src
+RUN python3 -m venv /build && python3 -m venv --without-pip /opt/websocket-exporter
+COPY requirements/run.txt requirements/run.txt
+RUN /build/bin/pip --python /opt/websocket-exporter/bin/python install \
+    --no-cache-dir --no-compile --requirement requirements/run.txt
+COPY pyproject.toml README.md ./
+COPY exporter exporter
+RUN /build/bin/pip --python /opt/websocket-exporter/bin/python install --no-cache-dir --no-compile --no-deps .
+COPY deploy/image/rootfs.py deploy/image/rootfs.py
+RUN /opt/websocket-exporter/bin/python deploy/image/rootfs.py /rootfs /opt/websocket-exporter
+
+FROM scratch
+COPY --from=build /rootfs /
+ENV PATH=/opt/websocket-exporter/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="websocket-exporter" \
+      org.opencontainers.image.description="A sidecar that overhears WebSocket traffic and tells Prometheus why connections end" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# A number, so that runAsNonRoot can be checked without looking into the image.
+USER 65532:65532
+EXPOSE 10010 10011
+ENTRYPOINT ["/opt/websocket-exporter/bin/websocket-exporter"]
+CMD ["--help"]

@@ -1,0 +1,89 @@
+"""What can be wrong with a manifest, and how it is said: one line that names the document and the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Warn = Callable[[str], None]
+"""Takes one warning, a sentence without a line break."""
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be changed as asked. `str()` of it is one line: where, then what.
+
+    field: the path inside the document, like `spec.template.spec.containers`; may be empty.
+    where: the document, like `chat.yaml: document 2, Deployment shop/chat`; filled in by whoever knows it.
+    """
+
+    def __init__(self, field: str, message: str, where: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+        self.where = where
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.field, self.message) if part)
+
+
+def kind_of(value: object) -> str:
+    """The word a user has for a value's type: mapping, list, string, number, boolean or nothing."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case Mapping():
+            return "a mapping"
+        case Sequence():
+            return "a list"
+        case _:
+            return type(value).__name__
+
+
+def mapping_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
+    """The mapping under `key`; a new empty one if the key is absent or null. Raises ManifestError for
+    anything else.
+    """
+    value = parent.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ManifestError(join(path, key), f"must be a mapping, is {kind_of(value)}")
+    return value
+
+
+def list_at(parent: Mapping[str, Any], key: str, path: str) -> list[dict[str, Any]]:
+    """The list of mappings under `key`; a new empty one if absent or null. Raises ManifestError for anything
+    else.
+    """
+    value = parent.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ManifestError(join(path, key), f"must be a list, is {kind_of(value)}")
+    for index, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise ManifestError(f"{join(path, key)}[{index}]", f"must be a mapping, is {kind_of(item)}")
+    return value
+
+
+def strings_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, str]:
+    """The string-to-string mapping under `key` (labels, annotations, selectors). Raises ManifestError for
+    anything else.
+    """
+    found = mapping_at(parent, key, path)
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            what = f"{kind_of(value)} ({value})" if isinstance(value, bool | int | float) else kind_of(value)
+            raise ManifestError(f"{join(path, key)}.{name}", f"must be a string, is {what}")
+    return found
+
+
+def join(path: str, key: str) -> str:
+    """`spec` and `ports` give `spec.ports`; an empty path gives the key alone."""
+    return f"{path}.{key}" if path else key

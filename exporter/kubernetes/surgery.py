@@ -1,0 +1,380 @@
+"""Change a few values in a YAML or JSON text and leave every other byte alone.
+
+How it works
+    A manifest is somebody's file: comments, quotes, blank lines and indentation are theirs. Loading and
+    dumping would lose some of them, and taking the sidecar out again could not give the bytes back. So the
+    text is never dumped. It is composed into nodes, each of which knows where it begins and ends; the old
+    value and the new one are walked side by side; and where they differ an edit of the text is noted:
+
+        a key or item that is new      lines after the last line of the mapping or list it belongs to,
+                                       `, key: value` before the closing bracket in flow style (all of JSON is
+                                       that)
+        a key or item that is gone     its lines, or its stretch between the commas, deleted
+        a scalar that differs          its characters replaced, in the same quotes
+        anything else                  given up
+
+    Comments after the last line of a mapping stay behind what is added, because a node ends at its last
+    character, not at the next token. The edited text is loaded again and must be exactly the wanted value; if
+    it is not (anchors and aliases, tags, exotic layouts) the caller gets None and dumps the document as a
+    whole.
+
+Only these changes are understood, because only these are made: keys added or removed, items appended or
+removed, scalars replaced, an absent value filled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+
+from exporter.kubernetes.yamltext import block_yaml, is_plain, load_yaml, same
+
+_ALIAS = re.compile(r"\s*:\s*\*[^\s,\[\]{}]+")
+
+
+class _GiveUp(Exception):
+    """The text has a shape the edits do not cover."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    start: int
+    end: int
+    text: str
+
+
+def edited(text: str, old: Any, new: Any, *, is_json: bool) -> str | None:
+    """`text`, which holds the value `old`, changed in as few places as possible to hold `new`; None if it
+    cannot be.
+
+    text: one document. old, new: plain values. is_json: whether what is added must be JSON.
+    """
+    if same(old, new):
+        return text
+    try:
+        result = _Surgeon(text, is_json).operate(old, new)
+        loaded = json.loads(result) if is_json else load_yaml(result)
+    except (_GiveUp, YAMLError, ValueError):
+        return None
+    return result if same(loaded, new) else None
+
+
+class _Surgeon:
+    """Edits of one text."""
+
+    def __init__(self, text: str, is_json: bool) -> None:
+        self.newline = "\r\n" if "\r\n" in text else "\n"
+        self.lent = "" if text.endswith("\n") else self.newline
+        """A line break for the time of the operation, if the last line has none, so that all lines are alike.
+        """
+        self.text = text + self.lent
+        self.is_json = is_json
+        self.tight = is_json and '": ' not in text
+        self.edits: list[_Edit] = []
+
+    def operate(self, old: Any, new: Any) -> str:
+        root = YAML(typ="safe", pure=True).compose(self.text)
+        if root is None:
+            raise _GiveUp
+        self.offset = _list_offset(root)
+        self.step = _step(root, self.text)
+        self._change(root, old, new)
+        return self._apply().removesuffix(self.lent)
+
+    def _apply(self) -> str:
+        parts, position = [], 0
+        for edit in sorted(self.edits, key=lambda edit: (edit.start, edit.end)):
+            if edit.start < position:
+                raise _GiveUp
+            parts += [self.text[position : edit.start], edit.text.replace("\n", self.newline)]
+            position = edit.end
+        return "".join(parts) + self.text[position:]
+
+    def _change(self, node: Node, old: Any, new: Any) -> None:
+        if same(old, new):
+            return
+        if isinstance(node, MappingNode) and isinstance(old, dict) and isinstance(new, dict):
+            self._change_mapping(node, old, new)
+        elif isinstance(node, SequenceNode) and isinstance(old, list) and isinstance(new, list):
+            self._change_list(node, old, new)
+        elif isinstance(node, ScalarNode) and not isinstance(new, dict | list):
+            self._replace_scalar(node, new)
+        else:
+            raise _GiveUp
+
+    def _replace_scalar(self, node: ScalarNode, new: Any) -> None:
+        start, end = node.start_mark.index, node.end_mark.index
+        if start == end or node.style not in (None, "'", '"'):
+            raise _GiveUp
+        self.edits.append(_Edit(start, end, self._scalar(new, node.style)))
+
+    def _scalar(self, value: Any, style: str | None = None) -> str:
+        if isinstance(value, str) and not self.is_json:
+            if style == "'":
+                return "'" + value.replace("'", "''") + "'"
+            if style is None and is_plain(value):
+                return value
+        return json.dumps(value, ensure_ascii=False)
+
+    # mappings
+
+    def _change_mapping(self, node: MappingNode, old: dict[Any, Any], new: dict[Any, Any]) -> None:
+        if not all(isinstance(key, ScalarNode) for key, _ in node.value):
+            raise _GiveUp
+        pairs = {key.value: (key, value) for key, value in node.value}
+        if pairs.keys() != old.keys():
+            raise _GiveUp  # merge keys, or keys that are not strings
+        for key, (key_node, value_node) in pairs.items():
+            if key not in new or same(old[key], new[key]):
+                continue
+            if old[key] is None and isinstance(new[key], dict | list):
+                self._fill(node, key_node, value_node, new[key])
+            elif new[key] is None and isinstance(old[key], dict | list):
+                self._empty(node, key_node, value_node)
+            else:
+                self._change(value_node, old[key], new[key])
+        entries = [_Stretch(key.start_mark.index, self._end(value, key)) for key, value in node.value]
+        added = {key: value for key, value in new.items() if key not in old}
+        self._splice(node, entries, [key in new for key in pairs], added)
+
+    def _fill(self, parent: CollectionNode, key: Node, value: Node, new: Any) -> None:
+        """Something where there was nothing."""
+        if parent.flow_style:
+            self._replace_token(value, json.dumps(new, ensure_ascii=False))
+            return
+        end = self._end(value, key)
+        if value.start_mark.index < value.end_mark.index <= end:  # `null` or `~` is written there
+            self.edits.append(_Edit(key.end_mark.index, end, ":"))
+        shift = self.offset if isinstance(new, list) else 2
+        text = _indented(block_yaml(new, self.offset), key.start_mark.column + shift)
+        self._insert_lines(end, text)
+
+    def _replace_token(self, value: Node, text: str) -> None:
+        start, end = value.start_mark.index, value.end_mark.index
+        if start == end:
+            raise _GiveUp
+        self.edits.append(_Edit(start, end, text))
+
+    def _empty(self, parent: MappingNode, key: Node, value: Node) -> None:
+        """Nothing where there was something."""
+        if parent.flow_style or (isinstance(value, CollectionNode) and value.flow_style):
+            self._replace_token(value, "null")
+            return
+        self._delete_lines(value.start_mark.index, self._end(value))
+
+    # lists
+
+    def _change_list(self, node: SequenceNode, old: list[Any], new: list[Any]) -> None:
+        keep = _kept(old, new)
+        kept = [(value, item) for value, item, stays in zip(node.value, old, keep, strict=True) if stays]
+        for (value, item), wanted in zip(kept, new, strict=False):
+            self._change(value, item, wanted)
+        entries = [_Stretch(self._item_start(node, value), self._end(value)) for value in node.value]
+        self._splice(node, entries, keep, new[len(kept) :])
+
+    def _item_start(self, node: SequenceNode, value: Node) -> int:
+        start: int = value.start_mark.index
+        return start if node.flow_style else self.text.rindex("-", 0, start)
+
+    # both
+
+    def _splice(self, node: CollectionNode, entries: list[_Stretch], keep: list[bool], added: Any) -> None:
+        """Delete the entries that are not kept, add the new ones after the last."""
+        if not all(keep) and not any(keep) and not node.flow_style:
+            raise _GiveUp  # a block collection cannot be empty
+        for first, last in _runs(keep):
+            if node.flow_style:
+                self._delete_flow(entries, first, last)
+            else:
+                self._delete_block(entries, first, last)
+        if not added:
+            return
+        if not node.flow_style:
+            text = _indented(block_yaml(added, self.offset if isinstance(added, dict) else 0), _column(node, self.text))
+            self._insert_lines(entries[-1].end, text)
+            return
+        kept = [entry for entry, stays in zip(entries, keep, strict=True) if stays]
+        self._insert_flow(node, kept, added)
+
+    def _delete_flow(self, entries: Sequence[_Stretch], first: int, last: int) -> None:
+        if first > 0:
+            self.edits.append(_Edit(entries[first - 1].end, entries[last].end, ""))
+        elif last + 1 < len(entries):
+            self.edits.append(_Edit(entries[0].start, entries[last + 1].start, ""))
+        else:
+            self.edits.append(_Edit(entries[0].start, entries[last].end, ""))
+
+    def _delete_block(self, entries: Sequence[_Stretch], first: int, last: int) -> None:
+        start = entries[first].start
+        line = self.text.rfind("\n", 0, start) + 1
+        if self.text[line:start].strip():  # the first key behind a dash: the next one takes its place
+            if last + 1 == len(entries):
+                raise _GiveUp
+            self.edits.append(_Edit(start, entries[last + 1].start, ""))
+            return
+        self._delete_lines(start, entries[last].end)
+
+    def _delete_lines(self, start: int, end: int) -> None:
+        start = self.text.rfind("\n", 0, start) + 1
+        self.edits.append(_Edit(start, self._next_line(end), ""))
+
+    def _insert_lines(self, after: int, text: str) -> None:
+        position = self._next_line(after)
+        self.edits.append(_Edit(position, position, text))
+
+    def _insert_flow(self, node: Node, kept: Sequence[_Stretch], added: Any) -> None:
+        column = self._own_line(kept[-1].start) if kept else None
+        comma, colon = (",", ":") if self.tight else (", ", ": ")
+        between = ",\n" + " " * column if column is not None else comma
+        indent = self.step if column is not None else None
+        separators = (comma if indent is None else ",", colon)
+        texts = []
+        for key in added:
+            value = added[key] if isinstance(added, dict) else key
+            value = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
+            value = value.replace("\n", "\n" + " " * (column or 0))
+            texts.append(f"{self._key(key)}{colon}{value}" if isinstance(added, dict) else value)
+        text = between.join(texts)
+        position = kept[-1].end if kept else node.start_mark.index + 1
+        self.edits.append(_Edit(position, position, between + text if kept else text))
+
+    def _key(self, key: str) -> str:
+        return key if not self.is_json and is_plain(key) else json.dumps(key, ensure_ascii=False)
+
+    def _own_line(self, index: int) -> int | None:
+        """The column, if there are only blanks before it on its line."""
+        line = self.text.rfind("\n", 0, index) + 1
+        return index - line if line and not self.text[line:index].strip() else None
+
+    def _next_line(self, index: int) -> int:
+        if index > 0 and self.text[index - 1] == "\n":  # block scalars end with their line break
+            return index
+        return self._after("\n", index)
+
+    def _after(self, character: str, index: int) -> int:
+        found: int = self.text.index(character, index)
+        return found + 1
+
+    def _alias_end(self, key: Node) -> int:
+        """The end of `key: *alias`: the node it stands for is elsewhere in the text."""
+        found = _ALIAS.match(self.text, key.end_mark.index)
+        if found is None:
+            raise _GiveUp
+        return found.end()
+
+    def _end(self, node: Node, key: Node | None = None) -> int:
+        """Where a node's last character is, comments and blank lines after it left out."""
+        if key is not None and node.start_mark.index < key.end_mark.index:
+            return self._alias_end(key)
+        if isinstance(node, MappingNode) and not node.flow_style:
+            inner_key, inner = node.value[-1]
+            return self._end(inner, inner_key)
+        if isinstance(node, SequenceNode) and not node.flow_style:
+            return self._end(node.value[-1])
+        if node.start_mark.index == node.end_mark.index:
+            if key is None:
+                raise _GiveUp
+            return self._after(":", key.end_mark.index)
+        end: int = node.end_mark.index
+        return end
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    start: int
+    end: int
+
+
+def _kept(old: Sequence[Any], new: Sequence[Any]) -> list[bool]:
+    """For each old item, whether it is still there, perhaps changed. What follows the kept ones in `new` is
+    added.
+    """
+    if len(old) == len(new) and [_names(item) for item in old] != [_names(item) for item in new]:
+        return [True] * len(old)
+    keep, position = [], 0
+    for item in old:
+        stays = position < len(new) and _names(item) == _names(new[position])
+        keep.append(stays)
+        position += stays
+    return keep
+
+
+def _names(item: Any) -> Any:
+    """What tells list items from each other: their name (containers), their ports, or themselves."""
+    if not isinstance(item, dict):
+        return item
+    for key in ("containerPort", "name"):
+        if key in item:
+            return item[key]
+    return json.dumps(item, sort_keys=True, default=str) if "kind" not in item else _identity(item)
+
+
+def _identity(item: dict[str, Any]) -> Any:
+    metadata = item.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    return item.get("apiVersion"), item["kind"], metadata.get("namespace"), metadata.get("name")
+
+
+def _runs(keep: Sequence[bool]) -> list[tuple[int, int]]:
+    """First and last index of every run of entries that are not kept."""
+    runs: list[tuple[int, int]] = []
+    for index, stays in enumerate(keep):
+        if stays:
+            continue
+        if runs and runs[-1][1] == index - 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return runs
+
+
+def _indented(text: str, column: int) -> str:
+    return "".join(" " * column + line if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def _column(node: Node, text: str) -> int:
+    first = node.value[0][0] if isinstance(node, MappingNode) else node.value[0]
+    index: int = first.start_mark.index
+    if isinstance(node, SequenceNode):
+        index = text.rindex("-", 0, index)
+    return index - (text.rfind("\n", 0, index) + 1)
+
+
+def _walk(node: Node, visit: Callable[[MappingNode], None], seen: set[int]) -> None:
+    if id(node) in seen or isinstance(node, ScalarNode):
+        return
+    seen.add(id(node))
+    if isinstance(node, MappingNode):
+        visit(node)
+    for child in node.value:
+        for inner in child if isinstance(child, tuple) else (child,):
+            _walk(inner, visit, seen)
+
+
+def _list_offset(root: Node) -> int:
+    """How far this text indents list items below their key: 0 or more; 0 if it has no block list."""
+    found: list[int] = []
+
+    def visit(node: MappingNode) -> None:
+        for key, value in node.value:
+            if isinstance(value, SequenceNode) and not value.flow_style and not found:
+                found.append(max(0, value.start_mark.column - key.start_mark.column))
+
+    _walk(root, visit, set())
+    return found[0] if found else 0
+
+
+def _step(root: Node, text: str) -> int:
+    """By how many columns nested JSON is indented."""
+    if isinstance(root, MappingNode) and root.value:
+        first = root.value[0][0].start_mark
+        if first.line > root.start_mark.line:
+            return max(1, int(first.column) - int(root.start_mark.column))
+    return 2

@@ -1,0 +1,99 @@
+"""Do clients come back, and how soon: the time from a session's end to the same client's next handshake.
+
+How it works
+============
+Who "the same client" is, a network cannot know for certain. We take what the operator names (forwarded address and user
+agent by default, or a cookie, or a query parameter), and keep of it only a keyed hash of 64 bits, with a key that is
+made anew at each start and never leaves the process. Ends are kept in a bounded, ordered table: when it is full the
+oldest is forgotten, and one that is older than :data:`LONGEST` no longer counts as the reason for coming back.
+
+Clients behind one address with one user agent share an identity. Their delays are then too short rather than too long.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import blake2b
+from http.cookies import CookieError, SimpleCookie
+from os import urandom
+from urllib.parse import parse_qs, urlsplit
+
+from exporter.protocol.http1 import Request
+from exporter.protocol.words import Cause
+
+#: Ends that are kept: about 250 bytes each, 5 MB in all.
+MAX_ENDS = 20_000
+#: Seconds after which a return is a new visit.
+LONGEST = 3600.0
+
+#: From a request and the address of its TCP connection to what identifies the client; empty if nothing does.
+Identity = Callable[[Request, str], str]
+
+
+def by_address(request: Request, client: str) -> str:
+    """The first forwarded address, else the connection's, and the user agent."""
+    address = request.forwarded_for.partition(",")[0].strip() or client.rpartition(":")[0]
+    return f"{address}\n{request.user_agent}"
+
+
+def by_cookie(name: str) -> Identity:
+    """The value of a cookie."""
+
+    def identify(request: Request, client: str) -> str:
+        try:
+            morsel = SimpleCookie(request.cookie).get(name)
+        except CookieError:
+            return ""
+        return morsel.value if morsel is not None else ""
+
+    return identify
+
+
+def by_query(name: str) -> Identity:
+    """The value of a query parameter."""
+
+    def identify(request: Request, client: str) -> str:
+        try:
+            return parse_qs(urlsplit(request.target).query).get(name, [""])[0]
+        except ValueError:
+            return ""
+
+    return identify
+
+
+class Reconnects:
+    """Remembers ends, recognises returns."""
+
+    def __init__(self, identity: Identity = by_address, limit: int = MAX_ENDS) -> None:
+        self._identity = identity
+        self._limit = limit
+        self._salt = urandom(16)
+        self._ends: OrderedDict[int, tuple[float, Cause]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def key(self, request: Request, client: str) -> int:
+        """What is kept of a client's identity; 0 if nothing identifies it."""
+        identity = self._identity(request, client)
+        if not identity:
+            return 0
+        digest = blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8, key=self._salt).digest()
+        return int.from_bytes(digest, "big") or 1
+
+    def ended(self, key: int, cause: Cause, now: float) -> None:
+        """A session of this client has ended."""
+        if not key:
+            return
+        self._ends.pop(key, None)
+        self._ends[key] = (now, cause)
+        if len(self._ends) > self._limit:
+            self._ends.popitem(last=False)
+
+    def returned(self, key: int, now: float) -> tuple[Cause, float] | None:
+        """This client asks for a session. Why its last one ended, and how many seconds ago; None if unknown."""
+        end = self._ends.pop(key, None)
+        if end is None or now - end[0] > LONGEST:
+            return None
+        return end[1], max(0.0, now - end[0])
