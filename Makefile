@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz clean
+.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -62,6 +62,9 @@ conformance: $(VENV)/.reliability  ## all 517 Autobahn cases, direct and through
 fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SECONDS=... for another time
 	@for target in scanner http session relay text inject; do \
 	  $(PYTHON) -m tests.fuzz $$target --runs 1000000000 --seconds $${FUZZ_SECONDS:-600} || exit 1; done
+
+load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, the worst clients (a quarter of an hour)
+	$(PYTHON) -m tests.load $(LOAD)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -147,7 +147,7 @@ def a_name_that_moves() -> None:
     run("mount", "--bind", str(hosts), "/etc/hosts")
     port = free_port()
     old, new = RawApp(port), RawAppAt("127.0.0.2", port)
-    with NamedSidecar(port) as sidecar:
+    with troubled(port, upstream=f"app.test:{port}") as sidecar:
         before = sidecar.scrape()
         with session(sidecar, old) as (client, server):
             hosts.write_text("127.0.0.2 app.test\n")
@@ -196,13 +196,6 @@ class FarSidecar(_Managed):
 
     def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
         return [part.replace(f"127.0.0.1:{self.port}", f":{self.port}") for part in super()._argv(upstream, flags)]
-
-
-class NamedSidecar(_Managed):
-    """Finds its app by name."""
-
-    def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
-        return super()._argv(f"app.test:{self.upstream_port}", flags)
 
 
 CASES: dict[str, Callable[[], None]] = {
