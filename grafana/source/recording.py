@@ -2,22 +2,22 @@
 
 How it works
 ============
-**Pods that stay.** What an app's ordinary stop causes must not page: hypercorn sends 1011 on SIGTERM, Node's ``ws`` just
-drops. So an ending counts for an alert only once it is ``settle`` old (2 minutes) and its pod
+**Pods that stay.** What an app's ordinary stop causes must not page: hypercorn sends 1011 on SIGTERM, Node's ``ws``
+just drops. So an ending counts for an alert only once it is ``settle`` old (2 minutes) and its pod
 
 - is still discovered and answered a scrape a moment ago: a pod that stopped has taken its burst with it; and
-- has not been draining since before that ending, unless the drain has gone on for so long that the whole window lies
-  behind its first minute: a wave that goes on is no stop's burst.
+- has not been draining in that time, unless the drain has gone on for so long that the whole window lies behind its
+  first minute: a wave that goes on is no stop's burst.
 
-This is judged pod by pod. A ``for`` on the sum would not do: in a rolling deploy of twenty pods there is always one that
-has just sent its burst.
+This is judged pod by pod. A ``for`` on the sum would not do: in a rolling deploy of twenty pods there is always one
+that has just sent its burst.
 
-**The recent normal** of a count is the mean of the same, already cleaned, count over the hour before. So a deploy's bursts
-do not raise it, and the bug that the deploy brought stands out against it. Before there is such a history, the raw counter
-stands in; for a service that is new there is none, and its normal is zero.
+**The recent normal** of a count is the mean of the same, already cleaned, count over the hour before. So a deploy's
+bursts do not raise it, and the bug that the deploy brought stands out against it. Before there is such a history, the
+raw counter stands in; for a service that is new there is none, and its normal is zero.
 
-**Burn rates** are ratios of sums over the recorded rates, so that quiet hours weigh little; ``sum_over_time * interval``
-is the number of events, which the least counts look at.
+**Burn rates** are ratios of sums over the recorded rates, so that quiet hours weigh little; ``sum_over_time *
+interval`` is the number of events, which the least counts look at.
 """
 
 from __future__ import annotations
