@@ -179,8 +179,8 @@ def _burn(config: Config) -> Iterator[Alert]:
             row.severity,
             f"{WHO}: the error budget burns {row.factor:g} times too fast",
             f"{SHARE} of the endings of {long} were faults of the server, and still are in the last {short}: more than "
-            f"{row.factor:g} times the {config.budget * 100:.6g} % that the objective allows, and {row.least} faults or "
-            "more.",
+            f"{row.factor:g} times the {config.budget * 100:.6g} % that the objective allows, and {row.least} faults "
+            "or more.",
             f"{long}/{short}",
             labels={"window": long},
         )
@@ -194,8 +194,8 @@ def _going_away(config: Config) -> Iterator[Alert]:
         WARNING,
         f"{WHO}: the app says goodbye and there is no deploy",
         f"{COUNT} sessions ended with 1001 or 1012 by the server in {duration(config.window)}, well above the recent "
-        f"normal, from pods that stay; no pod was draining, went or came in {duration(config.deploy)}. Something restarts "
-        "the app.",
+        f"normal, from pods that stay; no pod was draining, went or came in {duration(config.deploy)}. Something "
+        "restarts the app.",
         keep_firing=config.keep_firing,
     )
 
@@ -236,8 +236,8 @@ def _handshakes(config: Config) -> Iterator[Alert]:
             f"{some} / ignoring (class) {every} > {share:g}\nand {some} >= {least}",
             severity,
             f"{WHO}: clients cannot connect",
-            f"{SHARE} of the handshakes of {duration(config.window)} {what}: more than {share * 100:g} %, and {least} or "
-            "more.",
+            f"{SHARE} of the handshakes of {duration(config.window)} {what}: more than {share * 100:g} %, and {least} "
+            "or more.",
             variant,
             keep_firing=config.keep_firing,
         )
@@ -287,6 +287,7 @@ def _idle(config: Config) -> Iterator[Alert]:
         "timeout that the sidecar was told of with --idle-cutoff, or several proxies in a row.",
         "mixed",
         holds=config.steady,
+        labels={"cutoff": "mixed"},
     )
 
 

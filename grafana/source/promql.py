@@ -71,7 +71,7 @@ def metric(what: Metric | Foreign | str, *matchers: str, suffix: str = "", **lab
 
 def bound(value: float) -> str:
     """A histogram's ``le`` as the sidecar writes it: ``62.0``."""
-    return str(floatToGoString(value))
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
 def over(selector: str, window: float, offset: float = 0) -> str:
