@@ -88,6 +88,9 @@ class Config:
     deploy: float = 15 * MINUTE
     """A deploy counts as going on for this long after its last sign."""
 
+    rate_window: float = 5 * MINUTE
+    """Of the recorded rates that burn rates are made of."""
+
     least: int = 10
     """Endings within ``window`` below which no spike is called one."""
     above_normal: float = 1.5
