@@ -1,0 +1,1 @@
+"""The source of everything under ``grafana/``: ``python -m grafana.source`` writes it, ``--check`` compares."""
