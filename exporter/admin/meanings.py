@@ -57,9 +57,14 @@ def meaning_of(cause: str) -> Meaning:
     return Meaning(info.nature, info.meaning)
 
 
-#: Every cause, those first that somebody has to fix, then as they are declared.
+#: Faults that are looked for first.
+_FIRST = (Cause.INTERNAL_ERROR, Cause.CONNECTION_LOST, Cause.CONNECTION_RESET, Cause.APP_DOWN, Cause.IDLE_TIMEOUT)
+#: Every cause in the order in which pages show them: what somebody has to fix comes first.
 CAUSES: tuple[Cause, ...] = tuple(
-    sorted(Cause, key=lambda cause: (_F, _W, _O).index(meaning_of(cause).nature)),
+    sorted(
+        dict.fromkeys((*_FIRST, Cause.GOING_AWAY, *Cause)),
+        key=lambda cause: (_F, _W, _O).index(meaning_of(cause).nature),
+    )
 )
 
 

@@ -26,7 +26,7 @@ _NATURES = {
     Nature.ORDINARY: "ordinary: it was over",
 }
 _BLANK_CAUSE: Data = {"key": "", "nature": "", "codes": [], "by": "", "hour": "", "ever": ""}
-_BLANK_STORY: Data = dict.fromkeys(("key", "nature", "cause", "link", "when", "headline", "more", "path"), "") | {
+_BLANK_STORY: Data = dict.fromkeys(("key", "nature", "cause", "by", "link", "when", "headline", "more", "path"), "") | {
     "code": [],
     "ended_at": 0,
 }
@@ -87,8 +87,8 @@ def _tile(place: int, code: str, row: Data) -> str:
  data-attr="data-any:{at}.any" aria-labelledby="tile-{code}">
 <h3 id="tile-{code}"><a class="code" href="{link["href"]}" aria-describedby="{link["says"]}">{code}</a> {text(name)}
 <span class="tag" data-nature="{nature}">{nature}</span></h3>
-<p class="big"><b data-text="{at}.hour">{text(row["hour"])}</b> <span>in the last hour</span></p>
-<svg class="spark" data-spark="{at}.minutes" aria-hidden="true"></svg>
+<div class="big"><p><b data-text="{at}.hour">{text(row["hour"])}</b> <span>in the last hour</span></p>
+<svg class="spark" data-spark="{at}.minutes" aria-hidden="true"></svg></div>
 <p><b data-text="{at}.ever">{text(row["ever"])}</b> since the start: <span data-text="{at}.by">{text(row["by"])}</span>.
 <span data-text="{at}.more">{text(row["more"])}</span></p>
 <p class="soft">{_ADVICE[code]}</p>
@@ -96,39 +96,32 @@ def _tile(place: int, code: str, row: Data) -> str:
 
 
 def _facts(shown: Data) -> str:
-    dropped = shown["dropped"]
-    without = chip(ABNORMAL)
-    code = f'<a class="code" href="{without["href"]}" aria-describedby="{without["says"]}">{ABNORMAL}</a>'
-
-    def fact(title: str, name: str, value: str, rest: str) -> str:
-        return f'<div><dt>{title}</dt><dd><b data-text="{name}">{text(value)}</b> <span>{rest}</span></dd></div>'
-
-    def since(name: str, value: str) -> str:
-        return f'in the last hour, <span data-text="{name}">{text(value)}</span> since the start'
-
+    total = _fact("All endings", "hour", shown["hour"], _since("ever", shown["ever"]))
     return f"""<section aria-labelledby="facts-title">
 <h2 id="facts-title" class="unseen">Now</h2>
 <dl class="facts">
-{fact("Open connections", "active", shown["active"], "now")}
-{fact("All endings", "hour", shown["hour"], since("ever", shown["ever"]))}
-{
-        fact(
-            f"{code} Dropped by the server, no Close frame",
-            "dropped.server_hour",
-            dropped["server_hour"],
-            since("dropped.server_ever", dropped["server_ever"]),
-        )
-    }
-{
-        fact(
-            f"{code} Dropped by the client, no Close frame",
-            "dropped.client_hour",
-            dropped["client_hour"],
-            since("dropped.client_ever", dropped["client_ever"]),
-        )
-    }
+{_fact("Open connections", "active", shown["active"], "at this moment")}
+{total}
+{_dropped("server", shown["dropped"]["server"])}
+{_dropped("client", shown["dropped"]["client"])}
 </dl>
 </section>"""
+
+
+def _dropped(peer: str, row: Data) -> str:
+    at = f"dropped.{peer}"
+    code = chip(ABNORMAL)
+    link = f'<a class="code" href="{code["href"]}" aria-describedby="{code["says"]}">{ABNORMAL}</a>'
+    said = _fact(f"{link} dropped by the {peer}", f"{at}.hour", row["hour"], _since(f"{at}.ever", row["ever"]))
+    return said.replace("<div", f'<div data-any="{json.dumps(row["any"])}" data-attr="data-any:{at}.any"', 1)
+
+
+def _fact(title: str, name: str, value: str, rest: str) -> str:
+    return f'<div><dt>{title}</dt><dd><b data-text="{name}">{text(value)}</b> <span>{rest}</span></dd></div>'
+
+
+def _since(name: str, value: str) -> str:
+    return f'last hour, <span data-text="{name}">{text(value)}</span> since start'
 
 
 def _hour(natures: Data) -> str:
@@ -193,10 +186,10 @@ def _stories(rows: Sequence[Data]) -> str:
 def _story(row: Data) -> str:
     nature = text(row["nature"])
     return f"""<li data-key="{text(row["key"])}" data-nature="{nature}" data-attr="data-nature:nature">
-<p class="over">{chip_list("code", row["code"])} <b data-text="cause">{text(row["cause"])}</b>
+<p class="over"><span>{chip_list("code", row["code"])}
+<a class="story" href="{text(row["link"])}" data-attr="href:link"><span data-text="cause">{text(row["cause"])}</span>
+<span data-text="by">{text(row["by"])}</span></a></span>
 <time data-at="ended_at" datetime="{iso(row["ended_at"])}">{text(row["when"])}</time>
 <code class="path" data-text="path">{text(row["path"])}</code></p>
 <p><span data-text="headline">{text(row["headline"])}</span> <span data-text="more">{text(row["more"])}</span></p>
-<p><a href="{text(row["link"])}" data-attr="href:link">The story of
-<span data-text="key">{text(row["key"])}</span></a></p>
 </li>"""

@@ -14,7 +14,7 @@ from time import time
 from typing import Any, Protocol
 
 from exporter.admin.meanings import CAUSES, entry, meaning_of
-from exporter.admin.telling import circumstances, duration, headline, when
+from exporter.admin.telling import circumstances, duration, headline, when, whom
 from exporter.protocol.closecodes import ABNORMAL, Nature
 from exporter.protocol.words import Cause, Peer
 
@@ -92,7 +92,7 @@ def snapshot(state: State, reasons: Sequence[str], book: Book) -> dict[str, Any]
         "now": round(time(), 3),
         "status": _status(state, reasons),
         "standing": "draining" if state.draining else "unready" if reasons else "ready",
-        "up": duration(state.uptime // 60 * 60 if state.uptime >= 60 else state.uptime // 1),
+        "up": _up(state.uptime),
         "active": f"{state.active:,}",
         "hour": f"{hour.total():,}",
         "ever": f"{sum(state.ever.values()):,}",
@@ -112,6 +112,10 @@ def _series(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:
         for (_, cause, _), count in minute.items():
             series[cause][place] += count
     return series
+
+
+def _up(seconds: float) -> str:
+    return f"{int(seconds)} s" if seconds < 60 else duration(seconds // 60 * 60)
 
 
 def _status(state: State, reasons: Sequence[str]) -> str:
@@ -152,13 +156,13 @@ def _versus(code: str, cause: Cause, minutes: Sequence[int], ever: Mapping[Kind,
     }
 
 
-def _dropped(hour: Mapping[Kind, int], ever: Mapping[Kind, int]) -> dict[str, str]:
+def _dropped(hour: Mapping[Kind, int], ever: Mapping[Kind, int]) -> dict[str, dict[str, Any]]:
     """Endings without a Close frame: many frameworks answer an exception with just that."""
-    return {
-        f"{peer}_{span}": f"{_sum(counts, code=ABNORMAL, initiator=peer):,}"
-        for peer in (Peer.SERVER, Peer.CLIENT)
-        for span, counts in (("hour", hour), ("ever", ever))
-    }
+    found = {}
+    for peer in (Peer.SERVER, Peer.CLIENT):
+        lately, all_in_all = (_sum(counts, code=ABNORMAL, initiator=peer) for counts in (hour, ever))
+        found[str(peer)] = {"hour": f"{lately:,}", "ever": f"{all_in_all:,}", "any": lately > 0}
+    return found
 
 
 def _natures(series: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
@@ -197,7 +201,7 @@ def _story(fields: Mapping[str, Any]) -> dict[str, Any]:
         "cause": fields["cause"],
         "link": f"/closes/{fields['session_id']}",
         "nature": meaning_of(fields["cause"]).nature,
-        "route": fields["route"],
+        "by": f"by the {whom(fields['initiator'])}",
         "path": fields["path"],
         "ended_at": round(float(fields["ended_at"]), 3),
         "when": when(fields["ended_at"]),

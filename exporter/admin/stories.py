@@ -13,7 +13,7 @@ from exporter.admin.asked import Query, select
 from exporter.admin.markup import chips, described, ending, frame, glossary, text
 from exporter.admin.meanings import explain, meaning_of
 from exporter.admin.snapshot import Book, chip
-from exporter.admin.telling import circumstances, duration, headline, iso, quantity, quiet_before, when
+from exporter.admin.telling import circumstances, duration, headline, iso, quantity, quiet_before, when, whom
 from exporter.protocol.closecodes import ABNORMAL
 
 Fields = Mapping[str, Any]
@@ -43,7 +43,7 @@ def one(story: Fields) -> str:
     """One story in full."""
     name = text(story["session_id"])
     body = f"""<header><p class="crumbs"><a href="/">This pod</a> / <a href="/closes">{_TITLE}</a></p>
-<h1>{_summary(story)}</h1></header>
+<h1>{text(story["code"])} {_summary(story)}</h1></header>
 <main id="main">
 {_told(story)}
 {_explained(story)}
@@ -110,7 +110,7 @@ def _select(name: str, title: str, values: Sequence[str], chosen: str) -> str:
 def _article(story: Fields) -> str:
     name = text(story["session_id"])
     return f"""<article class="story" data-nature="{meaning_of(story["cause"]).nature}" aria-labelledby="s-{name}">
-<h2 id="s-{name}"><a href="/closes/{name}">{_summary(story)}</a></h2>
+<h2 id="s-{name}">{chips([chip(story["code"])])} <a href="/closes/{name}">{_summary(story)}</a></h2>
 {_told(story)}
 <details><summary>What was seen, and the last {len(story["last_frames"])} frames</summary>
 {_facts(story)}{_messages(story)}{_frames(story)}</details>
@@ -119,27 +119,22 @@ def _article(story: Fields) -> str:
 
 
 def _summary(story: Fields) -> str:
-    return f"{text(explain(story['code']).code)} {text(story['cause'])} by the {_who(story)}"
-
-
-def _who(story: Fields) -> str:
-    return "sidecar" if story["initiator"] == "proxy" else text(story["initiator"])
+    return f"{text(story['cause'])} by the {whom(story['initiator'])}"
 
 
 def _told(story: Fields) -> str:
     sentences = " ".join([f"{headline(story)}.", *circumstances(story)])
     ended = story["ended_at"]
-    return f"""<p class="over">{chips([chip(story["code"])])} <time datetime="{iso(ended)}">{when(ended)}</time>
+    return f"""<p class="over"><time datetime="{iso(ended)}">{when(ended)}</time>
 <code class="path">{text(story["path"])}</code></p>
 <p>{text(sentences)}</p>"""
 
 
 def _explained(story: Fields) -> str:
     """What the cause and the code mean, and what to do."""
-    meaning = meaning_of(story["cause"])
-    return f"""<h2>What that means</h2>
-<dl class="pairs"><dt>Cause: {text(story["cause"])}</dt><dd>{text(meaning.text)}</dd></dl>
-{described(explain(story["code"]))}"""
+    cause, code = meaning_of(story["cause"]).text, explain(story["code"])
+    also = "" if cause in dict(code.rows).values() else f"<p><b>{text(story['cause'])}</b>: {text(cause)}</p>"
+    return f"<h2>What that means</h2>{also}{described(code)}"
 
 
 def _facts(story: Fields) -> str:

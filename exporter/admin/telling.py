@@ -17,7 +17,6 @@ from exporter.protocol.words import Cause, Peer
 
 Fields = Mapping[str, Any]
 
-WHO = {Peer.CLIENT: "The client", Peer.SERVER: "The server", Peer.PROXY: "The sidecar"}
 #: A silence that is within this many seconds of a known cut-off names who is known to cut there; it is a hint, so it is
 #: as generous as the judgement's default.
 _KNOWN = IdleCutoffs()
@@ -52,6 +51,11 @@ def quantity(count: int, unit: str) -> str:
     return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
 
 
+def whom(peer: str) -> str:
+    """``client``, ``server`` or ``sidecar``."""
+    return "sidecar" if peer == Peer.PROXY else str(peer)
+
+
 def headline(fields: Fields) -> str:
     """Who ended it, how, and after how long: one sentence without a full stop."""
     return f"{_what(fields)} after {duration(fields['duration_s'])}"
@@ -59,7 +63,7 @@ def headline(fields: Fields) -> str:
 
 def _what(fields: Fields) -> str:
     code, cause, peer = str(fields["code"]), Cause(fields["cause"]), Peer(fields["initiator"])
-    who = WHO[peer]
+    who = f"The {whom(peer)}"
     if peer is Peer.PROXY and cause in (Cause.DRAIN, Cause.LIMIT):
         why = "in a drain" if cause is Cause.DRAIN else "at the greatest age that is allowed"
         return f"{who} ended it {why}, {'without a Close frame' if code == ABNORMAL else f'with Close {code}'}"
@@ -91,15 +95,11 @@ def circumstances(fields: Fields) -> list[str]:
     if str(fields["code"]) == ABNORMAL and idle is not None:
         told.append(f"Nothing had passed either way for {duration(idle)}{_culprit(fields, idle)}.")
     if (waited := fields.get("ping_unanswered_s") or 0.0) > 0:
-        told.append(f"A ping of {_the(fields['tcp_ended_by'])} had waited {duration(waited)} for its pong.")
+        told.append(f"A ping of the {whom(fields['tcp_ended_by'])} had waited {duration(waited)} for its pong.")
     frames, messages = fields.get("cut_in_frame") or (), fields.get("cut_in_message") or ()
-    told += [f"A frame of {_the(peer)} was cut in the middle." for peer in frames]
-    told += [f"A message of {_the(peer)} was not finished." for peer in messages if peer not in frames]
+    told += [f"A frame of the {whom(peer)} was cut in the middle." for peer in frames]
+    told += [f"A message of the {whom(peer)} was not finished." for peer in messages if peer not in frames]
     return told
-
-
-def _the(peer: str) -> str:
-    return WHO[Peer(peer)].lower()
 
 
 def _culprit(fields: Fields, idle: float) -> str:

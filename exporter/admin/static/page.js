@@ -94,7 +94,7 @@
 
   function niceTop(most) {
     const power = 10 ** Math.floor(Math.log10(Math.max(most, 1)));
-    return Math.max(4, [1, 2, 4, 10].map((times) => times * power).find((top) => top >= most));
+    return Math.max(4, [1, 2, 3, 4, 5, 6, 8, 10].map((times) => times * power).find((top) => top >= most && top % 2 === 0));
   }
 
   function drawChart(element, series) {
