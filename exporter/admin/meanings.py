@@ -23,7 +23,7 @@ class Meaning:
 _JUDGED: Mapping[Cause, Meaning] = {
     Cause.PROTOCOL_ERROR: Meaning(_F, "A peer sent what RFC 6455 or the other peer does not allow."),
     Cause.PING_TIMEOUT: Meaning(_W, "A ping got no pong in time: the peer or the way to it was gone or stuck."),
-    Cause.APPLICATION: Meaning(_F, "A code of the application's own: its authors know what it says."),
+    Cause.APPLICATION: Meaning(_W, "A code of the application's own: its authors know what it says."),
     Cause.CONNECTION_LOST: Meaning(
         _F, "TCP ended without a Close frame. From the server it is often an unhandled exception."
     ),

@@ -101,7 +101,7 @@ def snapshot(state: State, reasons: Sequence[str], book: Book) -> dict[str, Any]
         "dropped": _dropped(hour, state.ever),
         "natures": _natures(series),
         "causes": [row for cause in CAUSES if (row := _cause(cause, series[cause], state.ever))],
-        "stories": [_story(story.fields) for _, story in islice(book.walk(), LATEST)],
+        "stories": [_story(story.as_dict()) for _, story in islice(book.walk(), LATEST)],
     }
 
 

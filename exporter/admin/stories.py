@@ -144,7 +144,7 @@ def _facts(story: Fields) -> str:
 
 def _rows(story: Fields) -> Iterator[tuple[str, str]]:
     """Headings and HTML; what is not known is empty."""
-    quiet = story["idle_s"] if story["code"] == ABNORMAL else quiet_before(story, story["last_frames"])
+    quiet = story["idle_s"] if story["code"] == ABNORMAL else quiet_before(story["last_frames"])
     yield "Session", _code(story["session_id"])
     yield "Route", text(story["route"])
     yield "Path", _code(story["path"])

@@ -94,6 +94,12 @@ def circumstances(fields: Fields) -> list[str]:
     idle = fields.get("idle_s")
     if str(fields["code"]) == ABNORMAL and idle is not None:
         told.append(f"Nothing had passed either way for {duration(idle)}{_culprit(fields, idle)}.")
+    if (last := _last(fields.get("last_frames", ()))) is not None:
+        earlier = "" if str(fields["code"]) == ABNORMAL else f", {duration(last['age_s'])} earlier"
+        told.append(
+            f"The last frame before was {last['opcode']} from the {last['sender']}, "
+            f"{quantity(last['length'], 'byte')}{earlier}."
+        )
     if (waited := fields.get("ping_unanswered_s") or 0.0) > 0:
         told.append(f"A ping of the {whom(fields['tcp_ended_by'])} had waited {duration(waited)} for its pong.")
     frames, messages = fields.get("cut_in_frame") or (), fields.get("cut_in_message") or ()
@@ -108,6 +114,11 @@ def _culprit(fields: Fields, idle: float) -> str:
     return f", as {KNOWN_CUTOFFS[known]} would cut"
 
 
-def quiet_before(fields: Fields, frames: Sequence[Fields]) -> float | None:
+def quiet_before(frames: Sequence[Fields]) -> float | None:
     """Seconds from the last frame that was no Close to the end; None if there was none."""
-    return next((float(frame["age_s"]) for frame in reversed(frames) if frame["opcode"] != "close"), None)
+    last = _last(frames)
+    return None if last is None else float(last["age_s"])
+
+
+def _last(frames: Sequence[Fields]) -> Fields | None:
+    return next((frame for frame in reversed(frames) if frame["opcode"] != "close"), None)
