@@ -50,13 +50,11 @@ async def begin(request: web.Request, content_type: str, status: int = 200) -> w
     return response
 
 
-async def send(
-    request: web.Request, content_type: str, pieces: Iterable[str], status: int = 200, seconds: float = ANSWER_TIME
-) -> web.StreamResponse:
-    """Answer with ``pieces``, each made when it is its turn; drops a reader who needs more than ``seconds``."""
+async def send(request: web.Request, content_type: str, pieces: Iterable[str], status: int = 200) -> web.StreamResponse:
+    """Answer with ``pieces``, each made when it is its turn; drops a reader who needs too long."""
     response = await begin(request, content_type, status)
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(ANSWER_TIME):
             for piece in pieces if request.method != "HEAD" else ():
                 await response.write(piece.encode())
                 await asyncio.sleep(0)

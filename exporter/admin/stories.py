@@ -19,7 +19,7 @@ from exporter.protocol.closecodes import ABNORMAL
 Fields = Mapping[str, Any]
 
 _TITLE = "Abnormal endings"
-_ARROWS = {"client": "client → server", "server": "server → client"}
+_OTHER = {"client": "server", "server": "client"}
 
 
 def listing(book: Book, query: Query) -> Iterator[str]:
@@ -206,8 +206,9 @@ def _frames(story: Fields) -> str:
 
 def _frame(seen: Fields) -> str:
     more = "" if seen["fin"] else ' <span class="soft">more follows</span>'
+    sender = seen["sender"]
     return (
-        f'<tr data-from="{seen["sender"]}"><td class="number">{seen["age_s"]:,.3f} s</td>'
-        f"<td>{_ARROWS[seen['sender']]}</td><td>{text(seen['opcode'])}{more}</td>"
+        f'<tr data-from="{sender}"><td class="number">{seen["age_s"]:,.3f} s</td>'
+        f'<td>{sender} <span class="to">→ {_OTHER[sender]}</span></td><td>{text(seen["opcode"])}{more}</td>'
         f'<td class="number">{quantity(seen["length"], "byte")}</td></tr>'
     )

@@ -111,7 +111,7 @@ def circumstances(fields: Fields) -> list[str]:
 def _culprit(fields: Fields, idle: float) -> str:
     if fields["cause"] != Cause.IDLE_TIMEOUT or (known := _KNOWN.cutoff(idle)) is None:
         return ""
-    return f", as {KNOWN_CUTOFFS[known]} would cut"
+    return f", a limit known from {KNOWN_CUTOFFS[known]}"
 
 
 def quiet_before(frames: Sequence[Fields]) -> float | None:

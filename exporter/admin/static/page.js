@@ -153,15 +153,21 @@
     card.setAttribute("aria-hidden", "true"); // a screen reader has the same from aria-describedby
     for (const child of entry.children) card.append(child.cloneNode(true));
     for (const named of card.querySelectorAll("[id]")) named.removeAttribute("id");
+    card.addEventListener("pointerenter", () => clearTimeout(leaving));
+    card.addEventListener("pointerleave", leaveSoon);
     document.body.append(card);
-    const at = code.getBoundingClientRect();
+    placeCard();
+  }
+
+  function placeCard() {
+    if (!card) return;
+    const at = owner.getBoundingClientRect();
+    if (at.bottom < 0 || at.top > innerHeight) return hideCard();
     const size = card.getBoundingClientRect();
     const below = at.bottom + 6 + size.height <= innerHeight || at.top < innerHeight / 2;
     const y = below ? at.bottom + 6 : at.top - 6 - size.height;
     card.style.top = `${Math.max(8, Math.min(y, innerHeight - size.height - 8))}px`;
     card.style.left = `${Math.max(8, Math.min(at.left, document.documentElement.clientWidth - size.width - 8))}px`;
-    card.addEventListener("pointerenter", () => clearTimeout(leaving));
-    card.addEventListener("pointerleave", leaveSoon);
   }
 
   function hideCard() {
@@ -191,7 +197,7 @@
     }
   });
   document.addEventListener("keydown", (event) => event.key === "Escape" && hideCard());
-  addEventListener("scroll", (event) => event.target === document && hideCard(), { passive: true });
+  addEventListener("scroll", placeCard, { passive: true });
 
   // Live.
 
