@@ -39,8 +39,8 @@ _BY_CAUSE: Mapping[Cause, CodeInfo] = {info.cause: info for info in REGISTRY.val
 
 #: Label values that are no number.
 _LABELS: Mapping[str, tuple[str, str]] = {
-    INVALID: ("Invalid", "A Close frame with a code that no peer may send, or with a body of one byte."),
-    UNKNOWN: ("Unknown", "TCP ended on a connection that was still forwarded but no longer understood."),
+    INVALID: ("Must not be sent", "A Close frame with a code that no peer may send, or with a body of one byte."),
+    UNKNOWN: ("Not understood", "TCP ended on a connection that was still forwarded but no longer understood."),
     LIBRARIES: ("Libraries", f"A code from 3000 to 3999, which {unregistered(3999)}."),
     PRIVATE: ("Private use", f"A code from 4000 to 4999, which {unregistered(4999)}."),
 }

@@ -24,8 +24,10 @@ _KNOWN = IdleCutoffs()
 
 def duration(seconds: float) -> str:
     """Seconds for a person: ``0.25 s``, ``12.3 s``, ``3 min 2 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 0.001:
+        return "less than 1 ms"
     if seconds < 10:
-        return f"{seconds:.3g} s" if seconds >= 0.001 else "0 s"
+        return f"{seconds:.3g} s"
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

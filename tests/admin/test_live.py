@@ -221,8 +221,8 @@ def test_what_passed_just_before() -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (0, "0 s"),
-        (0.0004, "0 s"),
+        (0, "less than 1 ms"),
+        (0.0004, "less than 1 ms"),
         (0.0123, "0.0123 s"),
         (9.999, "10 s"),
         (12.34, "12.3 s"),
