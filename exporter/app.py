@@ -9,16 +9,18 @@ import asyncio
 import os
 import signal
 import sys
+from collections import Counter
 from time import monotonic
 
 import structlog
 import uvloop
 
 from exporter import __version__
-from exporter.admin.page import State
 from exporter.admin.server import Admin, Hooks
+from exporter.admin.snapshot import State
 from exporter.config import Settings
 from exporter.observe.closes import Closes
+from exporter.observe.history import History
 from exporter.observe.logs import Format, LineWriter, set_up
 from exporter.observe.metrics import Metrics
 from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
@@ -54,6 +56,7 @@ class App:
         engine = PythonEngine()
         self.metrics = Metrics(router.names, book, __version__, engine.name)
         self.closes = Closes()
+        self.history = History()
         recorder = Recorder(
             self.metrics,
             router,
@@ -62,6 +65,7 @@ class App:
             Reconnects(_identity(settings)),
             self.closes,
             settings.record_payload,
+            history=self.history,
         )
         self.upstream = Upstream(settings.upstream, settings.connect_timeout)
         limits = Limits(
@@ -83,7 +87,9 @@ class App:
         self.metrics.watch_drain(
             lambda: self.drain.is_on, lambda: self.drain.sessions_left, lambda: self.drain.seconds_left
         )
-        hooks = Hooks(self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state)
+        hooks = Hooks(
+            self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state, self.pulse, self.closes
+        )
         self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere)
         if lines is not None:
             self.metrics.watch_log(lambda: lines.dropped)
@@ -185,17 +191,27 @@ class App:
             "seconds_left": round(self.drain.seconds_left, 1),
         }
 
-    def state(self, ready: bool) -> State:
-        """What the landing page shows."""
+    def state(self) -> State:
+        """How the sidecar is, for the landing page."""
         return State(
             version=__version__,
             upstream=str(self.settings.upstream),
-            ready=ready,
             draining=self.drain.is_on,
             active=len(self.relay.sessions),
             uptime=monotonic() - self._began,
-            endings=self.metrics.endings(),
+            ever=self._ever(),
+            minutes=self.history.minutes(),
         )
+
+    def pulse(self) -> tuple[object, ...]:
+        """Different whenever the state is, give or take the seconds of the uptime."""
+        return self.history.total, self.history.minute, len(self.relay.sessions), self.drain.phase
+
+    def _ever(self) -> Counter[tuple[str, str, str]]:
+        ever: Counter[tuple[str, str, str]] = Counter()
+        for (_, code, cause, initiator), count in self.metrics.endings().items():
+            ever[code, cause, initiator] += count
+        return ever
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         self.log.error("exporter.defect", message=str(context.get("message")), exc_info=context.get("exception"))

@@ -1,19 +1,27 @@
-"""The admin server, on aiohttp. Its handlers read; the one that acts is POST /drain."""
+"""The admin server, on aiohttp. Its handlers read; the one that acts is POST /drain.
+
+``/closes`` and ``/events`` have modules of their own: :mod:`exporter.admin.closes`, :mod:`exporter.admin.live`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from exporter.admin import page
+from exporter.admin.answers import HTML, as_json, line, send
+from exporter.admin.closes import Closes
+from exporter.admin.live import Live
+from exporter.admin.markup import HEADERS
+from exporter.admin.snapshot import Book, State, snapshot
 from exporter.units import parse_duration
 
 #: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
@@ -32,13 +40,17 @@ class Hooks:
     :ivar unready: the reasons why we are not ready; empty if we are.
     :ivar begin_drain: begins a drain; returns False if one is on already.
     :ivar progress: the drain's state, ready for JSON.
-    :ivar state: what the landing page shows.
+    :ivar state: how the sidecar is.
+    :ivar pulse: something that is different whenever ``state`` is, and cheaper.
+    :ivar closes: the abnormal endings that are kept.
     """
 
     unready: Callable[[], Awaitable[list[str]]]
     begin_drain: Callable[[], bool]
     progress: Callable[[], dict[str, object]]
-    state: Callable[[bool], page.State]
+    state: Callable[[], State]
+    pulse: Callable[[], Hashable]
+    closes: Book
 
 
 class Admin:
@@ -53,9 +65,20 @@ class Admin:
         self._hooks = hooks
         self._drain_from_anywhere = drain_from_anywhere
         self._runner: web.AppRunner | None = None
+        self._live = Live(hooks.pulse, hooks.unready, self._snapshot)
 
     async def listen(self, host: str | None, port: int) -> int:
         """Begin to serve. Returns the port. Raises OSError if it is taken."""
+        application = self.application()
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    def application(self) -> web.Application:
+        """Everything that is served, for one server."""
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
@@ -63,13 +86,11 @@ class Admin:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/drain", self._progress)
         app.router.add_post("/drain", self._drain)
+        app.router.add_get("/events", self._live.handle)
+        Closes(self._hooks.closes).add_to(app.router)
         app.on_response_prepare.append(_harden)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        bound: int = self._runner.addresses[0][1]
-        return bound
+        app.on_shutdown.append(self._hang_up)
+        return app
 
     async def close(self) -> None:
         """Stop serving."""
@@ -97,7 +118,7 @@ class Admin:
             except ValueError as error:
                 return web.Response(status=400, text=f"wait: {error}\n")
             await self._wait_for_drain(longest)
-        return _json(200, self._hooks.progress())
+        return as_json(200, self._hooks.progress())
 
     async def _wait_for_drain(self, longest: float) -> None:
         """Return when the drain is done, when none has begun within :data:`BEGIN`, or after ``longest`` seconds."""
@@ -110,22 +131,24 @@ class Admin:
 
     async def _drain(self, request: web.Request) -> web.Response:
         if not self._drain_from_anywhere and not _is_loopback(request.remote):
-            return web.Response(status=403, text="POST /drain is for loopback; see --drain-from-anywhere\n")
+            return line(403, "POST /drain is for loopback; see --drain-from-anywhere")
         self._hooks.begin_drain()
-        return _json(202, self._hooks.progress())
+        return as_json(202, self._hooks.progress())
 
-    async def _page(self, request: web.Request) -> web.Response:
-        ready = not await self._hooks.unready()
-        return web.Response(text=page.render(self._hooks.state(ready)), content_type="text/html")
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        shown = self._snapshot(await self._hooks.unready())
+        return await send(request, HTML, [page.render(self._hooks.state(), shown)])
+
+    def _snapshot(self, reasons: list[str]) -> dict[str, Any]:
+        return snapshot(self._hooks.state(), reasons, self._hooks.closes)
+
+    async def _hang_up(self, app: web.Application) -> None:
+        self._live.close()
 
 
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(page.HEADERS)
+    response.headers.update(HEADERS)
     response.headers["Server"] = "websocket-exporter"
-
-
-def _json(status: int, body: dict[str, object]) -> web.Response:
-    return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
 
 
 def _is_loopback(remote: str | None) -> bool:

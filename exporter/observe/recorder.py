@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import structlog
 
 from exporter.observe.closes import Closes, Story, describe
+from exporter.observe.history import History
 from exporter.observe.metrics import Metrics, status_label
 from exporter.observe.reconnects import Reconnects
 from exporter.observe.text import path_of, safe, trace_id
@@ -48,6 +49,7 @@ class Recorder:
     :param record_payload: bytes of each side's last message to keep for the story; 0 keeps none.
     :param log: a structlog logger.
     :param clock: monotonic seconds.
+    :param history: counts endings by the minute.
     """
 
     def __init__(
@@ -61,13 +63,15 @@ class Recorder:
         record_payload: int = 0,
         log: structlog.typing.FilteringBoundLogger | None = None,
         clock: Callable[[], float] = monotonic,
+        history: History | None = None,
     ) -> None:
         self.metrics = metrics
         self.log = log or structlog.get_logger()
         self.log_endings = log_endings
         self.clock = clock
-        self.reconnects = reconnects or Reconnects()
-        self.closes = closes or Closes()
+        self.reconnects = reconnects if reconnects is not None else Reconnects()  # an empty one is false
+        self.closes = closes if closes is not None else Closes()
+        self.history = history if history is not None else History(clock)
         self._record_payload = record_payload
         self._router = router
         self._book = book
@@ -173,6 +177,7 @@ class Record:
             if (idle := self.session.idle_before_drop) is not None:
                 recorder.metrics.idle_before_drop.labels(self._route, ending.initiator).observe(idle)
             recorder.reconnects.ended(self._key, ending.cause, now)
+            recorder.history.add(ending)
         finally:
             recorder.metrics.active.labels(self._route).dec()
         worth = recorder.is_worth_a_line(ending)

@@ -13,8 +13,9 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client import CollectorRegistry, Counter
 
-from exporter.admin.page import State
 from exporter.admin.server import Admin, Hooks, _is_loopback
+from exporter.admin.snapshot import State
+from exporter.observe.closes import Closes
 from tests.relay.peers import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -38,8 +39,11 @@ class Rest:
     def progress(self) -> dict[str, object]:
         return {"draining": self.drains > 0, "phase": self.phase, "sessions_left": 4, "seconds_left": 1.5}
 
-    def state(self, ready: bool) -> State:
-        return State("1.2.3", "127.0.0.1:8080", ready, False, 0, 1.0, {})
+    def state(self) -> State:
+        return State("1.2.3", "127.0.0.1:8080", False, 0, 1.0, {}, [{}])
+
+    def hooks(self) -> Hooks:
+        return Hooks(self.unready, self.begin_drain, self.progress, self.state, lambda: 0, Closes())
 
 
 @asynccontextmanager
@@ -48,7 +52,7 @@ async def serving(**options: bool) -> AsyncIterator[tuple[Admin, Rest, ClientSes
     rest = Rest()
     registry = CollectorRegistry()
     Counter("websocket_things", "Things.", registry=registry).inc(3)
-    admin = Admin(registry, Hooks(rest.unready, rest.begin_drain, rest.progress, rest.state), **options)
+    admin = Admin(registry, rest.hooks(), **options)
     port = await admin.listen("127.0.0.1", 0)
     try:
         async with ClientSession() as client:
@@ -136,10 +140,10 @@ async def test_the_landing_page() -> None:
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert "1.2.3" in text
         assert 'href="/metrics"' in text
-        assert "not ready" not in text
+        assert "Not ready" not in text
         rest.reasons = ["draining"]
         async with client.get(url) as answer:
-            assert "not ready" in await answer.text()
+            assert "Not ready" in await answer.text()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ async def test_a_taken_port_is_an_error() -> None:
     """Listening on a taken port raises OSError, for the caller to say so; closing is harmless all the same."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         rest = Rest()
-        hooks = Hooks(rest.unready, rest.begin_drain, rest.progress, rest.state)
+        hooks = rest.hooks()
         admin = Admin(CollectorRegistry(), hooks)
         with pytest.raises(OSError):
             await admin.listen("127.0.0.1", taken.getsockname()[1])
