@@ -5,8 +5,8 @@
 nothing has a route), and keep those labels. Why none of them pages for a deploy is told in
 :mod:`grafana.source.recording`.
 
-In texts, ``$value`` is the expression's value; the Grafana output rewrites it. The Prometheus output adds a sentence with
-the result of ``normal``, which Grafana's templates cannot ask for.
+In texts, ``$value`` is the expression's value; the Grafana output rewrites it. The Prometheus output adds a sentence
+with the result of ``normal``, which Grafana's templates cannot ask for.
 """
 
 from __future__ import annotations
