@@ -5,8 +5,8 @@
 nothing has a route), and keep those labels. Why none of them pages for a deploy is told in
 :mod:`grafana.source.recording`.
 
-In texts, ``$value`` is the expression's value; the Grafana output rewrites it. ``normal`` names a recorded series whose
-value the Prometheus output adds as a sentence.
+In texts, ``$value`` is the expression's value; the Grafana output rewrites it. The Prometheus output adds a sentence with
+the result of ``normal``, which Grafana's templates cannot ask for.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Alert:
     :ivar variant: tells rules of one name apart; empty for the only or the gravest one.
     :ivar holds: seconds for which the expression must hold.
     :ivar keep_firing: seconds for which it goes on firing when the expression no longer holds.
-    :ivar normal: a recorded series with the same labels, by which the value is to be compared.
+    :ivar normal: a query for the number that the value is to be compared with; ``%s`` three times, for the service.
     """
 
     name: str
@@ -108,6 +108,12 @@ def _spike(config: Config, *causes: Cause) -> str:
     )
 
 
+def _normal(config: Config, *causes: Cause) -> str:
+    """For a description: the normal of these causes, of the service whose labels are put in."""
+    service = ",".join(f"{label}='%s'" for label in SERVICE)
+    return f"sum({recording.staying_closes_normal(config)}{{{service},cause=~'{one_of(causes)}'}})"
+
+
 def _internal_errors(config: Config) -> Iterator[Alert]:
     window = duration(config.window)
     for cause, severity, variant, summary, meaning in (
@@ -135,7 +141,7 @@ def _internal_errors(config: Config) -> Iterator[Alert]:
             f"normal. {meaning}",
             variant,
             keep_firing=config.keep_firing,
-            normal=recording.staying_closes_normal(config),
+            normal=_normal(config, cause),
         )
 
 
@@ -148,6 +154,7 @@ def _drops(config: Config) -> Iterator[Alert]:
         f"{COUNT} sessions ended with 1006 by the server in {duration(config.window)}, well above the recent normal, "
         "while the app went on accepting connections: the shape of an unhandled exception in an ASGI app.",
         keep_firing=config.keep_firing,
+        normal=_normal(config, *recording.DROPPED),
     )
 
 
@@ -177,10 +184,10 @@ def _burn(config: Config) -> Iterator[Alert]:
             "WebSocketErrorBudgetBurn",
             f"{selected[0]} > {limit}\nand {selected[1]} > {limit}\nand {selected[2]} >= {row.least}",
             row.severity,
-            f"{WHO}: the error budget burns {row.factor:g} times too fast",
+            f"{WHO}: the error budget burns at more than {row.factor:g} times the rate that lasts",
             f"{SHARE} of the endings of {long} were faults of the server, and still are in the last {short}: more than "
-            f"{row.factor:g} times the {config.budget * 100:.6g} % that the objective allows, and {row.least} faults or "
-            "more.",
+            f"{row.factor:g} times the {config.budget * 100:.6g} % that the objective allows, and {row.least} faults "
+            "or more.",
             f"{long}/{short}",
             labels={"window": long},
         )
@@ -194,9 +201,10 @@ def _going_away(config: Config) -> Iterator[Alert]:
         WARNING,
         f"{WHO}: the app says goodbye and there is no deploy",
         f"{COUNT} sessions ended with 1001 or 1012 by the server in {duration(config.window)}, well above the recent "
-        f"normal, from pods that stay; no pod was draining, went or came in {duration(config.deploy)}. Something restarts "
-        "the app.",
+        f"normal, from pods that stay; no pod was draining, went or came in {duration(config.deploy)}. Something "
+        "restarts the app.",
         keep_firing=config.keep_firing,
+        normal=_normal(config, Cause.GOING_AWAY, Cause.SERVICE_RESTART),
     )
 
 
@@ -236,8 +244,8 @@ def _handshakes(config: Config) -> Iterator[Alert]:
             f"{some} / ignoring (class) {every} > {share:g}\nand {some} >= {least}",
             severity,
             f"{WHO}: clients cannot connect",
-            f"{SHARE} of the handshakes of {duration(config.window)} {what}: more than {share * 100:g} %, and {least} or "
-            "more.",
+            f"{SHARE} of the handshakes of {duration(config.window)} {what}: more than {share * 100:g} %, and {least} "
+            "or more.",
             variant,
             keep_firing=config.keep_firing,
         )
@@ -287,6 +295,7 @@ def _idle(config: Config) -> Iterator[Alert]:
         "timeout that the sidecar was told of with --idle-cutoff, or several proxies in a row.",
         "mixed",
         holds=config.steady,
+        labels={"cutoff": "mixed"},
     )
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from exporter.protocol.words import Cause
 
@@ -86,6 +87,9 @@ class Config:
     """The recent normal is the mean over this time, which ends where ``window`` begins."""
     deploy: float = 15 * MINUTE
     """A deploy counts as going on for this long after its last sign."""
+
+    rate_window: float = 5 * MINUTE
+    """Of the recorded rates that burn rates are made of."""
 
     least: int = 10
     """Endings within ``window`` below which no spike is called one."""

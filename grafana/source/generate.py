@@ -1,6 +1,6 @@
-"""Writes everything under ``grafana/`` from this source, or compares it with what is there.
+"""Writes all that is made from this source, or compares it with what is there.
 
-A maker turns the configuration into files: path below ``grafana/`` -> text. To add an output, add a maker to
+A maker turns the configuration into files: path below the repository's root -> text. To add an output, add a maker to
 :data:`MAKERS`.
 """
 
@@ -22,8 +22,8 @@ MAKERS: tuple[Maker, ...] = (
     provisioning.files,
 )
 
-#: Where the committed outputs are.
-HERE = Path(__file__).resolve().parent.parent
+#: Where the committed outputs are: the repository's root.
+HERE = Path(__file__).resolve().parent.parent.parent
 
 
 def outputs(config: Config) -> dict[str, str]:
@@ -39,11 +39,12 @@ def outputs(config: Config) -> dict[str, str]:
 
 def write(config: Config, target: Path) -> list[str]:
     """Write what differs below ``target``; returns the paths that were written."""
-    written = drift(config, target)
+    made = outputs(config)
+    written = [path for path, text in made.items() if _read(target / path) != text]
     for path in written:
         place = target / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(outputs(config)[path], encoding="utf-8")
+        place.write_text(made[path], encoding="utf-8")
     return written
 
 

@@ -71,7 +71,7 @@ def metric(what: Metric | Foreign | str, *matchers: str, suffix: str = "", **lab
 
 def bound(value: float) -> str:
     """A histogram's ``le`` as the sidecar writes it: ``62.0``."""
-    return str(floatToGoString(value))
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
 def over(selector: str, window: float, offset: float = 0) -> str:
@@ -97,7 +97,7 @@ def sum_by(labels: Iterable[str], expression: str) -> str:
 def aggregate(operator: str, labels: Iterable[str], expression: str) -> str:
     """``operator by (a, b) (expression)``; a long expression goes on lines of its own."""
     head = f"{operator} by ({', '.join(labels)})"
-    if "\n" not in expression and len(expression) < 90:
+    if "\n" not in expression and len(expression) < 130:
         return f"{head} ({expression})"
     return f"{head} (\n{indent(expression)}\n)"
 

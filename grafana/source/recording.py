@@ -76,12 +76,12 @@ def staying_closes_normal(config: Config) -> str:
 
 def faults_rate(config: Config) -> str:
     """Endings a second that count against the server's objective."""
-    return f"{_SERVICE}:websocket_faults:rate{duration(config.storm_window)}"
+    return f"{_SERVICE}:websocket_faults:rate{duration(config.rate_window)}"
 
 
 def endings_rate(config: Config) -> str:
     """All endings a second."""
-    return f"{_SERVICE}:websocket_endings:rate{duration(config.storm_window)}"
+    return f"{_SERVICE}:websocket_endings:rate{duration(config.rate_window)}"
 
 
 def fault_ratio(window: float) -> str:
@@ -176,11 +176,11 @@ def _closes(config: Config) -> Iterator[Recording]:
 
 
 def _burn(config: Config) -> Iterator[Recording]:
-    short, settle = config.seconds(config.storm_window), config.seconds(config.settle)
+    short, settle = config.seconds(config.rate_window), config.seconds(config.settle)
     faulty = ours(config, catalogue.CLOSED, initiator=Peer.SERVER, cause=one_of(FAULTS))
     yield Recording(
         faults_rate(config),
-        sum_by(SERVICE, staying(config, rate(faulty, short, settle), config.storm_window)),
+        sum_by(SERVICE, staying(config, rate(faulty, short, settle), config.rate_window)),
         "Endings a second that count against the server's objective, of pods that stay.",
     )
     yield Recording(
@@ -277,7 +277,7 @@ def _idle(config: Config) -> Iterator[Recording]:
 def _pods(config: Config) -> Iterator[Recording]:
     draining, up = ours(config, catalogue.DRAINING), ours(config, UP)
     span = config.seconds(config.deploy)
-    earlier = f"last_over_time({over(draining, config.seconds(config.storm_window), span)})"
+    earlier = f"last_over_time({over(draining, config.seconds(config.rate_window), span)})"
     changing = (
         f"max_over_time({over(draining, span)}) == 1\n"
         f"or (last_over_time({over(draining, span)}) unless {on(POD)} {up})\n"

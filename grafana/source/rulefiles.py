@@ -1,7 +1,7 @@
 """The rules as files: Prometheus' rule file, the operator's PrometheusRule, Grafana's alerting provisioning.
 
 All three are made from the same lists. Grafana's alerts read the recorded series, so its users load the recording rules
-alone into their Prometheus (``alerts/recording.yaml``) and leave the alerts to Grafana.
+alone into their Prometheus (``grafana/alerts/recording.yaml``) and leave the alerts to Grafana.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def prometheus(config: Config) -> Mapping[str, str]:
     """Prometheus' rule files: everything, and the recording rules alone."""
     groups = _groups(config)
     return {
-        "alerts/rules.yaml": as_yaml({"groups": groups}),
-        "alerts/recording.yaml": as_yaml({"groups": groups[:1]}),
+        "grafana/alerts/rules.yaml": as_yaml({"groups": groups}),
+        "grafana/alerts/recording.yaml": as_yaml({"groups": groups[:1]}),
     }
 
 
@@ -41,7 +41,7 @@ def prometheus_rule(config: Config) -> Mapping[str, str]:
         metadata["namespace"] = config.resource_namespace
     metadata["labels"] = dict(config.resource_labels)
     return {
-        "alerts/prometheusrule.yaml": as_yaml(
+        "grafana/alerts/prometheusrule.yaml": as_yaml(
             {
                 "apiVersion": "monitoring.coreos.com/v1",
                 "kind": "PrometheusRule",
@@ -61,7 +61,7 @@ def grafana_alerting(config: Config) -> Mapping[str, str]:
         "interval": duration(max(10, config.seconds(config.interval))),  # Grafana evaluates every 10 s at most
         "rules": [_managed(alert, config) for alert in alerts(config)],
     }
-    return {"provisioning/alerting/rules.yaml": as_yaml({"apiVersion": 1, "groups": [group]})}
+    return {"grafana/provisioning/alerting/rules.yaml": as_yaml({"apiVersion": 1, "groups": [group]})}
 
 
 def as_yaml(document: object) -> str:
@@ -135,11 +135,9 @@ def _normal(alert: Alert) -> str:
     """A sentence with the normal that the value is to be compared with; Prometheus looks it up as it fires."""
     if not alert.normal:
         return ""
-    keys = (*SERVICE, "cause")
-    matchers = ",".join(f"{key}='%s'" for key in keys)
-    values = " ".join(f"$labels.{key}" for key in keys)
+    values = " ".join(f"$labels.{key}" for key in SERVICE)
     return (
-        f' The normal is {{{{ with printf "{alert.normal}{{{matchers}}}" {values} | query }}}}'
+        f' The normal is {{{{ with printf "{alert.normal}" {values} | query }}}}'
         "{{ . | first | value | humanize }}{{ else }}not known{{ end }}."
     )
 
@@ -179,7 +177,7 @@ def _managed(alert: Alert, config: Config) -> dict[str, Any]:
         "isPaused": False,
     }
     if alert.keep_firing:
-        rule["keep_firing_for"] = duration(config.seconds(alert.keep_firing))
+        rule["keepFiringFor"] = duration(config.seconds(alert.keep_firing))
     return rule
 
 
