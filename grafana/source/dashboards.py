@@ -79,9 +79,9 @@ DASHBOARDS = (close_codes, one_pod, the_fleet)
 
 
 def files(config: Config) -> dict[str, str]:
-    """A file each: path below ``grafana/`` -> text."""
+    """A file each: path below the repository -> text."""
     made = [make() for make in DASHBOARDS]
-    return {f"dashboards/{dashboard.uid}.json": _text(dashboard.json(config)) for dashboard in made}
+    return {f"grafana/dashboards/{dashboard.uid}.json": _text(dashboard.json(config)) for dashboard in made}
 
 
 def _text(value: Json) -> str:

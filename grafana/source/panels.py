@@ -139,7 +139,7 @@ def stat(
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "textMode": text,
     }
-    defaults = {"thresholds": thresholds, "color": {"mode": "thresholds"}, "noValue": "0", "decimals": None}
+    defaults = {"thresholds": thresholds, "color": {"mode": "thresholds"}, "noValue": "0"}
     return _panel("stat", words, unit, queries, options, defaults)
 
 

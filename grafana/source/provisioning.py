@@ -19,10 +19,10 @@ DASHBOARDS = "/etc/grafana/dashboards"
 
 
 def files(config: Config) -> dict[str, str]:
-    """Path below ``grafana/`` -> text."""
+    """Path below the repository -> text."""
     return {
-        "provisioning/datasources/prometheus.yaml": _yaml(_datasource(config)),
-        "provisioning/dashboards/websocket.yaml": _yaml(_provider(config)),
+        "grafana/provisioning/datasources/prometheus.yaml": _yaml(_datasource(config)),
+        "grafana/provisioning/dashboards/websocket.yaml": _yaml(_provider(config)),
     }
 
 
