@@ -235,6 +235,7 @@ class Connection:
         self._client.owner = self._server.owner = _NOBODY
         self.splice = relay.engine.take(self._client.transport, self._server.transport, watch.session, early, self)
         self.began = monotonic()
+        self._conversation, self._task = _OVER, None  # a session may live for days: 3 KB that it has no use for
         relay.session_began(self)
 
     def _client_address(self) -> str:
@@ -300,3 +301,7 @@ class _Nobody:
 
 
 _NOBODY: Owner = _Nobody()
+
+#: What stands for the conversation of every session: it has ended, and hears nothing.
+_OVER = Conversation()
+_OVER.eof()
