@@ -90,6 +90,10 @@ class HttpLeg(Leg):
     def data_received(self, data: bytes) -> None:
         self.connection.received(self, data)
 
+    def part(self) -> None:
+        super().part()
+        del self.connection
+
 
 class Connection:
     """A client's connection through the relay."""
@@ -235,6 +239,7 @@ class Connection:
         self._client.owner = self._server.owner = _NOBODY
         self.splice = relay.engine.take(self._client.transport, self._server.transport, watch.session, early, self)
         self.began = monotonic()
+        self._conversation.dissolve()
         self._conversation, self._task = _OVER, None  # a session may live for days: 3 KB that it has no use for
         relay.session_began(self)
 
@@ -259,6 +264,9 @@ class Connection:
         if self._watch is not None and not self._over:
             self._over = True
             self._relay.session_over(self, self._watch)
+            self.splice = None
+            for leg in (self._client, self._server):
+                leg.part()
 
     # Our own doing.
 
