@@ -6,6 +6,7 @@ The one file that knows all others. :func:`run` blocks until the process may end
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -104,6 +105,7 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         await self._listen()
+        _spare_the_collector()
         try:
             await self._stop.wait()
             if self._signals == 1:
@@ -215,6 +217,15 @@ class App:
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         self.log.error("exporter.defect", message=str(context.get("message")), exc_info=context.get("exception"))
+
+
+def _spare_the_collector() -> None:
+    """Never look again at what the start has made: modules, classes and metrics stay for as long as the process does.
+
+    A full collection would walk over all of it, and stop the traffic meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _endings(settings: Settings) -> LogEndings:

@@ -172,6 +172,10 @@ class Conversation:
             self._finish()
         return self._told()
 
+    def dissolve(self) -> None:
+        """Let go of the readers once :attr:`over`, so that no cycle is left to the garbage collector. The last call."""
+        del self._requests, self._responses
+
     def _told(self) -> list[Fact]:
         if not (facts := self._facts):
             return facts

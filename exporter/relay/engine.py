@@ -184,6 +184,8 @@ class PythonSplice:
         if self._timer is not None:
             self._timer.cancel()
         self._listener.ended()
+        for leg in (self._client, self._server):
+            leg.part()
 
     # Ending on purpose.
 

@@ -158,6 +158,10 @@ class Leg(asyncio.Protocol):
         if not self.gone:
             self.transport.abort()
 
+    def part(self) -> None:
+        """Let go of the other leg and the owner: both are gone, and no cycle is left to the garbage collector."""
+        del self.other, self.owner
+
     def _salvage(self) -> None:
         if not self.fin and not self.other.gone:
             for data in leftover(self.transport):
