@@ -1,7 +1,7 @@
 """The hot path alone: a fixed script of chunks, driven in-process through an engine's leg, so that it can be counted.
 
-Sockets are left out: a transport that takes what it is given stands at either side. What is counted is what is ours, the
-same on every machine: for each chunk one ``data_received``, one write, one look by the scanner.
+Sockets are left out: a transport that takes what it is given stands at either side. What is counted is what is ours,
+the same on every machine: for each chunk one ``data_received``, one write, one look by the scanner.
 
     python -m benchmarks.hotpath SCRIPT TIMES
 

@@ -160,6 +160,8 @@ class Leg(asyncio.Protocol):
 
     def part(self) -> None:
         """Let go of the other leg and the owner: both are gone, and no cycle is left to the garbage collector."""
+        if self._patience is not None:
+            self._patience.cancel()
         del self.other, self.owner
 
     def _salvage(self) -> None:
