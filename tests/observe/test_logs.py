@@ -167,8 +167,10 @@ def test_a_reader_that_does_not_read_blocks_nobody(monkeypatch: pytest.MonkeyPat
     writer = LineWriter(stream)
     writer.write("0")
     assert stream.entered.wait(DEADLINE)
-    for number in range(1, 51):
-        writer.write(str(number))  # would never return if it waited for the stream
+    writing = threading.Thread(target=lambda: [writer.write(str(number)) for number in range(1, 51)], daemon=True)
+    writing.start()
+    writing.join(DEADLINE)
+    assert not writing.is_alive(), "write() waits for the stream"
     assert writer.dropped == 40
     assert stream.getvalue() == ""
     stream.released.set()

@@ -358,6 +358,18 @@ def test_an_endless_answer_while_a_head_waits_is_bounded() -> None:
     assert [fact.reason for fact in facts if isinstance(fact, LostTrack)] == [Unobserved.HTTP1]
 
 
+def test_a_head_that_was_answered_costs_nothing_later(way: str) -> None:
+    """Once HEAD has its answer, answers are read at full speed and without that bound: a download, then a session."""
+    talk: list[Step] = [(C, get(method="HEAD")), (S, bare(200, "Content-Length: 5"))] * 3
+    talk += [(C, get()), (S, answer(200, bytes(300 * 1024)))]
+    talk += [(C, upgrade()), (S, SWITCH)]
+    if way == "bytewise":
+        talk = bytewise(tuple(talk[:6])) + talk[6:]
+    elif way == "glued":
+        talk = [(C, talk[0][1] + talk[6][1]), (S, talk[1][1] + talk[7][1]), *talk[8:]]
+    assert play(talk) == [*ok("/chat")]
+
+
 def test_a_request_is_told_with_what_a_log_line_needs() -> None:
     """Method, target, X-Forwarded-For, User-Agent and traceparent of the request, subprotocol and extensions of the
     answer."""

@@ -649,6 +649,33 @@ async def test_a_second_finish_has_no_effect(engine: Engine) -> None:
 
 
 @on_uvloop
+async def test_an_app_that_was_held_up_is_heard_again(engine: Engine) -> None:
+    """A client that does not read holds its app up; once our Close is said, what the app sends is taken off its hands
+    and listened to, and the client still finds all that came before, then the Close."""
+    async with bench(engine) as b:
+        client, server, watched = await b.session()
+        (connection,) = b.relay.sessions
+        from_server = connection._server.transport
+        data, sent = frame(BINARY, bytes(60_000)), 0
+        while from_server.is_reading():
+            await server.send(data)
+            sent += 1
+            await eventually(lambda n=sent: heard(watched, Peer.SERVER).frames == n or not from_server.is_reading())
+        if not heard(watched, Peer.SERVER).at_boundary:
+            pytest.fail("the app is to be held up between two frames")
+        await finish(b, watched)
+        await server.send(YO, close(1001))
+        await eventually(lambda: watched.session.has_closed(Peer.SERVER), "the app's answer is heard")
+        assert await client.read(len(data) * sent + len(OURS)) == data * sent + OURS
+        await client.send(close(1001, mask=KEY))
+        await server.expect(close(1001, mask=KEY))
+        server.close()
+        assert await client.rest() == b""
+        client.close()
+        assert await b.ending(watched) == Ending("1001", Cause.DRAIN, Peer.PROXY, clean=True)
+
+
+@on_uvloop
 async def test_nothing_a_client_sent_is_lost_to_a_drain(engine: Engine) -> None:
     """Messages under way from the client when our Close goes out all reach the app, before its answering Close."""
     async with bench(engine) as b:

@@ -79,6 +79,23 @@ async def test_both_fins_end_both_connections() -> None:
 @on_uvloop
 async def test_a_fin_waits_behind_what_is_buffered() -> None:
     """A FIN is sent when all that was read before it has been sent, even if the reader takes its time."""
+    client, server, owner, _, leg = await relay()
+    written = 0
+    while not leg.transport.get_write_buffer_size():
+        leg.transport.write(bytes(16384))
+        written += 16384
+    client.fin()
+    await eventually(lambda: owner.cuts == [(Peer.CLIENT, How.FIN)])
+    assert leg.transport.get_write_buffer_size(), "the FIN overtakes nothing unless something waits"
+    assert await server.rest() == bytes(written)
+    server.close()
+    assert await client.rest() == b""
+    client.close()
+
+
+@on_uvloop
+async def test_a_fin_behind_a_flood_loses_nothing() -> None:
+    """A client that sends much and then half-closes has all of it delivered to a reader that starts late."""
     client, server, _, _, leg = await relay()
     data = bytes(range(256)) * 100_000
     sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, data))
