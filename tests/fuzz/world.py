@@ -181,7 +181,8 @@ class FakeTransport(asyncio.Transport):
             self._protocol.pause_writing()
         elif not self.buffered and self._asked_to_pause:
             self._asked_to_pause = False
-            self._protocol.resume_writing()
+            if not self._lost:  # uvloop lets go of the protocol then
+                self._protocol.resume_writing()
 
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
