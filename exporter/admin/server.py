@@ -7,6 +7,7 @@ import ipaddress
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from exporter.admin import page
+from exporter.admin.guard import Guard
 from exporter.units import parse_duration
 
 #: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
@@ -21,6 +23,8 @@ from exporter.units import parse_duration
 BEGIN = 2.0
 #: Seconds between looks at a drain that is waited for.
 POLL = 0.1
+#: Seconds within which the port must be ours again when its TLS has changed.
+REOPEN = 5.0
 #: A scraper sends a few hundred bytes; nobody needs to send us a body.
 MAX_BODY = 1024
 
@@ -45,18 +49,29 @@ class Admin:
     """Serves the admin port.
 
     :param drain_from_anywhere: whether POST /drain may come from other hosts than loopback.
+    :param web_config: TLS and logins, see :mod:`exporter.admin.webconfig`; None is neither. Raises BadWebConfig.
     """
 
-    def __init__(self, registry: CollectorRegistry, hooks: Hooks, drain_from_anywhere: bool = False) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        hooks: Hooks,
+        drain_from_anywhere: bool = False,
+        web_config: Path | None = None,
+    ) -> None:
         self.scraped = float("-inf")  # when /metrics was last read, on the monotonic clock
         self._registry = registry
         self._hooks = hooks
         self._drain_from_anywhere = drain_from_anywhere
+        self._guard = Guard(web_config, lambda request: _is_loopback(request.remote))
         self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._at: tuple[str | None, int] = (None, 0)
 
     async def listen(self, host: str | None, port: int) -> int:
         """Begin to serve. Returns the port. Raises OSError if it is taken."""
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guard.check])
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
@@ -66,13 +81,36 @@ class Admin:
         app.on_response_prepare.append(_harden)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        await self._open(host, port)
         bound: int = self._runner.addresses[0][1]
+        self._at = (host, bound)
+        self._watching = asyncio.create_task(self._guard.watch(self._reopen))
         return bound
+
+    async def _open(self, host: str | None, port: int) -> None:
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, host, port, ssl_context=self._guard.config.tls)
+        await self._site.start()
+
+    async def _reopen(self) -> None:
+        """Serve by the TLS that holds now. Requests that are under way are finished by what held when they came."""
+        assert self._site is not None
+        await self._site.stop()
+        deadline = monotonic() + REOPEN
+        while True:
+            try:
+                await self._open(*self._at)
+            except OSError:  # the old socket is not gone yet
+                if monotonic() > deadline:
+                    raise
+                await asyncio.sleep(POLL)
+            else:
+                return
 
     async def close(self) -> None:
         """Stop serving."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
 
