@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from aiohttp import web
+import structlog
+from aiohttp import web, web_response
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -25,8 +28,12 @@ BEGIN = 2.0
 POLL = 0.1
 #: Seconds within which the port must be ours again when its TLS has changed.
 REOPEN = 5.0
+#: What we call ourselves; versions of what we are made of are nobody's business.
+SERVER = "websocket-exporter"
 #: A scraper sends a few hundred bytes; nobody needs to send us a body.
 MAX_BODY = 1024
+
+web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]  # aiohttp's own answers, to what is no HTTP, pass no hook of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ class Admin:
         app.router.add_get("/drain", self._progress)
         app.router.add_post("/drain", self._drain)
         app.on_response_prepare.append(_harden)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5, logger=_logger())
         await self._runner.setup()
         await self._open(host, port)
         bound: int = self._runner.addresses[0][1]
@@ -157,9 +164,29 @@ class Admin:
         return web.Response(text=page.render(self._hooks.state(ready)), content_type="text/html")
 
 
+class _Told(logging.Handler):
+    """aiohttp's log, as events of ours: what a stranger sends is no defect and no traceback of several lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        log = structlog.get_logger()
+        if isinstance(error, HttpProcessingError):
+            log.debug("admin.bad_request", status=error.code)
+        else:
+            log.error("exporter.defect", message=record.getMessage(), exc_info=error)
+
+
+def _logger() -> logging.Logger:
+    logger = logging.getLogger("exporter.admin")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(_Told(logging.WARNING))
+    return logger
+
+
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(page.HEADERS)
-    response.headers["Server"] = "websocket-exporter"
+    response.headers["Server"] = SERVER
 
 
 def _json(status: int, body: dict[str, object]) -> web.Response:
