@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from pathlib import Path
 from time import monotonic
 
 import structlog
@@ -19,6 +20,8 @@ import uvloop
 from exporter import __version__
 from exporter.admin.server import Admin, Hooks
 from exporter.admin.snapshot import State
+from exporter.admin.webconfig import BadWebConfig
+from exporter.certificate import Certificate
 from exporter.config import Settings
 from exporter.observe.closes import Closes
 from exporter.observe.history import History
@@ -37,6 +40,8 @@ from exporter.relay.upstream import Address, Upstream
 _LAST_ENDINGS = 0.5
 #: Seconds between looks at whether the awaited last scrape has come.
 _SCRAPE_POLL = 0.1
+#: Seconds between looks whether the certificate has been renewed.
+_RENEW = 5.0
 
 
 class CannotListen(Exception):
@@ -46,8 +51,12 @@ class CannotListen(Exception):
         super().__init__(f"{flag} {address}: {error.strerror or error}")
 
 
+class CannotUse(Exception):
+    """A file that we were told to use is of no use."""
+
+
 class App:
-    """One sidecar."""
+    """One sidecar. Raises CannotUse."""
 
     def __init__(self, settings: Settings, lines: LineWriter | None = None) -> None:
         self.settings = settings
@@ -76,7 +85,16 @@ class App:
             settings.max_session_age,
             settings.proxy_protocol,
         )
-        self.relay = Relay(self.upstream, recorder, engine, limits, settings.close_timeout, settings.client_keepalive)
+        self.certificate = _certificate(settings)
+        self.relay = Relay(
+            self.upstream,
+            recorder,
+            engine,
+            limits,
+            settings.close_timeout,
+            settings.client_keepalive,
+            self.certificate.context if self.certificate is not None else None,
+        )
         plan = Plan(
             settings.drain_timeout,
             settings.drain_spread,
@@ -91,7 +109,11 @@ class App:
         hooks = Hooks(
             self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state, self.pulse, self.closes
         )
-        self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere)
+        web_config = Path(settings.web_config_file) if settings.web_config_file else None
+        try:
+            self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere, web_config)
+        except BadWebConfig as error:
+            raise CannotUse(f"--web-config-file: {error}") from error
         if lines is not None:
             self.metrics.watch_log(lambda: lines.dropped)
         self._began = monotonic()
@@ -106,11 +128,13 @@ class App:
             loop.add_signal_handler(number, self._signalled, number)
         await self._listen()
         _spare_the_collector()
+        renewing = loop.create_task(self._renew_certificate())
         try:
             await self._stop.wait()
             if self._signals == 1:
                 await self._wait_for_scrape()
         finally:
+            renewing.cancel()
             self.drain.cancel()
             self.relay.close_all()
             await self.relay.wait_quiet(_LAST_ENDINGS)
@@ -135,6 +159,16 @@ class App:
             listen=str(Address(settings.listen.host, ports["--listen"])),
             admin=str(Address(settings.admin.host, ports["--admin"])),
         )
+
+    async def _renew_certificate(self) -> None:
+        """Serve new clients by what --tls-cert and --tls-key hold now; those that are connected notice nothing."""
+        while self.certificate is not None:
+            await asyncio.sleep(_RENEW)
+            try:
+                if self.certificate.refresh():
+                    self.log.info("tls.reloaded", certificate=self.settings.tls_cert)
+            except OSError as error:  # ssl.SSLError is one
+                self.log.error("tls.reload_failed", certificate=self.settings.tls_cert, why=str(error))
 
     # Signals and draining.
 
@@ -228,6 +262,18 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
+def _certificate(settings: Settings) -> Certificate | None:
+    if not settings.tls_cert:
+        return None
+    try:
+        certificate = Certificate(Path(settings.tls_cert), Path(settings.tls_key))
+    except OSError as error:
+        why = error.strerror if error.filename else getattr(error, "reason", None) or error
+        raise CannotUse(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {why}") from error
+    certificate.context.set_alpn_protocols(["http/1.1"])
+    return certificate
+
+
 def _endings(settings: Settings) -> LogEndings:
     return settings.log_endings  # type: ignore[return-value]  # one_of() checked it
 
@@ -251,7 +297,7 @@ def run(settings: Settings) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_main(settings, writer))
-    except CannotListen as error:
+    except (CannotListen, CannotUse) as error:
         print(f"websocket-exporter: error: {error}", file=sys.stderr)
         return 1
     finally:

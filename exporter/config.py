@@ -101,6 +101,13 @@ def parse_identity(text: str) -> str:
     return text
 
 
+def parse_path(text: str) -> str:
+    """A file's path; empty is none."""
+    if "\0" in text:
+        raise ValueError("expected a file's path")
+    return text
+
+
 #: Causes that a Close frame's code can be given; the others are judged from circumstances.
 CODE_CAUSES = [
     cause.value
@@ -202,6 +209,19 @@ class Settings:
     )
     max_head: int = _setting("64KiB", parse_size, "largest request or response head that is followed", "SIZE")
     max_connections: int = _setting("0", parse_count, "clients at a time, over it 503; 0 is no limit", "COUNT")
+    tls_cert: str = _setting(
+        "",
+        parse_path,
+        "certificate chain (PEM) with which clients are served by TLS; read again when it changes",
+        "FILE",
+    )
+    tls_key: str = _setting("", parse_path, "private key (PEM) of --tls-cert", "FILE")
+    web_config_file: str = _setting(
+        "",
+        parse_path,
+        "TLS and basic auth of the admin port, as in Prometheus' --web.config.file; read again when it changes",
+        "FILE",
+    )
     client_keepalive: float = _setting(
         "60s",
         parse_duration,
@@ -246,6 +266,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            given, missing = ("--tls-cert", "--tls-key") if self.tls_cert else ("--tls-key", "--tls-cert")
+            raise ValueError(f"{given}: needs {missing} as well")
         if self.drain_grace > self.drain_timeout:
             raise ValueError(
                 f"--drain-grace: {self.drain_grace:g}s is longer than --drain-timeout, {self.drain_timeout:g}s"

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from aiohttp import web
+import structlog
+from aiohttp import web, web_response
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from exporter.admin import page
 from exporter.admin.answers import HTML, as_json, line, send
 from exporter.admin.closes import Closes
+from exporter.admin.guard import Guard
 from exporter.admin.live import Live
 from exporter.admin.markup import HEADERS
 from exporter.admin.snapshot import Book, State, snapshot
@@ -29,8 +34,14 @@ from exporter.units import parse_duration
 BEGIN = 2.0
 #: Seconds between looks at a drain that is waited for.
 POLL = 0.1
+#: Seconds within which the port must be ours again when its TLS has changed.
+REOPEN = 5.0
+#: What we call ourselves; versions of what we are made of are nobody's business.
+SERVER = "websocket-exporter"
 #: A scraper sends a few hundred bytes; nobody needs to send us a body.
 MAX_BODY = 1024
+
+web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]  # aiohttp's own answers, to what is no HTTP, pass no hook of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +68,42 @@ class Admin:
     """Serves the admin port.
 
     :param drain_from_anywhere: whether POST /drain may come from other hosts than loopback.
+    :param web_config: TLS and logins, see :mod:`exporter.admin.webconfig`; None is neither. Raises BadWebConfig.
     """
 
-    def __init__(self, registry: CollectorRegistry, hooks: Hooks, drain_from_anywhere: bool = False) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        hooks: Hooks,
+        drain_from_anywhere: bool = False,
+        web_config: Path | None = None,
+    ) -> None:
         self.scraped = float("-inf")  # when /metrics was last read, on the monotonic clock
         self._registry = registry
         self._hooks = hooks
         self._drain_from_anywhere = drain_from_anywhere
+        self._guard = Guard(web_config, lambda request: _is_loopback(request.remote))
         self._runner: web.AppRunner | None = None
         self._live = Live(hooks.pulse, hooks.unready, self._snapshot)
+        self._site: web.TCPSite | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._at: tuple[str | None, int] = (None, 0)
 
     async def listen(self, host: str | None, port: int) -> int:
         """Begin to serve. Returns the port. Raises OSError if it is taken."""
-        application = self.application()
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(
+            self.application(), access_log=None, handle_signals=False, shutdown_timeout=0.5, logger=_logger()
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        await self._open(host, port)
         bound: int = self._runner.addresses[0][1]
+        self._at = (host, bound)
+        self._watching = asyncio.create_task(self._guard.watch(self._reopen))
         return bound
 
     def application(self) -> web.Application:
         """Everything that is served, for one server."""
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guard.check])
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
@@ -92,8 +116,30 @@ class Admin:
         app.on_shutdown.append(self._hang_up)
         return app
 
+    async def _open(self, host: str | None, port: int) -> None:
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, host, port, ssl_context=self._guard.config.tls)
+        await self._site.start()
+
+    async def _reopen(self) -> None:
+        """Serve by the TLS that holds now. Requests that are under way are finished by what held when they came."""
+        assert self._site is not None
+        await self._site.stop()
+        deadline = monotonic() + REOPEN
+        while True:
+            try:
+                await self._open(*self._at)
+            except OSError:  # the old socket is not gone yet
+                if monotonic() > deadline:
+                    raise
+                await asyncio.sleep(POLL)
+            else:
+                return
+
     async def close(self) -> None:
         """Stop serving."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -146,9 +192,29 @@ class Admin:
         self._live.close()
 
 
+class _Told(logging.Handler):
+    """aiohttp's log, as events of ours: what a stranger sends is no defect and no traceback of several lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        log = structlog.get_logger()
+        if isinstance(error, HttpProcessingError):
+            log.debug("admin.bad_request", status=error.code)
+        else:
+            log.error("exporter.defect", message=record.getMessage(), exc_info=error)
+
+
+def _logger() -> logging.Logger:
+    logger = logging.getLogger("exporter.admin")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(_Told(logging.WARNING))
+    return logger
+
+
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
-    response.headers["Server"] = "websocket-exporter"
+    response.headers["Server"] = SERVER
 
 
 def _is_loopback(remote: str | None) -> bool:

@@ -221,7 +221,7 @@ def webhook(bind: str, tls_cert: Path, tls_key: Path, tls_check: float, **option
     Changes pods annotated websocket-exporter/inject: "true" and lets every pod through. The sidecar's flags
     are as for inject; annotations override them per pod.
     """
-    from exporter.kubernetes.tls import Certificate  # the server is not for inject to load
+    from exporter.certificate import Certificate  # the server is not for inject to load
     from exporter.kubernetes.webhook import serve
 
     settings = _settings(options)

@@ -132,6 +132,12 @@ ACCEPT_PAUSES = Metric(
     (),
     "Times that accepting clients was paused for want of file descriptors or memory.",
 )
+TLS_ERRORS = Metric(
+    "websocket_exporter_tls_errors_total",
+    "counter",
+    (),
+    "Clients of a data port with TLS whose handshake or records could not be taken.",
+)
 LINES_DROPPED = Metric(
     "websocket_exporter_log_lines_dropped_total",
     "counter",
@@ -178,6 +184,7 @@ CATALOGUE: tuple[Metric, ...] = (
     PING_RTT,
     RECONNECT_DELAY,
     ACCEPT_PAUSES,
+    TLS_ERRORS,
     LINES_DROPPED,
     DRAINING,
     DRAIN_SESSIONS,

@@ -69,6 +69,7 @@ class Metrics:
         self.ping_rtt = self._histogram(catalogue.PING_RTT)
         self.reconnect_delay = self._histogram(catalogue.RECONNECT_DELAY)
         self.accept_pauses = self._counter(catalogue.ACCEPT_PAUSES)
+        self.tls_errors = self._counter(catalogue.TLS_ERRORS)
         self._draining = self._gauge(catalogue.DRAINING)
         self._drain_sessions = self._gauge(catalogue.DRAIN_SESSIONS)
         self._drain_seconds = self._gauge(catalogue.DRAIN_SECONDS)

@@ -128,6 +128,11 @@ class Recorder:
             self._pause_told = now
             self.log.warning("accept.paused", why=safe(why))
 
+    def tls_failed(self, why: str) -> None:
+        """See :class:`exporter.relay.events.Observer`."""
+        self.metrics.tls_errors.inc()
+        self.log.debug("tls.failed", why=safe(why))
+
     def defect(self, error: Exception) -> None:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.unobserved.labels(Unobserved.INTERNAL).inc()

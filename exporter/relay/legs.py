@@ -59,6 +59,22 @@ class Owner(Protocol):
         """Both TCP connections are gone. Told once."""
 
 
+class Layer(asyncio.Transport):
+    """A transport that is not the TCP connection itself, but stands on one: it knows how to do there what follows."""
+
+    def send_fin(self) -> None:
+        """End our direction, and read on."""
+        raise NotImplementedError
+
+    def silence(self) -> float:
+        """See :func:`silence`."""
+        raise NotImplementedError
+
+    def leftover(self) -> Iterator[bytes]:
+        """See :func:`leftover`."""
+        raise NotImplementedError
+
+
 class Leg(asyncio.Protocol):
     """One of the two TCP connections. Subclasses say what happens with the bytes that are read.
 
@@ -172,6 +188,9 @@ class Leg(asyncio.Protocol):
 
 def send_fin(transport: asyncio.Transport) -> None:
     """End our direction of a connection (RFC 9293, section 3.6) without libuv's knowledge."""
+    if isinstance(transport, Layer):
+        transport.send_fin()
+        return
     sock = _borrow(transport)
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -183,6 +202,8 @@ def send_fin(transport: asyncio.Transport) -> None:
 
 def silence(transport: asyncio.Transport) -> float:
     """Seconds since bytes last came on a connection; 0 where the kernel does not say (a Unix socket, not Linux)."""
+    if isinstance(transport, Layer):
+        return transport.silence()
     try:
         sock = _borrow(transport)
     except (OSError, RuntimeError):
@@ -198,6 +219,9 @@ def silence(transport: asyncio.Transport) -> float:
 
 def leftover(transport: asyncio.Transport) -> Iterator[bytes]:
     """What the kernel still holds of a connection that broke, up to :data:`MAX_SALVAGE` bytes."""
+    if isinstance(transport, Layer):
+        yield from transport.leftover()
+        return
     try:
         sock = _borrow(transport)
     except (OSError, RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from time import monotonic
 
 from exporter.protocol.words import Cause
@@ -10,6 +11,7 @@ from exporter.relay.door import Door
 from exporter.relay.engine import Engine
 from exporter.relay.events import Observer, Watch, guarded
 from exporter.relay.handshake import Connection, Limits
+from exporter.relay.tls import Below, TlsLayer
 from exporter.relay.upstream import Upstream
 
 #: Seconds between looks for sessions that are too old.
@@ -19,7 +21,11 @@ _AGED = 1001  # going away: come back, elsewhere if you like
 
 
 class Relay:
-    """All connections of all clients."""
+    """All connections of all clients.
+
+    :param keepalive: seconds of silence after which TCP asks a client for a sign of life; 0 is never.
+    :param tls: what clients are to speak, on top of TCP; None is nothing.
+    """
 
     def __init__(
         self,
@@ -29,12 +35,14 @@ class Relay:
         limits: Limits,
         close_timeout: float = 5.0,
         keepalive: float = 0.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.close_timeout = close_timeout
         self.upstream = upstream
         self.observer = observer
         self.engine = engine
         self.limits = limits
+        self._tls = tls
         self.sessions: dict[Connection, None] = {}  # in the order in which they began
         self._others: set[Connection] = set()  # not (yet) sessions
         self._judging: set[asyncio.Task[None]] = set()
@@ -68,7 +76,12 @@ class Relay:
         full = 0 < self.limits.max_connections <= self.connections
         connection = Connection(self, refusal=503 if full else 0)
         self._others.add(connection)
-        return connection.protocol
+        if self._tls is None:
+            return connection.protocol
+        return Below(TlsLayer(self._tls, connection.protocol, self._tls_failed))
+
+    def _tls_failed(self, why: str) -> None:
+        guarded(self.observer, lambda: self.observer.tls_failed(why))
 
     def _paused(self, why: str) -> None:
         guarded(self.observer, lambda: self.observer.accept_paused(why))

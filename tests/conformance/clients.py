@@ -13,8 +13,8 @@ import aiohttp
 import websockets
 from websockets.asyncio.client import connect
 
-#: Seconds that one case may take; the slowest (a million small messages) takes some twenty on a busy machine.
-CASE_TIMEOUT = 180.0
+#: Seconds that one case may take; the slowest compress a thousand messages of 128 KiB, four cases at a time.
+CASE_TIMEOUT = 900.0
 
 Play = Callable[[str], Awaitable[None]]
 

@@ -87,7 +87,7 @@ def a_client_that_vanishes() -> None:
         assert server.rest() == b"", "the app gets the end of TCP"
         server.close()
         assert sidecar.settled(before).endings() == {("1006", "connection-lost", "client"): 1}
-        (line,) = sidecar.lines("session.closed")
+        line = sidecar.line("session.closed")
         assert line["clean"] is False
         assert str(line["client"]).startswith(THERE)
         client.close()
@@ -134,7 +134,7 @@ def out_of_ephemeral_ports() -> None:
         added = sidecar.scrape().since(before)
         assert added.by(CONNECT_ERRORS, "reason") == {"resources": 1}
         assert added.by(HANDSHAKES, "status") == {"101": 8, "502": 1}
-        (line,) = sidecar.lines("upstream.connect_failed")
+        line = sidecar.line("upstream.connect_failed")
         assert "address" in str(line["why"])
         with session(sidecar, app):
             assert sidecar.scrape().value(ACTIVE) == 9

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from tests.e2e.harness.sidecar import Sidecar
+from tests.e2e.harness.waiting import eventually
 from tests.e2e.harness.wire import Peer, RawApp, switching_protocols, upgrade_request
 
 
@@ -18,15 +19,27 @@ class TroubledSidecar(Sidecar):
     :param altered: see :mod:`tests.faults.altered`.
     """
 
-    def __init__(self, upstream_port: int, *flags: str, shell: str = 'exec "$@"', altered: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        upstream_port: int,
+        *flags: str,
+        shell: str = 'exec "$@"',
+        altered: Sequence[str] = (),
+        upstream: str | None = None,
+    ) -> None:
         self._shell, self._altered = shell, altered
-        super().__init__(upstream_port, *flags)
+        super().__init__(upstream_port, *flags, upstream=upstream)
 
     def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
         argv = super()._argv(upstream, flags)
         if self._altered:
             argv = [sys.executable, "-m", "tests.faults.altered", *self._altered, "--", *argv[3:]]
         return ["sh", "-c", self._shell, "sh", *argv]
+
+    def line(self, event: str) -> dict[str, object]:
+        """The one log line of an event, as soon as it is there."""
+        (line,) = eventually(lambda: self.lines(event), f"a line {event}")
+        return line
 
     def lines(self, event: str) -> list[dict[str, object]]:
         """The log lines of one event."""

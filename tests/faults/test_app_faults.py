@@ -47,13 +47,14 @@ def test_a_killed_app_is_app_down() -> None:
             assert ended.value.rcvd is None, "no Close frame: 1006 in a browser"
         added = sidecar.settled(before, 3)
         assert added.endings() == {("1006", "app-down", "server"): 3}
+        eventually(lambda: len(sidecar.lines("session.closed")) == 3, "three lines")
         assert {line["cause"] for line in sidecar.lines("session.closed")} == {"app-down"}
 
         with pytest.raises(websockets.InvalidStatus) as refused, connect_sync(sidecar.url):
             pass
         assert refused.value.response.status_code == 502
         assert sidecar.scrape().since(before).by(CONNECT_ERRORS, "reason") == {"refused": 1}
-        assert sidecar.lines("upstream.connect_failed")
+        assert sidecar.line("upstream.connect_failed")["reason"] == "refused"
 
         app = STACK.start(port)
         sidecar.wait_ready()

@@ -59,7 +59,7 @@ def test_accept_pauses_and_goes_on(raw_app: RawApp) -> None:
         assert inside < CROWD
         assert descriptors(sidecar) <= 128
         assert sidecar.get("/livez")[0] == 200
-        assert sidecar.lines("accept.paused")
+        eventually(lambda: sidecar.lines("accept.paused"), "the log says so")
 
         clients[0].until(b"\r\n\r\n")
         hello = frame(Opcode.TEXT, b"still here", masked=True)

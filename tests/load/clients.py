@@ -21,6 +21,8 @@ import uvloop
 from tests.e2e.harness.wire import KEY
 from tests.load.wire import CLIENT_HEAD, GOOD, SERVER_FRAME, SIZE, checksum, client_close, server_close
 
+#: The close codes with which odd clients begin: one of every kind, twice.
+COMMON = (*range(1000, 1016), 3000, 3003, 3008, 3999, 4000, 0, 999, 5000) * 2
 #: Seconds for one step of one session.
 PATIENCE = 60.0
 #: Handshakes a second while many sessions are opened.
@@ -162,7 +164,8 @@ async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: Tal
                 session = await begin(port)
                 if odd:
                     await session.open(f"/room/{number}?token={number}", f"host-{number}.test")
-                    await session.close(number * 13 % 6000, b"" if number % 10 == 0 else f"reason {number}".encode())
+                    code = COMMON[number] if number < len(COMMON) else number * 13 % 6000
+                    await session.close(code, b"" if number % 10 == 0 else f"reason {number}".encode())
                 else:
                     await session.open()
                     await session.round()
