@@ -112,7 +112,7 @@ def _article(story: Fields) -> str:
     return f"""<article class="story" data-nature="{meaning_of(story["cause"]).nature}" aria-labelledby="s-{name}">
 <h2 id="s-{name}">{chips([chip(story["code"])])} <a href="/closes/{name}">{_summary(story)}</a></h2>
 {_told(story)}
-<details><summary>What was seen, and the last {len(story["last_frames"])} frames</summary>
+<details><summary>What was seen, and the last {quantity(len(story["last_frames"]), "frame")}</summary>
 {_facts(story)}{_messages(story)}{_frames(story)}</details>
 </article>
 """
