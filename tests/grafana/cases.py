@@ -239,7 +239,7 @@ DEPLOYS = [
     case(
         "A wave of 1011 that goes on in a pod that drains and drains pages",
         [Pod("a", {BUG: each(20, T)}, drains=T), Pod("b")],
-        never(severity=CRITICAL, until=T + 10),
+        never(severity=CRITICAL, until=T + 8),
         fires(SPIKE, T + 16, CRITICAL),
     ),
     case(
@@ -423,7 +423,7 @@ STORMS = [
     case(
         "Clients that come back at once after a wave of closes are a storm, and it resolves",
         storm(quick=580),
-        never(STORM, until=T),
+        never(STORM, until=T - 1),
         fires(STORM, T + 2, WARNING),
         silent(STORM, T + 12, WARNING),
     ),
