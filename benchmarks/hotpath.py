@@ -1,12 +1,12 @@
-"""The hot path alone: a fixed script of chunks, driven in-process through an engine's leg, so that it can be counted.
+"""The hot path alone: fixed scripts of chunks, driven in-process through an engine's legs, to be counted.
 
-Sockets are left out: a transport that takes what it is given stands at either side. What is counted is what is ours, the
-same on every machine: for each chunk one ``data_received``, one write, one look by the scanner.
+Sockets are left out: a transport that takes what it is given stands at either side. What is counted is what is ours,
+the same on every machine: for each chunk one ``data_received``, one write, one look by the scanner.
 
     python -m benchmarks.hotpath SCRIPT TIMES
 
-drives a script, so that a tool that counts from outside can look on; the difference between two numbers of TIMES is free
-of what the start of the process cost.
+drives a script, so that a tool that counts from outside can look on; the difference between two numbers of TIMES is
+free of what the start of the process cost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from exporter.protocol.closecodes import CodeBook
 from exporter.protocol.frames import new_tally
 from exporter.protocol.session import Session
-from exporter.protocol.words import Peer
 from exporter.relay.engine import Early, Engine, PythonEngine
 
 _KEY = b"\x37\xfa\x21\x3d"

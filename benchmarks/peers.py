@@ -1,6 +1,6 @@
 """Who takes part: how each proxy is started, with one worker, in front of the same server.
 
-A peer that cannot be had on this machine says so with :class:`Absent`; its rows then show the reason instead of numbers.
+A peer that cannot be had on this machine says so with :class:`Absent`; its rows then show the reason, no numbers.
 Nobody writes an access log, except the sidecar: it runs with everything on that it has, every ending logged to a file.
 """
 
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from exporter import __version__
 from benchmarks.cases import IDLE_SESSIONS
+from exporter import __version__
 
 #: Sessions that each proxy must be able to hold, with some to spare; each has a client's and a server's connection.
 _SESSIONS = IDLE_SESSIONS + 1000
