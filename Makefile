@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load clean
+.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-figures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -24,6 +24,10 @@ $(VENV)/.e2e: $(VENV)/.dev requirements/e2e.txt
 
 $(VENV)/.reliability: $(VENV)/.e2e requirements/reliability.txt
 	$(PYTHON) -m pip install --quiet --requirement requirements/reliability.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run requirements/bench.txt
+	$(PYTHON) -m pip install --quiet --requirement requirements/bench.txt
 	@touch $@
 
 demo: $(VENV)/.run  ## an app, traffic and the sidecar, to look at
@@ -65,6 +69,12 @@ fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SE
 
 load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, the worst clients (a quarter of an hour)
 	$(PYTHON) -m tests.load $(LOAD)
+
+bench: $(VENV)/.bench  ## side by side with other proxies, 12 minutes; QUICK=1 for 2; needs cc, nginx, haproxy
+	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick)
+
+bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it compares with these figures
+	@$(PYTHON) -m benchmarks.gate --write
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

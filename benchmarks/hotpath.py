@@ -1,4 +1,4 @@
-"""The hot path alone: a fixed script of chunks, driven in-process through an engine's leg, so that it can be counted.
+"""The hot path alone: fixed scripts of chunks, driven in-process through an engine's legs, to be counted.
 
 Sockets are left out: a transport that takes what it is given stands at either side. What is counted is what is ours,
 the same on every machine: for each chunk one ``data_received``, one write, one look by the scanner.

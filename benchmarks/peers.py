@@ -1,6 +1,6 @@
 """Who takes part: how each proxy is started, with one worker, in front of the same server.
 
-A peer that cannot be had on this machine says so with :class:`Absent`; its rows then show the reason, not numbers.
+A peer that cannot be had on this machine says so with :class:`Absent`; its rows then show the reason, no numbers.
 Nobody writes an access log, except the sidecar: it runs with everything on that it has, every ending logged to a file.
 """
 

@@ -12,13 +12,20 @@ import os
 import platform
 import struct
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 _SYSCALL = {"x86_64": 298, "aarch64": 241}  # perf_event_open
 _ATTR_SIZE = 64  # PERF_ATTR_SIZE_VER0
-_HARDWARE, _INSTRUCTIONS = 0, 1
-_SOFTWARE, _TASK_CLOCK = 1, 1
-_EXCLUDE_HYPERVISOR = 1 << 6
+_EXCLUDE_KERNEL, _EXCLUDE_HYPERVISOR = 1 << 5, 1 << 6
+
+
+class Event(Enum):
+    """What can be counted: type, number and flags for perf_event_open(2)."""
+
+    INSTRUCTIONS = (0, 1, _EXCLUDE_HYPERVISOR)
+    USER_INSTRUCTIONS = (0, 1, _EXCLUDE_HYPERVISOR | _EXCLUDE_KERNEL)
+    TASK_CLOCK = (1, 1, 0)  # nanoseconds on a core; every machine counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +55,14 @@ def usage(pids: list[int]) -> Usage:
     return Usage(ran / 1e9, waited / 1e9, pages * page_kb)
 
 
-def _open_counter(tid: int, kind: int, event: int) -> int:
-    attributes = struct.pack("=IIQQQQQII", kind, _ATTR_SIZE, event, 0, 0, 0, _EXCLUDE_HYPERVISOR, 0, 0).ljust(
-        _ATTR_SIZE, b"\0"
-    )
+def _open_counter(tid: int, event: Event) -> int:
+    kind, number, flags = event.value
+    attributes = struct.pack("=IIQQQQQ", kind, _ATTR_SIZE, number, 0, 0, 0, flags).ljust(_ATTR_SIZE, b"\0")
     libc = ctypes.CDLL(None, use_errno=True)
-    number = _SYSCALL.get(platform.machine())
-    if number is None:
+    call = _SYSCALL.get(platform.machine())
+    if call is None:
         raise OSError(0, f"the number of perf_event_open is not known for {platform.machine()}")
-    descriptor: int = libc.syscall(number, ctypes.create_string_buffer(attributes), tid, -1, -1, 0)
+    descriptor: int = libc.syscall(call, ctypes.create_string_buffer(attributes), tid, -1, -1, 0)
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return descriptor
@@ -65,18 +71,15 @@ def _open_counter(tid: int, kind: int, event: int) -> int:
 class Counter:
     """Counts what all threads of some processes do from now on. To be closed.
 
-    :param hardware: instructions; otherwise nanoseconds on a core, which every machine counts.
-
     Raises OSError where the counter does not exist or is not allowed.
     """
 
-    def __init__(self, pids: list[int], hardware: bool = True) -> None:
+    def __init__(self, pids: list[int], event: Event = Event.INSTRUCTIONS) -> None:
         self._open: list[int] = []
-        kind, event = (_HARDWARE, _INSTRUCTIONS) if hardware else (_SOFTWARE, _TASK_CLOCK)
         try:
             for pid in pids:
                 for task in Path(f"/proc/{pid}/task").iterdir():
-                    self._open.append(_open_counter(int(task.name), kind, event))
+                    self._open.append(_open_counter(int(task.name), event))
         except OSError:
             self.close()
             raise

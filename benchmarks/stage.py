@@ -1,4 +1,4 @@
-"""Processes: compiles the C programs, starts the server and the proxies on cores of their own, runs the load, ends all.
+"""Processes: compiles the C programs, starts server and proxies on cores of their own, runs the load, ends all.
 
 Who runs where: the proxy has the last core to itself, the server and the load generator share the rest (each has one
 of its own where there are three). The direct row uses the same cores in the same way: it shows what the two can do.
