@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint kubernetes-tools deploy-files image-test conformance fuzz load clean
+.PHONY: help demo test lint kubernetes-tools deploy-files image-test conformance fuzz load audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -58,6 +58,15 @@ fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SE
 
 load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, the worst clients (a quarter of an hour)
 	$(PYTHON) -m tests.load $(LOAD)
+
+build/audit: requirements/run.txt requirements/audit.txt
+	python3 -m venv build/audit-tools && build/audit-tools/bin/pip install --quiet --requirement requirements/audit.txt
+	python3 -m venv --without-pip build/audit
+	build/audit-tools/bin/pip --python build/audit/bin/python install --quiet --requirement requirements/run.txt
+	@touch $@
+
+audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
+	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
