@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-figures clean
+.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-figures audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -75,6 +75,14 @@ bench: $(VENV)/.bench  ## side by side with other proxies, 12 minutes; QUICK=1 f
 
 bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it compares with these figures
 	@$(PYTHON) -m benchmarks.gate --write
+build/audit: requirements/run.txt requirements/audit.txt
+	python3 -m venv build/audit-tools && build/audit-tools/bin/pip install --quiet --requirement requirements/audit.txt
+	python3 -m venv --without-pip build/audit
+	build/audit-tools/bin/pip --python build/audit/bin/python install --quiet --requirement requirements/run.txt
+	@touch $@
+
+audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
+	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

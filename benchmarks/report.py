@@ -73,11 +73,11 @@ def _head(results: Results) -> str:
             "",
             f"- {results['when']}; {machine['cores']} cores, {machine['cpu']}; Linux {machine['kernel']}; "
             f"Python {machine['python']}, uvloop {machine['uvloop']}",
-            f"- {settings['rounds']} rounds, each peer in turn; windows of {settings['seconds']:g} s and multiples of it;",
+            f"- {settings['rounds']} rounds, each peer in turn; windows of {settings['seconds']:g} s and more;",
             "  medians of the rounds; ratios are taken within a round, then their median",
             f"- instructions: {counted}",
             "- CPU time: user and kernel, all threads of the proxy, by the kernel's account",
-            "- a rate marked >= was limited by something else than the proxy, which was idle for over a tenth of the time",
+            "- a rate marked >= was limited by something else than the proxy, which idled for over a tenth of the time",
         ]
     )
 
