@@ -5,8 +5,8 @@
 nothing has a route), and keep those labels. Why none of them pages for a deploy is told in
 :mod:`grafana.source.recording`.
 
-In texts, ``$value`` is the expression's value; the Grafana output rewrites it. The Prometheus output adds a sentence with
-the result of ``normal``, which Grafana's templates cannot ask for.
+In texts, ``$value`` is the expression's value; the Grafana output rewrites it. The Prometheus output adds a sentence
+with the result of ``normal``, which Grafana's templates cannot ask for.
 """
 
 from __future__ import annotations
@@ -209,15 +209,15 @@ def _going_away(config: Config) -> Iterator[Alert]:
 
 
 def _storm(config: Config) -> Iterator[Alert]:
-    window, normal = config.seconds(config.window), config.seconds(config.normal)
-    closed, asked = ours(config, catalogue.CLOSED), ours(config, catalogue.HANDSHAKES)
-    usual = f"{sum_by(SERVICE, increase(closed, normal, window))} * {config.window / config.normal:.6g}"
+    asked = metric(recording.handshakes_lately(config), config.job_selector)
+    closed = metric(recording.closes_lately(config), config.job_selector)
+    usual = f"avg_over_time({over(closed, config.seconds(config.normal), config.seconds(config.window))})"
     yield Alert(
         "WebSocketReconnectStorm",
         f"{metric(recording.storm_factor(config), config.job_selector)} > {config.storm_factor:g}\n"
-        f"and {sum_by(SERVICE, increase(asked, config.seconds(config.storm_window)))} >= {config.storm_least}\n"
-        f"and {sum_by(SERVICE, increase(closed, window))} >= {config.storm_least}\n"
-        f"and {sum_by(SERVICE, increase(closed, window))}\n  > {config.storm_factor:g} * {usual}",
+        f"and {asked} >= {config.storm_least}\n"
+        f"and {closed} >= {config.storm_least}\n"
+        f"and {closed} > {config.storm_factor:g} * {usual}",
         WARNING,
         f"{WHO}: clients come back all at once",
         f"After a wave of closes, clients that do not wait ask for {COUNT} times the normal number of handshakes "
@@ -241,7 +241,7 @@ def _handshakes(config: Config) -> Iterator[Alert]:
         some = metric(recording.handshakes(config), config.job_selector, **{"class": name})
         yield Alert(
             "WebSocketHandshakeFailures",
-            f"{some} / ignoring (class) {every} > {share:g}\nand {some} >= {least}",
+            f"{some} / ignoring (class) {every} > {share:g}\nand ignoring (class) {some} >= {least}",
             severity,
             f"{WHO}: clients cannot connect",
             f"{SHARE} of the handshakes of {duration(config.window)} {what}: more than {share * 100:g} %, and {least} "

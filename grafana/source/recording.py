@@ -99,6 +99,16 @@ def handshakes(config: Config) -> str:
     return f"{_SERVICE}_class:websocket_staying_handshakes:increase{duration(config.window)}"
 
 
+def handshakes_lately(config: Config) -> str:
+    """Handshakes of all pods, whatever came of them."""
+    return f"{_SERVICE}:websocket_handshakes:increase{duration(config.storm_window)}"
+
+
+def closes_lately(config: Config) -> str:
+    """Endings of all pods, whoever began them."""
+    return f"{_SERVICE}:websocket_endings:increase{duration(config.window)}"
+
+
 def handshakes_over_normal(config: Config) -> str:
     """Handshakes, in multiples of their recent normal."""
     return f"{_SERVICE}:websocket_handshakes:over_normal{duration(config.storm_window)}"
@@ -229,13 +239,24 @@ def _storm(config: Config) -> Iterator[Recording]:
         raise ConfigError(f"immediate: {config.immediate:g} is no bound of the histogram: {RECONNECT_BUCKETS}")
     window, normal = config.seconds(config.storm_window), config.seconds(config.normal)
     before = config.seconds(config.window)
-    asked = ours(config, catalogue.HANDSHAKES)
-    usual = f"{sum_by(SERVICE, increase(asked, normal, before))} * {config.storm_window / config.normal:.6g}"
+    yield Recording(
+        handshakes_lately(config),
+        sum_by(SERVICE, increase(ours(config, catalogue.HANDSHAKES), window)),
+        "Handshakes of all pods.",
+    )
+    yield Recording(
+        closes_lately(config),
+        sum_by(SERVICE, increase(ours(config, catalogue.CLOSED), before)),
+        "Endings of all pods.",
+    )
+    asked = handshakes_lately(config)
+    usual = f"avg_over_time({over(asked, normal, before)})"
     floor = f"{config.storm_least / config.storm_factor:.6g}"
     yield Recording(
         handshakes_over_normal(config),
-        f"{sum_by(SERVICE, increase(asked, window))}\n/ clamp_min({usual}, {floor})",
-        "Handshakes in multiples of their recent normal; few handshakes are a normal of a few.",
+        f"{asked}\n/ clamp_min({usual}, {floor})\nand {asked} offset {duration(normal / 2)}",
+        "Handshakes in multiples of their recent normal; few handshakes are a normal of a few, and a service that is "
+        "new has none.",
     )
     quick = ours(config, RECONNECT_DELAY, suffix="_bucket", le=bound(config.immediate))
     every = ours(config, RECONNECT_DELAY, suffix="_count")

@@ -1,0 +1,610 @@
+"""The cases, as a table of sentences."""
+
+from __future__ import annotations
+
+from exporter.observe import catalogue
+from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
+from grafana.source.config import Config
+from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS
+from tests.grafana.world import (
+    AWAY,
+    BUG,
+    GONE,
+    LOST,
+    PING,
+    RESET,
+    RESTART,
+    Case,
+    Key,
+    Pod,
+    case,
+    closes,
+    each,
+    fires,
+    handshakes,
+    never,
+    once,
+    series,
+    silent,
+)
+
+SPIKE, DROPS, DOWN = "WebSocketInternalErrorSpike", "WebSocketAppDropsConnections", "WebSocketAppDown"
+BURN, GOING, STORM = "WebSocketErrorBudgetBurn", "WebSocketUnexpectedGoingAway", "WebSocketReconnectStorm"
+SHAKES, UNOBSERVED = "WebSocketHandshakeFailures", "WebSocketUnobservedTraffic"
+SIDECAR, SATURATED, IDLE = "WebSocketSidecarDown", "WebSocketSidecarSaturated", "WebSocketIdleCutoff"
+CRITICAL, WARNING = "critical", "warning"
+
+#: Minutes of ordinary life before anything happens: longer than the recent normal looks back.
+T = 90
+
+
+def deploy(
+    kind: Key, *, pods: int = 20, start: int = T, pace: int = 2, burst: int = 50, drain: bool, new: dict | None = None
+) -> list[Pod]:
+    """A rolling deploy: every ``pace`` minutes a pod sends its burst, is seen mute once, and goes; a new one comes."""
+    world = []
+    for index in range(pods):
+        stop = start + index * pace
+        world.append(
+            Pod(
+                f"old-{index}",
+                {kind: once(burst, stop)},
+                gone=stop + 2,
+                mute=frozenset({stop + 1}),
+                drains=stop if drain else 10**9,
+            )
+        )
+        world.append(Pod(f"new-{index}", {kind: each(0), **(new or {})}, born=stop))
+    return world
+
+
+LETTERS = {"1001": AWAY, "1012": RESTART, "1011": BUG, "1006": LOST, "1006 by reset": RESET, "1006 app down": GONE}
+
+INTERNAL_ERRORS = [
+    case(
+        "The first error ever, alone in a quiet night, tells nobody",
+        Pod("a", {BUG: once(1, T)}, traffic=False),
+        never(),
+        minutes=T + 90,
+    ),
+    case(
+        "The first error ever of a pod that was just started tells nobody",
+        Pod("a", {BUG: once(1, 2)}),
+        never(),
+        minutes=60,
+    ),
+    case(
+        "A burst pages within five minutes of its first error, and resolves",
+        Pod("a", {BUG: once(30, T)}),
+        silent(SPIKE, T - 1),
+        fires(SPIKE, T + 4, CRITICAL, namespace="prod", job="chat", route="all", cause="internal-error"),
+        silent(SPIKE, T + 17, CRITICAL, namespace="prod", job="chat", route="all", cause="internal-error"),
+    ),
+    case(
+        "A burst of a service that is new pages as well",
+        Pod("a", {BUG: once(30, 5)}),
+        fires(SPIKE, 9, CRITICAL),
+    ),
+    case(
+        "From none to two a minute pages within ten minutes, and ends after the bug does",
+        Pod("a", {BUG: each(2, T, T + 30)}),
+        never(SPIKE, until=T),
+        fires(SPIKE, T + 9, CRITICAL),
+        fires(SPIKE, T + 29, CRITICAL),
+        silent(SPIKE, T + 45, CRITICAL),
+    ),
+    case(
+        "A steady thousand a minute is normal, and so is a fifth more",
+        Pod("a", {BUG: lambda m: 1000 if m < T else 1200}),
+        silent(SPIKE, T - 1),
+        silent(SPIKE, T + 5),
+        silent(SPIKE, T + 30),
+    ),
+    case(
+        "A doubling from a thousand a minute pages",
+        Pod("a", {BUG: lambda m: 1000 if m < T else 2000}),
+        silent(SPIKE, T),
+        fires(SPIKE, T + 10, CRITICAL),
+    ),
+    case(
+        "One pod of fifty that fails pages",
+        [Pod(f"p{i}", {BUG: each(3, T) if i == 17 else each(0)}) for i in range(50)],
+        never(SPIKE, until=T),
+        fires(SPIKE, T + 9, CRITICAL),
+    ),
+    case(
+        "A restart of the sidecar in the middle of a spike, with counters at zero again, does not end the page",
+        Pod("a", {BUG: each(4, T, T + 20)}, restarts=frozenset({T + 10})),
+        fires(SPIKE, T + 9, CRITICAL),
+        *(fires(SPIKE, T + minute, CRITICAL) for minute in (10.5, 12, 13, 15, 19)),
+        silent(SPIKE, T + 36, CRITICAL),
+    ),
+    case(
+        "A counter reset alone is no error",
+        Pod("a", {BUG: once(500, 5)}, restarts=frozenset({T})),
+        silent(SPIKE, T),
+        silent(SPIKE, T + 3),
+        silent(SPIKE, T + 8),
+    ),
+    case(
+        "A pod that is replaced in the middle of a spike hands the page on to its successor",
+        [Pod("a", {BUG: each(6, T)}, gone=T + 8), Pod("b", {BUG: each(6, T)}, born=T + 8)],
+        fires(SPIKE, T + 7, CRITICAL),
+        fires(SPIKE, T + 14, CRITICAL),
+    ),
+    case(
+        "Three failed scrapes in a spike do not end the page, and do not make the sidecar down",
+        Pod("a", {BUG: each(4, T)}, mute=range(T + 12, T + 15)),
+        *(fires(SPIKE, T + minute, CRITICAL) for minute in (11, 12, 13, 14, 14.5, 15, 16, 18)),
+        never(SIDECAR),
+    ),
+    case(
+        "Three minutes in which Prometheus did not scrape do not end the page",
+        Pod("a", {BUG: each(4, T)}, unseen=range(T + 12, T + 15)),
+        *(fires(SPIKE, T + minute, CRITICAL) for minute in (11, 12, 13, 14, 14.5, 15, 16, 18)),
+        never(SIDECAR),
+    ),
+    case(
+        "A scrape gap in a steady rate of errors is no spike when it ends",
+        Pod("a", {BUG: each(100)}, unseen=range(T, T + 4)),
+        *(silent(SPIKE, T + minute) for minute in (0, 2, 4, 5, 6, 8, 12)),
+    ),
+    case(
+        "A lone error beside a scrape gap tells nobody",
+        Pod("a", {BUG: once(1, T + 3)}, unseen=range(T, T + 4)),
+        never(),
+        minutes=T + 30,
+    ),
+    case(
+        "graphql-ws' 4500 counts like 1011",
+        Pod("a", {closes(4500, Cause.INTERNAL_ERROR): each(2, T), BUG: each(1, T)}),
+        fires(SPIKE, T + 8, CRITICAL),
+    ),
+    case(
+        "A client's 1011 is not the server's",
+        Pod("a", {closes(1011, Cause.INTERNAL_ERROR, Peer.CLIENT): each(20, T)}),
+        never(),
+        minutes=T + 30,
+    ),
+    case(
+        "Two routes with a handful of errors each are not added up, and the one with more is named",
+        Pod(
+            "a",
+            {
+                closes(1011, Cause.INTERNAL_ERROR, route="/chat"): each(0.5, T),
+                closes(1011, Cause.INTERNAL_ERROR, route="/feed"): each(3, T),
+            },
+        ),
+        fires(SPIKE, T + 9, CRITICAL, route="/feed"),
+        silent(SPIKE, T + 9, CRITICAL, route="/chat"),
+    ),
+    case(
+        "Outside Kubernetes, with neither namespace nor pod, it works the same",
+        Pod("10.0.0.7", {BUG: once(30, T)}, kubernetes=False),
+        fires(SPIKE, T + 4, CRITICAL, job="chat", route="all"),
+        silent(SPIKE, T + 17, CRITICAL, job="chat", route="all"),
+    ),
+    case(
+        "Ping timeouts warn and never page, whatever their number and code",
+        Pod("a", {PING: each(50, T, T + 30), closes(1000, Cause.PING_TIMEOUT): each(9, T),
+                  closes(1006, Cause.PING_TIMEOUT): each(9, T)}),
+        fires(SPIKE, T + 9, WARNING, cause="ping-timeout"),
+        never(severity=CRITICAL),
+        silent(SPIKE, T + 50, WARNING, cause="internal-error"),
+    ),
+]  # fmt: skip
+
+DEPLOYS = [
+    *(
+        case(
+            f"A rolling deploy of 20 pods, each ending its sessions with {name}, {how}, pages nobody",
+            deploy(kind, drain=drain),
+            never(severity=CRITICAL),
+            never(GOING),
+            never(DROPS),
+            minutes=T + 70,
+        )
+        for name, kind in LETTERS.items()
+        for drain, how in ((True, "draining"), (False, "with no drain seen"))
+    ),
+    case(
+        "A wave of 1011 that goes on from the new pods after the deploy's bursts pages",
+        deploy(BUG, drain=True, new={BUG: each(2, T + 40)}),
+        never(severity=CRITICAL, until=T + 40),
+        fires(SPIKE, T + 49, CRITICAL),
+    ),
+    case(
+        "A new version that fails from its first minute pages while the deploy still goes on",
+        deploy(BUG, drain=True, pace=3, new={BUG: each(3)}),
+        fires(SPIKE, T + 9, CRITICAL),
+    ),
+    case(
+        "A wave of 1011 from pods that stay pages during a deploy",
+        [*deploy(BUG, drain=True), *(Pod(f"stays-{i}", {BUG: each(2, T + 10)}) for i in range(3))],
+        never(severity=CRITICAL, until=T + 10),
+        fires(SPIKE, T + 19, CRITICAL),
+    ),
+    case(
+        "A wave of dropped connections from pods that stay pages during a deploy",
+        [*deploy(LOST, drain=False), *(Pod(f"stays-{i}", {LOST: each(2, T + 10)}) for i in range(3))],
+        never(severity=CRITICAL, until=T + 10),
+        fires(DROPS, T + 19, CRITICAL),
+    ),
+    case(
+        "A pod that drains for long is forgiven its first burst",
+        [Pod("a", {BUG: once(100, T)}, drains=T), Pod("b")],
+        never(severity=CRITICAL),
+        minutes=T + 60,
+    ),
+    case(
+        "A wave of 1011 that goes on in a pod that drains and drains pages",
+        [Pod("a", {BUG: each(20, T)}, drains=T), Pod("b")],
+        never(severity=CRITICAL, until=T + 8),
+        fires(SPIKE, T + 16, CRITICAL),
+    ),
+    case(
+        "A burst at the end of a drain of twenty minutes, as the app stops, pages nobody",
+        [Pod("a", {BUG: once(100, T + 20)}, drains=T, gone=T + 21), Pod("b")],
+        never(severity=CRITICAL),
+        minutes=T + 60,
+    ),
+    case(
+        "The bug that a deploy brought pages, however many 1011 the stopping pods had sent",
+        deploy(BUG, pods=5, burst=2000, drain=True, new={BUG: each(1, T + 12)}),
+        never(severity=CRITICAL, until=T + 11),
+        fires(SPIKE, T + 21, CRITICAL),
+    ),
+]
+
+DROPPED = [
+    case(
+        "An app that begins to drop connections while it lives pages within ten minutes, and resolves",
+        Pod("a", {LOST: each(2, T, T + 20), RESET: each(1, T, T + 20)}),
+        never(DROPS, until=T),
+        fires(DROPS, T + 9, CRITICAL, route="all"),
+        silent(DROPS, T + 36, CRITICAL, route="all"),
+    ),
+    case(
+        "A burst of dropped connections pages within five minutes",
+        Pod("a", {LOST: once(40, T)}),
+        fires(DROPS, T + 4, CRITICAL),
+    ),
+    case(
+        "An app that always ends without a Close is taken as it is",
+        Pod("a", {LOST: each(30)}),
+        silent(DROPS, T),
+        silent(DROPS, T + 20),
+    ),
+    case(
+        "Clients that vanish are no fault of the app",
+        Pod("a", {closes(1006, Cause.CONNECTION_LOST, Peer.CLIENT): each(50, T)}),
+        never(severity=CRITICAL),
+        minutes=T + 30,
+    ),
+    case(
+        "An app that dies under its sessions pages within five minutes, and resolves",
+        [Pod("a", {GONE: once(40, T)}), Pod("b")],
+        never(DOWN, until=T),
+        fires(DOWN, T + 4, CRITICAL),
+        silent(DOWN, T + 17, CRITICAL),
+    ),
+    case(
+        "An app that dies again and again does not become normal",
+        Pod("a", {GONE: lambda m: 20 if m > T and m % 5 == 0 else 0}),
+        *(fires(DOWN, T + minute, CRITICAL) for minute in (10, 60, 120, 180)),
+    ),
+    case(
+        "A single session that ended with its app tells nobody",
+        Pod("a", {GONE: once(1, T)}),
+        never(),
+        minutes=T + 30,
+    ),
+]
+
+#: Days are long: rules evaluated every five minutes are as good as every half.
+SLOWLY = Config(interval=300)
+DAY = 1440
+
+BURNS = [
+    case(
+        "Two per cent of the endings are faults: the fast burn pages, and resolves soon after they end",
+        Pod("a", {LOST: each(0.5, T, T + 60)}),
+        never(BURN, until=T),
+        fires(BURN, T + 59, CRITICAL, window="1h"),
+        silent(BURN, T + 75, CRITICAL, window="1h"),
+    ),
+    case(
+        "One per cent for hours: the six-hour window pages, the one-hour window does not",
+        Pod("a", {LOST: each(0.2, T)}),
+        silent(BURN, T + 120, CRITICAL, window="1h"),
+        fires(BURN, T + 360, CRITICAL, window="6h"),
+        config=SLOWLY,
+    ),
+    case(
+        "A slow burn, four times too fast for a day, warns and never pages, and resolves hours after",
+        Pod("a", {LOST: each(0.08, 0, DAY + 360)}),
+        never(severity=CRITICAL),
+        fires(BURN, DAY, WARNING, window="1d"),
+        fires(BURN, DAY + 300, WARNING, window="1d"),
+        silent(BURN, DAY + 660, WARNING, window="1d"),
+        config=SLOWLY,
+    ),
+    case(
+        "A slower burn, twice too fast for three days, warns by the longest window alone",
+        Pod("a", {LOST: each(0.04)}),
+        fires(BURN, 3 * DAY, WARNING, window="3d"),
+        silent(BURN, 3 * DAY, WARNING, window="1d"),
+        never(severity=CRITICAL),
+        config=SLOWLY,
+    ),
+    case(
+        "A budget that lasts is no alert",
+        Pod("a", {LOST: each(0.01)}),
+        never(),
+        minutes=3 * DAY,
+        config=SLOWLY,
+    ),
+    case(
+        "Nine faults in an hour, though nothing else ended, are too few to get up for",
+        Pod("a", {LOST: lambda m: 1 if T <= m < T + 54 and m % 6 == 0 else 0}, traffic=False),
+        never(),
+        minutes=T + 120,
+    ),
+    case(
+        "Three faults a day on a service with few endings never alert, in any window",
+        Pod("a", {LOST: lambda m: 1 if m % 480 == 1 else 0, closes(1000, Cause.NORMAL): lambda m: m % 120 == 0},
+            traffic=False),
+        never(),
+        minutes=4 * DAY,
+        config=SLOWLY,
+    ),
+    case(
+        "Bursts of stopping pods burn no budget",
+        deploy(LOST, drain=True, pods=20, pace=1, burst=500),
+        never(BURN),
+        minutes=T + 90,
+    ),
+]  # fmt: skip
+
+WAVES = [
+    case(
+        "A wave of 1001 from a pod that stays, with no deploy, warns, and resolves",
+        [Pod("a", {AWAY: once(40, T)}), Pod("b")],
+        never(GOING, until=T),
+        fires(GOING, T + 4, WARNING),
+        silent(GOING, T + 17, WARNING),
+        never(severity=CRITICAL),
+    ),
+    case(
+        "A wave of 1012 counts as well",
+        [Pod("a", {RESTART: once(40, T)}), Pod("b")],
+        fires(GOING, T + 4, WARNING),
+    ),
+    case(
+        "Browsers that leave are weather, in any number",
+        Pod("a", {closes(1001, Cause.GOING_AWAY, Peer.CLIENT): lambda m: 10 if m < T else 500}),
+        never(GOING),
+        never(severity=CRITICAL),
+        minutes=T + 30,
+    ),
+    case(
+        "A wave of 1001 from a pod that stays is expected while another drains",
+        [Pod("a", {AWAY: once(40, T)}), Pod("b", drains=T - 2, gone=T + 3)],
+        never(GOING),
+        minutes=T + 30,
+    ),
+    case(
+        "A few 1001 are no wave",
+        Pod("a", {AWAY: once(5, T)}),
+        never(),
+        minutes=T + 30,
+    ),
+]
+
+
+def returns(total: float, quick: float, minute: int) -> dict[Key, object]:
+    """Recognised returning clients, of whom some waited for less than a second."""
+    of = {"route": "all", "after_cause": str(Cause.GOING_AWAY)}
+    return {
+        series(catalogue.RECONNECT_DELAY, "_bucket", **of, le="1.0"): once(quick, minute),
+        series(catalogue.RECONNECT_DELAY, "_bucket", **of, le="+Inf"): once(total, minute),
+        series(catalogue.RECONNECT_DELAY, "_count", **of): once(total, minute),
+    }
+
+
+def storm(quick: float | None, wave: int = 600) -> Pod:
+    """600 clients come back at once after a wave of closes; None of them is recognised if ``quick`` is None."""
+    ended = {AWAY: once(wave, T)} if wave else {}
+    back = returns(600, quick, T) if quick is not None else returns(0, 0, T)
+    return Pod("a", {**ended, **back, handshakes(101): lambda m: 620 if m == T else 20})
+
+
+STORMS = [
+    case(
+        "Clients that come back at once after a wave of closes are a storm, and it resolves",
+        storm(quick=580),
+        never(STORM, until=T - 1),
+        fires(STORM, T + 2, WARNING),
+        silent(STORM, T + 12, WARNING),
+    ),
+    case("Clients that came back after a pause are none", storm(quick=30), never(STORM), minutes=T + 30),
+    case("Where nobody is recognised, the number alone decides", storm(quick=None), fires(STORM, T + 2, WARNING)),
+    case("Many handshakes with no wave of closes before are visitors", storm(quick=580, wave=0), never(STORM),
+         minutes=T + 30),
+    case(
+        "A handful of sessions that end and come back are no storm",
+        Pod("a", {AWAY: once(15, T), **returns(15, 15, T), handshakes(101): once(15, T)}, traffic=False),
+        never(STORM),
+        minutes=T + 30,
+    ),
+]  # fmt: skip
+
+HANDSHAKES = [
+    case(
+        "A fifth of the handshakes fail with 502: that pages, and resolves",
+        Pod("a", {handshakes(502): each(5, T, T + 20), handshakes(500): each(0)}),
+        never(SHAKES, until=T),
+        fires(SHAKES, T + 9, CRITICAL),
+        silent(SHAKES, T + 36, CRITICAL),
+    ),
+    case("Three failed handshakes in a quiet night tell nobody", Pod("a", {handshakes(500): once(3, T)}, traffic=False),
+         never(), minutes=T + 30),
+    case("Five per cent that fail are below the threshold", Pod("a", {handshakes(503): each(1, T)}), never(SHAKES),
+         minutes=T + 40),
+    case(
+        "Most handshakes refused with 401 or left without an answer: that warns, and pages nobody",
+        Pod("a", {handshakes(401): each(30, T), handshakes("aborted"): each(20, T)}),
+        fires(SHAKES, T + 9, WARNING),
+        never(severity=CRITICAL),
+    ),
+    case(
+        "What pods refuse with 503 as they go pages nobody",
+        deploy(handshakes(503), drain=True),
+        never(severity=CRITICAL),
+        minutes=T + 60,
+    ),
+]  # fmt: skip
+
+TLS = series(catalogue.UNOBSERVED, reason=str(Unobserved.TLS))
+STRANGE = series(catalogue.UNOBSERVED, reason=str(Unobserved.FRAME))
+STARVED = series(catalogue.CONNECT_ERRORS, reason=str(ConnectError.RESOURCES))
+
+OURSELVES = [
+    case(
+        "Connections that are not understood warn, with the reason, and resolve",
+        Pod("a", {STRANGE: each(3, T, T + 20), TLS: each(0)}),
+        never(UNOBSERVED, until=T),
+        fires(UNOBSERVED, T + 12, WARNING, reason="frame"),
+        silent(UNOBSERVED, T + 35, WARNING, reason="frame"),
+        silent(UNOBSERVED, T + 12, WARNING, reason="tls"),
+    ),
+    case("One port scan is nothing to tell", Pod("a", {TLS: once(3, T)}), never(), minutes=T + 30),
+    case(
+        "A pod that is discovered and does not answer warns, the others being well, and resolves",
+        [Pod("a", mute=range(T, T + 20)), Pod("b"), Pod("c")],
+        silent(SIDECAR, T + 4, WARNING),
+        fires(SIDECAR, T + 6, WARNING, namespace="prod", job="chat"),
+        never(SIDECAR, CRITICAL),
+        silent(SIDECAR, T + 21, WARNING, namespace="prod", job="chat"),
+    ),
+    case(
+        "A sidecar that is down for half a day is not forgotten",
+        [Pod("a", mute=range(T, T + 900)), Pod("b")],
+        fires(SIDECAR, T + 720, WARNING),
+        config=SLOWLY,
+    ),
+    case(
+        "All pods of a job that do not answer page, and it resolves",
+        [Pod("a", mute=range(T, T + 20)), Pod("b", mute=range(T, T + 20))],
+        fires(SIDECAR, T + 6, CRITICAL),
+        silent(SIDECAR, T + 21, CRITICAL),
+    ),
+    case(
+        "A whole job that is gone pages, for as long as it is missed",
+        [Pod("a", gone=T), Pod("b", gone=T), Pod("other", job="feed")],
+        silent(SIDECAR, T + 4),
+        fires(SIDECAR, T + 6, CRITICAL, job="chat"),
+        silent(SIDECAR, T + 6, CRITICAL, job="feed"),
+        silent(SIDECAR, T + 70, CRITICAL, job="chat"),
+    ),
+    case(
+        "A pod that a rollout took away is not down, nor is the job whose pods are all new",
+        deploy(AWAY, drain=True),
+        never(SIDECAR),
+        minutes=T + 60,
+    ),
+    case(
+        "A pod that drained and lingers without answering is not down",
+        [Pod("a", drains=T, mute=range(T + 5, T + 25), gone=T + 25), Pod("b")],
+        never(SIDECAR),
+        minutes=T + 60,
+    ),
+    case(
+        "A target that never was a sidecar may be down as it likes",
+        [Pod("app", mute=range(T, T + 60), sidecar=False), Pod("a")],
+        never(SIDECAR),
+        minutes=T + 60,
+    ),
+    case(
+        "A sidecar that uses up its core warns, and resolves",
+        [Pod("a", {series(CPU): lambda m: 57 if T <= m < T + 20 else 6}), Pod("b", {series(CPU): each(6)})],
+        never(SATURATED, until=T),
+        fires(SATURATED, T + 11, WARNING, resource="cpu"),
+        silent(SATURATED, T + 26, WARNING, resource="cpu"),
+    ),
+    case(
+        "A busy process that is no sidecar is not ours to tell of",
+        [Pod("app", {series(CPU): each(59)}, sidecar=False), Pod("a", {series(CPU): each(6)})],
+        never(),
+        minutes=T + 30,
+    ),
+    case(
+        "A sidecar that runs out of descriptors warns",
+        Pod("a", gauges={series(OPEN_FDS): lambda m: 100 if m < T else 950, series(MAX_FDS): each(1000)}),
+        never(SATURATED, until=T),
+        fires(SATURATED, T + 6, WARNING, resource="descriptors"),
+    ),
+    case(
+        "A sidecar that cannot connect for want of resources warns",
+        Pod("a", {STARVED: each(5, T)}),
+        never(SATURATED, until=T),
+        fires(SATURATED, T + 9, WARNING, resource="connections"),
+    ),
+]
+
+
+def idle(seconds: dict[float, float], start: int) -> dict[Key, object]:
+    """Endings without a Close a minute, by the idle time before them."""
+    told: dict[Key, object] = {}
+    of = {"route": "all", "initiator": str(Peer.SERVER)}
+    for edge in (*catalogue.IDLE_BUCKETS, float("inf")):
+        rate = sum(count for idle_time, count in seconds.items() if idle_time <= edge)
+        le = "+Inf" if edge == float("inf") else f"{float(edge)}"
+        told[series(catalogue.IDLE_BEFORE_DROP, "_bucket", **of, le=le)] = each(rate, start, start + 60)
+    told[series(catalogue.IDLE_BEFORE_DROP, "_count", **of)] = each(sum(seconds.values()), start, start + 60)
+    return told
+
+
+TIMED = closes(1006, Cause.IDLE_TIMEOUT)
+
+IDLENESS = [
+    case(
+        "Sessions cut after a minute of silence name nginx and ALB, warn only, and resolve",
+        Pod("a", {**idle({60.4: 1, 12.0: 0.2}, T), TIMED: each(1, T, T + 60)}),
+        never(IDLE, until=T),
+        fires(IDLE, T + 40, WARNING, cutoff="60s", culprit=".*nginx.*ALB.*"),
+        silent(IDLE, T + 40, WARNING, cutoff="mixed"),
+        silent(IDLE, T + 130, WARNING, cutoff="60s", culprit=".*nginx.*ALB.*"),
+        never(severity=CRITICAL),
+    ),
+    case(
+        "Sessions cut after 350 seconds name the NLB",
+        Pod("a", idle({350.2: 1}, T)),
+        fires(IDLE, T + 40, WARNING, cutoff="350s", culprit=".*NLB.*"),
+    ),
+    case(
+        "Endings at all kinds of idle times are nobody's timeout",
+        Pod("a", idle({3.0: 1, 20.0: 1, 60.0: 1, 150.0: 1, 400.0: 1}, T)),
+        never(IDLE),
+        minutes=T + 60,
+    ),
+    case("A handful of cuts is not worth a word", Pod("a", idle({60.0: 0.2}, T)), never(IDLE), minutes=T + 60),
+    case(
+        "Cuts at a cut-off of the operator's own, which no known one explains, are told as well",
+        Pod("a", {**idle({45.0: 1}, T), TIMED: each(1, T)}),
+        fires(IDLE, T + 40, WARNING, cutoff="mixed"),
+        silent(IDLE, T + 40, WARNING, cutoff="60s"),
+    ),
+]
+
+CASES: list[Case] = [
+    *INTERNAL_ERRORS,
+    *DEPLOYS,
+    *DROPPED,
+    *BURNS,
+    *WAVES,
+    *STORMS,
+    *HANDSHAKES,
+    *OURSELVES,
+    *IDLENESS,
+]
