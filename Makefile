@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-figures audit clean
+.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-figures audit dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -83,6 +83,11 @@ build/audit: requirements/run.txt requirements/audit.txt
 
 audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
 	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
+dashboard-preview: $(VENV)/.dev  ## draw docs/dashboard-preview.png from a run of the alerts' end-to-end test (two minutes)
+	@scripts/debian-packages prometheus:promtool prometheus-alertmanager:amtool
+	data=$$(mktemp) && trap 'rm -f "$$data"' EXIT && \
+	DASHBOARD_DATA=$$data $(PYTHON) -m pytest tests/grafana/test_end_to_end.py && \
+	$(PYTHON) -m grafana.source.preview $$data docs/dashboard-preview.png
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -153,7 +153,7 @@ def marks() -> list[Json]:
     build, start = series(BUILD), series(START_TIME)
     service = ("namespace", "job")
     version = (*service, "version")
-    started = f"changes({start}[$__rate_interval]) > 0 or {start} unless {start} offset $__rate_interval"
+    started = f"changes({start}[$__rate_interval]) > 0 or {start} unless {_before(start)}"
     return [
         _annotation("Draining", BLUE, f"{by(service, series(DRAINING))} > 0", "{{job}} drains", "{{namespace}}"),
         _annotation(
@@ -163,7 +163,7 @@ def marks() -> list[Json]:
         ),
         _annotation(
             "Versions", YELLOW,
-            f"count by ({', '.join(version)}) ({build} unless {on(version)} {build} offset $__rate_interval)",
+            f"count by ({', '.join(version)}) ({build} unless {on(version)} {_before(build)})",
             "{{job}}: sidecar {{version}}", "{{namespace}}",
         ),
         _annotation(
@@ -173,6 +173,11 @@ def marks() -> list[Json]:
             "{{alertname}}", "{{severity}} {{namespace}} {{job}}",
         ),
     ]  # fmt: skip
+
+
+def _before(selector: str) -> str:
+    """What was seen earlier, however briefly: a gap of some scrapes makes nothing new."""
+    return f"last_over_time({selector}[$__rate_interval] offset $__rate_interval)"
 
 
 def _annotation(name: str, colour: str, expr: str, title: str, text: str) -> Json:

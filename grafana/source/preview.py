@@ -82,6 +82,7 @@ def _head(figure: Figure, dashboard: dict[str, Any], height: float) -> None:
     marks = (("▲ a pod drains or starts", Look.DEPLOY), ("▲ an alert fires", Look.ALARM))
     for n, (words, colour) in enumerate(marks):
         figure.text(left + n * 0.145, at(0.8), words, color=colour, size=8, va="center")
+    figure.text(1 - left, at(0.8), "time in minutes and seconds", color=Look.FAINT, size=8, va="center", ha="right")
 
 
 @click.command()

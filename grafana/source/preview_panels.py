@@ -44,6 +44,13 @@ PAD, TITLE = 0.1, 0.24
 LEGEND_ROW, LEGEND_COLUMNS, LEGEND_ROWS = 0.145, 2, 4
 
 
+#: Steps in which Prometheus finds the pods for the first time: no deploy.
+FIRST_SCRAPES = 12
+
+#: Idle times are shown to here (seconds), or to the last that occurred; buckets go on to two hours.
+IDLE_SHOWN = 110.0
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """One line: its name as the legend has it, and its values at the answers' times; NaN where there are none."""
@@ -103,7 +110,7 @@ class Answers:
         for one in self._by_query[f"annotation {mark}", ""]:
             ats = [float(at) - self.start for at, _ in one["values"]]
             moments |= {at for before, at in pairwise([-math.inf, *ats]) if at - before > 1.5 * self.step}
-        return {at for at in moments if at > 5 * self.step}  # the beginning of the run is no deploy
+        return {at for at in moments if at > FIRST_SCRAPES * self.step}
 
 
 def _name(legend: str, labels: Mapping[str, str]) -> str:
@@ -139,7 +146,7 @@ def ground(size: tuple[float, float], face: str, edge: str) -> FancyBboxPatch:
 def _title(axes: Axes, panel: Panel) -> tuple[float, float]:
     """Write the title; returns the panel's size in inches."""
     width, height = axes.get_xlim()[1], axes.get_ylim()[1]
-    axes.text(PAD, height - 0.15, panel["title"], color=Look.TEXT, size=8.5, weight="semibold", va="center")
+    axes.text(PAD, height - 0.15, panel["title"], color=Look.TEXT, size=8.5, weight="bold", va="center")
     return width, height
 
 
@@ -162,7 +169,8 @@ def _clock(axes: Axes, answers: Answers) -> None:
     """A time axis in minutes since the start, with the marks of deploys and alerts."""
     axes.set_xlim(0, answers.times[-1])
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 1.5, 2, 3, 6]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02}" if at else ""))
+    axes.tick_params(axis="x", pad=5)
     for moments, colour in ((answers.deploys, Look.DEPLOY), (answers.alarms, Look.ALARM)):
         for at in sorted(moments):
             axes.axvline(at, color=colour, linewidth=0.7, linestyle=(0, (3, 2)), alpha=0.75, zorder=1)
@@ -214,7 +222,7 @@ def _plot(plot: Axes, panel: Panel, lines: Sequence[Series], colours: Mapping[st
         for line in reversed(lines):
             plot.plot(answers.times, line.values, color=colours[line.name], linewidth=1.3)
     _clock(plot, answers)
-    plot.set_ylim(0, max(plot.get_ylim()[1], 1e-9))
+    plot.set_ylim(0, plot.get_ylim()[1] if any(line.total for line in lines) else 1)
     plot.yaxis.set_major_locator(MaxNLocator(4))
     plot.grid(color=Look.GRID, linewidth=0.6)
     plot.set_axisbelow(True)
@@ -235,9 +243,7 @@ def stat(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
         plot.axis("off")
         plot.fill_between(answers.times, 0, np.nan_to_num(values), color="white", alpha=0.25, linewidth=0)
         plot.set(xlim=(0, answers.times[-1]), ylim=(0, float(np.nanmax(values)) * 1.1))
-    axes.text(
-        width / 2, height - 0.18, panel["title"], color=ink, size=8.5, weight="semibold", va="center", ha="center"
-    )
+    axes.text(width / 2, height - 0.18, panel["title"], color=ink, size=8.5, weight="bold", va="center", ha="center")
     axes.text(width / 2, height * 0.4, number(value, panel["fieldConfig"]["defaults"]["unit"]),
               color=ink, size=22, weight="bold", va="center", ha="center")  # fmt: skip
 
@@ -261,7 +267,7 @@ def _by_bucket(series: Sequence[Series]) -> list[tuple[float, Numbers]]:
 def _bound(value: float) -> str:
     if math.isinf(value):
         return "more"
-    return f"{value:g} s" if value < 600 else f"{value / 60:g} min" if value < 7200 else f"{value / 3600:.3g} h"
+    return f"{value:g} s"
 
 
 def heatmap(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
@@ -301,7 +307,9 @@ def bargauge(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None
     _title(axes, panel)
     found = answers.numbers(panel)
     lines = [Series("", labels, np.array([value])) for labels, value in found]
-    bars = [(bound, float(values[0])) for bound, values in _by_bucket(lines)]
+    every = [(bound, float(values[0])) for bound, values in _by_bucket(lines)]
+    last = max((bound for bound, count in every if round(count)), default=0.0)
+    bars = [(bound, count) for bound, count in every if bound <= max(last, IDLE_SHOWN)]
     plot = _inner(figure, axes, 0.62, 0.08, 0.45, TITLE + 0.08)
     places = np.arange(len(bars))[::-1]
     most = max(1.0, *(count for _, count in bars))
@@ -311,7 +319,7 @@ def bargauge(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None
     for place, (_, count) in zip(places, bars, strict=True):
         if round(count):
             plot.text(most * 1.02, place, f"{count:.0f}", color=colour, size=6.5, va="center")
-    plot.set_yticks(places, [_bound(bound) for bound, _ in bars], size=5.6)
+    plot.set_yticks(places, [_bound(bound) for bound, _ in bars])
     plot.set_xticks([])
     plot.set(xlim=(0, most), ylim=(-0.6, len(bars) - 0.4))
 
@@ -326,7 +334,7 @@ def table(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
     line = 0.167
     y = height - TITLE - 0.16
     for x, column in zip(places, columns, strict=True):
-        axes.text(x, y, names[column], color=Look.DEPLOY, size=7, weight="semibold", va="center")
+        axes.text(x, y, names[column], color=Look.DEPLOY, size=7, weight="bold", va="center")
     looks = {override["matcher"]["options"]: override["properties"] for override in panel["fieldConfig"]["overrides"]}
     for labels, value in rows[: int((y - 0.1) / line)]:
         y -= line
@@ -358,7 +366,7 @@ def text(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
     lefts = [PAD + 0.05 + sum(shares[:n]) * (width - 2 * PAD) for n in range(len(shares))]
     y = height - TITLE - 0.14
     for x, cell in zip(lefts, head, strict=True):
-        axes.text(x, y, cell, color=Look.DEPLOY, size=7, weight="semibold", va="center")
+        axes.text(x, y, cell, color=Look.DEPLOY, size=7, weight="bold", va="center")
     y -= 0.1
     for row in rows:
         wrapped = [textwrap.wrap(cell, int(share * width * 15.5)) for cell, share in zip(row, shares, strict=True)]
