@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,8 @@ async def _through(port: int) -> tuple[object, object, int | None]:
         await client.send(b"\x00" * 100_000)
         data = await client.recv()
         await client.send("end")
-        try:
+        with suppress(ConnectionClosed):
             await client.recv()
-        except ConnectionClosed:
-            pass
         return text, data, client.close_code
 
 
