@@ -75,6 +75,7 @@ bench: $(VENV)/.bench  ## side by side with other proxies, 12 minutes; QUICK=1 f
 
 bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it compares with these figures
 	@$(PYTHON) -m benchmarks.gate --write
+
 build/audit: requirements/run.txt requirements/audit.txt
 	python3 -m venv build/audit-tools && build/audit-tools/bin/pip install --quiet --requirement requirements/audit.txt
 	python3 -m venv --without-pip build/audit
@@ -83,6 +84,7 @@ build/audit: requirements/run.txt requirements/audit.txt
 
 audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
 	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
+
 dashboard-preview: $(VENV)/.dev  ## draw docs/dashboard-preview.png from a run of the alerts' end-to-end test (two minutes)
 	@scripts/debian-packages prometheus:promtool prometheus-alertmanager:amtool
 	data=$$(mktemp) && trap 'rm -f "$$data"' EXIT && \

@@ -27,6 +27,8 @@ from benchmarks.stage import Cores, LoadFailed, Target, compile_programs, free_p
 
 _ROUNDS, _SECONDS = 5, 0.9
 _QUICK_ROUNDS, _QUICK_SECONDS, _QUICK_SESSIONS = 1, 0.6, 1000
+#: Minutes after which no further round is begun if it would end later than this: a busy machine gets fewer rounds.
+_BUDGET = 11.0
 #: Seconds that a fresh process gets to settle before its memory is read.
 _SETTLE = 0.3
 
@@ -55,6 +57,8 @@ def _machine() -> dict[str, object]:
         "kernel": platform.release(),
         "python": f"{platform.python_version()} ({platform.python_compiler()})",
         "uvloop": version("uvloop"),
+        "load_before": os.getloadavg()[0],
+        "load_after": 0.0,
     }
 
 
@@ -92,8 +96,14 @@ class Run:
         port = free_port()
         server = [str(self.programs / "server"), "--port", str(port)]
         with running(server, port, self.cores.server, self.scratch / "server.output"):
+            began = time.monotonic()
             for number in range(self.rounds):
                 self._round(number, port)
+                self.results["settings"]["rounds"] = number + 1
+                elapsed = time.monotonic() - began
+                if elapsed * (number + 2) / (number + 1) > _BUDGET * 60:
+                    break
+        self.results["machine"]["load_after"] = os.getloadavg()[0]
 
     def _round(self, number: int, port: int) -> None:
         """Start everybody anew, then each case on each peer in turn."""
@@ -111,11 +121,13 @@ class Run:
                     print(f"{peer.key}: skipped: {absent}", file=sys.stderr)
             time.sleep(_SETTLE)
             for key, target in targets.items():
+                if not target.pids:
+                    continue
                 start = {"seconds": target.started, "rss_kb": usage(target.pids).rss_kb}
                 self.results["starts"].append({"round": number, "peer": key, **start})
             for case in self.cases:
                 for key, target in targets.items():
-                    if not case.only or key in case.only:
+                    if (not case.only or key in case.only) and (target.pids or case.shows is not Shows.MEMORY):
                         self._measure(number, case, key, target)
 
     def _stage(self, peer: Peer, port: int) -> AbstractContextManager[Target]:

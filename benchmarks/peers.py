@@ -164,6 +164,7 @@ def _envoy(place: Place) -> list[str]:
         "stat_prefix": "clients",
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "stream_idle_timeout": "3600s",
+        "delayed_close_timeout": "0s",  # otherwise it keeps a client waiting for a second after the server has closed
         "http_filters": [{"name": "router", "typed_config": {"@type": f"{kind}.http.router.v3.Router"}}],
         "route_config": {
             "virtual_hosts": [

@@ -73,11 +73,14 @@ def _head(results: Results) -> str:
             "",
             f"- {results['when']}; {machine['cores']} cores, {machine['cpu']}; Linux {machine['kernel']}; "
             f"Python {machine['python']}, uvloop {machine['uvloop']}",
-            f"- {settings['rounds']} rounds, each peer in turn; windows of {settings['seconds']:g} s and more;",
-            "  medians of the rounds; ratios are taken within a round, then their median",
+            f"- load average {machine['load_before']:.1f} before and {machine['load_after']:.1f} after; the run itself "
+            "makes about 2, whatever is more was other work on the same cores",
+            f"- {settings['rounds']} rounds, each peer in turn; windows of {settings['seconds']:g} s and more; "
+            "medians of the rounds",
+            "- ratios are taken within a round, then their median",
             f"- instructions: {counted}",
             "- CPU time: user and kernel, all threads of the proxy, by the kernel's account",
-            "- a rate marked >= was limited by something else than the proxy, which idled for over a tenth of the time",
+            "- a rate marked >= was not limited by the proxy, which was idle for over a tenth of the time",
         ]
     )
 

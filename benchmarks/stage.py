@@ -35,6 +35,9 @@ _SETUP = 90.0
 #: waited for, seconds between looks, and the share of a core below which it counts as done.
 _BACKLOG, _LOOK, _IDLE = 10.0, 0.05, 0.1
 
+#: Messages, connections or sessions that a measured window must hold to mean anything.
+_LEAST = 10
+
 _HANDSHAKE = (
     b"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -216,9 +219,10 @@ def _expect(line: str, word: str) -> None:
 def _judge(
     case: Case, said: dict[str, float], unloaded: Usage, before: Usage, after: Usage, instructions: int
 ) -> Measured:
-    units = (said["units"] or said["open"]) / case.scale
-    if not units:
-        raise LoadFailed(f"nothing came back ({said['errors']} errors)")
+    counted = said["units"] or said["open"]
+    units = counted / case.scale
+    if counted < _LEAST or units < 1:
+        raise LoadFailed(f"only {counted} messages came back, {said['errors']} errors")
     cpu, waited = after.cpu_seconds - before.cpu_seconds, after.waited_seconds - before.waited_seconds
     return Measured(
         units=units,

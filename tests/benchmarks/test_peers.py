@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ async def _through(port: int) -> tuple[object, object, int | None]:
         await client.send(b"\x00" * 100_000)
         data = await client.recv()
         await client.send("end")
-        with contextlib.suppress(ConnectionClosed):
+        with suppress(ConnectionClosed):
             await client.recv()
         return text, data, client.close_code
 

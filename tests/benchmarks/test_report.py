@@ -28,7 +28,15 @@ def results() -> dict[str, Any]:
         found.append(sample(number, "pp64", "nginx", 10.0 * factor, per_second=450.0, busy=0.5))
     return {
         "when": "2026-01-01 00:00 UTC",
-        "machine": {"cpu": "C", "cores": 2, "kernel": "K", "python": "P", "uvloop": "U"},
+        "machine": {
+            "cpu": "C",
+            "cores": 2,
+            "kernel": "K",
+            "python": "P",
+            "uvloop": "U",
+            "load_before": 1.0,
+            "load_after": 2.0,
+        },
         "settings": {"rounds": 3, "seconds": 1.0, "counter_missing": "no counter here"},
         "peers": {
             "direct": {"title": "direct", "absent": ""},
