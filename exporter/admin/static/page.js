@@ -101,6 +101,7 @@
     drawn.set(element, () => drawChart(element, series));
     const { width, height } = element.getBoundingClientRect();
     const [left, bottom] = [38, height - 22];
+    if (width <= left) return; // not laid out yet; the observer below draws again when it is
     const minutes = series.fault.length;
     const totals = series.fault.map((_, place) => natures.reduce((sum, nature) => sum + series[nature][place], 0));
     const top = niceTop(Math.max(...totals));
