@@ -101,10 +101,14 @@ def parse_identity(text: str) -> str:
     return text
 
 
-def parse_path(text: str) -> str:
-    """A file's path; empty is none."""
-    if "\0" in text:
-        raise ValueError("expected a file's path")
+def parse_file(text: str) -> str:
+    """The path of a file that can be read; empty is none."""
+    if text:
+        try:
+            with open(text, "rb"):
+                pass
+        except (OSError, ValueError) as error:
+            raise ValueError(f"expected a file that can be read: {getattr(error, 'strerror', error)}") from error
     return text
 
 
@@ -211,14 +215,14 @@ class Settings:
     max_connections: int = _setting("0", parse_count, "clients at a time, over it 503; 0 is no limit", "COUNT")
     tls_cert: str = _setting(
         "",
-        parse_path,
+        parse_file,
         "certificate chain (PEM) with which clients are served by TLS; read again when it changes",
         "FILE",
     )
-    tls_key: str = _setting("", parse_path, "private key (PEM) of --tls-cert", "FILE")
+    tls_key: str = _setting("", parse_file, "private key (PEM) of --tls-cert", "FILE")
     web_config_file: str = _setting(
         "",
-        parse_path,
+        parse_file,
         "TLS and basic auth of the admin port, as in Prometheus' --web.config.file; read again when it changes",
         "FILE",
     )

@@ -69,8 +69,8 @@ def base_image() -> str:
 
 def wheels() -> Path:
     """The pinned packages and the build's, downloaded once for each state of the pins."""
-    pins = ROOT / "requirements" / "run.txt"
-    directory = CACHE / "wheels" / hashlib.sha256(pins.read_bytes()).hexdigest()[:16]
+    pins = [ROOT / "requirements" / name for name in ("run.txt", "audit.txt")]
+    directory = CACHE / "wheels" / hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
     if not directory.exists():
         partial = directory.with_suffix(".partial")
         pip = [
@@ -84,7 +84,7 @@ def wheels() -> Path:
             "--dest",
             str(partial),
         ]
-        call([*pip, "--requirement", str(pins), "setuptools>=68", "wheel"])
+        call([*pip, "--requirement", str(pins[0]), "--requirement", str(pins[1]), "setuptools>=68", "wheel"])
         partial.rename(directory)
     return directory
 

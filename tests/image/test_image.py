@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from exporter import __version__
-from tests.image.containers import IMAGE, PODMAN, build, call, missing, run
+from tests.image.containers import IMAGE, PODMAN, ROOT, build, call, missing, run
 
 pytestmark = pytest.mark.image
 
@@ -146,6 +146,18 @@ def test_the_image_is_small(about: dict[str, Any], record_testsuite_property: An
 def test_the_version_of_the_program_is_that_of_the_label(image: str) -> None:
     """`--version` of the image says what its label says."""
     assert __version__ in call(run("--rm", image, "--version"))
+
+
+def test_the_bill_of_materials_is_in_it(image: str) -> None:
+    """Every pinned package with its version, in CycloneDX; nothing of the tools that wrote it."""
+    read = "print(open('/usr/share/sbom/websocket-exporter.cdx.json').read())"
+    python = "/opt/websocket-exporter/bin/python"
+    listed = json.loads(call([*run("--rm", "--entrypoint", python), image, "-c", read]))
+    found = {(part["name"].lower(), part["version"]) for part in listed["components"]}
+    lines = (ROOT / "requirements" / "run.txt").read_text().splitlines()
+    pinned = {tuple(line.lower().split("==")) for line in lines if "==" in line}
+    assert pinned <= found
+    assert not any("cyclonedx" in name for name, _ in found)
 
 
 def test_there_is_no_shell_and_no_package_manager(sidecar: Sidecar) -> None:

@@ -212,6 +212,7 @@ class Observed:
     connect_errors: list[ConnectError] = field(default_factory=list)
     defects: list[Exception] = field(default_factory=list)
     pauses: list[str] = field(default_factory=list)
+    tls_failures: list[str] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
 
     def check(self, call: str) -> None:
@@ -243,6 +244,10 @@ class Observed:
     def accept_paused(self, why: str) -> None:
         self.pauses.append(why)
         self.check("accept_paused")
+
+    def tls_failed(self, why: str) -> None:
+        self.tls_failures.append(why)
+        self.check("tls_failed")
 
     def defect(self, error: Exception) -> None:
         self.defects.append(error)
