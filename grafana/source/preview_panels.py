@@ -41,7 +41,9 @@ HEAT = LinearSegmentedColormap.from_list("heat", ["#20324F", "#2F6BC2", "#8AB8FF
 
 #: Inches inside a panel.
 PAD, TITLE = 0.1, 0.24
-LEGEND_ROW, LEGEND_COLUMNS, LEGEND_ROWS = 0.145, 2, 4
+LEGEND_ROW, LEGEND_ROWS = 0.145, 4
+#: A panel's legend has two columns, unless a name is too long (characters an inch of column) to stand beside its mean.
+LEGEND_COLUMNS, LEGEND_DENSITY = 2, 9.5
 
 
 #: Steps in which Prometheus finds the pods for the first time: no deploy.
@@ -194,18 +196,20 @@ def timeseries(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> No
     known, unit = _colours(panel), panel["fieldConfig"]["defaults"]["unit"]
     spare = iter(PALETTE * 4)
     colours = {line.name: known.get(line.name) or next(spare) for line in lines}
-    shown = lines[: LEGEND_COLUMNS * LEGEND_ROWS]
-    rows = max(1, math.ceil(len(shown) / LEGEND_COLUMNS))
+    longest = max((len(line.name) for line in lines), default=0)
+    columns = LEGEND_COLUMNS if longest <= LEGEND_DENSITY * width / LEGEND_COLUMNS else 1
+    shown = lines[: columns * LEGEND_ROWS]
+    rows = max(1, math.ceil(len(shown) / columns))
     plot = _inner(figure, axes, 0.52, 0.33 + rows * LEGEND_ROW, 0.14, TITLE + 0.1)
     _plot(plot, panel, lines, colours, answers)
     plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, unit)))
     for index, line in enumerate(shown):
-        row, column = divmod(index, LEGEND_COLUMNS)
-        x, y = PAD + column * (width - PAD) / LEGEND_COLUMNS, PAD + (rows - 1 - row) * LEGEND_ROW
+        row, column = divmod(index, columns)
+        x, y = PAD + column * (width - PAD) / columns, PAD + (rows - 1 - row) * LEGEND_ROW
         axes.add_patch(Rectangle((x, y - 0.015), 0.12, 0.03, color=colours[line.name]))
         mean = float(np.nanmean(line.values)) if line.total else 0.0
         axes.text(x + 0.17, y, line.name, color=Look.TEXT, size=6.5, va="center")
-        right = PAD + (column + 1) * (width - PAD) / LEGEND_COLUMNS - 0.15
+        right = PAD + (column + 1) * (width - PAD) / columns - 0.15
         axes.text(right, y, f"mean {number(mean, unit)}", color=Look.FAINT, size=6.2, va="center", ha="right")
 
 
