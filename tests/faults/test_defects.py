@@ -51,7 +51,7 @@ def test_a_defect_of_ours_does_not_touch_the_traffic(
         eventually(lambda: sidecar.scrape().since(before).by(UNOBSERVED, "reason") == {"internal": 1}, "it is counted")
         eventually(lambda: sidecar.scrape().value(ACTIVE) == 0, "nothing is left open")
         assert sidecar.scrape().since(before).endings() == endings
-        assert "BuiltIn" in sidecar.process.output(), "the log says where"
+        eventually(lambda: "BuiltIn" in sidecar.process.output(), "the log says where")
         assert sidecar.process.returncode is None
 
 
@@ -69,9 +69,9 @@ def test_a_clock_that_jumps_changes_nothing(raw_app: RawApp) -> None:
 
 
 def test_only_the_monotonic_clock_decides() -> None:
-    """What judges and what moves bytes reads no wall clock; it is for time stamps that people see."""
+    """What judges and what moves bytes reads no wall clock; it is for time stamps that people see (observe, admin)."""
     wall = re.compile(r"\btime\.time\b|from time import [^\n]*\btime\b|datetime|\bctime\b|utcnow")
-    modules = [path for package in ("protocol", "relay", "admin") for path in (EXPORTER / package).glob("*.py")]
+    modules = [path for package in ("protocol", "relay") for path in (EXPORTER / package).glob("*.py")]
     assert len(modules) > 15
     assert [path.name for path in modules if wall.search(path.read_text())] == []
 
