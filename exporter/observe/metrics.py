@@ -20,6 +20,7 @@ from exporter.observe.catalogue import Metric
 from exporter.protocol.causes import Ending, rows
 from exporter.protocol.closecodes import CodeBook
 from exporter.protocol.frames import PAYLOAD, Opcode, Tally, new_tally
+from exporter.protocol.session import Session
 from exporter.protocol.words import PEERS, Cause, ConnectError, Peer, Unobserved
 
 #: Statuses that a handshake is known to end with; their series start at zero. "aborted" is no answer at all.
@@ -57,6 +58,7 @@ class Metrics:
         self.tallies: dict[tuple[str, Peer], Tally] = {
             (route, sender): new_tally() for route in routes for sender in PEERS
         }
+        self.sessions: set[Session] = set()  # those that are open: each keeps what it counted until it is asked
         self.handshakes = self._counter(catalogue.HANDSHAKES)
         self.handshake_duration = self._histogram(catalogue.HANDSHAKE_DURATION)
         self.active = self._gauge(catalogue.ACTIVE)
@@ -74,7 +76,7 @@ class Metrics:
         self._drain_sessions = self._gauge(catalogue.DRAIN_SESSIONS)
         self._drain_seconds = self._gauge(catalogue.DRAIN_SECONDS)
         self._gauge(catalogue.BUILD).labels(version, platform.python_version(), engine).set(1)
-        self.registry.register(_TallyCollector(self.tallies))
+        self.registry.register(_TallyCollector(self.tallies, self.sessions))
         self._lines_dropped: Callable[[], int] = int
         self.registry.register(_Reader(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
         ProcessCollector(registry=self.registry)
@@ -142,10 +144,13 @@ class Metrics:
 class _TallyCollector(Collector):
     """Reads the scanners' shared counters."""
 
-    def __init__(self, tallies: dict[tuple[str, Peer], Tally]) -> None:
+    def __init__(self, tallies: dict[tuple[str, Peer], Tally], sessions: set[Session]) -> None:
         self._tallies = tallies
+        self._sessions = sessions
 
     def collect(self) -> Iterator[Family]:
+        for session in self._sessions:
+            session.settle()
         frames = _family(catalogue.FRAMES)
         payload = _family(catalogue.PAYLOAD)
         for (route, sender), tally in self._tallies.items():

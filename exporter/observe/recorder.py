@@ -89,6 +89,7 @@ class Recorder:
         now = self.clock()
         tallies = metrics.tallies[route, Peer.CLIENT], metrics.tallies[route, Peer.SERVER]
         session = Session(self._book, *tallies, now, self._record_payload)
+        metrics.sessions.add(session)
         key = self._returned(route, opening.request, opening.client, now - opening.seconds)
         return Record(self, session, route, opening, f"{self._run}-{next(self._ids):x}", key)
 
@@ -185,6 +186,8 @@ class Record:
             recorder.history.add(ending)
         finally:
             recorder.metrics.active.labels(self._route).dec()
+            recorder.metrics.sessions.discard(self.session)
+            self.session.settle()
         worth = recorder.is_worth_a_line(ending)
         if ending.cause.is_normal:
             if worth:

@@ -5,14 +5,16 @@ How it works
 One ring serves both directions, so that the order in which frames passed is kept. A slot is 17 bytes: when the frame's
 header was read (seconds, on the caller's clock), its payload length, and one byte that holds what a person asks first:
 the opcode and FIN as they stand in the frame, and, in the bits that RFC 6455 reserves for extensions, who sent it.
-Scanners write slots themselves, with :data:`pack`, because a call a frame would be felt; see
-:mod:`exporter.protocol.frames`.
+A scanner writes the slot of a lone frame itself, with :data:`pack`, because a call a frame would be felt; of frames
+that came together it hands over columns, see :meth:`Ring.extend`.
 
 Payload bytes are never in here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -21,11 +23,15 @@ from exporter.protocol.words import Peer
 #: Frames that are kept: enough to see the last exchange, small enough for every idle session to have its own ring.
 FRAMES = 64
 
-_SLOT = Struct("<dQB")
+#: Native byte order without alignment. The machine's own alignment gives one slot the same layout, and packs it faster.
+_FORMAT = "dQB"
+_SLOT = Struct("=" + _FORMAT)
 #: Writes one slot: (ring, offset, seconds, length, first byte of the frame with the sender's bit).
-pack = _SLOT.pack_into
+pack = Struct("@" + _FORMAT).pack_into
 SLOT = _SLOT.size
 RING = FRAMES * SLOT
+#: The slot to be written after one, by its offset.
+NEXT = tuple((offset + SLOT) % RING for offset in range(RING))
 
 #: The bits of a frame's first byte that are kept: FIN and the opcode. RSV bits give their place to the sender.
 KEPT = 0x8F
@@ -51,12 +57,36 @@ class Ring:
     __slots__ = ("at", "slots")
 
     def __init__(self) -> None:
-        self.slots = bytearray(RING)
+        self.slots = bytearray()  # nothing, until the first frame comes
         self.at = 0  # offset of the slot to be written next
+
+    def open(self) -> bytearray:
+        """Make room for the frames. Returns the slots."""
+        self.slots = bytearray(RING)
+        return self.slots
+
+    def extend(self, now: float, lengths: Sequence[int], firsts: bytes) -> None:
+        """Write the slots of frames that came together: their lengths, their first bytes with the sender's bit."""
+        columns = [now] * (3 * min(len(lengths), FRAMES))
+        columns[1::3] = lengths[-FRAMES:]
+        columns[2::3] = firsts[-FRAMES:]
+        packed = _slots(len(columns) // 3).pack(*columns)
+        end = self.at + len(packed)
+        if end <= RING:
+            self.slots[self.at : end] = packed
+        else:
+            self.slots[self.at :] = packed[: RING - self.at]
+            self.slots[: end - RING] = packed[RING - self.at :]
+        self.at = end % RING
 
     def frames(self) -> list[Frame]:
         """The frames that are kept, oldest first."""
         return unpack(bytes(self.slots), self.at)
+
+
+@cache
+def _slots(count: int) -> Struct:
+    return Struct("=" + _FORMAT * count)
 
 
 def unpack(slots: bytes, at: int) -> list[Frame]:

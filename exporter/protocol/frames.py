@@ -22,20 +22,25 @@ bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN 
 frame nothing that it sends is judged (section 5.5.1), so the scan rests there too.
 
 Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`Scanner.feed` tests for that
-first; most others hold several, so the loop of :meth:`Scanner._scan` steps over whole small data frames by itself and
-calls :meth:`Scanner._uncommon` for what is anything else. Both count into plain integers: no object, no metric, no
-call for each frame; the flight recorder's slots are packed in place for the same reason. The counters that many
-scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may
-read it at any time. A payload that spans chunks costs one comparison and one subtraction a chunk.
+first. In any other chunk :meth:`Scanner._one` takes the first frame, of whatever kind, and :meth:`Scanner._stride` the
+run of whole data frames behind it: a bare loop that notes where each begins and how long it is, and columns of these
+for all that follows, counting and the flight recorder. A payload that spans chunks costs one comparison and one
+subtraction a chunk.
+
+A scanner counts for itself, in plain integers: no object, no metric, no call for each frame. The counters that many
+scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes. A scanner adds to it
+what is new when the kind of its frames turns, and when it is asked to (:meth:`Scanner.settle`): before the tally is
+read, and at its own end.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from operator import itemgetter
 from struct import Struct
 from typing import NamedTuple
 
-from exporter.protocol.flight import BY_SERVER, KEPT, RING, SLOT, WRITTEN, Ring, pack
+from exporter.protocol.flight import BY_SERVER, KEPT, NEXT, WRITTEN, Ring, pack
 from exporter.protocol.words import Peer
 
 #: Largest payload of a control frame (RFC 6455, section 5.5).
@@ -85,10 +90,15 @@ _MASK = 0x80
 _LENGTH = 0x7F
 _OPCODE = 0x0F
 
-_CONTINUATION, _BINARY, _CLOSE, _PONG = 0x0, 0x2, 0x8, 0xA  # as plain integers, which compare faster than an enum's
+# As plain integers, which compare faster than an enum's.
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PONG = 0x0, 0x1, 0x2, 0x8, 0xA
+#: Before the first text or binary frame. No such frame has it; in a tally it has a place, to which nothing is added.
+_NONE = 0xF
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
-_RESTING = -1
+RESTING = -1
+#: ``skip`` of a direction whose next header, or control frame, has begun and is in ``pending``.
+_PENDING = -2
 
 #: Reads a length of eight bytes.
 _LONG = Struct(">Q").unpack_from
@@ -99,12 +109,18 @@ _HEADER = tuple(2 + (4 if second & _MASK else 0) + {126: 2, 127: 8}.get(second &
 _SHORT = tuple({126: None, 127: 1 << 29}.get(second & _LENGTH, second & _LENGTH) for second in range(256))
 #: Opcode by first byte for the commonest frames, text or binary, FIN set, compressed or not; 0 for all others.
 _PLAIN = tuple(first & _OPCODE if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
+#: The same, to translate many at once, and which they are.
+_OPCODES = bytes(_PLAIN)
+_PLAIN_FIRSTS = bytes(first for first in range(256) if _PLAIN[first])
 #: First bytes as the flight recorder keeps them, by sender.
 _FIRSTS = {
-    sender: tuple(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
+    sender: bytes(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
     for sender in Peer
 }
-_LAST_SLOT = RING - SLOT
+
+#: After a frame that is none of the commonest, bytes in which to look for a run of those; doubled as they are found.
+#: Who alternates kinds makes us look at each frame a few times, not at the rest of the chunk for each frame.
+_WINDOW = 64
 
 
 class Scanner:
@@ -115,7 +131,10 @@ class Scanner:
     :param ring: the session's flight recorder.
     """
 
-    __slots__ = ("firsts", "fragmented", "frames", "last", "lost", "payload", "pending", "ring", "skip", "tally")
+    __slots__ = (
+        "firsts", "fragmented", "frames", "last", "lost", "opcode", "payload", "pending", "ring", "settled",
+        "settled_payload", "skip", "tally",
+    )  # fmt: skip
 
     def __init__(self, tally: Tally, sender: Peer = Peer.CLIENT, ring: Ring | None = None) -> None:
         self.tally = tally
@@ -123,6 +142,8 @@ class Scanner:
         self.firsts = _FIRSTS[sender]  # a frame's first byte -> how the flight recorder keeps it
         self.frames = 0  # frames whose header was complete
         self.payload = 0  # payload bytes that passed
+        self.settled = self.settled_payload = 0  # of these two, what the tally has
+        self.opcode = _NONE  # of the frames counted since
         self.skip = 0  # payload bytes of the current frame still to come
         self.pending = b""  # the unfinished header or control frame
         self.last: float | None = None  # when bytes last came, on the caller's clock
@@ -132,12 +153,12 @@ class Scanner:
     @property
     def at_boundary(self) -> bool:
         """Whether the next byte begins a frame. Never true in a direction that is not followed any more."""
-        return not self.skip and not self.pending
+        return not self.skip
 
     @property
     def in_frame(self) -> bool:
         """Whether a frame has begun that is not complete."""
-        return self.skip > 0 or bool(self.pending)
+        return self.skip > 0 or self.skip == _PENDING
 
     @property
     def sample(self) -> bytes:
@@ -146,7 +167,7 @@ class Scanner:
 
     def rest(self) -> None:
         """Listen no more: later bytes are neither counted nor judged."""
-        self.skip = _RESTING
+        self.skip = RESTING
         self.pending = b""
 
     def feed(self, data: bytes, now: float) -> Heard | None:
@@ -158,87 +179,97 @@ class Scanner:
         size = len(data)
         skip = self.skip
         if not skip:
-            if size > 3 and not self.pending:
+            if size > 3:
                 second = data[1]
                 length = _SHORT[second]
                 if length is None:
                     length = data[2] << 8 | data[3]
                 if _HEADER[second] + length == size:
                     first = data[0]
-                    opcode = _PLAIN[first]
-                    if opcode:
+                    if _PLAIN[first] == self.opcode:
                         self.last = now
                         self.frames += 1
                         self.payload += length
-                        tally = self.tally
-                        tally[opcode] += 1
-                        tally[PAYLOAD] += length
                         ring = self.ring
                         slot = ring.at
                         pack(ring.slots, slot, now, length, self.firsts[first])
-                        ring.at = slot + SLOT if slot < _LAST_SLOT else 0
+                        ring.at = NEXT[slot]
                         return None
             return self._scan(data, now, 0)
         if skip >= size:
             self.last = now
             self.skip = skip - size
             self.payload += size
-            self.tally[PAYLOAD] += size
             return None
-        if skip == _RESTING:
+        if skip == RESTING:
             return None
+        if skip == _PENDING:
+            return self._scan(self.pending + data, now, 0)
         self.payload += skip
-        self.tally[PAYLOAD] += skip
         self.skip = 0
         return self._scan(data, now, skip)
 
     def _scan(self, data: bytes, now: float, at: int) -> Heard | None:
-        """The general case: any number of frames, from ``at`` on. With bytes pending, ``at`` is 0."""
+        """The general case: any number of frames, from ``at`` on."""
         self.last = now
-        if self.pending:
-            data = self.pending + data
         heard: Heard = []
-        size = len(data)
-        last = size - 1
-        frames = payload = 0
-        tally = self.tally
-        firsts = self.firsts
-        ring = self.ring
-        slots = ring.slots
-        slot = ring.at
+        last = len(data) - 1
+        window = last
         while at < last:
-            second = data[at + 1]
-            length = _SHORT[second]
-            end = at + _HEADER[second]
-            if length is None:
-                length = data[at + 2] << 8 | data[at + 3] if end <= size else size
-            end += length
-            first = data[at]
-            opcode = _PLAIN[first]
-            if opcode and end <= size:
-                frames += 1
-                payload += length
-                tally[opcode] += 1
-                pack(slots, slot, now, length, firsts[first])
-                slot = slot + SLOT if slot < _LAST_SLOT else 0
-                at = end
-                continue
-            ring.at = slot
-            end = self._uncommon(data, now, at, heard)
-            slot = ring.at
+            end = self._one(data, now, at, heard)
             if end == at:
                 break
             at = end
-        ring.at = slot
-        self.frames += frames
-        self.payload += payload
-        tally[PAYLOAD] += payload
-        if self.skip != _RESTING:
+            if at < last:
+                stop = min(at + window, last - 2)
+                at = self._stride(data, now, at, stop)
+                window = window + window if at >= stop else _WINDOW
+        if self.skip != RESTING:
             self.pending = data[at:]
-            self.skip = at - size if at > size else 0
+            self.skip = at - last - 1 if at > last else _PENDING
         return heard or None
 
-    def _uncommon(self, data: bytes, now: float, at: int, heard: Heard) -> int:
+    def _stride(self, data: bytes, now: float, at: int, stop: int) -> int:
+        """Take the whole data frames, FIN set, that follow each other from ``at`` on and begin before ``stop``.
+
+        Returns where the first other frame begins; ``at`` if that is the one at ``at``.
+        """
+        heads: list[int] = []
+        lengths: list[int] = []
+        short, header = _SHORT, _HEADER
+        while at < stop:
+            second = data[at + 1]
+            length = short[second]
+            if length is None:
+                length = data[at + 2] << 8 | data[at + 3]
+            heads.append(at)
+            lengths.append(length)
+            at += header[second] + length
+        if at > len(data):
+            at = heads.pop()
+            lengths.pop()
+        if not heads:
+            return at
+        firsts = bytes(itemgetter(0, *heads)(data)[1:])  # of a single index it would give no tuple
+        frames = len(firsts) - len(firsts.lstrip(_PLAIN_FIRSTS))
+        if frames < len(heads):
+            at = heads[frames]
+            firsts = firsts[:frames]
+            del lengths[frames:]
+        if not frames:
+            return at
+        opcodes = firsts.translate(_OPCODES)
+        if opcodes[-1] != self.opcode:
+            self._turn(opcodes[-1])
+        others = frames - opcodes.count(self.opcode)
+        self.tally[_TEXT + _BINARY - self.opcode] += others
+        self.settled += others
+        self.frames += frames
+        self.payload += sum(lengths)
+        self.ring.extend(now, lengths, firsts.translate(self.firsts))
+        return at
+
+    def _one(self, data: bytes, now: float, at: int, heard: Heard) -> int:
         """Take the one frame at ``at``, of any kind, complete or not; add to ``heard`` what it tells.
 
         Returns where the next frame begins, which may lie beyond ``data``; ``at`` if more of this one must come first;
@@ -269,18 +300,36 @@ class Scanner:
         elif opcode == _CONTINUATION or (opcode <= _BINARY and not first & _FIN):
             self.fragmented = not first & _FIN  # a whole message, out of place here, ends none: see feed()
         passed = (end if end < size else size) - body
+        if opcode == self.opcode:
+            pass  # the next settlement counts it
+        elif opcode in (_TEXT, _BINARY):
+            self._turn(opcode)
+        else:
+            self.tally[opcode] += 1
+            self.settled += 1
         self.frames += 1
         self.payload += passed
-        self.tally[opcode] += 1
-        self.tally[PAYLOAD] += passed
         ring = self.ring
         slot = ring.at
-        pack(ring.slots, slot, now, length, self.firsts[first])
-        ring.at = slot + SLOT if slot < _LAST_SLOT else 0
+        pack(ring.slots or ring.open(), slot, now, length, self.firsts[first])
+        ring.at = NEXT[slot]
         if opcode == _CLOSE:
             self.rest()
             return size
         return end
+
+    def _turn(self, opcode: int) -> None:
+        """Count frames of ``opcode`` from here on."""
+        self.settle()
+        self.opcode = opcode
+
+    def settle(self) -> None:
+        """Add what was counted since the last time to the shared tally."""
+        tally = self.tally
+        tally[self.opcode] += self.frames - self.settled
+        tally[PAYLOAD] += self.payload - self.settled_payload
+        self.settled = self.frames
+        self.settled_payload = self.payload
 
     def _lose(self, why: str) -> Lost:
         self.lost = True

@@ -8,7 +8,7 @@ unmasked (RFC 6455, section 5.3) but not decompressed, of data frames only, from
 from __future__ import annotations
 
 from exporter.protocol.flight import Ring
-from exporter.protocol.frames import Heard, Scanner, Tally
+from exporter.protocol.frames import RESTING, Heard, Scanner, Tally
 from exporter.protocol.words import Peer
 
 
@@ -34,9 +34,9 @@ class SamplingScanner(Scanner):
         heard: Heard = []
         at = 0
         while at < len(data):
-            if self.skip < 0:
+            if self.skip == RESTING:
                 break
-            if self.skip:
+            if self.skip > 0:
                 step = data[at : at + self.skip]
                 self._take(step)
             else:

@@ -100,6 +100,12 @@ class Session:
         """The scanner of what ``sender`` sends."""
         return self.client if sender is Peer.CLIENT else self.server
 
+    def settle(self) -> None:
+        """Bring the shared counters up to date; to be done before they are read, and at the end."""
+        for scanner in (self.client, self.server):
+            if scanner.payload != scanner.settled_payload or scanner.frames != scanner.settled:
+                scanner.settle()
+
     def feed(self, sender: Peer, data: bytes, now: float) -> list[Fact]:
         """Take the next bytes that ``sender`` sent; see :meth:`Scanner.feed`."""
         heard = self.scanner(sender).feed(data, now)

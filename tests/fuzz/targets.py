@@ -52,6 +52,7 @@ def scanner(data: bytes) -> None:
         assert len(ours.pending) <= LONGEST_KEPT
     theirs = read(stream)
     assert ours.frames == len(theirs.frames)
+    ours.settle()
     assert ours.payload == theirs.payload == tally[PAYLOAD]
     assert tally[:PAYLOAD] == [theirs.frames.count(opcode) for opcode in range(PAYLOAD)]
     assert [(item.opcode, item.payload) for item in heard if isinstance(item, Control)] == theirs.controls

@@ -43,6 +43,18 @@ def test_only_the_last_frames_are_kept():
         assert [frame.at for frame in frames] == sorted(frame.at for frame in frames)
 
 
+def test_frames_that_came_together_are_kept_as_if_they_had_come_alone():
+    """Lengths, opcodes and order, wherever in the ring a run of frames begins and ends."""
+    for run in (1, 2, 63, 64, 65, 130):
+        together, alone = session(), session()
+        for start in range(20):
+            frames = [bytes((0x81 + (at + start) % 2, at % 100)) + bytes(at % 100) for at in range(run)]
+            together.feed(Peer.CLIENT, b"".join(frames), float(start))
+            for frame in frames:
+                alone.feed(Peer.CLIENT, frame, float(start))
+            assert together.ring.frames() == alone.ring.frames()
+
+
 def test_the_longest_length_there_is_can_be_kept():
     """A length of 2^63 - 1 fits, so that no peer can make the recorder fail."""
     played = session()
@@ -53,6 +65,7 @@ def test_the_longest_length_there_is_can_be_kept():
 def test_no_payload_is_kept():
     """The ring has one size for ever, and no byte of a message is in it."""
     played = session()
+    assert len(played.ring.slots) == 0  # and a session without frames has none
     played.feed(Peer.SERVER, bytes((0x81, len(SECRET))) + SECRET, 1.0)
     assert len(played.ring.slots) == RING
     assert SECRET[:4] not in bytes(played.ring.slots)

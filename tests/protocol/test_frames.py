@@ -86,6 +86,7 @@ def scan(segments: list[bytes]) -> Result:
     for now, segment in enumerate(segments):
         result.heard += scanner.feed(segment, float(now)) or []
         assert len(scanner.pending) <= LONGEST_KEPT
+    scanner.settle()
     result.frames, result.payload = scanner.frames, scanner.payload
     result.tally = {slot: count for slot, count in enumerate(tally) if count}
     result.state = (scanner.skip, scanner.pending, scanner.lost, scanner.at_boundary)
@@ -308,9 +309,11 @@ def test_a_scanner_that_lost_track_tells_so_once_and_counts_no_more() -> None:
     tally = new_tally()
     scanner = Scanner(tally)
     assert scanner.feed(frame(PING, fin=False), 1.0) == [Lost(NO_FIN)]
+    scanner.settle()
     before = list(tally)
     for data in (frame(TEXT, b"x"), close(1000), frame(PING, fin=False), b"\x81", b""):
         assert scanner.feed(data, 2.0) is None
+    scanner.settle()
     assert tally == before
     assert (scanner.pending, scanner.lost, scanner.at_boundary) == (b"", True, False)
 
@@ -335,11 +338,42 @@ def test_bytes_and_frames_move_while_a_frame_is_under_way() -> None:
     tally = new_tally()
     scanner = Scanner(tally)
     scanner.feed(frame(BINARY, b"", form=64, length=2**30), 0.0)
+    scanner.settle()
     assert (tally[BINARY], tally[PAYLOAD]) == (1, 0)
     for step in range(1, 5):
         scanner.feed(bytes(16384), 0.0)
+        scanner.settle()
         assert (tally[BINARY], tally[PAYLOAD]) == (1, step * 16384)
     assert not scanner.at_boundary
+
+
+def test_what_is_not_settled_is_counted_once() -> None:
+    """However often a scanner settles, and whichever opcodes alternate, each frame is in the tally once."""
+    kinds = [TEXT, TEXT, BINARY, PING, BINARY, TEXT, 0x3, CONTINUATION, TEXT]
+    stream = [frame(kind, bytes(at)) for at, kind in enumerate(kinds)]
+    for often in (1, 2, 3, len(stream)):
+        for chunks in (stream, [b"".join(stream)]):
+            tally = new_tally()
+            scanner = Scanner(tally)
+            for at, chunk in enumerate(chunks, 1):
+                scanner.feed(chunk, 0.0)
+                if at % often == 0:
+                    scanner.settle()
+            scanner.settle()
+            assert {opcode: count for opcode, count in enumerate(tally[:PAYLOAD]) if count} == Counter(kinds)
+            assert tally[PAYLOAD] == scanner.payload == sum(range(len(kinds)))
+
+
+def test_runs_of_frames_between_others_are_all_found() -> None:
+    """Runs of data frames of all lengths, a ping or a fragment between them: in one chunk as alone."""
+    for run in (1, 2, 3, 7, 60, 64, 65, 200):
+        frames = []
+        for at in range(4 * run):
+            frames.append(frame(BINARY if at % 5 else TEXT, bytes(at * 7 % 300), mask=KEY if at % 3 else b""))
+            if at % run == 0:
+                frames.append(frame(PING, b"x") if at % 2 else frame(TEXT, b"begun", fin=False))
+        whole, alone = scan([b"".join(frames)]), scan(frames)
+        assert (whole.heard, whole.tally, whole.state) == (alone.heard, alone.tally, alone.state)
 
 
 def test_a_tally_is_shared() -> None:
@@ -348,6 +382,8 @@ def test_a_tally_is_shared() -> None:
     first, second = Scanner(tally), Scanner(tally)
     first.feed(frame(TEXT, b"abc"), 0.0)
     second.feed(frame(TEXT, b"de"), 0.0)
+    for scanner in (first, second, second):
+        scanner.settle()
     assert (tally[TEXT], tally[PAYLOAD]) == (2, 5)
     assert (first.payload, second.payload) == (3, 2)
 

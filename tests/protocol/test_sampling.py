@@ -58,6 +58,7 @@ def test_sampling_changes_no_count(name, step):
         facts = [
             f for at in range(0, len(stream), step) for f in session.feed(Peer.CLIENT, stream[at : at + step], 1.0)
         ]
+        session.settle()
         told.append((facts, tally, session.client.frames, session.client.payload, session.ring.frames()))
     assert told[0] == told[1]
     assert told[0][1][PAYLOAD] > 0

@@ -130,6 +130,8 @@ def test_any_stream_in_any_segmentation_leaves_as_it_came(engine: Engine) -> Non
                 whole = Scanner(new_tally())
                 whole.feed(stream, 0.0)
                 scanner = heard(watched, peer)
+                whole.settle()
+                scanner.settle()
                 assert (scanner.tally, scanner.skip, scanner.pending, scanner.lost) == (
                     whole.tally, whole.skip, whole.pending, whole.lost
                 )  # fmt: skip
