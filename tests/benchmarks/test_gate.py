@@ -56,6 +56,7 @@ def test_scripts_are_whole_frames(name: str) -> None:
         scanner = receive.__self__.listen.__self__  # type: ignore[attr-defined]
         for data in chunks:
             receive(data)
+        scanner.settle()
         assert scanner.at_boundary
         assert not scanner.lost
         assert (scanner.frames > 0) == bool(chunks)
