@@ -26,6 +26,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
+from tests.e2e.harness.scrape import Scrape
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -86,7 +88,11 @@ class Sidecar:
         self.admin = admin
 
     def end(self, how: str, times: int = 1, path: str = "/chat") -> None:
-        """Sessions that the app, or the client for "client leaves", ends like that."""
+        """Sessions that the app, or the client for "client leaves", ends like that; returns when all are counted.
+
+        The sidecar knows last: it waits for both TCP connections, and after a drop it asks whether the app lives.
+        """
+        counted = self.counted() + times
         for _ in range(times):
             with connect(f"ws://{self.listen}{path}", compression=None) as client:
                 if how == "client leaves":
@@ -95,6 +101,12 @@ class Sidecar:
                 client.send(how)
                 with pytest.raises(ConnectionClosed):
                     client.recv(DEADLINE)
+        eventually(lambda: self.counted() >= counted, "every ending is counted")
+
+    def counted(self) -> float:
+        """Sessions whose ending is counted."""
+        with urlopen(f"http://{self.admin}/metrics", timeout=DEADLINE) as answer:
+            return Scrape.parse(answer.read().decode()).closed()
 
     def closes(self) -> dict[str, Any]:
         """What /closes says."""
@@ -447,6 +459,7 @@ def test_readers_that_do_not_read_are_nothing_to_the_relay(sidecar: Sidecar) -> 
             client.send("raise")
             with pytest.raises(ConnectionClosed):
                 client.recv(DEADLINE)
+    eventually(lambda: sidecar.counted() == 40, "the large ones are counted")
     sidecar.end("raise", times=460)
     assert sidecar.closes()["kept"] == 500
     before = resident(sidecar.process)

@@ -58,14 +58,19 @@ def troubled(upstream_port: int, *flags: str, **how: object) -> Iterator[Trouble
 
 
 @contextmanager
-def session(sidecar: Sidecar, app: RawApp) -> Iterator[tuple[Peer, Peer]]:
-    """An open session: its client and its server. At the end the client leaves first, and the server notices."""
+def session(sidecar: Sidecar, app: RawApp, path: str = "/") -> Iterator[tuple[Peer, Peer]]:
+    """An open session: its client and its server. At the end the client leaves first, and the server notices.
+
+    :param path: tells it from what others, long gone, may have left in the app's queue.
+    """
     client = Peer.connect(sidecar.port)
     server: Peer | None = None
     try:
-        client.send(upgrade_request())
+        client.send(upgrade_request(path))
         server = app.accept()
-        server.until(b"\r\n\r\n")
+        while not server.until(b"\r\n\r\n").startswith(f"GET {path} ".encode()):
+            server.close()
+            server = app.accept()
         server.send(switching_protocols())
         client.until(b"\r\n\r\n")
         yield client, server

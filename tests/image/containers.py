@@ -1,22 +1,27 @@
 """Build and run the image without a registry and without a Docker engine: debootstrap, buildah, podman.
 
 What takes long is kept in a cache directory ($XDG_CACHE_HOME/websocket-exporter/image): the Debian base, the
-wheels, and a container storage of its own, so that nobody's images are touched.
+wheels, and a container storage of its own, so that nobody's images are touched. One run at a time has that
+directory to itself (:func:`owned`): what a run that was killed has left in it can then be cleared away.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "websocket-exporter" / "image"
 BASE = "localhost/websocket-exporter-base:bookworm"
 IMAGE = "localhost/websocket-exporter:test"
+NAME = "websocket-exporter-test"
 TOOLS = ("debootstrap", "buildah", "podman", "runc")
 NEEDED = ("README.md", "exporter/cli.py")
 
@@ -48,6 +53,24 @@ def call(command: list[str], **options: object) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
     return str(done.stdout)
+
+
+@contextmanager
+def owned() -> Iterator[None]:
+    """Have the cache directory alone, and no container in it; waits for another run's end.
+
+    The kernel lifts the lock with the process that holds it, however that ends.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove()
+        yield
+
+
+def remove() -> None:
+    """Remove the container, running or not, if there is one."""
+    call([*PODMAN, "rm", "--force", "--ignore", "--time", "0", NAME])
 
 
 def base_image() -> str:
@@ -104,6 +127,7 @@ def build(version: str, revision: str) -> str:
             str(ROOT),
         ]
     )
+    call([*PODMAN, "image", "prune", "--force"])  # what the tag stood for before
     return IMAGE
 
 

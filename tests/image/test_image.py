@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,22 +20,22 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from exporter import __version__
-from tests.image.containers import IMAGE, PODMAN, ROOT, build, call, missing, run
+from tests.image.containers import IMAGE, NAME, PODMAN, ROOT, build, call, missing, owned, remove, run
 
 pytestmark = pytest.mark.image
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 MAX_MEGABYTES = 100
 DEADLINE = 30.0
-NAME = "websocket-exporter-test"
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
+def image() -> Iterator[str]:
     reason = missing()
     if reason:
         pytest.skip(reason)
-    return build(__version__, REVISION)
+    with owned():
+        yield build(__version__, REVISION)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +71,12 @@ def echo_app() -> Iterator[int]:
         loop.close()
 
 
-def wait_until(condition: Any, what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
+    """Wait for a condition; `what` it is, or a function that says so afterwards, with what is known by then."""
     ends = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < ends, f"never: {what}"
+        if time.monotonic() > ends:
+            pytest.fail(f"never: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 
@@ -102,12 +104,17 @@ class Sidecar:
             self.process = subprocess.Popen(
                 run("--rm", "--name", NAME, IMAGE, *arguments, "--drain-linger=0"), stdout=out, stderr=out
             )
-        wait_until(lambda: "exporter.started" in self.log.read_text(), "the sidecar starts")
+        wait_until(lambda: "exporter.started" in self.log.read_text() or self.process.poll() is not None, self.told)
+        assert self.process.poll() is None, self.told()
         started = next(line for line in self.log.read_text().splitlines() if "exporter.started" in line)
         event = json.loads(started)
         self.listen, self.admin = (int(event[key].rpartition(":")[2]) for key in ("listen", "admin"))
-        wait_until(lambda: fetch(self.admin, "/readyz")[0] == 200, "ready")
+        wait_until(lambda: fetch(self.admin, "/readyz")[0] == 200, self.told)
         self.ready_after = time.monotonic() - began
+
+    def told(self) -> str:
+        """What podman and the sidecar have said."""
+        return f"started and ready; podman (status {self.process.poll()}) and the sidecar say:\n{self.log.read_text()}"
 
     def value(self, sample: str) -> float:
         """The value of one line of /metrics, given all but the value."""
@@ -118,12 +125,12 @@ class Sidecar:
 @pytest.fixture(scope="module")
 def sidecar(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     with echo_app() as app:
-        running = Sidecar(app, tmp_path_factory.mktemp("image") / "log")
         try:
+            running = Sidecar(app, tmp_path_factory.mktemp("image") / "log")
             yield running
         finally:
-            subprocess.run([*PODMAN, "rm", "--force", "--ignore", NAME], capture_output=True, check=False)
-            running.process.wait(DEADLINE)
+            remove()
+        running.process.wait(DEADLINE)
 
 
 def test_the_image_says_what_it_is(about: dict[str, Any]) -> None:

@@ -277,14 +277,18 @@ def test_what_the_app_says_first_waits_for_the_handshake(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--tls-cert", "/nowhere/tls.crt", "--tls-key", "/nowhere/tls.key"), ("--tls-cert", "No such file")),
-        (("--tls-cert", "/etc/hostname", "--tls-key", "/etc/hostname"), ("--tls-cert", "PEM")),
-        (("--tls-cert", "/nowhere/tls.crt"), ("--tls-cert", "--tls-key")),
-        (("--tls-key", "/nowhere/tls.key"), ("--tls-key", "--tls-cert")),
+        (
+            ("--tls-cert", "/nowhere/tls.crt", "--tls-key", "/nowhere/tls.key"),
+            ("--tls-cert", "/nowhere/tls.crt", "No such file"),
+        ),
+        (("--tls-cert", __file__, "--tls-key", "/nowhere/tls.key"), ("--tls-key", "/nowhere/tls.key", "No such file")),
+        (("--tls-cert", __file__, "--tls-key", __file__), ("--tls-cert", __file__, "PEM")),
+        (("--tls-cert", __file__), ("--tls-cert", "needs --tls-key")),
+        (("--tls-key", __file__), ("--tls-key", "needs --tls-cert")),
     ],
 )
 def test_files_of_no_use_stop_the_start(flags: tuple[str, ...], words: tuple[str, ...]) -> None:
-    """One clear line that names the flags, no traceback, no success."""
+    """One clear line that names the flags and the file, no traceback, no success."""
     from tests.e2e.test_startup import run
 
     done = run("run", "--upstream", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *flags)
