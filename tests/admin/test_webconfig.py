@@ -16,9 +16,9 @@ from aiohttp import ClientConnectorError, ClientOSError, ClientSession, ServerDi
 from prometheus_client import CollectorRegistry
 
 from exporter.admin import guard, webconfig
-from exporter.admin.page import State
 from exporter.admin.server import Admin, Hooks
 from exporter.admin.webconfig import BadWebConfig, Doorman, TooMany, load
+from tests.admin.world import World
 from tests.relay.peers import on_uvloop
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -75,9 +75,8 @@ async def unready() -> list[str]:
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[tuple[str, Admin]]:
     """An admin server by this file; its address without a scheme."""
-    hooks = Hooks(
-        unready, lambda: True, lambda: {"phase": "none"}, lambda ready: State("1", "a", ready, False, 0, 1, {})
-    )
+    world = World()
+    hooks = Hooks(unready, lambda: True, lambda: {"phase": "none"}, world.state, lambda: 0, world.closes)
     admin = Admin(CollectorRegistry(), hooks, web_config=path)
     port = await admin.listen("127.0.0.1", 0)
     try:
