@@ -18,11 +18,11 @@ import structlog
 from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from exporter.admin import page
 from exporter.admin.answers import HTML, as_json, line, send
 from exporter.admin.closes import Closes
+from exporter.admin.exposition import expose
 from exporter.admin.guard import Guard
 from exporter.admin.live import Live
 from exporter.admin.markup import HEADERS
@@ -144,9 +144,10 @@ class Admin:
             await self._runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        self.scraped = monotonic()
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        began = monotonic()
+        text, content_type = await expose(self._registry, request.headers.get("Accept", ""))
+        self.scraped = began
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def _livez(self, request: web.Request) -> web.Response:
         return web.Response(text="alive\n")

@@ -10,13 +10,14 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
+from exporter.observe.process import Process
 from exporter.protocol.causes import Ending, rows
 from exporter.protocol.closecodes import CodeBook
 from exporter.protocol.frames import PAYLOAD, Opcode, Tally, new_tally
@@ -79,7 +80,7 @@ class Metrics:
         self.registry.register(_TallyCollector(self.tallies, self.sessions))
         self._lines_dropped: Callable[[], int] = int
         self.registry.register(_Reader(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
-        ProcessCollector(registry=self.registry)
+        self.registry.register(Process())
         self._endings: dict[tuple[str, str, str, str], Counter] = {}
         self._start_at_zero(routes, book)
 

@@ -17,9 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from exporter.admin import guard, webconfig
 from exporter.admin.server import Admin, Hooks
-from exporter.admin.snapshot import State
 from exporter.admin.webconfig import BadWebConfig, Doorman, TooMany, load
-from exporter.observe.closes import Closes
+from tests.admin.world import World
 from tests.relay.peers import on_uvloop
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -76,8 +75,8 @@ async def unready() -> list[str]:
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[tuple[str, Admin]]:
     """An admin server by this file; its address without a scheme."""
-    state = State("1", "127.0.0.1:8080", False, 0, 1.0, {}, [{}])
-    hooks = Hooks(unready, lambda: True, lambda: {"phase": "none"}, lambda: state, lambda: 0, Closes())
+    world = World()
+    hooks = Hooks(unready, lambda: True, lambda: {"phase": "none"}, world.state, lambda: 0, world.closes)
     admin = Admin(CollectorRegistry(), hooks, web_config=path)
     port = await admin.listen("127.0.0.1", 0)
     try:
