@@ -107,7 +107,13 @@ class App:
             lambda: self.drain.is_on, lambda: self.drain.sessions_left, lambda: self.drain.seconds_left
         )
         hooks = Hooks(
-            self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state, self.pulse, self.closes
+            self.unready,
+            lambda: self.begin_drain(patient=False),
+            self.progress,
+            self.state,
+            self.pulse,
+            self.closes,
+            self.metrics.settle,
         )
         web_config = Path(settings.web_config_file) if settings.web_config_file else None
         try:

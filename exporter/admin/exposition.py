@@ -3,14 +3,15 @@
 How it works
 ============
 All of us run on one event loop, and the library's encoder takes milliseconds for a few hundred series: time in which no
-byte is relayed. So the values are read at one moment, for sums that add up, and then made into text one metric at a
-time; whenever :data:`SLICE` is used up, whatever waits on the loop goes first.
+byte is relayed. So open sessions are asked one by one for what they counted, the values are read at one moment, for
+sums that add up, and then made into text one metric at a time; whenever :data:`SLICE` is used up, whatever waits on the
+loop goes first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
 
 from prometheus_client import CollectorRegistry
@@ -23,8 +24,10 @@ from prometheus_client.registry import Collector
 SLICE = 0.001
 
 
-async def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+async def expose(registry: CollectorRegistry, accept: str, settling: Iterable[None] = ()) -> tuple[bytes, str]:
     """The exposition and its content type, in the format that the ``Accept`` header asks for.
+
+    :param settling: the small steps that bring the values up to date.
 
     It is, byte by byte, what the library's encoder makes of the whole registry.
     """
@@ -32,6 +35,10 @@ async def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     ending = encode(CollectorRegistry())  # what says that this was all; OpenMetrics does
     parts: list[bytes] = []
     began = monotonic()
+    for _ in settling:
+        if monotonic() - began > SLICE:
+            await asyncio.sleep(0)
+            began = monotonic()
     for family in list(registry.collect()):
         if monotonic() - began > SLICE:
             await asyncio.sleep(0)

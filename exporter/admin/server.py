@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -54,6 +54,7 @@ class Hooks:
     :ivar state: how the sidecar is.
     :ivar pulse: something that is different whenever ``state`` is, and cheaper.
     :ivar closes: the abnormal endings that are kept.
+    :ivar settle: begins the small steps that bring the metrics up to date.
     """
 
     unready: Callable[[], Awaitable[list[str]]]
@@ -62,6 +63,7 @@ class Hooks:
     state: Callable[[], State]
     pulse: Callable[[], Hashable]
     closes: Book
+    settle: Callable[[], Iterable[None]] = tuple
 
 
 class Admin:
@@ -145,7 +147,7 @@ class Admin:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         began = monotonic()
-        text, content_type = await expose(self._registry, request.headers.get("Accept", ""))
+        text, content_type = await expose(self._registry, request.headers.get("Accept", ""), self._hooks.settle())
         self.scraped = began
         return web.Response(body=text, headers={"Content-Type": content_type})
 

@@ -77,12 +77,18 @@ class Metrics:
         self._drain_sessions = self._gauge(catalogue.DRAIN_SESSIONS)
         self._drain_seconds = self._gauge(catalogue.DRAIN_SECONDS)
         self._gauge(catalogue.BUILD).labels(version, platform.python_version(), engine).set(1)
-        self.registry.register(_TallyCollector(self.tallies, self.sessions))
+        self.registry.register(_TallyCollector(self.tallies))
         self._lines_dropped: Callable[[], int] = int
         self.registry.register(_Reader(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
         self.registry.register(Process())
         self._endings: dict[tuple[str, str, str, str], Counter] = {}
         self._start_at_zero(routes, book)
+
+    def settle(self) -> Iterator[None]:
+        """Bring the counters of frames and bytes up to date, an open session a step; run through before a scrape."""
+        for session in tuple(self.sessions):
+            session.settle()
+            yield
 
     def _start_at_zero(self, routes: Sequence[str], book: CodeBook) -> None:
         """A series that first appears at 1 has no increase: what can be told in advance starts at 0."""
@@ -145,13 +151,10 @@ class Metrics:
 class _TallyCollector(Collector):
     """Reads the scanners' shared counters."""
 
-    def __init__(self, tallies: dict[tuple[str, Peer], Tally], sessions: set[Session]) -> None:
+    def __init__(self, tallies: dict[tuple[str, Peer], Tally]) -> None:
         self._tallies = tallies
-        self._sessions = sessions
 
     def collect(self) -> Iterator[Family]:
-        for session in self._sessions:
-            session.settle()
         frames = _family(catalogue.FRAMES)
         payload = _family(catalogue.PAYLOAD)
         for (route, sender), tally in self._tallies.items():

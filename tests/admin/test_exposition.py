@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from time import monotonic
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from exporter.admin import exposition
-from exporter.admin.exposition import expose
+from exporter.admin.exposition import SLICE, expose
+from tests.relay.peers import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 ACCEPT = ["", "text/plain;version=0.0.4", OPENMETRICS, f"{OPENMETRICS};escaping=allow-utf-8,text/plain;q=0.5"]
@@ -58,3 +61,31 @@ def test_the_loop_goes_first_between_slices(monkeypatch: pytest.MonkeyPatch) -> 
     text, turns = asyncio.run(scrape())
     assert turns >= len(list(made.collect())) - 1
     assert b"\nturns_total 0.0\n" in text
+
+
+@on_uvloop
+async def test_what_has_to_be_settled_is_settled_before_anything_is_read() -> None:
+    """Every step is taken, others have their turn between them, and the text has the values of after the last."""
+    made = CollectorRegistry()
+    gauge = Gauge("steps", "Steps taken.", registry=made)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def steps() -> Iterator[None]:
+        for _ in range(5):
+            gauge.inc()
+            until = monotonic() + 2 * SLICE
+            while monotonic() < until:
+                pass
+            yield
+
+    beside = asyncio.create_task(others())
+    text, _ = await expose(made, "", steps())
+    beside.cancel()
+    assert b"\nsteps 5.0\n" in text
+    assert turns >= 5

@@ -51,7 +51,8 @@ def ring(frames: int = 4) -> Ring:
     for number in range(frames):
         opcode = 0x88 if number == frames - 1 else 0x81 if number % 3 else 0x01
         sender = 0 if number % 2 else BY_SERVER
-        pack(recorder.slots or recorder.open(), recorder.at, 201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
+        slots = recorder.slots or recorder.open()
+        pack(slots, recorder.at, 201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
         recorder.at = (recorder.at + SLOT) % RING
     return recorder
 

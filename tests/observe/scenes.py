@@ -78,6 +78,8 @@ class Stage:
 
     def value(self, name: str, **labels: str) -> float:
         """One series' value; fails if there is no such series."""
+        for _ in self.metrics.settle():
+            pass
         value = self.metrics.registry.get_sample_value(name, labels)
         assert value is not None, f"no series {name}{labels}"
         return value
