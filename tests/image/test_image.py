@@ -105,7 +105,7 @@ class Sidecar:
                 run("--rm", "--name", NAME, IMAGE, *arguments, "--drain-linger=0"), stdout=out, stderr=out
             )
         wait_until(lambda: "exporter.started" in self.log.read_text() or self.process.poll() is not None, self.told)
-        assert self.process.poll() is None, self.told()
+        assert self.process.poll() is None, f"never: {self.told()}"
         started = next(line for line in self.log.read_text().splitlines() if "exporter.started" in line)
         event = json.loads(started)
         self.listen, self.admin = (int(event[key].rpartition(":")[2]) for key in ("listen", "admin"))
@@ -114,7 +114,8 @@ class Sidecar:
 
     def told(self) -> str:
         """What podman and the sidecar have said."""
-        return f"started and ready; podman (status {self.process.poll()}) and the sidecar say:\n{self.log.read_text()}"
+        said = self.log.read_text()
+        return f"the sidecar is ready; podman (status {self.process.poll()}) and the sidecar said:\n{said}"
 
     def value(self, sample: str) -> float:
         """The value of one line of /metrics, given all but the value."""
