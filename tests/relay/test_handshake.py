@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 
 import pytest
 
 from exporter.protocol.causes import Ending
+from exporter.protocol.http1 import _Reader
 from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
 from exporter.relay import handshake
 from exporter.relay.engine import Engine
-from exporter.relay.handshake import Limits
+from exporter.relay.handshake import HttpLeg, Limits
 from exporter.relay.upstream import Address, Upstream
 from tests.relay.peers import DEADLINE, REQUEST, SWITCH, App, Wire, bench, ended, eventually, on_uvloop
 from tests.wire import KEY, TEXT, close, cut_at, frame, singly
@@ -395,3 +397,21 @@ async def test_a_101_that_is_found_in_a_broken_connection_is_a_session(engine: E
             assert await ended(client) == SWITCH + close(1011)
             client.close()
         assert [ending.code for ending in b.told.endings] == ["1011"] * 30
+
+
+@on_uvloop
+async def test_a_session_keeps_nothing_of_its_handshake(engine: Engine) -> None:
+    """Legs, readers and parsers of the handshake are gone once a session has begun, without the collector's help: an
+    idle session costs what it needs."""
+    async with bench(engine) as b:
+        gc.collect()
+        gc.disable()
+        try:
+            client, server, _ = await b.session()
+            kept = [thing for thing in gc.get_objects() if isinstance(thing, HttpLeg | _Reader)]
+        finally:
+            gc.enable()
+        assert [thing for thing in kept if thing not in gc.get_referents(handshake._OVER)] == []
+        client.close()
+        server.close()
+        await b.quiet()
