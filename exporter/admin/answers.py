@@ -17,7 +17,7 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
-from aiohttp import web
+from exporter.admin.http import web
 
 #: Seconds for one whole answer. All that is kept is a few megabytes at most: slower than this is not reading.
 ANSWER_TIME = 60.0

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 
-from aiohttp import web
-
 from exporter.admin import stories
 from exporter.admin.answers import HTML, JSON, TEXT, line, send
 from exporter.admin.asked import BadQuery, Query, read, refuse_unknown, select, wants_html
+from exporter.admin.http import web
 from exporter.admin.snapshot import Book
 
 #: Readers at a time, each with an answer of up to a few megabytes under way.

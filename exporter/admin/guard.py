@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
+from exporter.admin.http import web
 from exporter.admin.webconfig import BadWebConfig, Doorman, TooMany, WebConfig, fingerprint, load
 
 #: Seconds between looks whether the files have changed.

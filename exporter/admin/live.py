@@ -18,9 +18,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from aiohttp import web
-
 from exporter.admin.answers import begin, drop, line
+from exporter.admin.http import web
 
 #: Listeners at a time: people who look at one pod, with some to spare.
 MAX_LISTENERS = 16

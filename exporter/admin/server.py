@@ -15,8 +15,6 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from aiohttp import web, web_response
-from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
 from exporter.admin import page
@@ -24,6 +22,7 @@ from exporter.admin.answers import HTML, as_json, line, send
 from exporter.admin.closes import Closes
 from exporter.admin.exposition import expose
 from exporter.admin.guard import Guard
+from exporter.admin.http import HttpProcessingError, web, web_response
 from exporter.admin.live import Live
 from exporter.admin.markup import HEADERS
 from exporter.admin.snapshot import Book, State, snapshot

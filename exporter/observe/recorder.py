@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from os import urandom
+from sys import intern
 from time import monotonic, time
 from typing import Literal, Protocol
 
@@ -76,7 +77,7 @@ class Recorder:
         self._router = router
         self._book = book
         self._ids = count(1)
-        self._run = urandom(4).hex()
+        self.run = urandom(4).hex()  # this start's part of every session's id
         self._pause_told = float("-inf")
 
     def opened(self, opening: Opening) -> Record:
@@ -91,7 +92,7 @@ class Recorder:
         session = Session(self._book, *tallies, now, self._record_payload)
         metrics.sessions.add(session)
         key = self._returned(route, opening.request, opening.client, now - opening.seconds)
-        return Record(self, session, route, opening, f"{self._run}-{next(self._ids):x}", key)
+        return Record(self, session, route, opening, next(self._ids), key)
 
     def _returned(self, route: str, request: Request, client: str, now: float) -> int:
         """Note that a client asks again. Returns the key by which its next end is to be kept."""
@@ -145,24 +146,35 @@ class Recorder:
 
 
 class Record:
-    """One session: what it was at its opening, for the line that tells its ending."""
+    """One session: what it was at its opening, for the line that tells its ending.
+
+    There are thousands of these, mostly idle: what sessions have in common they share (path and subprotocol are
+    interned, which lasts as long as a session that has them), and what can be made later is (:attr:`id`).
+    """
 
     __slots__ = (
-        "_client", "_forwarded_for", "_key", "_path", "_recorder", "_route", "_subprotocol", "_trace_id", "id",
+        "_client", "_forwarded_for", "_key", "_number", "_path", "_recorder", "_route", "_subprotocol", "_trace_id",
         "session",
     )  # fmt: skip
 
-    def __init__(self, recorder: Recorder, session: Session, route: str, opening: Opening, id: str, key: int) -> None:
-        self.id = id
+    def __init__(
+        self, recorder: Recorder, session: Session, route: str, opening: Opening, number: int, key: int
+    ) -> None:
+        self._number = number
         self.session = session
         self._recorder = recorder
         self._route = route
         self._key = key
         self._client = opening.client
-        self._path = path_of(opening.request.target)
+        self._path = intern(path_of(opening.request.target))
         self._forwarded_for = safe(opening.request.forwarded_for)
-        self._subprotocol = safe(opening.response.subprotocol)
+        self._subprotocol = intern(safe(opening.response.subprotocol))
         self._trace_id = trace_id(opening.request.traceparent) if opening.request.traceparent else ""
+
+    @property
+    def id(self) -> str:
+        """What the session is called in log lines and stories: unlike any other's, also after a restart."""
+        return f"{self._recorder.run}-{self._number:x}"
 
     def ping_answered(self, sender: Peer, seconds: float) -> None:
         """See :class:`exporter.relay.events.Watch`."""

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from websockets.frames import CloseCode as Rfc6455
-
 from exporter.protocol.idle import DEFAULT_CUTOFFS, IdleCutoffs
 from exporter.protocol.reasons import Reasons
 from exporter.protocol.words import Cause
@@ -58,7 +56,7 @@ _O, _W, _F = Nature.ORDINARY, Nature.WEATHER, Nature.FAULT
 
 _REGISTERED = (
     CodeInfo(
-        Rfc6455.NORMAL_CLOSURE, "Normal Closure", Cause.NORMAL, _O,
+        1000, "Normal Closure", Cause.NORMAL, _O,
         meaning="The conversation is over and did what it was for.",
         seen="Either peer closes on purpose after its work is done.",
         remedy="Nothing.",
@@ -66,7 +64,7 @@ _REGISTERED = (
         reconnect_how="Connect again when there is something to say.",
     ),
     CodeInfo(
-        Rfc6455.GOING_AWAY, "Going Away", Cause.GOING_AWAY, _W,
+        1001, "Going Away", Cause.GOING_AWAY, _W,
         meaning="An endpoint is going away: a server is shutting down, or a browser is leaving the page.",
         seen="From the server during a deploy or scale-down; from the client on navigation, reload or a closed tab.",
         remedy="Nothing, if a deploy explains a wave from the server. Otherwise find out who stops the server.",
@@ -74,7 +72,7 @@ _REGISTERED = (
         reconnect_how="Retry with exponential backoff and jitter, so that all clients do not return at once.",
     ),
     CodeInfo(
-        Rfc6455.PROTOCOL_ERROR, "Protocol Error", Cause.PROTOCOL_ERROR, _F,
+        1002, "Protocol Error", Cause.PROTOCOL_ERROR, _F,
         meaning="A peer received something that RFC 6455 does not allow.",
         seen="A broken library, a proxy that alters frames, or bytes that are not WebSocket at all.",
         remedy="Compare both peers' library versions; capture the frames just before the end.",
@@ -82,7 +80,7 @@ _REGISTERED = (
         reconnect_how="Do not retry unchanged: the same bytes meet the same answer.",
     ),
     CodeInfo(
-        Rfc6455.UNSUPPORTED_DATA, "Unsupported Data", Cause.PROTOCOL_ERROR, _F,
+        1003, "Unsupported Data", Cause.PROTOCOL_ERROR, _F,
         meaning="A peer received a type of data that it cannot accept, such as binary where it expects text.",
         seen="A client and a server that disagree on the message format.",
         remedy="Align the two on text or binary; look for a recent change of serialisation.",
@@ -99,7 +97,7 @@ _REGISTERED = (
         on_the_wire=False,
     ),
     CodeInfo(
-        Rfc6455.NO_STATUS_RCVD, "No Status Received", Cause.NO_STATUS, _O,
+        1005, "No Status Received", Cause.NO_STATUS, _O,
         meaning="A Close frame came without a code. Never sent: receivers report it for an empty Close frame.",
         seen="A browser page calls close() without arguments; some servers close so when a handler fails.",
         remedy="Nothing from clients. From the server, check whether its framework hides failures this way.",
@@ -108,7 +106,7 @@ _REGISTERED = (
         on_the_wire=False,
     ),
     CodeInfo(
-        Rfc6455.ABNORMAL_CLOSURE, "Abnormal Closure", Cause.CONNECTION_LOST, _F,
+        1006, "Abnormal Closure", Cause.CONNECTION_LOST, _F,
         meaning="TCP ended without a Close frame. Never sent: receivers report it when the connection just drops.",
         seen="From the server: an unhandled exception in many frameworks, a killed process, an idle cut-off on the "
         "way. From the client: a lost network or a killed app.",
@@ -119,7 +117,7 @@ _REGISTERED = (
         on_the_wire=False,
     ),
     CodeInfo(
-        Rfc6455.INVALID_DATA, "Invalid Frame Payload Data", Cause.PROTOCOL_ERROR, _F,
+        1007, "Invalid Frame Payload Data", Cause.PROTOCOL_ERROR, _F,
         meaning="A message's data does not match its type, such as text that is not UTF-8.",
         seen="Binary data sent as text, or a text cut inside a character.",
         remedy="Fix the sender's encoding.",
@@ -127,7 +125,7 @@ _REGISTERED = (
         reconnect_how="Do not retry unchanged.",
     ),
     CodeInfo(
-        Rfc6455.POLICY_VIOLATION, "Policy Violation", Cause.POLICY_VIOLATION, _F,
+        1008, "Policy Violation", Cause.POLICY_VIOLATION, _F,
         meaning="A peer refused a message that violates its policy; the generic code when no other fits.",
         seen="Failed authentication after the handshake, rate limits, kicked or banned users.",
         remedy="Read the reason text in the log line: it names the policy.",
@@ -135,7 +133,7 @@ _REGISTERED = (
         reconnect_how="Do not retry until the cause is settled, such as with fresh credentials.",
     ),
     CodeInfo(
-        Rfc6455.MESSAGE_TOO_BIG, "Message Too Big", Cause.MESSAGE_TOO_BIG, _F,
+        1009, "Message Too Big", Cause.MESSAGE_TOO_BIG, _F,
         meaning="A message is larger than its receiver accepts.",
         seen="Uploads or state dumps above the library's limit, often 1 MiB or 4 MiB by default.",
         remedy="Send smaller messages, or raise the receiver's limit knowingly.",
@@ -143,7 +141,7 @@ _REGISTERED = (
         reconnect_how="Do not send the same message again.",
     ),
     CodeInfo(
-        Rfc6455.MANDATORY_EXTENSION, "Mandatory Extension", Cause.PROTOCOL_ERROR, _F,
+        1010, "Mandatory Extension", Cause.PROTOCOL_ERROR, _F,
         meaning="The client needs an extension that the server did not negotiate.",
         seen="A client that insists on an extension, such as compression, behind a proxy that strips it.",
         remedy="Enable the extension at the server, or let it through on the way.",
@@ -151,7 +149,7 @@ _REGISTERED = (
         reconnect_how="Do not retry unchanged.",
     ),
     CodeInfo(
-        Rfc6455.INTERNAL_ERROR, "Internal Error", Cause.INTERNAL_ERROR, _F,
+        1011, "Internal Error", Cause.INTERNAL_ERROR, _F,
         meaning="The server ends the connection because something unexpected kept it from fulfilling the request; "
         "the WebSocket counterpart of HTTP 500.",
         seen="From the server: an unhandled exception in a message handler. From a client: its own code failed.",
@@ -161,7 +159,7 @@ _REGISTERED = (
         reconnect_how="Retry with exponential backoff, and stop after a few attempts: the bug may be met again.",
     ),
     CodeInfo(
-        Rfc6455.SERVICE_RESTART, "Service Restart", Cause.SERVICE_RESTART, _W,
+        1012, "Service Restart", Cause.SERVICE_RESTART, _W,
         meaning="The server is restarting.",
         seen="From the server during a deploy; some servers send it where others send 1001.",
         remedy="Nothing, if a deploy explains it.",
@@ -169,7 +167,7 @@ _REGISTERED = (
         reconnect_how="Retry after a random delay of 5 to 30 seconds.",
     ),
     CodeInfo(
-        Rfc6455.TRY_AGAIN_LATER, "Try Again Later", Cause.TRY_AGAIN_LATER, _W,
+        1013, "Try Again Later", Cause.TRY_AGAIN_LATER, _W,
         meaning="The server is overloaded and sheds this connection.",
         seen="Under more load than the server was sized for.",
         remedy="Add capacity, or find out what drives the load.",
@@ -177,7 +175,7 @@ _REGISTERED = (
         reconnect_how="Retry later, to another address if there is one, with a long backoff.",
     ),
     CodeInfo(
-        Rfc6455.BAD_GATEWAY, "Bad Gateway", Cause.BAD_GATEWAY, _F,
+        1014, "Bad Gateway", Cause.BAD_GATEWAY, _F,
         meaning="A gateway got an invalid answer from the server behind it; the counterpart of HTTP 502.",
         seen="A WebSocket gateway whose own upstream fails.",
         remedy="Look at the server behind the gateway.",
@@ -185,7 +183,7 @@ _REGISTERED = (
         reconnect_how="Retry with exponential backoff.",
     ),
     CodeInfo(
-        Rfc6455.TLS_HANDSHAKE, "TLS Handshake", Cause.PROTOCOL_ERROR, _F,
+        1015, "TLS Handshake", Cause.PROTOCOL_ERROR, _F,
         meaning="The TLS handshake failed. Never sent: a client reports it to its own application.",
         seen="An expired or untrusted certificate in front of the server; never in a Close frame.",
         remedy="Check the certificate where TLS ends.",

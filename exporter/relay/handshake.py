@@ -246,9 +246,16 @@ class Connection:
         self._client.owner = self._server.owner = _NOBODY
         self.splice = relay.engine.take(self._client.transport, self._server.transport, watch.session, early, self)
         self.began = monotonic()
-        self._conversation.dissolve()
-        self._conversation, self._task = _OVER, None  # a session may live for days: 3 KB that it has no use for
+        self._forget_handshake()
         relay.session_began(self)
+
+    def _forget_handshake(self) -> None:
+        """A session may live for days: let go of what it has no use for, over 3 KB."""
+        self._conversation.dissolve()
+        self._conversation, self._task, self._asked = _OVER, None, 0.0
+        for leg in (self._client, self._server):
+            leg.part()
+        del self._client, self._server
 
     def _client_address(self) -> str:
         peer = self._client.transport.get_extra_info("peername")
@@ -279,8 +286,6 @@ class Connection:
             self._over = True
             self._relay.session_over(self, self._watch)
             self.splice = None
-            for leg in (self._client, self._server):
-                leg.part()
 
     # Our own doing.
 
@@ -308,6 +313,8 @@ class Connection:
         """Close both connections at once."""
         if self.splice is not None:
             self.splice.hang_up(Cause.DRAIN)
+            return
+        if self._over:
             return
         if self._task is not None:
             self._task.cancel()

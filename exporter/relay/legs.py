@@ -17,7 +17,8 @@ the other. Three things cross over beside bytes:
 - **Reset.** A leg that fails ends the other, after what was read before it was written.
 
 A write that fails (the peer is gone) must not lose what that peer sent before it went, often the very Close frame that
-explains it: the kernel still holds those bytes, and :meth:`Leg._salvage` reads them before the leg is given up.
+explains it: the kernel still holds those bytes, and :meth:`Leg._salvage` reads them before the leg is given up. A 101
+may be among them; then the leg has an heir by the end, which is told instead.
 """
 
 from __future__ import annotations
@@ -139,6 +140,9 @@ class Leg(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._salvage()
+            if (heir := self.transport.get_protocol()) is not self:
+                heir.connection_lost(exc)
+                return
             if not self.fin:
                 silent = isinstance(exc, OSError) and exc.errno in _SILENT
                 self.owner.cut(self.peer, How.SILENCE if silent else How.RESET)
@@ -183,7 +187,7 @@ class Leg(asyncio.Protocol):
     def _salvage(self) -> None:
         if not self.fin and not self.other.gone:
             for data in leftover(self.transport):
-                self.data_received(data)
+                cast(asyncio.Protocol, self.transport.get_protocol()).data_received(data)
 
 
 def send_fin(transport: asyncio.Transport) -> None:

@@ -69,7 +69,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 def crash(log: Any) -> None:
     """An ending worth a line, with a reason that would like to be two."""
     stage = Stage(log=log)
-    stage.recorder._run = "5eed5eed"
+    stage.recorder.run = "5eed5eed"
     stage.play(
         opening(
             "/chat/1?token=secret",

@@ -22,7 +22,7 @@ from exporter.protocol.frames import new_tally
 from exporter.protocol.http1 import Request
 from exporter.protocol.session import Session
 from exporter.protocol.words import ConnectError, Peer, Unobserved
-from exporter.relay.engine import Engine, PythonEngine
+from exporter.relay.engine import Early, Engine, Listener, PythonEngine, Splice
 from exporter.relay.events import Opening
 from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
@@ -257,6 +257,22 @@ class Observed:
     def endings(self) -> list[Ending]:
         """Every ending told, in the order of the sessions."""
         return [ending for watched in self.sessions for ending in watched.endings]
+
+
+class Handed:
+    """An engine that hands sessions on to another, and keeps which transports it was handed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.transports: dict[Peer, asyncio.Transport] = {}
+        self._engine = engine
+
+    def take(
+        self, client: asyncio.Transport, server: asyncio.Transport, session: Session, early: Early, listener: Listener
+    ) -> Splice:
+        """See :class:`Engine`."""
+        self.transports = {Peer.CLIENT: client, Peer.SERVER: server}
+        return self._engine.take(client, server, session, early, listener)
 
 
 @dataclass

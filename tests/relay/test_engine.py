@@ -18,7 +18,7 @@ from exporter.protocol.words import Cause, Peer, Unobserved
 from exporter.relay import engine as engine_module
 from exporter.relay.engine import Engine, close_frame
 from exporter.relay.legs import HIGH_WATER
-from tests.relay.peers import REQUEST, SWITCH, Bench, Watched, Wire, bench, ended, eventually, on_uvloop
+from tests.relay.peers import REQUEST, SWITCH, Bench, Handed, Watched, Wire, bench, ended, eventually, on_uvloop
 from tests.wire import BINARY, CONTINUATION, KEY, PING, TEXT, close, cut_at, cuts, frame, singly, streams
 
 #: The most that uvloop reads at once.
@@ -206,12 +206,11 @@ async def test_many_sessions_at_once_keep_their_bytes_apart(engine: Engine) -> N
 async def test_a_peer_that_stops_reading_costs_little(engine: Engine, slow: Peer) -> None:
     """When one peer stops reading, the other is made to wait and we hold a few hundred KiB at most; once it reads
     again, everything arrives."""
-    async with bench(engine) as b:
+    handed = Handed(engine)
+    async with bench(handed) as b:
         client, server, watched = await b.session()
         reader, writer = (client, server) if slow is Peer.CLIENT else (server, client)
-        (connection,) = b.relay.sessions
-        to_reader = connection._client.transport if slow is Peer.CLIENT else connection._server.transport
-        from_writer = connection._server.transport if slow is Peer.CLIENT else connection._client.transport
+        to_reader, from_writer = handed.transports[slow], handed.transports[slow.other]
 
         data = random.Random(1).randbytes(48 << 20)
         digest = hashlib.sha256(data).digest()
@@ -654,10 +653,10 @@ async def test_a_second_finish_has_no_effect(engine: Engine) -> None:
 async def test_an_app_that_was_held_up_is_heard_again(engine: Engine) -> None:
     """A client that does not read holds its app up; once our Close is said, what the app sends is taken off its hands
     and listened to, and the client still finds all that came before, then the Close."""
-    async with bench(engine) as b:
+    handed = Handed(engine)
+    async with bench(handed) as b:
         client, server, watched = await b.session()
-        (connection,) = b.relay.sessions
-        from_server = connection._server.transport
+        from_server = handed.transports[Peer.SERVER]
         data, sent = frame(BINARY, bytes(60_000)), 0
         while from_server.is_reading():
             await server.send(data)

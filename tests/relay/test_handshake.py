@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 
 import pytest
 
 from exporter.protocol.causes import Ending
+from exporter.protocol.http1 import _Reader
 from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
 from exporter.relay import handshake
 from exporter.relay.engine import Engine
-from exporter.relay.handshake import Limits
+from exporter.relay.handshake import HttpLeg, Limits
 from exporter.relay.upstream import Address, Upstream
 from tests.relay.peers import DEADLINE, REQUEST, SWITCH, App, Wire, bench, ended, eventually, on_uvloop
-from tests.wire import KEY, TEXT, cut_at, frame, singly
+from tests.wire import KEY, TEXT, close, cut_at, frame, singly
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage"
@@ -376,3 +378,40 @@ async def test_a_client_that_leaves_while_the_app_is_connected_to(engine: Engine
         client.reset()
         await b.quiet()
         assert (b.told.connect_errors, b.told.refusals) == ([], [])
+
+
+@on_uvloop
+async def test_a_101_that_is_found_in_a_broken_connection_is_a_session(engine: Engine) -> None:
+    """An app that switches, speaks, and resets while its client sends early frames: what it said reaches the client and
+    is heard, and the session that began so late ends like any other."""
+    async with bench(engine) as b:
+        for _ in range(30):
+            client, server = await b.pair()
+            await client.send(REQUEST)
+            await server.expect(REQUEST)
+            # Both happen before the relay's loop runs again: it finds a broken connection with the 101 still in it.
+            client.sock.send(frame(TEXT, b"hi", mask=KEY) * 100)
+            server.sock.send(SWITCH + close(1011))
+            server.reset()
+            await eventually(lambda: b.relay.is_quiet, "the session is over")
+            assert await ended(client) == SWITCH + close(1011)
+            client.close()
+        assert [ending.code for ending in b.told.endings] == ["1011"] * 30
+
+
+@on_uvloop
+async def test_a_session_keeps_nothing_of_its_handshake(engine: Engine) -> None:
+    """Legs, readers and parsers of the handshake are gone once a session has begun, without the collector's help: an
+    idle session costs what it needs."""
+    async with bench(engine) as b:
+        gc.collect()
+        gc.disable()
+        try:
+            client, server, _ = await b.session()
+            kept = [thing for thing in gc.get_objects() if isinstance(thing, HttpLeg | _Reader)]
+        finally:
+            gc.enable()
+        assert [thing for thing in kept if thing not in gc.get_referents(handshake._OVER)] == []
+        client.close()
+        server.close()
+        await b.quiet()
