@@ -176,6 +176,17 @@ class RawApp:
             self.silent += 1
             sock.close()
 
+    def accept_silent(self) -> Peer:
+        """The next connection that stays while nobody says anything; probes and clients long gone do not."""
+        while True:
+            sock, _ = self._listener.accept()
+            sock.settimeout(0.5)
+            try:
+                assert not sock.recv(1), "a client that speaks first"
+            except TimeoutError:
+                return Peer(sock)
+            sock.close()
+
     def close(self) -> None:
         """Stop listening; connections live on."""
         self._listener.close()
