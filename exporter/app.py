@@ -41,7 +41,7 @@ _LAST_ENDINGS = 0.5
 #: Seconds between looks at whether the awaited last scrape has come.
 _SCRAPE_POLL = 0.1
 #: Collections of the middle generation for each full one, a hundred times Python's own number. A full one walks over
-#: every session there is (some 10 ms for 4,000) and finds next to nothing: a session that ends leaves no cycle behind.
+#: every session there is (30 ms for 4,000) and finds next to nothing: a session that ends leaves no cycle behind.
 #: What it would find, a defect's traceback or so, can wait for half a million sessions.
 _FULL_COLLECTION = 1000
 #: Seconds between looks whether the certificate has been renewed.
