@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
 
 
-def fresh(script: str, **environment: str) -> object:
+def fresh(script: str, **environment: str) -> Any:
     """What a fresh interpreter prints as JSON."""
     env = {**os.environ, **environment}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
@@ -120,6 +121,23 @@ def test_the_start_leaves_the_environment_alone(given: str) -> None:
     """Where OpenSSL is to look for authorities stays as it was found, set or not."""
     _, _, same = fresh(AUTHORITIES.format(start=START), **({"SSL_CERT_FILE": given} if given else {}))
     assert same
+
+
+SPARED = """
+import gc, json
+from exporter.app import _spare_the_collector
+_spare_the_collector()
+print(json.dumps([gc.isenabled(), gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()]))
+"""
+
+
+def test_the_collector_leaves_the_start_alone() -> None:
+    """What the start made is never walked over again, all sessions seldom; young garbage is collected as ever."""
+    enabled, frozen, left, (young, middle, old) = fresh(SPARED)
+    assert enabled
+    assert frozen > 20 * left
+    assert [young, middle] == fresh("import gc, json; print(json.dumps(gc.get_threshold()))")[:2]
+    assert old == 1000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

@@ -10,10 +10,12 @@ import pytest
 
 from exporter.protocol.causes import Ending
 from exporter.protocol.http1 import _Reader
+from exporter.protocol.session import Session
 from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
 from exporter.relay import handshake
 from exporter.relay.engine import Engine
-from exporter.relay.handshake import HttpLeg, Limits
+from exporter.relay.handshake import Connection, HttpLeg, Limits
+from exporter.relay.legs import Leg
 from exporter.relay.upstream import Address, Upstream
 from tests.relay.peers import DEADLINE, REQUEST, SWITCH, App, Wire, bench, ended, eventually, on_uvloop
 from tests.wire import KEY, TEXT, close, cut_at, frame, singly
@@ -415,3 +417,27 @@ async def test_a_session_keeps_nothing_of_its_handshake(engine: Engine) -> None:
         client.close()
         server.close()
         await b.quiet()
+
+
+@on_uvloop
+async def test_sessions_leave_nothing_to_the_collector(engine: Engine) -> None:
+    """A session that ended, by a Close or a drop, is gone at once: full collections may be rare."""
+    async with bench(engine) as b:
+        gc.collect()
+        gc.disable()
+        try:
+            for last in (close(1000, mask=KEY), b""):
+                client, server, watched = await b.session()
+                await client.send(last)
+                await server.expect(last)
+                client.close()
+                server.close()
+                await b.ending(watched)
+            b.told.sessions.clear()
+            del watched
+            await b.quiet()
+            await asyncio.sleep(0)
+            kept = [type(thing) for thing in gc.get_objects() if isinstance(thing, Connection | Leg | Session)]
+        finally:
+            gc.enable()
+        assert kept == []
