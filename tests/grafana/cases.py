@@ -35,7 +35,7 @@ SIDECAR, SATURATED, IDLE = "WebSocketSidecarDown", "WebSocketSidecarSaturated", 
 CRITICAL, WARNING = "critical", "warning"
 
 #: Minutes of ordinary life before anything happens: longer than the recent normal looks back.
-T = 90
+T = 75
 
 
 def deploy(

@@ -194,8 +194,8 @@ def case(sentence: str, pods: Pod | Iterable[Pod], *says: Says, minutes: int = 0
 def run(cases: Sequence[Case], folder: Path) -> dict[str, str]:
     """What promtool has to object, by the sentence that it is about; a case without objections is not in it.
 
-    Evaluating the rules for hours is what takes time, so all cases that share a configuration live in one world: each has
-    jobs of its own, and no alert looks beyond its job. promtool's files are left in ``folder``.
+    Evaluating the rules for hours is what takes time, so all cases that share a configuration live in one world: each
+    has jobs of its own, and no alert looks beyond its job. promtool's files are left in ``folder``.
     """
     objections: dict[str, str] = {}
     for number, config in enumerate(dict.fromkeys(repr(one.config) for one in cases)):
