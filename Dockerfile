@@ -18,6 +18,13 @@ COPY exporter exporter
 RUN /build/bin/pip --python /opt/websocket-exporter/bin/python install --no-cache-dir --no-compile --no-deps .
 COPY deploy/image/rootfs.py deploy/image/rootfs.py
 RUN /opt/websocket-exporter/bin/python deploy/image/rootfs.py /rootfs /opt/websocket-exporter
+# The bill of materials (CycloneDX) of what is in there, made by tools that are not.
+COPY requirements/audit.txt requirements/audit.txt
+RUN python3 -m venv /audit \
+    && /audit/bin/pip install --no-cache-dir --no-compile --requirement requirements/audit.txt \
+    && mkdir -p /rootfs/usr/share/sbom \
+    && /audit/bin/cyclonedx-py environment --output-reproducible --of JSON \
+        -o /rootfs/usr/share/sbom/websocket-exporter.cdx.json /opt/websocket-exporter/bin/python
 
 FROM scratch
 COPY --from=build /rootfs /

@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint image-test clean
+.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-figures audit dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -22,6 +22,14 @@ $(VENV)/.e2e: $(VENV)/.dev requirements/e2e.txt
 	$(PYTHON) -m pip install --quiet --requirement requirements/e2e.txt
 	@touch $@
 
+$(VENV)/.reliability: $(VENV)/.e2e requirements/reliability.txt
+	$(PYTHON) -m pip install --quiet --requirement requirements/reliability.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run requirements/bench.txt
+	$(PYTHON) -m pip install --quiet --requirement requirements/bench.txt
+	@touch $@
+
 demo: $(VENV)/.run  ## an app, traffic and the sidecar, to look at
 	@$(VENV)/bin/websocket-exporter demo
 
@@ -31,12 +39,57 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(VENV)/.e2e lint  ## everything that must hold
-	@scripts/debian-packages chromium nodejs:node npm prometheus:promtool prometheus-alertmanager:amtool
-	$(PYTHON) -m pytest
+test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  ## everything that must hold
+	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
 	$(PYTHON) -m pytest tests/image -m image -s
+
+debian-packages:  ## install what the tests use beside Python, where this machine lets us
+	@scripts/debian-packages buildah podman runc debootstrap chromium nodejs:node npm \
+	  prometheus:promtool prometheus-alertmanager:amtool iproute2:ip
+
+node-packages: debian-packages  ## fetch the npm packages of the end-to-end tests, once
+	@cd tests/e2e && { ! command -v npm >/dev/null || cmp -s package-lock.json node_modules/.installed-lock.json || \
+	  { npm ci --no-audit --no-fund --silent && cp package-lock.json node_modules/.installed-lock.json; }; } || \
+	  echo "npm ci failed: the tests that need Node packages will say so"
+
+kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deployment tests, once
+	-$(PYTHON) scripts/kubernetes_tools.py
+
+deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
+	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py
+
+conformance: $(VENV)/.reliability  ## all 517 Autobahn cases, direct and through the sidecar (about a quarter of an hour)
+	$(PYTHON) -m tests.conformance
+
+fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SECONDS=... for another time
+	@for target in scanner http session relay text inject; do \
+	  $(PYTHON) -m tests.fuzz $$target --runs 1000000000 --seconds $${FUZZ_SECONDS:-600} || exit 1; done
+
+load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, the worst clients (a quarter of an hour)
+	$(PYTHON) -m tests.load $(LOAD)
+
+bench: $(VENV)/.bench  ## side by side with other proxies, 12 minutes; QUICK=1 for 2; needs cc, nginx, haproxy
+	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick)
+
+bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it compares with these figures
+	@$(PYTHON) -m benchmarks.gate --write
+
+build/audit: requirements/run.txt requirements/audit.txt
+	python3 -m venv build/audit-tools && build/audit-tools/bin/pip install --quiet --requirement requirements/audit.txt
+	python3 -m venv --without-pip build/audit
+	build/audit-tools/bin/pip --python build/audit/bin/python install --quiet --requirement requirements/run.txt
+	@touch $@
+
+audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
+	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
+
+dashboard-preview: $(VENV)/.dev  ## draw docs/dashboard-preview.png from a run of the alerts' end-to-end test (two minutes)
+	@scripts/debian-packages prometheus:promtool prometheus-alertmanager:amtool
+	data=$$(mktemp) && trap 'rm -f "$$data"' EXIT && \
+	DASHBOARD_DATA=$$data $(PYTHON) -m pytest tests/grafana/test_end_to_end.py && \
+	$(PYTHON) -m grafana.source.preview $$data docs/dashboard-preview.png
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,19 +6,26 @@ The one file that knows all others. :func:`run` blocks until the process may end
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import signal
 import sys
+from collections import Counter
+from pathlib import Path
 from time import monotonic
 
 import structlog
 import uvloop
 
 from exporter import __version__
-from exporter.admin.page import State
 from exporter.admin.server import Admin, Hooks
+from exporter.admin.snapshot import State
+from exporter.admin.webconfig import BadWebConfig
+from exporter.certificate import Certificate
 from exporter.config import Settings
 from exporter.observe.closes import Closes
-from exporter.observe.logs import Format, set_up
+from exporter.observe.history import History
+from exporter.observe.logs import Format, LineWriter, set_up
 from exporter.observe.metrics import Metrics
 from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
 from exporter.observe.recorder import LogEndings, Recorder
@@ -33,6 +40,8 @@ from exporter.relay.upstream import Address, Upstream
 _LAST_ENDINGS = 0.5
 #: Seconds between looks at whether the awaited last scrape has come.
 _SCRAPE_POLL = 0.1
+#: Seconds between looks whether the certificate has been renewed.
+_RENEW = 5.0
 
 
 class CannotListen(Exception):
@@ -42,10 +51,14 @@ class CannotListen(Exception):
         super().__init__(f"{flag} {address}: {error.strerror or error}")
 
 
-class App:
-    """One sidecar."""
+class CannotUse(Exception):
+    """A file that we were told to use is of no use."""
 
-    def __init__(self, settings: Settings) -> None:
+
+class App:
+    """One sidecar. Raises CannotUse."""
+
+    def __init__(self, settings: Settings, lines: LineWriter | None = None) -> None:
         self.settings = settings
         self.log = structlog.get_logger()
         router = Router(settings.route)
@@ -53,6 +66,7 @@ class App:
         engine = PythonEngine()
         self.metrics = Metrics(router.names, book, __version__, engine.name)
         self.closes = Closes()
+        self.history = History()
         recorder = Recorder(
             self.metrics,
             router,
@@ -61,6 +75,7 @@ class App:
             Reconnects(_identity(settings)),
             self.closes,
             settings.record_payload,
+            history=self.history,
         )
         self.upstream = Upstream(settings.upstream, settings.connect_timeout)
         limits = Limits(
@@ -70,7 +85,16 @@ class App:
             settings.max_session_age,
             settings.proxy_protocol,
         )
-        self.relay = Relay(self.upstream, recorder, engine, limits, settings.close_timeout)
+        self.certificate = _certificate(settings)
+        self.relay = Relay(
+            self.upstream,
+            recorder,
+            engine,
+            limits,
+            settings.close_timeout,
+            settings.client_keepalive,
+            self.certificate.context if self.certificate is not None else None,
+        )
         plan = Plan(
             settings.drain_timeout,
             settings.drain_spread,
@@ -82,8 +106,16 @@ class App:
         self.metrics.watch_drain(
             lambda: self.drain.is_on, lambda: self.drain.sessions_left, lambda: self.drain.seconds_left
         )
-        hooks = Hooks(self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state)
-        self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere)
+        hooks = Hooks(
+            self.unready, lambda: self.begin_drain(patient=False), self.progress, self.state, self.pulse, self.closes
+        )
+        web_config = Path(settings.web_config_file) if settings.web_config_file else None
+        try:
+            self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere, web_config)
+        except BadWebConfig as error:
+            raise CannotUse(f"--web-config-file: {error}") from error
+        if lines is not None:
+            self.metrics.watch_log(lambda: lines.dropped)
         self._began = monotonic()
         self._signals = 0
         self._stop = asyncio.Event()
@@ -95,11 +127,14 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         await self._listen()
+        _spare_the_collector()
+        renewing = loop.create_task(self._renew_certificate())
         try:
             await self._stop.wait()
             if self._signals == 1:
                 await self._wait_for_scrape()
         finally:
+            renewing.cancel()
             self.drain.cancel()
             self.relay.close_all()
             await self.relay.wait_quiet(_LAST_ENDINGS)
@@ -124,6 +159,16 @@ class App:
             listen=str(Address(settings.listen.host, ports["--listen"])),
             admin=str(Address(settings.admin.host, ports["--admin"])),
         )
+
+    async def _renew_certificate(self) -> None:
+        """Serve new clients by what --tls-cert and --tls-key hold now; those that are connected notice nothing."""
+        while self.certificate is not None:
+            await asyncio.sleep(_RENEW)
+            try:
+                if self.certificate.refresh():
+                    self.log.info("tls.reloaded", certificate=self.settings.tls_cert)
+            except OSError as error:  # ssl.SSLError is one
+                self.log.error("tls.reload_failed", certificate=self.settings.tls_cert, why=str(error))
 
     # Signals and draining.
 
@@ -182,20 +227,51 @@ class App:
             "seconds_left": round(self.drain.seconds_left, 1),
         }
 
-    def state(self, ready: bool) -> State:
-        """What the landing page shows."""
+    def state(self) -> State:
+        """How the sidecar is, for the landing page."""
         return State(
             version=__version__,
             upstream=str(self.settings.upstream),
-            ready=ready,
             draining=self.drain.is_on,
             active=len(self.relay.sessions),
             uptime=monotonic() - self._began,
-            endings=self.metrics.endings(),
+            ever=self._ever(),
+            minutes=self.history.minutes(),
         )
+
+    def pulse(self) -> tuple[object, ...]:
+        """Different whenever the state is, give or take the seconds of the uptime."""
+        return self.history.total, self.history.minute, len(self.relay.sessions), self.drain.phase
+
+    def _ever(self) -> Counter[tuple[str, str, str]]:
+        ever: Counter[tuple[str, str, str]] = Counter()
+        for (_, code, cause, initiator), count in self.metrics.endings().items():
+            ever[code, cause, initiator] += count
+        return ever
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         self.log.error("exporter.defect", message=str(context.get("message")), exc_info=context.get("exception"))
+
+
+def _spare_the_collector() -> None:
+    """Never look again at what the start has made: modules, classes and metrics stay for as long as the process does.
+
+    A full collection would walk over all of it, and stop the traffic meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if not settings.tls_cert:
+        return None
+    try:
+        certificate = Certificate(Path(settings.tls_cert), Path(settings.tls_key))
+    except OSError as error:
+        why = error.strerror if error.filename else getattr(error, "reason", None) or error
+        raise CannotUse(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {why}") from error
+    certificate.context.set_alpn_protocols(["http/1.1"])
+    return certificate
 
 
 def _endings(settings: Settings) -> LogEndings:
@@ -215,12 +291,13 @@ def _identity(settings: Settings) -> Identity:
 
 def run(settings: Settings) -> int:
     """Run a sidecar until it has been told to end. Returns the process's exit status."""
+    _occupy_standard_streams()
     fmt: Format = settings.log_format  # type: ignore[assignment]  # one_of() checked it
     writer = set_up(fmt, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_main(settings))
-    except CannotListen as error:
+            runner.run(_main(settings, writer))
+    except (CannotListen, CannotUse) as error:
         print(f"websocket-exporter: error: {error}", file=sys.stderr)
         return 1
     finally:
@@ -228,5 +305,12 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def _main(settings: Settings) -> None:
-    await App(settings).run()
+def _occupy_standard_streams() -> None:
+    """Open what was closed of descriptors 0 to 2: a client must not get one of them, libuv aborts when it closes it."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
+
+
+async def _main(settings: Settings, lines: LineWriter) -> None:
+    await App(settings, lines).run()

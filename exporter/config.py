@@ -17,29 +17,9 @@ from exporter.protocol.presets import PRESETS
 from exporter.protocol.reasons import Reasons, Rule
 from exporter.protocol.words import Cause
 from exporter.relay.upstream import Address
+from exporter.units import parse_duration, parse_size
 
 ENV_PREFIX = "WEBSOCKET_EXPORTER_"
-
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", re.ASCII)
-_SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
-_SIZE = re.compile(r"(\d+)(B|KiB|MiB)?", re.ASCII)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from ``5``, ``0.5``, ``500ms``, ``5s``, ``2m`` or ``1h``."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("expected seconds (5, 0.5) or a number with a unit (500ms, 5s, 2m, 1h)")
-    return float(match[1]) * _UNITS[match[2] or ""]
-
-
-def parse_size(text: str) -> int:
-    """Bytes from ``65536``, ``64KiB`` or ``1MiB``."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("expected bytes (65536) or a number with a unit (64KiB, 1MiB)")
-    return int(match[1]) * _SIZES[match[2] or ""]
 
 
 def parse_count(text: str) -> int:
@@ -118,6 +98,17 @@ def parse_identity(text: str) -> str:
     kind, _, name = text.partition(":")
     if text != "address" and not (kind in ("cookie", "query") and name.isprintable() and name):
         raise ValueError("expected address, cookie:NAME or query:NAME")
+    return text
+
+
+def parse_file(text: str) -> str:
+    """The path of a file that can be read; empty is none."""
+    if text:
+        try:
+            with open(text, "rb"):
+                pass
+        except (OSError, ValueError) as error:
+            raise ValueError(f"expected a file that can be read: {getattr(error, 'strerror', error)}") from error
     return text
 
 
@@ -222,6 +213,25 @@ class Settings:
     )
     max_head: int = _setting("64KiB", parse_size, "largest request or response head that is followed", "SIZE")
     max_connections: int = _setting("0", parse_count, "clients at a time, over it 503; 0 is no limit", "COUNT")
+    tls_cert: str = _setting(
+        "",
+        parse_file,
+        "certificate chain (PEM) with which clients are served by TLS; read again when it changes",
+        "FILE",
+    )
+    tls_key: str = _setting("", parse_file, "private key (PEM) of --tls-cert", "FILE")
+    web_config_file: str = _setting(
+        "",
+        parse_file,
+        "TLS and basic auth of the admin port, as in Prometheus' --web.config.file; read again when it changes",
+        "FILE",
+    )
+    client_keepalive: float = _setting(
+        "60s",
+        parse_duration,
+        "silence after which TCP asks a client for a sign of life, six times at most; 0 is never",
+        "DURATION",
+    )
     max_session_age: float = _setting(
         "0", parse_duration, "age at which a session is ended with Close 1001; 0 is never", "DURATION"
     )
@@ -260,6 +270,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            given, missing = ("--tls-cert", "--tls-key") if self.tls_cert else ("--tls-key", "--tls-cert")
+            raise ValueError(f"{given}: needs {missing} as well")
         if self.drain_grace > self.drain_timeout:
             raise ValueError(
                 f"--drain-grace: {self.drain_grace:g}s is longer than --drain-timeout, {self.drain_timeout:g}s"

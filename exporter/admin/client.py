@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from http.client import HTTPConnection, HTTPException
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from time import sleep
 
 #: Seconds between looks at the progress.
@@ -33,8 +34,21 @@ def drain_and_wait(admin: str, wait: bool = True) -> None:
             return
 
 
+def _connect(admin: str) -> HTTPConnection:
+    """``HOST:PORT``, or ``https://HOST:PORT`` for an admin port with TLS. On loopback, which is where the sidecar's own
+    hook runs, its certificate is not checked: it is made out to a name that is not "localhost"."""
+    scheme, _, address = admin.rpartition("://")
+    if scheme != "https":
+        return HTTPConnection(address, timeout=TIMEOUT)
+    context = ssl.create_default_context()
+    if address.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return HTTPSConnection(address, timeout=TIMEOUT, context=context)
+
+
 def _call(admin: str, method: str, expected: int) -> dict[str, object]:
-    connection = HTTPConnection(admin, timeout=TIMEOUT)
+    connection = _connect(admin)
     try:
         connection.request(method, "/drain")
         response = connection.getresponse()

@@ -1,94 +1,195 @@
-"""The landing page: what this is, how it is, and how connections ended since it started."""
+"""The landing page: how this one pod is, and why its connections ended, live.
+
+The page stands without a script: everything but the charts is in the HTML. Places that change carry the name of what
+they show (``data-text``, ``data-attr``, ``data-list``, ``data-spark``), and the script fills them from each snapshot; a
+new row is a clone of the ``template`` beside the rows, which is made here by the function that makes the rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from html import escape
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from exporter.protocol.closecodes import REGISTRY
+from exporter.admin.markup import chip_list, ending, frame, glossary, text
+from exporter.admin.meanings import meaning_of, name_of
+from exporter.admin.snapshot import VERSUS, State, chip
+from exporter.admin.telling import iso
+from exporter.protocol.closecodes import ABNORMAL, Nature
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; --calm: #2f7d5b; --bad: #b3261e; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin-bottom: 0; } h1 small { font-weight: normal; opacity: .7; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
-th, td { border-bottom: 1px solid var(--line); padding: .4rem .6rem; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-tr.fault td:first-child { border-left: 4px solid var(--bad); }
-tr.calm td:first-child { border-left: 4px solid var(--calm); }
-"""
+Data = Mapping[str, Any]
 
-#: The page shows text only: nothing may be loaded, run or framed.
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
+_ADVICE = {"1001": "Somebody leaves: a deploy, a closed tab.", "1011": "Somebody has a bug to fix."}
+_NATURES = {
+    Nature.FAULT: "fault: somebody has something to fix",
+    Nature.WEATHER: "weather: expected from time to time",
+    Nature.ORDINARY: "ordinary: it was over",
+}
+_BLANK_CAUSE: Data = {"key": "", "nature": "", "codes": [], "by": "", "hour": "", "ever": ""}
+_BLANK_STORY: Data = dict.fromkeys(("key", "nature", "cause", "by", "link", "when", "headline", "more", "path"), "") | {
+    "code": [],
+    "ended_at": 0,
 }
 
-_CALM = ("normal", "going-away", "no-status", "service-restart", "drain")
+
+def render(state: State, shown: Data) -> str:
+    """The page as HTML. ``shown`` is the snapshot that it begins with."""
+    body = f"""{_header(state, shown)}
+<main id="main">
+{_versus(shown["versus"])}
+{_facts(shown)}
+{_hour(shown["natures"])}
+{_causes(shown["causes"])}
+{_stories(shown["stories"])}
+{glossary()}
+</main>
+<footer>
+<nav aria-label="More of this port"><a href="/closes">/closes</a> <a href="/metrics">/metrics</a>
+<a href="/livez">/livez</a> <a href="/readyz">/readyz</a> <a href="/drain">/drain</a></nav>
+<p>One pod, since its start. For all pods and longer times there are the dashboards.</p>
+</footer>
+<p id="announcer" class="unseen" role="status" aria-live="polite"></p>
+<script type="application/json" id="first">{_data(shown)}</script>"""
+    return f"{frame('websocket-exporter: why connections end')}{body}{ending()}"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the page shows. ``endings`` counts by (route, code, cause, initiator)."""
-
-    version: str
-    upstream: str
-    ready: bool
-    draining: bool
-    active: int
-    uptime: float
-    endings: Mapping[tuple[str, str, str, str], int]
+def _data(shown: Data) -> str:
+    """JSON that may stand in a page: nothing in it can end the element around it."""
+    return json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def render(state: State) -> str:
-    """The page as HTML. Whatever is shown is escaped."""
-    status = "draining" if state.draining else "ready" if state.ready else "not ready: the app takes no connections"
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>websocket-exporter</title><style>{_STYLE}</style></head>
-<body>
-<h1>websocket-exporter <small>{escape(state.version)}</small></h1>
-<p>In front of <code>{escape(state.upstream)}</code>, {escape(status)}, up for {_duration(state.uptime)}.
-{state.active} WebSocket {"connection is" if state.active == 1 else "connections are"} open.
-<a href="/metrics">/metrics</a> · <a href="/livez">/livez</a> · <a href="/readyz">/readyz</a> ·
-<a href="/drain">/drain</a></p>
-<h2>Why connections ended</h2>
-{_table(state.endings)}
-</body>
-</html>
-"""
+def _header(state: State, shown: Data) -> str:
+    return f"""<a class="skip" href="#main">To the numbers</a>
+<header>
+<h1>websocket-exporter <small>{text(state.version)}</small></h1>
+<p><span class="standing" data-attr="data-standing:standing" data-standing="{text(shown["standing"])}">
+<span data-text="status">{text(shown["status"])}</span></span>,
+in front of <code>{text(state.upstream)}</code>, up for <span data-text="up">{text(shown["up"])}</span>.
+<span id="live" class="live" hidden></span><noscript>Without JavaScript this page stands still and shows no charts:
+reload it to see more.</noscript></p>
+</header>"""
 
 
-def _table(endings: Mapping[tuple[str, str, str, str], int]) -> str:
-    totals: dict[tuple[str, str, str], int] = {}
-    for (_, code, cause, initiator), count in endings.items():
-        key = (code, cause, initiator)
-        totals[key] = totals.get(key, 0) + count
-    if not totals:
-        return "<p>None has ended since the start.</p>"
-    rows = "".join(_row(*key, count) for key, count in sorted(totals.items(), key=lambda item: (-item[1], item[0])))
-    return (
-        '<table><thead><tr><th scope="col">Code</th><th scope="col">Cause</th><th scope="col">Ended by</th>'
-        '<th scope="col" class="number">Count</th><th scope="col">Meaning</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
-    )
+def _versus(pair: Sequence[Data]) -> str:
+    tiles = "".join(_tile(place, code, row) for place, ((code, _), row) in enumerate(zip(VERSUS, pair, strict=True)))
+    return f"""<section aria-labelledby="versus-title">
+<h2 id="versus-title" class="unseen">Going away against internal error</h2>
+<div class="versus">{tiles}</div>
+</section>"""
 
 
-def _row(code: str, cause: str, initiator: str, count: int) -> str:
-    info = REGISTRY.get(int(code)) if code.isdecimal() else None
-    name = f" {info.name}" if info is not None else ""
-    meaning = info.meaning if info is not None else ""
-    kind = "calm" if cause in _CALM else "fault"
-    cells = f"<td>{escape(code + name)}</td><td>{escape(cause)}</td><td>{escape(initiator)}</td>"
-    return f'<tr class="{kind}">{cells}<td class="number">{count}</td><td>{escape(meaning)}</td></tr>'
+def _tile(place: int, code: str, row: Data) -> str:
+    at = f"versus.{place}"
+    nature = meaning_of(row["key"]).nature
+    name = name_of(code).removeprefix(code).strip()
+    link = chip(code)
+    return f"""<article class="tile" data-nature="{nature}" data-any="{json.dumps(row["any"])}"
+ data-attr="data-any:{at}.any" aria-labelledby="tile-{code}">
+<h3 id="tile-{code}"><a class="code" href="{link["href"]}" aria-describedby="{link["says"]}">{code}</a> {text(name)}
+<span class="tag" data-nature="{nature}">{nature}</span></h3>
+<div class="big"><p><b data-text="{at}.hour">{text(row["hour"])}</b> <span>in the last hour</span></p>
+<svg class="spark" data-spark="{at}.minutes" aria-hidden="true"></svg></div>
+<p><b data-text="{at}.ever">{text(row["ever"])}</b> since the start: <span data-text="{at}.by">{text(row["by"])}</span>.
+<span data-text="{at}.more">{text(row["more"])}</span></p>
+<p class="soft">{_ADVICE[code]}</p>
+</article>"""
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _facts(shown: Data) -> str:
+    total = _fact("All endings", "hour", shown["hour"], _since("ever", shown["ever"]))
+    return f"""<section aria-labelledby="facts-title">
+<h2 id="facts-title" class="unseen">Now</h2>
+<dl class="facts">
+{_fact("Open connections", "active", shown["active"], "at this moment")}
+{total}
+{_dropped("server", shown["dropped"]["server"])}
+{_dropped("client", shown["dropped"]["client"])}
+</dl>
+</section>"""
+
+
+def _dropped(peer: str, row: Data) -> str:
+    at = f"dropped.{peer}"
+    code = chip(ABNORMAL)
+    link = f'<a class="code" href="{code["href"]}" aria-describedby="{code["says"]}">{ABNORMAL}</a>'
+    said = _fact(f"{link} dropped by the {peer}", f"{at}.hour", row["hour"], _since(f"{at}.ever", row["ever"]))
+    return said.replace("<div", f'<div data-any="{json.dumps(row["any"])}" data-attr="data-any:{at}.any"', 1)
+
+
+def _fact(title: str, name: str, value: str, rest: str) -> str:
+    return f'<div><dt>{title}</dt><dd><b data-text="{name}">{text(value)}</b> <span>{rest}</span></dd></div>'
+
+
+def _since(name: str, value: str) -> str:
+    return f'last hour, <span data-text="{name}">{text(value)}</span> since start'
+
+
+def _hour(natures: Data) -> str:
+    legend = "".join(f'<li data-nature="{nature}">{text(words)}</li>' for nature, words in _NATURES.items())
+    last = len(natures[Nature.FAULT]) - 1
+    minutes = [
+        {"key": str(last - place), **{nature: str(natures[nature][place]) for nature in Nature}}
+        for place in range(last, -1, -1)
+        if any(natures[nature][place] for nature in Nature)
+    ]
+    blank = _minute({"key": "", **dict.fromkeys(Nature, "")})
+    heads = "".join(f'<th scope="col" class="number">{nature}</th>' for nature in _NATURES)
+    return f"""<section aria-labelledby="hour-title">
+<h2 id="hour-title">Endings by the minute, last hour</h2>
+<ul class="legend">{legend}</ul>
+<svg id="chart" role="img" aria-label="A chart of endings by the minute"></svg>
+<details id="minutes"><summary>These numbers as a table</summary>
+<table><caption class="unseen">Endings in each minute of the last hour in which there were any, newest first</caption>
+<thead><tr><th scope="col">Minutes ago</th>{heads}</tr></thead>
+<tbody data-list="table"><template>{blank}</template>{"".join(map(_minute, minutes))}</tbody></table>
+</details>
+</section>"""
+
+
+def _minute(row: Mapping[str, str]) -> str:
+    cells = "".join(f'<td class="number" data-text="{nature}">{text(row[nature])}</td>' for nature in _NATURES)
+    return f'<tr data-key="{text(row["key"])}"><th scope="row" data-text="key">{text(row["key"])}</th>{cells}</tr>'
+
+
+def _causes(rows: Sequence[Data]) -> str:
+    return f"""<section aria-labelledby="causes-title">
+<h2 id="causes-title">Why connections ended</h2>
+<table class="causes"><caption class="unseen">Endings by cause, faults first</caption>
+<thead><tr><th scope="col">Cause</th><th scope="col" class="trend">Last hour, by the minute</th>
+<th scope="col" class="number">Last hour</th><th scope="col" class="number">Since start</th></tr></thead>
+<tbody data-list="causes"><template>{_cause(_BLANK_CAUSE)}</template>{"".join(map(_cause, rows))}</tbody></table>
+<p class="none" data-empty="causes"{" hidden" if rows else ""}>None has ended since the start.</p>
+</section>"""
+
+
+def _cause(row: Data) -> str:
+    nature = text(row["nature"])
+    return f"""<tr data-key="{text(row["key"])}">
+<th scope="row"><b data-text="key">{text(row["key"])}</b>
+<span class="tag" data-text="nature" data-nature="{nature}" data-attr="data-nature:nature">{nature}</span>
+<span class="under">{chip_list("codes", row["codes"])} <span data-text="by">{text(row["by"])}</span></span></th>
+<td class="trend"><svg class="spark" data-spark="minutes" data-nature="{nature}" data-attr="data-nature:nature"
+ aria-hidden="true"></svg></td>
+<td class="number" data-text="hour">{text(row["hour"])}</td>
+<td class="number" data-text="ever">{text(row["ever"])}</td></tr>"""
+
+
+def _stories(rows: Sequence[Data]) -> str:
+    return f"""<section aria-labelledby="stories-title">
+<h2 id="stories-title">Last abnormal endings</h2>
+<ol class="stories" data-list="stories"><template>{_story(_BLANK_STORY)}</template>{"".join(map(_story, rows))}</ol>
+<p class="none" data-empty="stories"{" hidden" if rows else ""}>None so far.</p>
+<p><a href="/closes">All that are kept, with filters</a></p>
+</section>"""
+
+
+def _story(row: Data) -> str:
+    nature = text(row["nature"])
+    return f"""<li data-key="{text(row["key"])}" data-nature="{nature}" data-attr="data-nature:nature">
+<p class="over"><span>{chip_list("code", row["code"])}
+<a class="story" href="{text(row["link"])}" data-attr="href:link"><span data-text="cause">{text(row["cause"])}</span>
+<span data-text="by">{text(row["by"])}</span></a></span>
+<time data-at="ended_at" datetime="{iso(row["ended_at"])}">{text(row["when"])}</time>
+<code class="path" data-text="path">{text(row["path"])}</code></p>
+<p><span data-text="headline">{text(row["headline"])}</span> <span data-text="more">{text(row["more"])}</span></p>
+</li>"""

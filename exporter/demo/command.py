@@ -8,10 +8,11 @@ from typing import TypeVar
 
 import click
 
-from exporter.config import parse_duration, parse_listen
+from exporter.config import parse_listen
 from exporter.demo import DemoError
 from exporter.demo.addresses import Address
 from exporter.demo.supervisor import Plan, run
+from exporter.units import parse_duration
 
 _T = TypeVar("_T")
 

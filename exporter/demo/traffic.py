@@ -65,6 +65,7 @@ class Visitor:
         self._name = name
         self._habits = habits
         self._rng = random.Random(seed)
+        self._traces = random.Random(f"{seed}/traces")
         self._backoff = Backoff(self._rng)
         self._seen = seen
 
@@ -87,7 +88,14 @@ class Visitor:
     async def _visit(self) -> float:
         """Come, talk, leave. Returns the seconds to wait before the next visit."""
         # Not `async with`: it would close with 1011 when this task is cancelled.
-        connection = await connect(self._habits.url, open_timeout=PATIENCE, close_timeout=PATIENCE, proxy=None)
+        connection = await connect(
+            self._habits.url,
+            additional_headers={"traceparent": traceparent(self._traces)},
+            user_agent_header=f"demo/{self._name}",  # they share an address: by this the sidecar knows them again
+            open_timeout=PATIENCE,
+            close_timeout=PATIENCE,
+            proxy=None,
+        )
         self._seen.visits += 1
         ears = asyncio.create_task(_listen(connection))
         left = False
@@ -121,6 +129,11 @@ class Visitor:
             if (stay := stay - pause) <= 0:
                 return
             await connection.send(json.dumps({"type": "say", "text": rng.choice(PHRASES)}))
+
+
+def traceparent(rng: random.Random) -> str:
+    """The header by which a traced page begins a trace (W3C Trace Context, section 3.2)."""
+    return f"00-{rng.getrandbits(128):032x}-{rng.getrandbits(64):016x}-01"
 
 
 async def _listen(connection: ClientConnection) -> None:

@@ -111,9 +111,7 @@ def _injected(pod: dict[str, Any], settings: Settings, warnings: list[str]) -> d
     workload = workload_of(changed)
     assert workload is not None
     where = "metadata.annotations"
-    own = settings_of(
-        settings, wishes(strings_at(changed["metadata"], "annotations", "metadata"), where), where
-    )
+    own = settings_of(settings, wishes(strings_at(changed["metadata"], "annotations", "metadata"), where), where)
     if own.scrape is Scrape.PODMONITOR:  # one pod is no place for it; the chart brings one for all
         own = replace(own, scrape=Scrape.NONE)
     inject_pod(workload.template, "", own, warnings.append)

@@ -17,7 +17,8 @@ import click
 from exporter.kubernetes.inject import inject as inject_streams
 from exporter.kubernetes.inject import remove as remove_from_streams
 from exporter.kubernetes.problems import ManifestError
-from exporter.kubernetes.settings import PREFIX, READERS, Settings, check, seconds
+from exporter.kubernetes.settings import PREFIX, READERS, Settings, check
+from exporter.units import parse_duration
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -57,10 +58,10 @@ def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
             found = READERS[name](text)
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
-        return found[0] if name in _MULTIPLE and found else found
+        return found
 
     def callback(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-        return tuple(read(text) for text in value) if name in _MULTIPLE else read(value)
+        return tuple(one for text in value for one in read(text)) if name in _MULTIPLE else read(value)
 
     return callback
 
@@ -77,9 +78,7 @@ def _setting_options(command: _Command) -> _Command:
             callback=_reader(name),
             multiple=name in _MULTIPLE,
             default=None if name in _MULTIPLE or value is None else str(value),
-            envvar=None
-            if name in _NO_ENVIRONMENT
-            else f"WEBSOCKET_EXPORTER_{name.replace('-', '_').upper()}",
+            envvar=None if name in _NO_ENVIRONMENT else f"WEBSOCKET_EXPORTER_{name.replace('-', '_').upper()}",
             show_default=True,
             help=text,
         )(command)
@@ -133,9 +132,7 @@ def _read(names: Iterable[str]) -> list[tuple[str, str]]:
     return inputs
 
 
-@click.command(
-    name="inject", epilog=f"Annotations {PREFIX}NAME on a workload or its pod template override the flags."
-)
+@click.command(name="inject", epilog=f"Annotations {PREFIX}NAME on a workload or its pod template override the flags.")
 @click.option(
     "-f",
     "--filename",
@@ -179,7 +176,7 @@ def _address(text: str) -> tuple[str | None, int]:
 
 def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
     try:
-        found = seconds(value)
+        found = parse_duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if found <= 0:
@@ -224,7 +221,7 @@ def webhook(bind: str, tls_cert: Path, tls_key: Path, tls_check: float, **option
     Changes pods annotated websocket-exporter/inject: "true" and lets every pod through. The sidecar's flags
     are as for inject; annotations override them per pod.
     """
-    from exporter.kubernetes.tls import Certificate  # the server is not for inject to load
+    from exporter.certificate import Certificate  # the server is not for inject to load
     from exporter.kubernetes.webhook import serve
 
     settings = _settings(options)

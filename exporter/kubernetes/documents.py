@@ -109,9 +109,7 @@ def _read_json(text: str, source: str) -> list[Document] | None:
             value, end = decoder.raw_decode(text, start)
         except ValueError:
             return None
-        documents.append(
-            Document(text[position:start], text[start:end], value, True, source, len(documents) + 1)
-        )
+        documents.append(Document(text[position:start], text[start:end], value, True, source, len(documents) + 1))
         position = end
     documents.append(Document(text[position:], "", None, True, source, len(documents) + 1))
     return documents

@@ -154,16 +154,11 @@ def _inject_one(one: _Found, settings: Settings, warn: Warn) -> list[Front]:
         own = settings_of(settings, texts, join(workload.path, "metadata.annotations"))
         port = inject_pod(workload.template, workload.path, own, _prefixed(warn, one.where))
         if workload.is_batch and not own.runs_native:
-            warn(
-                f"{one.where}: a classic sidecar does not end by itself "
-                f"and keeps the {workload.kind} from completing"
-            )
+            warn(f"{one.where}: a classic sidecar does not end by itself and keeps the {workload.kind} from completing")
         return [Front(workload, port.number, port.name, own.listen_port)]
 
 
-def _wanted_monitors(
-    workloads: Iterable[_Found], settings: Settings
-) -> dict[str, tuple[_Found, dict[str, Any]]]:
+def _wanted_monitors(workloads: Iterable[_Found], settings: Settings) -> dict[str, tuple[_Found, dict[str, Any]]]:
     wanted = {}
     for one in workloads:
         with _blame(one):
@@ -222,9 +217,7 @@ def _append(documents: list[Document], beside: Document, monitor: dict[str, Any]
         return
     ends = (documents[-1].text or documents[-1].before).endswith("\n")
     before = "---\n" if ends else "\n---\n"
-    documents.append(
-        Document(before, block_yaml(monitor, 0), monitor, False, beside.source, len(documents) + 1)
-    )
+    documents.append(Document(before, block_yaml(monitor, 0), monitor, False, beside.source, len(documents) + 1))
 
 
 def _write(documents: Iterable[Document], warn: Warn) -> str:

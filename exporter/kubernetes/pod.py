@@ -61,9 +61,7 @@ def inject_pod(template: dict[str, Any], path: str, settings: Settings, warn: Wa
     """
     spec, where = template["spec"], join(path, "spec")
     if has_sidecar(spec, where):
-        raise ManifestError(
-            where, f"there is a container named {CONTAINER} already, without the note {ORIGINAL}"
-        )
+        raise ManifestError(where, f"there is a container named {CONTAINER} already, without the note {ORIGINAL}")
     _check_system(spec, where)
     app = app_port(template, where, settings)
     _check_ports(spec, where, app, settings)
@@ -106,9 +104,7 @@ def _grace(spec: dict[str, Any], where: str) -> int:
     if value is None:
         return sidecar.DEFAULT_GRACE_PERIOD
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ManifestError(
-            f"{where}.terminationGracePeriodSeconds", f"must be a number of seconds, is {value!r}"
-        )
+        raise ManifestError(f"{where}.terminationGracePeriodSeconds", f"must be a number of seconds, is {value!r}")
     return value
 
 
@@ -210,7 +206,7 @@ def remove_pod(template: dict[str, Any], path: str) -> bool:
     spec, where = template["spec"], join(path, "spec")
     blank = note.get("blank", {})
     for key in ("initContainers", "containers"):
-        if key in spec:
+        if spec.get(key):
             spec[key] = [one for one in list_at(spec, key, where) if one.get("name") != CONTAINER]
     _shrink(spec, "initContainers", blank)
     for container in list_at(spec, "containers", where):
@@ -234,9 +230,7 @@ def read_note(text: str, where: str) -> dict[str, Any]:
     except ValueError:
         note = None
     if not isinstance(note, dict):
-        raise ManifestError(
-            where, "is not the note that inject writes; the sidecar must be taken out by hand"
-        )
+        raise ManifestError(where, "is not the note that inject writes; the sidecar must be taken out by hand")
     return note
 
 

@@ -47,9 +47,7 @@ def pod_monitor(workload: Workload) -> dict[str, Any]:
 
 def _selector(workload: Workload) -> dict[str, str]:
     """The workload's own matchLabels, which do not change from release to release; else the pods' labels."""
-    selector = (
-        mapping_at(mapping_at(workload.object, "spec", ""), "selector", "spec") if workload.path else {}
-    )
+    selector = mapping_at(mapping_at(workload.object, "spec", ""), "selector", "spec") if workload.path else {}
     return strings_at(selector, "matchLabels", "spec.selector") or workload.labels
 
 

@@ -37,9 +37,7 @@ def declared(spec: dict[str, Any], path: str) -> Iterator[AppPort]:
             port, where = entry.get("containerPort"), f"{container_path}.ports[{number}]"
             if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
                 shown = port if isinstance(port, int | str) else kind_of(port)
-                raise ManifestError(
-                    f"{where}.containerPort", f"must be a port number (1 to 65535), is {shown}"
-                )
+                raise ManifestError(f"{where}.containerPort", f"must be a port number (1 to 65535), is {shown}")
             if not isinstance(entry.get("name"), str | None):
                 raise ManifestError(f"{where}.name", f"must be a string, is {kind_of(entry['name'])}")
             if entry.get("protocol", "TCP") == "TCP":
@@ -69,19 +67,14 @@ def app_port(template: dict[str, Any], path: str, settings: Settings) -> AppPort
     else:
         fitting = [port for port in known if port.name == settings.port]
         if not fitting:
-            raise ManifestError(
-                f"{path}.containers", f"no container declares a TCP port named {settings.port!r}"
-            )
+            raise ManifestError(f"{path}.containers", f"no container declares a TCP port named {settings.port!r}")
     if not fitting:
         raise ManifestError(f"{path}.containers", f"no container declares a TCP port; {hint}")
     if len(fitting) > 1:
         found = ", ".join(
-            f"{port.container.get('name')} {port.name or ''} {port.number}".replace("  ", " ")
-            for port in fitting
+            f"{port.container.get('name')} {port.name or ''} {port.number}".replace("  ", " ") for port in fitting
         )
-        more = (
-            hint if settings.port is None else f"choose with --container or the annotation {PREFIX}container"
-        )
+        more = hint if settings.port is None else f"choose with --container or the annotation {PREFIX}container"
         raise ManifestError(f"{path}.containers", f"there are several ports ({found}); {more}")
     return fitting[0]
 
@@ -95,17 +88,14 @@ def _undeclared(
     metadata = template.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     name = (
-        wanted
-        or annotations.get(_DEFAULT_CONTAINER)
-        or (containers[0].get("name") if len(containers) == 1 else None)
+        wanted or annotations.get(_DEFAULT_CONTAINER) or (containers[0].get("name") if len(containers) == 1 else None)
     )
     for index, container in enumerate(containers):
         if container.get("name") == name:
             return AppPort(number, container, f"{path}.containers[{index}]", None)
     raise ManifestError(
         f"{path}.containers",
-        f"no container declares port {number}; "
-        f"say whose it is with --container or the annotation {PREFIX}container",
+        f"no container declares port {number}; say whose it is with --container or the annotation {PREFIX}container",
     )
 
 

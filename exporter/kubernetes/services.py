@@ -52,9 +52,7 @@ def check_service(service: dict[str, Any]) -> bool:
     annotations = strings_at(mapping_at(service, "metadata", ""), "annotations", "metadata")
     for key, text in annotations.items():
         if key.startswith(PREFIX) and key not in {INJECT, ORIGINAL}:
-            raise ManifestError(
-                f"metadata.annotations.{key}", f"is not an annotation for a Service; known is {INJECT}"
-            )
+            raise ManifestError(f"metadata.annotations.{key}", f"is not an annotation for a Service; known is {INJECT}")
         if key == INJECT and text not in {"true", "false"}:
             raise ManifestError(f"metadata.annotations.{key}", f'{text!r} is neither "true" nor "false"')
     return annotations.get(INJECT) != "false"
@@ -77,9 +75,7 @@ def rewrite_service(service: dict[str, Any], fronts: Iterable[Front], warn: Warn
         hit = [front for front in injected if front.app_port == target]
         if not hit or isinstance(target, str) or port.get("protocol", "TCP") != "TCP":
             continue
-        others = [
-            front for front in chosen if front.app_port == target and front.listen_port != hit[0].listen_port
-        ]
+        others = [front for front in chosen if front.app_port == target and front.listen_port != hit[0].listen_port]
         if others:
             raise ManifestError(
                 f"spec.ports[{index}].targetPort",
@@ -103,11 +99,7 @@ def _port_key(port: dict[str, Any]) -> str:
 
 def _note(service: dict[str, Any], originals: dict[str, int | None]) -> None:
     note: dict[str, Any] = {"targetPorts": originals}
-    metadata = (
-        service["metadata"]
-        if isinstance(service.get("metadata"), dict)
-        else service.setdefault("metadata", {})
-    )
+    metadata = service["metadata"] if isinstance(service.get("metadata"), dict) else service.setdefault("metadata", {})
     if metadata.get("annotations") is None:
         note["blank"] = "null" if "annotations" in metadata else "absent"
         metadata["annotations"] = {}

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from exporter import __version__
+from exporter.units import parse_duration
 
 PREFIX = "websocket-exporter/"
 CONTAINER = "websocket-exporter"
@@ -38,8 +39,6 @@ DEFAULT_DRAIN_TIMEOUT = "30s"
 DEFAULT_DRAIN_LINGER = "30s"
 """The scrape interval that the Prometheus operator gives where none is set."""
 
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", re.ASCII)
 _CPU = re.compile(r"\d+m|\d+(\.\d{1,3})?")
 _MEMORY = re.compile(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
@@ -87,17 +86,12 @@ class Settings:
         return self.native and self.kubernetes >= NATIVE_SINCE
 
 
-def seconds(text: str) -> float:
-    """Seconds of `5`, `0.5`, `500ms`, `5s`, `2m` or `1h`. Raises ValueError for anything else."""
-    matched = _DURATION.fullmatch(text)
-    if matched is None:
-        raise ValueError(f"{text!r} is not a duration (5, 0.5, 500ms, 5s, 2m, 1h)")
-    return float(matched[1]) * _UNITS[matched[2]]
-
-
 def read_duration(text: str) -> str:
     """The text itself, once it is known to be a duration."""
-    seconds(text)
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a duration: {error}") from error
     return text
 
 
@@ -137,8 +131,8 @@ def read_list(text: str) -> tuple[str, ...]:
 
 
 def read_routes(text: str) -> tuple[str, ...]:
-    """Path patterns, one a line, each beginning with a slash."""
-    patterns = read_list(text)
+    """Path patterns between blanks or line breaks, as in the sidecar's environment; each begins with a slash."""
+    patterns = tuple(text.split())
     for pattern in patterns:
         if not pattern.startswith("/") or not pattern.isprintable():
             raise ValueError(f"{pattern!r} is not a pattern for paths that begins with a slash (/chat/*)")
@@ -235,10 +229,8 @@ def check(settings: Settings) -> None:
     """Raises ValueError if settings contradict each other."""
     if settings.listen_port == settings.admin_port:
         raise ValueError(f"listen-port and admin-port are both {settings.listen_port}")
-    drain = sum(
-        seconds(text) for text in (settings.drain_grace, settings.drain_spread, settings.close_timeout)
-    )
-    if drain > seconds(settings.drain_timeout):
+    drain = sum(parse_duration(text) for text in (settings.drain_grace, settings.drain_spread, settings.close_timeout))
+    if drain > parse_duration(settings.drain_timeout):
         raise ValueError(
             f"drain-timeout {settings.drain_timeout} is shorter than drain-grace {settings.drain_grace}, "
             f"drain-spread {settings.drain_spread} and close-timeout {settings.close_timeout} together"
@@ -247,9 +239,9 @@ def check(settings: Settings) -> None:
 
 def drain_seconds(settings: Settings) -> int:
     """Whole seconds a drain may take."""
-    return math.ceil(seconds(settings.drain_timeout))
+    return math.ceil(parse_duration(settings.drain_timeout))
 
 
 def linger_seconds(settings: Settings) -> int:
     """Whole seconds the sidecar may wait for its last scrape."""
-    return math.ceil(seconds(settings.drain_linger))
+    return math.ceil(parse_duration(settings.drain_linger))

@@ -25,6 +25,7 @@ removed, scalars replaced, an absent value filled.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from exporter.kubernetes.yamltext import block_yaml, is_plain, load_yaml, same
+
+_ALIAS = re.compile(r"\s*:\s*\*[^\s,\[\]{}]+")
 
 
 class _GiveUp(Exception):
@@ -73,6 +76,7 @@ class _Surgeon:
         """
         self.text = text + self.lent
         self.is_json = is_json
+        self.tight = is_json and '": ' not in text
         self.edits: list[_Edit] = []
 
     def operate(self, old: Any, new: Any) -> str:
@@ -193,9 +197,7 @@ class _Surgeon:
         if not added:
             return
         if not node.flow_style:
-            text = _indented(
-                block_yaml(added, self.offset if isinstance(added, dict) else 0), _column(node, self.text)
-            )
+            text = _indented(block_yaml(added, self.offset if isinstance(added, dict) else 0), _column(node, self.text))
             self._insert_lines(entries[-1].end, text)
             return
         kept = [entry for entry, stays in zip(entries, keep, strict=True) if stays]
@@ -229,15 +231,16 @@ class _Surgeon:
 
     def _insert_flow(self, node: Node, kept: Sequence[_Stretch], added: Any) -> None:
         column = self._own_line(kept[-1].start) if kept else None
-        between = ",\n" + " " * column if column is not None else ", "
+        comma, colon = (",", ":") if self.tight else (", ", ": ")
+        between = ",\n" + " " * column if column is not None else comma
         indent = self.step if column is not None else None
+        separators = (comma if indent is None else ",", colon)
         texts = []
         for key in added:
-            value = json.dumps(
-                added[key] if isinstance(added, dict) else key, indent=indent, ensure_ascii=False
-            )
+            value = added[key] if isinstance(added, dict) else key
+            value = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
             value = value.replace("\n", "\n" + " " * (column or 0))
-            texts.append(f"{self._key(key)}: {value}" if isinstance(added, dict) else value)
+            texts.append(f"{self._key(key)}{colon}{value}" if isinstance(added, dict) else value)
         text = between.join(texts)
         position = kept[-1].end if kept else node.start_mark.index + 1
         self.edits.append(_Edit(position, position, between + text if kept else text))
@@ -259,8 +262,17 @@ class _Surgeon:
         found: int = self.text.index(character, index)
         return found + 1
 
+    def _alias_end(self, key: Node) -> int:
+        """The end of `key: *alias`: the node it stands for is elsewhere in the text."""
+        found = _ALIAS.match(self.text, key.end_mark.index)
+        if found is None:
+            raise _GiveUp
+        return found.end()
+
     def _end(self, node: Node, key: Node | None = None) -> int:
         """Where a node's last character is, comments and blank lines after it left out."""
+        if key is not None and node.start_mark.index < key.end_mark.index:
+            return self._alias_end(key)
         if isinstance(node, MappingNode) and not node.flow_style:
             inner_key, inner = node.value[-1]
             return self._end(inner, inner_key)

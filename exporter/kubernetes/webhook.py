@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import web
 
+from exporter.certificate import Certificate
 from exporter.kubernetes.admission import BadReview, judge
 from exporter.kubernetes.settings import Settings
-from exporter.kubernetes.tls import Certificate
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes. The API server limits objects to 3 MiB, and a review holds one or two."""
@@ -39,9 +39,7 @@ def application(settings: Settings) -> web.Application:
         except BadReview as error:
             return _bad(str(error))
         if verdict.outcome != "ignored":
-            _log.info(
-                f"pod.{verdict.outcome}", pod=verdict.pod, uid=verdict.uid, warnings=list(verdict.warnings)
-            )
+            _log.info(f"pod.{verdict.outcome}", pod=verdict.pod, uid=verdict.uid, warnings=list(verdict.warnings))
         return web.json_response(verdict.response())
 
     async def alive(_request: web.Request) -> web.Response:

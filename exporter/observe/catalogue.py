@@ -126,6 +126,24 @@ RECONNECT_DELAY = Metric(
     "Time from a session's end to the same client's next handshake.",
     RECONNECT_BUCKETS,
 )
+ACCEPT_PAUSES = Metric(
+    "websocket_exporter_accept_pauses_total",
+    "counter",
+    (),
+    "Times that accepting clients was paused for want of file descriptors or memory.",
+)
+TLS_ERRORS = Metric(
+    "websocket_exporter_tls_errors_total",
+    "counter",
+    (),
+    "Clients of a data port with TLS whose handshake or records could not be taken.",
+)
+LINES_DROPPED = Metric(
+    "websocket_exporter_log_lines_dropped_total",
+    "counter",
+    (),
+    "Log lines that could not be written: nobody read them fast enough, or the disk was full.",
+)
 DRAINING = Metric(
     "websocket_exporter_draining",
     "gauge",
@@ -165,6 +183,9 @@ CATALOGUE: tuple[Metric, ...] = (
     IDLE_BEFORE_DROP,
     PING_RTT,
     RECONNECT_DELAY,
+    ACCEPT_PAUSES,
+    TLS_ERRORS,
+    LINES_DROPPED,
     DRAINING,
     DRAIN_SESSIONS,
     DRAIN_SECONDS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from exporter.protocol.flight import Frame, unpack
@@ -19,7 +19,7 @@ def describe(frames: Iterable[Frame], now: float) -> list[dict[str, object]]:
     """Frames as a log line and a page show them; ``age_s`` is seconds before ``now``."""
     return [
         {
-            "sender": frame.sender,
+            "sender": str(frame.sender),
             "opcode": _OPCODES.get(frame.opcode, "reserved"),
             "fin": frame.fin,
             "length": frame.length,
@@ -44,30 +44,33 @@ class Story:
 
 
 class Closes:
-    """The book of abnormal endings."""
+    """The book of abnormal endings. A story's number is how many came before it since the start."""
 
     def __init__(self, limit: int = MAX_CLOSES) -> None:
         self._stories: deque[Story] = deque(maxlen=limit)
         self.total = 0  # ever added, so that a reader can tell whether something is new
+
+    def __len__(self) -> int:
+        return len(self._stories)
 
     def add(self, story: Story) -> None:
         """Keep one more; the oldest goes if the book is full."""
         self._stories.append(story)
         self.total += 1
 
-    def find(
-        self, code: str = "", cause: str = "", route: str = "", limit: int = MAX_CLOSES
-    ) -> list[dict[str, object]]:
-        """Stories that match all that is given, newest first."""
-        wanted = {"code": code, "cause": cause, "route": route}
-        found: list[dict[str, object]] = []
-        for story in reversed(self._stories):
-            if all(not value or story.fields[name] == value for name, value in wanted.items()):
-                found.append(story.as_dict())
-                if len(found) >= limit:
-                    break
-        return found
+    def walk(self, before: int | None = None) -> Iterator[tuple[int, Story]]:
+        """Numbers and stories, newest first, from before the story of number ``before``.
 
-    def get(self, session_id: str) -> dict[str, object] | None:
+        Stories may be added while somebody walks, however slowly: none comes twice, and those that went are not held.
+        """
+        number = self.total if before is None else min(before, self.total)
+        while (number := number - 1) >= (oldest := self.total - len(self._stories)):
+            yield number, self._stories[number - oldest]
+
+    def number(self, session_id: str) -> int | None:
+        """The number of one session's story, if it is still kept."""
+        return next((number for number, story in self.walk() if story.fields["session_id"] == session_id), None)
+
+    def get(self, session_id: str) -> Story | None:
         """The story of one session, if it is still kept."""
-        return next((s.as_dict() for s in reversed(self._stories) if s.fields["session_id"] == session_id), None)
+        return next((story for _, story in self.walk() if story.fields["session_id"] == session_id), None)

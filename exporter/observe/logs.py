@@ -6,9 +6,12 @@ the disk is full, lines are dropped and counted; the relay does not notice.
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import IO, Literal
 
 import structlog
@@ -24,11 +27,17 @@ _STOP = None
 
 
 class LineWriter:
-    """Writes lines to a stream from a thread; drops what does not fit."""
+    """Writes lines to a stream from a thread; drops what does not fit, and counts it in :attr:`dropped`.
 
-    def __init__(self, stream: IO[str]) -> None:
+    A stream with a file descriptor is written to without a buffer of its own: what a full disk did not take must not
+    pile up in memory, nor come up again when the process ends.
+
+    :param stream: where to; None, which is what a closed standard output is, takes nothing.
+    """
+
+    def __init__(self, stream: IO[str] | None) -> None:
         self.dropped = 0
-        self._stream = stream
+        self._write = _writer(stream)
         self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -51,11 +60,43 @@ class LineWriter:
     def _run(self) -> None:
         while (line := self._lines.get()) is not _STOP:
             try:
-                self._stream.write(line + "\n")
-                if self._lines.empty():
-                    self._stream.flush()
+                self._write(line + "\n")
             except (OSError, ValueError):  # disk full, pipe closed, stream closed
                 self.dropped += 1
+
+
+def _writer(stream: IO[str] | None) -> Callable[[str], None]:
+    if stream is None:
+        return _write_nowhere
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # io.StringIO and its like
+        return partial(_write_stream, stream)
+    return _DescriptorWriter(descriptor)
+
+
+def _write_nowhere(text: str) -> None:
+    raise OSError("standard output is closed")
+
+
+def _write_stream(stream: IO[str], text: str) -> None:
+    stream.write(text)
+    stream.flush()
+
+
+class _DescriptorWriter:
+    """Writes whole lines to a file descriptor. A line that was cut short is ended before the next one begins."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._cut_short = False
+
+    def __call__(self, text: str) -> None:
+        data = memoryview(("\n" * self._cut_short + text).encode("utf-8", "backslashreplace"))
+        while data:
+            written = os.write(self._descriptor, data)
+            data = data[written:]
+            self._cut_short = bool(data)
 
 
 class _QueueLogger:
@@ -78,11 +119,12 @@ def set_up(fmt: Format = "auto", level: str = "info", stream: IO[str] | None = N
     :param stream: standard output if not given.
     :returns: the writer, to be closed at the end.
     """
-    stream = stream or sys.stdout
+    stream = stream or sys.stdout  # None if the process was started with it closed
     writer = LineWriter(stream)
-    console = fmt == "console" or (fmt == "auto" and stream.isatty())
+    terminal = stream is not None and stream.isatty()
+    console = fmt == "console" or (fmt == "auto" and terminal)
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=terminal) if console else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[

@@ -68,11 +68,15 @@ class Metrics:
         self.idle_before_drop = self._histogram(catalogue.IDLE_BEFORE_DROP)
         self.ping_rtt = self._histogram(catalogue.PING_RTT)
         self.reconnect_delay = self._histogram(catalogue.RECONNECT_DELAY)
+        self.accept_pauses = self._counter(catalogue.ACCEPT_PAUSES)
+        self.tls_errors = self._counter(catalogue.TLS_ERRORS)
         self._draining = self._gauge(catalogue.DRAINING)
         self._drain_sessions = self._gauge(catalogue.DRAIN_SESSIONS)
         self._drain_seconds = self._gauge(catalogue.DRAIN_SECONDS)
         self._gauge(catalogue.BUILD).labels(version, platform.python_version(), engine).set(1)
         self.registry.register(_TallyCollector(self.tallies))
+        self._lines_dropped: Callable[[], int] = int
+        self.registry.register(_Reader(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
         ProcessCollector(registry=self.registry)
         self._endings: dict[tuple[str, str, str, str], Counter] = {}
         self._start_at_zero(routes, book)
@@ -121,6 +125,10 @@ class Metrics:
         self._drain_sessions.set_function(sessions)
         self._drain_seconds.set_function(seconds)
 
+    def watch_log(self, dropped: Callable[[], int]) -> None:
+        """Read the number of dropped log lines from this function at every scrape."""
+        self._lines_dropped = dropped
+
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
 
@@ -148,6 +156,19 @@ class _TallyCollector(Collector):
             payload.add_metric((route, sender), tally[PAYLOAD])
         yield frames
         yield payload
+
+
+class _Reader(Collector):
+    """A counter without labels that somebody else keeps."""
+
+    def __init__(self, metric: Metric, read: Callable[[], int]) -> None:
+        self._metric = metric
+        self._read = read
+
+    def collect(self) -> Iterator[Family]:
+        family = _family(self._metric)
+        family.add_metric((), self._read())
+        yield family
 
 
 def _family(metric: Metric) -> CounterMetricFamily:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import structlog
 
 from exporter.observe.closes import Closes, Story, describe
+from exporter.observe.history import History
 from exporter.observe.metrics import Metrics, status_label
 from exporter.observe.reconnects import Reconnects
 from exporter.observe.text import path_of, safe, trace_id
@@ -24,6 +25,8 @@ from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
 
 #: Characters of a sampled message in a story; ``--record-payload`` sets how many bytes are sampled.
 MAX_SAMPLE = 65536
+#: Seconds between lines that say that accepting was paused: a full house pauses many times a minute.
+PAUSE_LINES = 10.0
 
 LogEndings = Literal["all", "abnormal", "none"]
 
@@ -46,6 +49,7 @@ class Recorder:
     :param record_payload: bytes of each side's last message to keep for the story; 0 keeps none.
     :param log: a structlog logger.
     :param clock: monotonic seconds.
+    :param history: counts endings by the minute.
     """
 
     def __init__(
@@ -59,18 +63,21 @@ class Recorder:
         record_payload: int = 0,
         log: structlog.typing.FilteringBoundLogger | None = None,
         clock: Callable[[], float] = monotonic,
+        history: History | None = None,
     ) -> None:
         self.metrics = metrics
         self.log = log or structlog.get_logger()
         self.log_endings = log_endings
         self.clock = clock
-        self.reconnects = reconnects or Reconnects()
-        self.closes = closes or Closes()
+        self.reconnects = reconnects if reconnects is not None else Reconnects()  # an empty one is false
+        self.closes = closes if closes is not None else Closes()
+        self.history = history if history is not None else History(clock)
         self._record_payload = record_payload
         self._router = router
         self._book = book
         self._ids = count(1)
         self._run = urandom(4).hex()
+        self._pause_told = float("-inf")
 
     def opened(self, opening: Opening) -> Record:
         """See :class:`exporter.relay.events.Observer`."""
@@ -112,6 +119,19 @@ class Recorder:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.connect_errors.labels(error).inc()
         self.log.warning("upstream.connect_failed", reason=error, why=safe(why))
+
+    def accept_paused(self, why: str) -> None:
+        """See :class:`exporter.relay.events.Observer`."""
+        self.metrics.accept_pauses.inc()
+        now = self.clock()
+        if now - self._pause_told >= PAUSE_LINES:
+            self._pause_told = now
+            self.log.warning("accept.paused", why=safe(why))
+
+    def tls_failed(self, why: str) -> None:
+        """See :class:`exporter.relay.events.Observer`."""
+        self.metrics.tls_errors.inc()
+        self.log.debug("tls.failed", why=safe(why))
 
     def defect(self, error: Exception) -> None:
         """See :class:`exporter.relay.events.Observer`."""
@@ -162,6 +182,7 @@ class Record:
             if (idle := self.session.idle_before_drop) is not None:
                 recorder.metrics.idle_before_drop.labels(self._route, ending.initiator).observe(idle)
             recorder.reconnects.ended(self._key, ending.cause, now)
+            recorder.history.add(ending)
         finally:
             recorder.metrics.active.labels(self._route).dec()
         worth = recorder.is_worth_a_line(ending)
@@ -184,8 +205,8 @@ class Record:
             "tcp_ended_how": cut.how if cut else None,
             "idle_s": None if cut is None or cut.idle is None else round(cut.idle, 3),
             "ping_unanswered_s": round(cut.unanswered, 3) if cut else 0.0,
-            "cut_in_frame": [peer for peer in PEERS if session.scanner(peer).in_frame],
-            "cut_in_message": [peer for peer in PEERS if session.scanner(peer).fragmented],
+            "cut_in_frame": [str(peer) for peer in PEERS if session.scanner(peer).in_frame],
+            "cut_in_message": [str(peer) for peer in PEERS if session.scanner(peer).fragmented],
         }
         samples = {str(peer): session.scanner(peer).sample for peer in PEERS}
         if any(samples.values()):

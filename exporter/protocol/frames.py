@@ -22,15 +22,17 @@ bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN 
 frame nothing that it sends is judged (section 5.5.1), so the scan rests there too.
 
 Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`Scanner.feed` tests for that
-first, and counts into plain integers: no object, no metric, no call per frame. The counters that are shared by many
-scanners live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may read it
-at any time. The flight recorder's slots are packed in place for the same reason. A payload that spans chunks costs one
-comparison and one subtraction a chunk.
+first; most others hold several, so the loop of :meth:`Scanner._scan` steps over whole small data frames by itself and
+calls :meth:`Scanner._uncommon` for what is anything else. Both count into plain integers: no object, no metric, no
+call for each frame; the flight recorder's slots are packed in place for the same reason. The counters that many
+scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes; whoever made it may
+read it at any time. A payload that spans chunks costs one comparison and one subtraction a chunk.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from struct import Struct
 from typing import NamedTuple
 
 from exporter.protocol.flight import BY_SERVER, KEPT, RING, SLOT, WRITTEN, Ring, pack
@@ -82,18 +84,21 @@ _FIN = 0x80
 _MASK = 0x80
 _LENGTH = 0x7F
 _OPCODE = 0x0F
-#: The same as in :class:`Opcode`, as the plain integers that compare fast.
-_CONTINUATION, _BINARY, _CLOSE, _PONG = 0x0, 0x2, 0x8, 0xA
+
+_CONTINUATION, _BINARY, _CLOSE, _PONG = 0x0, 0x2, 0x8, 0xA  # as plain integers, which compare faster than an enum's
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
 _RESTING = -1
 
+#: Reads a length of eight bytes.
+_LONG = Struct(">Q").unpack_from
 #: Header length by second byte.
 _HEADER = tuple(2 + (4 if second & _MASK else 0) + {126: 2, 127: 8}.get(second & _LENGTH, 0) for second in range(256))
-#: Length of a whole frame by second byte where that byte tells it all; 0 where the length follows.
-_WHOLE = tuple(0 if second & _LENGTH > 125 else _HEADER[second] + (second & _LENGTH) for second in range(256))
-#: First bytes of the commonest frames: text or binary, FIN set, compressed or not.
-_PLAIN = tuple(first & 0x8F in (0x81, 0x82) for first in range(256))
+#: Payload length by second byte; None where it follows in two bytes, and more than any chunk has where in eight (but
+#: within the 30 bits that CPython compares fast).
+_SHORT = tuple({126: None, 127: 1 << 29}.get(second & _LENGTH, second & _LENGTH) for second in range(256))
+#: Opcode by first byte for the commonest frames, text or binary, FIN set, compressed or not; 0 for all others.
+_PLAIN = tuple(first & _OPCODE if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
 #: First bytes as the flight recorder keeps them, by sender.
 _FIRSTS = {
     sender: tuple(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
@@ -153,30 +158,27 @@ class Scanner:
         size = len(data)
         skip = self.skip
         if not skip:
-            if size > 1 and not self.pending:
+            if size > 3 and not self.pending:
                 second = data[1]
-                if _WHOLE[second] == size:
-                    length = second & _LENGTH
-                elif second & _LENGTH == 126 and size > 4:
+                length = _SHORT[second]
+                if length is None:
                     length = data[2] << 8 | data[3]
-                    if _HEADER[second] + length != size:
-                        return self._scan(data, now)
-                else:
-                    return self._scan(data, now)
-                first = data[0]
-                if _PLAIN[first]:
-                    self.last = now
-                    self.frames += 1
-                    self.payload += length
-                    tally = self.tally
-                    tally[first & _OPCODE] += 1
-                    tally[PAYLOAD] += length
-                    ring = self.ring
-                    at = ring.at
-                    pack(ring.slots, at, now, length, self.firsts[first])
-                    ring.at = at + SLOT if at < _LAST_SLOT else 0
-                    return None
-            return self._scan(data, now)
+                if _HEADER[second] + length == size:
+                    first = data[0]
+                    opcode = _PLAIN[first]
+                    if opcode:
+                        self.last = now
+                        self.frames += 1
+                        self.payload += length
+                        tally = self.tally
+                        tally[opcode] += 1
+                        tally[PAYLOAD] += length
+                        ring = self.ring
+                        slot = ring.at
+                        pack(ring.slots, slot, now, length, self.firsts[first])
+                        ring.at = slot + SLOT if slot < _LAST_SLOT else 0
+                        return None
+            return self._scan(data, now, 0)
         if skip >= size:
             self.last = now
             self.skip = skip - size
@@ -188,70 +190,97 @@ class Scanner:
         self.payload += skip
         self.tally[PAYLOAD] += skip
         self.skip = 0
-        return self._scan(data[skip:], now)
+        return self._scan(data, now, skip)
 
-    def _scan(self, data: bytes, now: float) -> Heard | None:
-        """The general case; starts at a header, which may have begun in an earlier chunk."""
+    def _scan(self, data: bytes, now: float, at: int) -> Heard | None:
+        """The general case: any number of frames, from ``at`` on. With bytes pending, ``at`` is 0."""
         self.last = now
         if self.pending:
             data = self.pending + data
-        heard: Heard | None = None
+        heard: Heard = []
         size = len(data)
-        at = frames = payload = 0
+        last = size - 1
+        frames = payload = 0
         tally = self.tally
         firsts = self.firsts
-        slots = self.ring.slots
-        slot = self.ring.at
-        while size - at > 1:
-            first = data[at]
+        ring = self.ring
+        slots = ring.slots
+        slot = ring.at
+        while at < last:
             second = data[at + 1]
-            length = second & _LENGTH
-            body = at + _HEADER[second]
-            if first & 0x08 and (why := _malformed(first, length)):
-                heard = [*(heard or ()), self._lose(why)]
-                at = size
+            length = _SHORT[second]
+            end = at + _HEADER[second]
+            if length is None:
+                length = data[at + 2] << 8 | data[at + 3] if end <= size else size
+            end += length
+            first = data[at]
+            opcode = _PLAIN[first]
+            if opcode and end <= size:
+                frames += 1
+                payload += length
+                tally[opcode] += 1
+                pack(slots, slot, now, length, firsts[first])
+                slot = slot + SLOT if slot < _LAST_SLOT else 0
+                at = end
+                continue
+            ring.at = slot
+            end = self._uncommon(data, now, at, heard)
+            slot = ring.at
+            if end == at:
                 break
-            if body > size:
-                break
-            if length == 126:
-                length = data[at + 2] << 8 | data[at + 3]
-            elif length == 127:
-                length = int.from_bytes(data[at + 2 : at + 10], "big")
-                if length >> 63:
-                    heard = [*(heard or ()), self._lose("a length with its top bit set")]
-                    at = size
-                    break
-            opcode = first & _OPCODE
-            end = body + length
-            if first & 0x08:
-                if _CLOSE <= opcode <= _PONG:
-                    if end > size:
-                        break
-                    payload_seen = _unmask(data, body, end) if second & _MASK else data[body:end]
-                    heard = [*(heard or ()), Control(opcode, payload_seen)]
-            elif opcode == _CONTINUATION or (opcode <= _BINARY and not first & _FIN):
-                self.fragmented = not first & _FIN  # a whole message, out of place here, ends none: see feed()
-            frames += 1
-            tally[opcode] += 1
-            pack(slots, slot, now, length, firsts[first])
-            slot = slot + SLOT if slot < _LAST_SLOT else 0
-            if end > size:
-                payload += size - body
-                self.skip = end - size
-                at = size
-                break
-            payload += length
             at = end
-            if opcode == _CLOSE:
-                self.rest()
-                at = size
-                break
-        self.ring.at = slot
-        self.pending = data[at:]
+        ring.at = slot
         self.frames += frames
         self.payload += payload
         tally[PAYLOAD] += payload
-        return heard
+        if self.skip != _RESTING:
+            self.pending = data[at:]
+            self.skip = at - size if at > size else 0
+        return heard or None
+
+    def _uncommon(self, data: bytes, now: float, at: int, heard: Heard) -> int:
+        """Take the one frame at ``at``, of any kind, complete or not; add to ``heard`` what it tells.
+
+        Returns where the next frame begins, which may lie beyond ``data``; ``at`` if more of this one must come first;
+        the end of ``data`` if the scan has come to rest.
+        """
+        size = len(data)
+        first, second = data[at], data[at + 1]
+        length = second & _LENGTH
+        if first & 0x08 and (why := _malformed(first, length)):
+            heard.append(self._lose(why))
+            return size
+        body = at + _HEADER[second]
+        if body > size:
+            return at
+        if length == 126:
+            length = data[at + 2] << 8 | data[at + 3]
+        elif length == 127:
+            length = _LONG(data, at + 2)[0]
+            if length >> 63:
+                heard.append(self._lose("a length with its top bit set"))
+                return size
+        opcode = first & _OPCODE
+        end = body + length
+        if _CLOSE <= opcode <= _PONG:
+            if end > size:
+                return at
+            heard.append(Control(opcode, _unmask(data, body, end) if second & _MASK else data[body:end]))
+        elif opcode == _CONTINUATION or (opcode <= _BINARY and not first & _FIN):
+            self.fragmented = not first & _FIN  # a whole message, out of place here, ends none: see feed()
+        passed = (end if end < size else size) - body
+        self.frames += 1
+        self.payload += passed
+        self.tally[opcode] += 1
+        self.tally[PAYLOAD] += passed
+        ring = self.ring
+        slot = ring.at
+        pack(ring.slots, slot, now, length, self.firsts[first])
+        ring.at = slot + SLOT if slot < _LAST_SLOT else 0
+        if opcode == _CLOSE:
+            self.rest()
+            return size
+        return end
 
     def _lose(self, why: str) -> Lost:
         self.lost = True

@@ -12,7 +12,9 @@ llhttp (through httptools) does the parsing, one parser a direction. What is our
   They have been forwarded all the same: this file only listens.
 - An interim answer (1xx, RFC 9110, section 15.2) is not the answer.
 - llhttp cannot be told that a response has no body, so answers while a HEAD waits are fed to it byte by byte, and its
-  parser is replaced when such an answer's head is complete.
+  parser is replaced when such an answer's head is complete. So are answers while bytes are parked, where a HEAD may be.
+- A head's size is limited twice: while it is unfinished by the bytes that came for it, and when it is complete by what
+  it holds, so that one which came in a single segment is judged alike.
 
 Whatever cannot be followed ends the listening with one :class:`LostTrack` that names why; nothing here ever raises for
 what a peer sent.
@@ -32,10 +34,13 @@ from exporter.protocol.words import Unobserved
 MAX_PARKED = 64 * 1024
 #: Requests that may wait for answers; no known client pipelines this deep.
 MAX_PIPELINED = 1000
-#: Bytes that may be fed one at a time while an answer to HEAD is awaited, 0.2 µs each: bounds what it can cost.
+#: Bytes that may be fed one at a time (see above), 0.2 µs each: bounds what it can cost.
 MAX_SINGLE_BYTES = 256 * 1024
 
 _TLS_HANDSHAKE = 0x16
+#: Bytes of a head beside what its parser hands out: ": " and the line's end; two spaces, the version and two line ends;
+#: the version, a space, the status, a space and two line ends.
+_HEADER_LINE, _REQUEST_LINE, _STATUS_LINE = 4, 14, 17
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -144,7 +149,7 @@ class Conversation:
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way, not even a part of its head."""
-        return not self._waiting and not self._requests.head_bytes
+        return not self._waiting and not self._requests.begun
 
     def request(self, data: bytes) -> list[Fact]:
         """Take the next bytes from the client."""
@@ -166,6 +171,10 @@ class Conversation:
             self._abort()
             self._finish()
         return self._told()
+
+    def dissolve(self) -> None:
+        """Let go of the readers once :attr:`over`, so that no cycle is left to the garbage collector. The last call."""
+        del self._requests, self._responses
 
     def _told(self) -> list[Fact]:
         if not (facts := self._facts):
@@ -193,20 +202,24 @@ class Conversation:
 
     def _read_requests(self, data: bytes) -> None:
         if self._upgrading is not None:
-            self._parked += data
-            if len(self._parked) > MAX_PARKED:
-                self._lose(Unobserved.HTTP1, f"over {MAX_PARKED} bytes before the answer to an upgrade")
+            self._park(data)
             return
         reader = self._requests
         try:
             reader.feed(data)
         except HttpParserUpgrade as switch:
-            self._parked += data[switch.args[0] :]
-            self._upgrade_asked(reader.request)
+            if not self.over:
+                self._upgrade_asked(reader.request)
+                self._park(data[switch.args[0] :])
         except HttpParserError as error:
             self._lose(*self._not_http1(error))
         if reader.head_bytes > self._max_head:
-            self._lose(Unobserved.HEAD_TOO_LARGE, f"a request's head of over {self._max_head} bytes")
+            self.head_too_large("request")
+
+    def _park(self, data: bytes) -> None:
+        self._parked += data
+        if len(self._parked) > MAX_PARKED:
+            self._lose(Unobserved.HTTP1, f"over {MAX_PARKED} bytes before the answer to an upgrade")
 
     def _not_http1(self, error: Exception) -> tuple[Unobserved, str]:
         if not self.started:
@@ -225,27 +238,31 @@ class Conversation:
             self._lose(Unobserved.HTTP1, "a body in a request to upgrade to another protocol")
 
     def _read_responses(self, data: bytes) -> None:
+        fed = at = 0
         try:
-            while self._heads and data and not self.over:
+            while (self._heads or self._parked) and at < len(data) and not self.over:
                 self._singles += 1
                 if self._singles > MAX_SINGLE_BYTES:
-                    self._lose(Unobserved.HTTP1, "too much data while an answer to HEAD is awaited")
+                    self._lose(Unobserved.HTTP1, "too much data while an answer to HEAD or an upgrade is awaited")
                     return
-                self._responses.feed(data[:1])
-                data = data[1:]
+                fed, at = at, at + 1
+                self._responses.feed(data[fed:at])
                 self._responses.renew_after_head()
-            if data and not self.over:
-                self._responses.feed(data)
+            if at < len(data) and not self.over:
+                fed = at
+                self._responses.feed(data[fed:])
         except HttpParserUpgrade as switch:
-            self._switch(data[switch.args[0] :])
+            self._switch(data[fed + switch.args[0] :])
         except HttpParserError as error:
             self._lose(Unobserved.HTTP1, f"response: {error}")
         if self._responses.head_bytes > self._max_head:
-            self._lose(Unobserved.HEAD_TOO_LARGE, f"a response's head of over {self._max_head} bytes")
+            self.head_too_large("response")
 
     def _switch(self, rest: bytes) -> None:
         """llhttp saw the end of a 101 with the headers of an upgrade."""
         request, response = self._upgrading, self._responses.response
+        if self.over:
+            return
         if request is None or not request.websocket:
             self._lose(Unobserved.UPGRADE, "switched to another protocol")
             return
@@ -255,6 +272,15 @@ class Conversation:
         self._facts.append(Switched(request, response, client, rest))
 
     # Called by the readers.
+
+    @property
+    def max_head(self) -> int:
+        """Bytes that a head may have."""
+        return self._max_head
+
+    def head_too_large(self, whose: str) -> None:
+        """A head is over the limit, finished or not."""
+        self._lose(Unobserved.HEAD_TOO_LARGE, f"a {whose}'s head of over {self._max_head} bytes")
 
     def request_head(self, request: Request) -> None:
         """A request's head is complete."""
@@ -269,9 +295,12 @@ class Conversation:
         if response.is_interim:
             return False
         request = self._waiting[0] if self._waiting else None
-        if request is not None and request is self._upgrading and request.websocket and response.status != 101:
-            self._facts.append(Refused(request, response.status))
-            request.answered = True
+        if request is not None and request is self._upgrading:
+            if request.websocket and response.status != 101:
+                self._facts.append(Refused(request, response.status))
+                request.answered = True
+            elif request.method == "CONNECT" and response.status // 100 == 2:
+                self._lose(Unobserved.UPGRADE, "switched to another protocol")
         return request is not None and request.method == "HEAD"
 
     def response_done(self, response: Response) -> None:
@@ -282,7 +311,7 @@ class Conversation:
         self._heads -= request.method == "HEAD"
         if request is not self._upgrading:
             return
-        if response.status == 101 or (request.method == "CONNECT" and response.status // 100 == 2):
+        if response.status == 101:
             self._lose(Unobserved.UPGRADE, "switched to another protocol")
             return
         parked, self._parked = bytes(self._parked), bytearray()
@@ -293,15 +322,21 @@ class Conversation:
 
 
 class _Reader:
-    """What the two readers share: a parser, and a count of the bytes of an unfinished head."""
+    """What the two readers share: a parser, and the size of a head.
 
-    __slots__ = ("conversation", "head_bytes", "in_head", "parser")
+    ``head_bytes`` counts the bytes fed for an unfinished head (short by those that came in one segment with the message
+    before it), ``size`` what the head has held so far; ``begun`` is true inside a message.
+    """
+
+    __slots__ = ("begun", "conversation", "head_bytes", "in_head", "parser", "size")
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.in_head = True
-        self.head_bytes = 0
         self.renew()
+
+    def start(self) -> None:
+        """Nothing of the next message has been read."""
+        self.in_head, self.head_bytes, self.size, self.begun = True, 0, 0, False
 
     def renew(self) -> None:
         """Begin anew, at the start of a message."""
@@ -325,7 +360,7 @@ class _RequestReader(_Reader):
     __slots__ = ("request", "target")
 
     def renew(self) -> None:
-        self.in_head, self.head_bytes = True, 0
+        self.start()
         self.request = Request()
         self.target = b""
         self.parser = HttpRequestParser(self)
@@ -333,13 +368,15 @@ class _RequestReader(_Reader):
     def on_message_begin(self) -> None:
         self.request = Request()
         self.target = b""
-        self.in_head = True
+        self.in_head = self.begun = True
 
     def on_url(self, part: bytes) -> None:
         self.target += part
+        self.size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self.request
+        self.size += len(name) + len(value) + _HEADER_LINE
         match name.lower():
             case b"upgrade":
                 request.websocket |= b"websocket" in value.lower()
@@ -361,13 +398,16 @@ class _RequestReader(_Reader):
         assert isinstance(parser, HttpRequestParser)
         self.in_head, self.head_bytes = False, 0
         request.method = parser.get_method().decode("latin-1")
+        if self.size + len(request.method) + _REQUEST_LINE > self.conversation.max_head:
+            self.conversation.head_too_large("request")
+            return
         request.target = self.target.decode("latin-1")
         request.upgrade = parser.should_upgrade()
         request.websocket &= request.upgrade
         self.conversation.request_head(request)
 
     def on_message_complete(self) -> None:
-        self.in_head = True
+        self.start()
 
 
 class _ResponseReader(_Reader):
@@ -376,7 +416,7 @@ class _ResponseReader(_Reader):
     __slots__ = ("response", "skip_body")
 
     def renew(self) -> None:
-        self.in_head, self.head_bytes = True, 0
+        self.start()
         self.skip_body = False
         self.response = Response()
         self.parser = HttpResponseParser(self)
@@ -390,9 +430,13 @@ class _ResponseReader(_Reader):
 
     def on_message_begin(self) -> None:
         self.response = Response()
-        self.in_head = True
+        self.in_head = self.begun = True
+
+    def on_status(self, reason: bytes) -> None:
+        self.size += len(reason)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self.size += len(name) + len(value) + _HEADER_LINE
         match name.lower():
             case b"sec-websocket-protocol":
                 self.response.subprotocol = value.decode("latin-1")
@@ -402,11 +446,14 @@ class _ResponseReader(_Reader):
     def on_headers_complete(self) -> None:
         assert isinstance(self.parser, HttpResponseParser)
         self.in_head, self.head_bytes = False, 0
+        if self.size + _STATUS_LINE > self.conversation.max_head:
+            self.conversation.head_too_large("response")
+            return
         self.response.status = self.parser.get_status_code()
         self.skip_body = self.conversation.response_head(self.response)
 
     def on_message_complete(self) -> None:
-        self.in_head = True
+        self.start()
         if not self.skip_body and not self.parser_upgraded():
             self.conversation.response_done(self.response)
 

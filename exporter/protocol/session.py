@@ -142,7 +142,8 @@ class Session:
         return [WentUnobserved(why)]
 
     def deafen(self) -> None:
-        """Stop listening in both directions, for a defect of ours."""
+        """Stop listening in both directions, for a defect of ours. An ending without a Close so far stays unknown."""
+        self.unobserved = True
         for scanner in (self.client, self.server):
             scanner.lost = True
             scanner.rest()

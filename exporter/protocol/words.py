@@ -29,6 +29,7 @@ class How(StrEnum):
 
     FIN = "fin"
     RESET = "reset"
+    SILENCE = "silence"  # nothing is heard of it any more: no acknowledgement, no sign of life
 
 
 class Cause(StrEnum):

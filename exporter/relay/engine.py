@@ -107,9 +107,10 @@ class SessionLeg(Leg):
     write: Callable[[bytes], None]
 
     def data_received(self, data: bytes) -> None:
-        self.write(data)
+        write, listen = self.write, self.listen  # a call of an attribute that is no method is slower by far
+        write(data)
         try:
-            heard = self.listen(data, monotonic())
+            heard = listen(data, monotonic())
         except Exception as error:
             self.owner.deafen(error)
         else:
@@ -149,6 +150,7 @@ class PythonSplice:
                 leg.fin = True
                 self.session.eof(leg.peer, How.FIN, monotonic())
                 leg.other.finish_writing()
+                leg.wait_for_other()
         self._client.write, self._server.write = server.write, client.write
 
     # From the legs.
@@ -182,6 +184,8 @@ class PythonSplice:
         if self._timer is not None:
             self._timer.cancel()
         self._listener.ended()
+        for leg in (self._client, self._server):
+            leg.part()
 
     # Ending on purpose.
 
@@ -207,7 +211,12 @@ class PythonSplice:
             step = data[at : at + max(scanner.skip, 1)]
             at += len(step)
             self._client.transport.write(step)
-            if heard := scanner.feed(step, monotonic()):
+            try:
+                heard = scanner.feed(step, monotonic())
+            except Exception as error:
+                self.deafen(error)
+                heard = None
+            if heard:
                 self.hear(Peer.SERVER, heard, monotonic())
             if self.session.is_closing or scanner.lost:
                 self._resume_forwarding(data[at:])
@@ -236,7 +245,9 @@ class PythonSplice:
         self.abort(self._cause or Cause.DRAIN)
 
     def abort(self, cause: Cause) -> None:
-        """See :class:`Splice`."""
+        """See :class:`Splice`. While the app has its last words a further call has no effect: they are short."""
+        if self._last_words:
+            return
         session = self.session
         if not session.is_closing:
             session.end_by_proxy(cause, None)

@@ -55,6 +55,12 @@ class Observer(Protocol):
     def connect_failed(self, error: ConnectError, why: str) -> None:
         """A client's connection found no app."""
 
+    def accept_paused(self, why: str) -> None:
+        """No more clients are accepted for the moment; those that come wait."""
+
+    def tls_failed(self, why: str) -> None:
+        """A client could not be understood as TLS."""
+
     def defect(self, error: Exception) -> None:
         """Our own code failed while listening; the traffic went on."""
 

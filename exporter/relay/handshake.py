@@ -93,6 +93,10 @@ class HttpLeg(Leg):
     def data_received(self, data: bytes) -> None:
         self.connection.received(self, data)
 
+    def part(self) -> None:
+        super().part()
+        del self.connection
+
 
 class Connection:
     """A client's connection through the relay."""
@@ -169,7 +173,7 @@ class Connection:
         self._client.transport.resume_reading()
         if held:
             self.received(self._client, held)
-        elif self._client.fin:
+        if self._client.fin:
             self._client.close()
 
     def received(self, leg: HttpLeg, data: bytes) -> None:
@@ -196,8 +200,8 @@ class Connection:
             self._answer(self._refusal)
 
     def cut(self, peer: Peer, how: How) -> None:
-        """See :class:`~exporter.relay.legs.Owner`. Only a client that we refused is waited for."""
-        if self._refusal == 503 or (self._refusal and self._conversation.over):
+        """See :class:`~exporter.relay.legs.Owner`. A client that we refuse has nobody else to hang up on it."""
+        if self._refusal:
             self._client.close()
 
     def over(self) -> None:
@@ -242,6 +246,8 @@ class Connection:
         self._client.owner = self._server.owner = _NOBODY
         self.splice = relay.engine.take(self._client.transport, self._server.transport, watch.session, early, self)
         self.began = monotonic()
+        self._conversation.dissolve()
+        self._conversation, self._task = _OVER, None  # a session may live for days: 3 KB that it has no use for
         relay.session_began(self)
 
     def _client_address(self) -> str:
@@ -272,6 +278,9 @@ class Connection:
         if self._watch is not None and not self._over:
             self._over = True
             self._relay.session_over(self, self._watch)
+            self.splice = None
+            for leg in (self._client, self._server):
+                leg.part()
 
     # Our own doing.
 
@@ -317,3 +326,7 @@ class _Nobody:
 
 
 _NOBODY: Owner = _Nobody()
+
+#: What stands for the conversation of every session: it has ended, and hears nothing.
+_OVER = Conversation()
+_OVER.eof()

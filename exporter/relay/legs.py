@@ -11,6 +11,9 @@ the other. Three things cross over beside bytes:
   sent with shutdown(2) on the borrowed descriptor: uvloop's own ``write_eof`` aborts the process under churn when it is
   called for the peer from ``eof_received``. Both connections are closed when both FINs have been read, never on the
   first: data may still be under way in the other direction.
+- **Silence.** A peer that has been told the other's FIN and sends nothing for :data:`HALF_CLOSED` seconds is given up.
+  Without us the kernel would forget such a connection as soon as the app had closed it (FIN_WAIT2); with us in between
+  the app has only told us, so the forgetting is ours. What the peer sends in time is passed on, however long it takes.
 - **Reset.** A leg that fails ends the other, after what was read before it was written.
 
 A write that fails (the peer is gone) must not lose what that peer sent before it went, often the very Close frame that
@@ -20,7 +23,9 @@ explains it: the kernel still holds those bytes, and :meth:`Leg._salvage` reads 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -31,10 +36,17 @@ from exporter.protocol.words import How, Peer
 HIGH_WATER = 64 * 1024
 #: Seconds that a closed leg may take to hand over what is still buffered for a peer that does not read.
 LINGER = 10.0
+#: Seconds for which a peer may be silent once the other one has sent its FIN; Linux' net.ipv4.tcp_fin_timeout.
+HALF_CLOSED = 60.0
 #: Bytes that are still read from a peer whose connection broke; the usual size of a kernel's receive buffer.
 MAX_SALVAGE = 1024 * 1024
 
 _READ_SIZE = 64 * 1024
+
+#: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its length: milliseconds since bytes last came.
+_LAST_DATA_RECEIVED = slice(52, 56)
+#: Errors by which the kernel says that a peer has not been heard of.
+_SILENT = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
 class Owner(Protocol):
@@ -47,13 +59,29 @@ class Owner(Protocol):
         """Both TCP connections are gone. Told once."""
 
 
+class Layer(asyncio.Transport):
+    """A transport that is not the TCP connection itself, but stands on one: it knows how to do there what follows."""
+
+    def send_fin(self) -> None:
+        """End our direction, and read on."""
+        raise NotImplementedError
+
+    def silence(self) -> float:
+        """See :func:`silence`."""
+        raise NotImplementedError
+
+    def leftover(self) -> Iterator[bytes]:
+        """See :func:`leftover`."""
+        raise NotImplementedError
+
+
 class Leg(asyncio.Protocol):
     """One of the two TCP connections. Subclasses say what happens with the bytes that are read.
 
     :param peer: who is at the far end.
     """
 
-    __slots__ = ("_flushing", "fin", "gone", "other", "owner", "peer", "transport")
+    __slots__ = ("_flushing", "_patience", "fin", "gone", "other", "owner", "peer", "transport")
 
     transport: asyncio.Transport
     other: Leg
@@ -64,6 +92,7 @@ class Leg(asyncio.Protocol):
         self.fin = False  # read: the peer sends no more
         self.gone = False
         self._flushing = False
+        self._patience: asyncio.TimerHandle | None = None  # with the other leg, once this one's FIN was read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -88,14 +117,35 @@ class Leg(asyncio.Protocol):
             self.other.close()
         else:
             self.other.finish_writing()
+            self.wait_for_other()
         return True
+
+    def wait_for_other(self, seconds: float | None = None) -> None:
+        """Be patient with the other peer, now that this one has ended: :data:`HALF_CLOSED` seconds, or ``seconds``."""
+        patience = HALF_CLOSED if seconds is None else seconds
+        self._patience = asyncio.get_running_loop().call_later(patience, self._look_at_other)
+
+    def _look_at_other(self) -> None:
+        """This peer has ended: give the other one up if nothing comes from it any more."""
+        other = self.other
+        if other.gone or other.fin or self.transport.get_protocol() is not self:
+            return
+        silent = HALF_CLOSED if self.transport.get_write_buffer_size() else HALF_CLOSED - silence(other.transport)
+        if silent > 0:  # it still sends, or what it sent has not been taken yet
+            self.wait_for_other(max(silent, 0.1))
+        else:
+            other.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._salvage()
             if not self.fin:
-                self.owner.cut(self.peer, How.RESET)
+                silent = isinstance(exc, OSError) and exc.errno in _SILENT
+                self.owner.cut(self.peer, How.SILENCE if silent else How.RESET)
         self.gone = True
+        for leg in (self, self.other):
+            if leg._patience is not None:
+                leg._patience.cancel()
         if self.other.gone:
             self.owner.over()
         else:
@@ -124,6 +174,12 @@ class Leg(asyncio.Protocol):
         if not self.gone:
             self.transport.abort()
 
+    def part(self) -> None:
+        """Let go of the other leg and the owner: both are gone, and no cycle is left to the garbage collector."""
+        if self._patience is not None:
+            self._patience.cancel()
+        del self.other, self.owner
+
     def _salvage(self) -> None:
         if not self.fin and not self.other.gone:
             for data in leftover(self.transport):
@@ -132,6 +188,9 @@ class Leg(asyncio.Protocol):
 
 def send_fin(transport: asyncio.Transport) -> None:
     """End our direction of a connection (RFC 9293, section 3.6) without libuv's knowledge."""
+    if isinstance(transport, Layer):
+        transport.send_fin()
+        return
     sock = _borrow(transport)
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -141,8 +200,28 @@ def send_fin(transport: asyncio.Transport) -> None:
         sock.detach()
 
 
+def silence(transport: asyncio.Transport) -> float:
+    """Seconds since bytes last came on a connection; 0 where the kernel does not say (a Unix socket, not Linux)."""
+    if isinstance(transport, Layer):
+        return transport.silence()
+    try:
+        sock = _borrow(transport)
+    except (OSError, RuntimeError):
+        return 0.0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.stop)
+        return int.from_bytes(info[_LAST_DATA_RECEIVED], sys.byteorder) / 1000
+    except (OSError, AttributeError):
+        return 0.0
+    finally:
+        sock.detach()
+
+
 def leftover(transport: asyncio.Transport) -> Iterator[bytes]:
     """What the kernel still holds of a connection that broke, up to :data:`MAX_SALVAGE` bytes."""
+    if isinstance(transport, Layer):
+        yield from transport.leftover()
+        return
     try:
         sock = _borrow(transport)
     except (OSError, RuntimeError):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from time import monotonic
 
 from exporter.protocol.words import Cause
+from exporter.relay.door import Door
 from exporter.relay.engine import Engine
 from exporter.relay.events import Observer, Watch, guarded
 from exporter.relay.handshake import Connection, Limits
+from exporter.relay.tls import Below, TlsLayer
 from exporter.relay.upstream import Upstream
 
-#: Clients that the kernel may hold for us while the loop is busy; Linux clamps it to net.core.somaxconn (4096).
-BACKLOG = 4096
 #: Seconds between looks for sessions that are too old.
 AGE_INTERVAL = 1.0
 
@@ -20,43 +21,51 @@ _AGED = 1001  # going away: come back, elsewhere if you like
 
 
 class Relay:
-    """All connections of all clients."""
+    """All connections of all clients.
+
+    :param keepalive: seconds of silence after which TCP asks a client for a sign of life; 0 is never.
+    :param tls: what clients are to speak, on top of TCP; None is nothing.
+    """
 
     def __init__(
-        self, upstream: Upstream, observer: Observer, engine: Engine, limits: Limits, close_timeout: float = 5.0
+        self,
+        upstream: Upstream,
+        observer: Observer,
+        engine: Engine,
+        limits: Limits,
+        close_timeout: float = 5.0,
+        keepalive: float = 0.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.close_timeout = close_timeout
         self.upstream = upstream
         self.observer = observer
         self.engine = engine
         self.limits = limits
+        self._tls = tls
         self.sessions: dict[Connection, None] = {}  # in the order in which they began
         self._others: set[Connection] = set()  # not (yet) sessions
         self._judging: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._door = Door(self._accept, lambda: self.connections, self._paused, keepalive)
         self._changed = asyncio.Event()
         self._ageing: asyncio.Task[None] | None = None
         self.last_ending = float("-inf")  # when an ending was last told, on the monotonic clock
 
     async def listen(self, host: str | None, port: int) -> int:
         """Begin to accept; ``host`` None is every interface. Returns the port. Raises OSError if it is taken."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
+        bound = await self._door.open(host, port)
         if self.limits.max_session_age:
-            self._ageing = loop.create_task(self._end_aged())
-        bound: int = self._server.sockets[0].getsockname()[1]
+            self._ageing = asyncio.get_running_loop().create_task(self._end_aged())
         return bound
 
     @property
     def is_listening(self) -> bool:
         """Whether clients are accepted."""
-        return self._server is not None
+        return self._door.is_open
 
     def stop_listening(self) -> None:
         """Accept no more clients. Those that are connected stay."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._door.close()
 
     @property
     def connections(self) -> int:
@@ -67,7 +76,15 @@ class Relay:
         full = 0 < self.limits.max_connections <= self.connections
         connection = Connection(self, refusal=503 if full else 0)
         self._others.add(connection)
-        return connection.protocol
+        if self._tls is None:
+            return connection.protocol
+        return Below(TlsLayer(self._tls, connection.protocol, self._tls_failed))
+
+    def _tls_failed(self, why: str) -> None:
+        guarded(self.observer, lambda: self.observer.tls_failed(why))
+
+    def _paused(self, why: str) -> None:
+        guarded(self.observer, lambda: self.observer.accept_paused(why))
 
     # From the connections.
 

@@ -150,6 +150,12 @@ class Config:
     """Folder of the alerts in Grafana."""
     datasource: str = "prometheus"
     """Grafana's UID of the data source."""
+    prometheus_url: str = "http://prometheus:9090"
+    """Where Grafana finds Prometheus."""
+    scrape_interval: str = "15s"
+    """Prometheus' own, so that Grafana's $__rate_interval spans four scrapes."""
+    trace_url: str = "http://localhost:16686/trace/"
+    """Address of a trace in the tracing backend, less its id at the end; an exemplar's link. Jaeger's by default."""
 
     timescale: float = 1.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from grafana.source import rulefiles, runbooks
+from grafana.source import dashboards, provisioning, rulefiles, runbooks
 from grafana.source.config import Config
 
 Maker = Callable[[Config], Mapping[str, str]]
@@ -18,6 +18,8 @@ MAKERS: tuple[Maker, ...] = (
     rulefiles.prometheus,
     rulefiles.prometheus_rule,
     rulefiles.grafana_alerting,
+    dashboards.files,
+    provisioning.files,
     runbooks.pages,
 )
 

@@ -59,9 +59,7 @@ def base_image() -> str:
         partial.mkdir(parents=True)
         call(["debootstrap", "--variant=minbase", "--include=python3,python3-venv", "bookworm", str(partial)])
         partial.rename(tree)
-    if subprocess.run(
-        [*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False
-    ).returncode:
+    if subprocess.run([*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False).returncode:
         archive = CACHE / "rootfs.tar"
         call(["tar", "-C", str(tree), "-cf", str(archive), "."])
         call([*PODMAN, "import", str(archive), BASE])
@@ -71,8 +69,8 @@ def base_image() -> str:
 
 def wheels() -> Path:
     """The pinned packages and the build's, downloaded once for each state of the pins."""
-    pins = ROOT / "requirements" / "run.txt"
-    directory = CACHE / "wheels" / hashlib.sha256(pins.read_bytes()).hexdigest()[:16]
+    pins = [ROOT / "requirements" / name for name in ("run.txt", "audit.txt")]
+    directory = CACHE / "wheels" / hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
     if not directory.exists():
         partial = directory.with_suffix(".partial")
         pip = [
@@ -86,7 +84,7 @@ def wheels() -> Path:
             "--dest",
             str(partial),
         ]
-        call([*pip, "--requirement", str(pins), "setuptools>=68", "wheel"])
+        call([*pip, "--requirement", str(pins[0]), "--requirement", str(pins[1]), "setuptools>=68", "wheel"])
         partial.rename(directory)
     return directory
 
@@ -110,7 +108,7 @@ def build(version: str, revision: str) -> str:
 
 
 def run(*arguments: str) -> list[str]:
-    """The command that runs the image as a restricted pod would: read-only, no capability, no new privileges."""
+    """The command that runs the image as a restricted pod: read-only, no capability, no new privileges."""
     limits = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"]
     locked = [
         "--read-only",

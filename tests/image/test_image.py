@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from exporter import __version__
-from tests.image.containers import IMAGE, PODMAN, build, call, missing, run
+from tests.image.containers import IMAGE, PODMAN, ROOT, build, call, missing, run
 
 pytestmark = pytest.mark.image
 
@@ -148,12 +148,22 @@ def test_the_version_of_the_program_is_that_of_the_label(image: str) -> None:
     assert __version__ in call(run("--rm", image, "--version"))
 
 
+def test_the_bill_of_materials_is_in_it(image: str) -> None:
+    """Every pinned package with its version, in CycloneDX; nothing of the tools that wrote it."""
+    read = "print(open('/usr/share/sbom/websocket-exporter.cdx.json').read())"
+    python = "/opt/websocket-exporter/bin/python"
+    listed = json.loads(call([*run("--rm", "--entrypoint", python), image, "-c", read]))
+    found = {(part["name"].lower(), part["version"]) for part in listed["components"]}
+    lines = (ROOT / "requirements" / "run.txt").read_text().splitlines()
+    pinned = {tuple(line.lower().split("==")) for line in lines if "==" in line}
+    assert pinned <= found
+    assert not any("cyclonedx" in name for name, _ in found)
+
+
 def test_there_is_no_shell_and_no_package_manager(sidecar: Sidecar) -> None:
     """What an intruder would reach for is not there."""
     for tool in ("sh", "bash", "pip", "apt", "busybox"):
-        done = subprocess.run(
-            [*PODMAN, "exec", NAME, tool, "-c", ":"], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*PODMAN, "exec", NAME, tool, "-c", ":"], capture_output=True, text=True, check=False)
         assert done.returncode == 127, (tool, done.stdout, done.stderr)
 
 
@@ -199,9 +209,7 @@ def test_byte_code_is_used(sidecar: Sidecar) -> None:
     assert json.loads(call([*PODMAN, "exec", NAME, "python", "-c", program])) == [True, True, True]
 
 
-def test_the_pre_stop_hook_drains_and_sigterm_ends_it(
-    sidecar: Sidecar, record_testsuite_property: Any
-) -> None:
+def test_the_pre_stop_hook_drains_and_sigterm_ends_it(sidecar: Sidecar, record_testsuite_property: Any) -> None:
     """The drain command runs by exec, without a shell: sessions get 1001; SIGTERM to PID 1 then ends with
     status 0.
     """
@@ -211,9 +219,7 @@ def test_the_pre_stop_hook_drains_and_sigterm_ends_it(
         client.send("still here")
         assert client.recv(timeout=DEADLINE) == "still here"
         hook = ["websocket-exporter", "drain", f"--admin=127.0.0.1:{sidecar.admin}", "--wait"]
-        draining = subprocess.Popen(
-            [*PODMAN, "exec", NAME, *hook], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        draining = subprocess.Popen([*PODMAN, "exec", NAME, *hook], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=DEADLINE)
         assert closed.value.rcvd is not None

@@ -99,9 +99,7 @@ def test_a_pod_with_the_sidecar_is_left_alone() -> None:
     assert "patch" not in respond(obj)
 
 
-@pytest.mark.parametrize(
-    "request_", [{"operation": "UPDATE"}, {"operation": "DELETE", "object": None}], ids=str
-)
+@pytest.mark.parametrize("request_", [{"operation": "UPDATE"}, {"operation": "DELETE", "object": None}], ids=str)
 def test_only_creation_is_answered_with_a_patch(request_: dict[str, Any]) -> None:
     """A running pod cannot get another container."""
     assert "patch" not in respond(pod(WANTED), **request_)
@@ -193,9 +191,7 @@ def test_what_is_no_review_is_refused_with_its_reason(body: bytes, reason: str) 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "spec", [None, [], "x", {"containers": None}, {"containers": [{"ports": [1]}]}], ids=str
-)
+@pytest.mark.parametrize("spec", [None, [], "x", {"containers": None}, {"containers": [{"ports": [1]}]}], ids=str)
 def test_a_malformed_pod_is_let_through(spec: Any) -> None:
     """Whatever a pod's spec is, the answer is an answer; the API server's own validation comes after us."""
     obj = {**pod(WANTED), "spec": spec}

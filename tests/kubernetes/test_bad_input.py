@@ -138,8 +138,7 @@ BAD: list[tuple[str, str, list[str], str]] = [
     ),
     (
         "ports of a Service",
-        json.dumps(deployment())
-        + json.dumps({**service(), "spec": {"selector": {"app": "chat"}, "ports": 5}}),
+        json.dumps(deployment()) + json.dumps({**service(), "spec": {"selector": {"app": "chat"}, "ports": 5}}),
         [],
         "Service chat: spec.ports: must be a list",
     ),

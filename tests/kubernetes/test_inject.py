@@ -19,9 +19,7 @@ LISTEN, ADMIN = 10010, 10011
 def injected(*objects: Any, settings: Settings | None = None) -> tuple[list[Any], list[str]]:
     """The objects after injection, and the warnings."""
     said: list[str] = []
-    text = inject(
-        [("in.json", "\n".join(json.dumps(one) for one in objects))], settings or Settings(), said.append
-    )
+    text = inject([("in.json", "\n".join(json.dumps(one) for one in objects))], settings or Settings(), said.append)
     return documents(text), said
 
 
@@ -37,9 +35,7 @@ def endpoint_port(pod_spec: Any, target: int | str, *, version: tuple[int, int])
         return target
     searched = list(pod_spec["containers"])
     if version >= (1, 33):
-        searched += [
-            one for one in pod_spec.get("initContainers", []) if one.get("restartPolicy") == "Always"
-        ]
+        searched += [one for one in pod_spec.get("initContainers", []) if one.get("restartPolicy") == "Always"]
     ports = [port for one in searched for port in one.get("ports", []) if port.get("name") == target]
     return ports[0]["containerPort"] if ports else None
 
@@ -103,9 +99,7 @@ def test_from_1_33_the_app_does_not_declare_the_sidecars_port() -> None:
 )
 def test_probes_still_ask_the_app(where: str, probe: dict[str, Any]) -> None:
     """A probe which used the port's name gets the app's number; every other probe is as it was."""
-    obj = deployment(
-        extra_ports=[{"name": "metrics", "containerPort": 9090}], **{where: copy.deepcopy(probe)}
-    )
+    obj = deployment(extra_ports=[{"name": "metrics", "containerPort": 9090}], **{where: copy.deepcopy(probe)})
     (after,), _ = injected(obj, settings=Settings(port="http"))
     app = spec_of(after)["containers"][0]
     expected = json.loads(json.dumps(probe).replace('"http"', "8080"))
@@ -116,9 +110,7 @@ def test_an_app_without_hook_is_held_until_the_drain_has_ended() -> None:
     """The app's SIGTERM waits for the drain, and its own time to stop comes on top of the drain's."""
     (obj,), _ = injected(deployment(), settings=Settings(drain_timeout="1m"))
     spec = spec_of(obj)
-    assert spec["containers"][0]["lifecycle"]["preStop"] == {
-        "httpGet": {"path": "/drain?wait=62s", "port": ADMIN}
-    }
+    assert spec["containers"][0]["lifecycle"]["preStop"] == {"httpGet": {"path": "/drain?wait=62s", "port": ADMIN}}
     assert spec["terminationGracePeriodSeconds"] == 62 + 30 + 30
 
 
@@ -155,10 +147,7 @@ def test_the_sidecar_has_probes_resources_and_a_hook() -> None:
     """
     (obj,), _ = injected(deployment())
     sidecar = containers(spec_of(obj))[1]
-    asked = {
-        probe: sidecar[probe]["httpGet"]["path"]
-        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
-    }
+    asked = {probe: sidecar[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert asked == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
     ports = {port["name"]: port["containerPort"] for port in sidecar["ports"]}
     assert ports["ws-metrics"] == ADMIN
@@ -200,9 +189,7 @@ def test_a_service_over_two_workloads_is_refused_if_only_one_has_the_sidecar() -
     """One number cannot mean the app here and the sidecar there: the error names both workloads."""
     plain = deployment(name="old")
     plain["spec"]["template"]["metadata"]["annotations"] = {"websocket-exporter/inject": "false"}
-    with pytest.raises(
-        ManifestError, match=r"Deployment old .* Deployment chat: give that port one name"
-    ) as caught:
+    with pytest.raises(ManifestError, match=r"Deployment old .* Deployment chat: give that port one name") as caught:
         injected(deployment(), plain, service(targetPort=8080))
     assert "Service chat" in caught.value.where
     (_, _, after), _ = injected(deployment(), plain, service(targetPort="http"))
@@ -253,6 +240,16 @@ def test_the_apps_port_is_found(settings: Settings, ports: list[Any], number: in
     """The only TCP port, or the hinted one, is what the sidecar forwards to."""
     (after,), _ = injected(deployment(ports=ports), settings=settings)
     assert f"--upstream=127.0.0.1:{number}" in containers(spec_of(after))[1]["args"]
+
+
+@pytest.mark.parametrize("text", ["/chat/* /presence/*", "/chat/*\n/presence/*\n", "  /chat/*\n\n  /presence/*"])
+def test_routes_of_an_annotation_stand_between_blanks(text: str) -> None:
+    """Several patterns in one annotation become several flags, in their order."""
+    obj = deployment()
+    obj["metadata"]["annotations"] = {"websocket-exporter/route": text}
+    (after,), _ = injected(obj)
+    arguments = containers(spec_of(after))[1]["args"]
+    assert [one for one in arguments if one.startswith("--route")] == ["--route=/chat/*", "--route=/presence/*"]
 
 
 def test_the_container_hint_chooses_among_containers() -> None:
@@ -335,9 +332,7 @@ def test_files_are_joined_as_documents() -> None:
     """Several inputs come out as one stream in their order, and a Service of one file follows a workload of
     another.
     """
-    first = (
-        "kind: Service\napiVersion: v1\nspec: {selector: {app: chat}, ports: [{port: 80, targetPort: 8080}]}"
-    )
+    first = "kind: Service\napiVersion: v1\nspec: {selector: {app: chat}, ports: [{port: 80, targetPort: 8080}]}"
     second = json.dumps(deployment())
     said: list[str] = []
     front, workload = documents(inject([("a.yaml", first), ("b.json", second)], Settings(), said.append))

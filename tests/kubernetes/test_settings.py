@@ -61,9 +61,7 @@ def test_the_sidecar_takes_the_command_line_it_is_given(settings: Settings) -> N
     assert context.params["route"] == settings.route
 
 
-@pytest.mark.parametrize(
-    "text", ["5", "0.5", "500ms", "5s", "2m", "1h", ".5", "5 s", "-1", "1d", "", "٣s", "1e3"]
-)
+@pytest.mark.parametrize("text", ["5", "0.5", "500ms", "5s", "2m", "1h", ".5", "5 s", "-1", "1d", "", "٣s", "1e3"])
 def test_durations_are_those_of_the_sidecar(text: str) -> None:
     """inject and run agree on what a duration is."""
     config = pytest.importorskip("exporter.config", reason="exporter.config is not in this tree")

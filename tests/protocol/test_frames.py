@@ -44,6 +44,15 @@ TOP_BIT = "a length with its top bit set"
 TOO_LONG = "a control frame of over 125 bytes"
 NO_FIN = "a control frame without FIN"
 
+CLOSE_BODIES = (
+    b"",
+    b"\x03",
+    body(1000),
+    body(1011, b"keepalive ping timeout"),
+    body(1001, b"x" * 123),
+    body(1002, b"\xff\xfe\x80"),
+)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -154,18 +163,17 @@ def control_frames() -> list[Case]:
                     )
                 )
     for mask in (b"", KEY):
-        for payload in (b"", b"\x03", body(1000), body(1011, b"keepalive ping timeout"), body(1001, b"x" * 123),
-                        body(1002, b"\xff\xfe\x80")):  # fmt: skip
-            rows.append(
-                Case(
-                    f"close, {len(payload)} bytes{', masked' if mask else ''}",
-                    frame(CLOSE, payload, mask=mask),
-                    {CLOSE: 1},
-                    len(payload),
-                    (Control(CLOSE, payload),),
-                    "resting",
-                )
+        rows += [
+            Case(
+                f"close, {len(payload)} bytes{', masked' if mask else ''}",
+                frame(CLOSE, payload, mask=mask),
+                {CLOSE: 1},
+                len(payload),
+                (Control(CLOSE, payload),),
+                "resting",
             )
+            for payload in CLOSE_BODIES
+        ]
     rows.append(
         Case(
             "a message in fragments with a ping and a pong between them",
@@ -216,17 +224,17 @@ def losing_frames() -> list[Case]:
                 )
             )
     for opcode in (TEXT, BINARY, CONTINUATION, 3, 11):
-        for length in (2**63, 2**64 - 1):
-            rows.append(
-                Case(
-                    f"opcode {opcode:#x} with a length of {length}",
-                    frame(opcode, b"abc", form=64, length=length),
-                    {},
-                    0,
-                    (Lost(TOP_BIT),),
-                    "lost",
-                )
+        rows += [
+            Case(
+                f"opcode {opcode:#x} with a length of {length}",
+                frame(opcode, b"abc", form=64, length=length),
+                {},
+                0,
+                (Lost(TOP_BIT),),
+                "lost",
             )
+            for length in (2**63, 2**64 - 1)
+        ]
     rows.append(
         Case(
             "what was heard before the loss is told before it",

@@ -30,9 +30,7 @@ class Certificate:
         found = self._read()
         if found == self._seen:
             return False
-        self._load(
-            _server_context()
-        )  # a context is left without a key by a pair that does not fit: try on another
+        self._load(_server_context())  # a context is left without a key by a pair that does not fit: try on another
         self._load(self.context)
         self._seen = found
         return True

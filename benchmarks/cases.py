@@ -1,0 +1,113 @@
+"""What is measured: the shapes of traffic, and what one unit of each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Shows(StrEnum):
+    """What a case is there to show, which decides the columns of its table."""
+
+    COST = "cost"
+    LATENCY = "latency"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One shape of traffic.
+
+    :ivar key: its short name.
+    :ivar title: what it is, for a person.
+    :ivar unit: what CPU time and instructions are told per.
+    :ivar load: the load generator's arguments.
+    :ivar scale: how many of what the load generator counts make one unit.
+    :ivar stretch: length of the measured window, as a multiple of the run's usual one.
+    :ivar scraped: whether somebody reads /metrics and the landing page, once a second each, meanwhile.
+    :ivar only: the peers it is for; empty is all.
+    """
+
+    key: str
+    title: str
+    unit: str
+    load: tuple[str, ...]
+    shows: Shows = Shows.COST
+    scale: int = 1
+    stretch: float = 1.0
+    scraped: bool = False
+    only: tuple[str, ...] = ()
+
+
+#: Sessions that stand idle while memory is measured.
+IDLE_SESSIONS = 5000
+#: Messages a second in the open loop that latency is measured with: every peer can carry it on half a core.
+PACE = 4000
+
+_PACED = ("--mode", "echo", "--connections", "64", "--rate", str(PACE))
+
+#: In the order of a round. Memory comes first, while the processes are fresh; the stream comes last, because a proxy
+#: that is slower than the server still has full buffers to read when its clients are gone.
+CASES = (
+    Case(
+        "idle",
+        f"Memory of idle sessions: {IDLE_SESSIONS:,}, after one echo each",
+        "session",
+        ("--mode", "idle", "--connections", str(IDLE_SESSIONS)),
+        Shows.MEMORY,
+        stretch=0.3,
+    ),
+    Case("pp1", "Ping-pong, 1 connection, 128 bytes", "round trip", ("--mode", "echo")),
+    Case("pp64", "Ping-pong, 64 connections, 128 bytes", "round trip", ("--mode", "echo", "--connections", "64")),
+    Case(
+        "pipe",
+        "Pipelined: 16 connections, 64 messages of 128 bytes under way on each",
+        "round trip",
+        ("--mode", "echo", "--connections", "16", "--window", "64"),
+    ),
+    Case(
+        "b64k",
+        "Echo of 64 KiB, 8 connections",
+        "round trip",
+        ("--mode", "echo", "--connections", "8", "--size", "65536"),
+    ),
+    Case(
+        "b1m",
+        "Echo of 1 MiB, 4 connections",
+        "round trip",
+        ("--mode", "echo", "--connections", "4", "--size", "1048576"),
+    ),
+    Case("churn", "Churn, closed loop, 32 at a time", "connection", ("--mode", "churn", "--connections", "32")),
+    Case(
+        "churn1000",
+        "Churn, 1,000 new connections a second",
+        "connection",
+        ("--mode", "churn", "--connections", "512", "--rate", "1000"),
+        Shows.LATENCY,
+    ),
+    Case(
+        "paced",
+        f"Latency at {PACE:,} messages a second, 64 connections",
+        "round trip",
+        _PACED,
+        Shows.LATENCY,
+        stretch=2,
+    ),
+    Case(
+        "scraped",
+        "The same while /metrics and the landing page are read once a second each",
+        "round trip",
+        _PACED,
+        Shows.LATENCY,
+        stretch=2,
+        scraped=True,
+        only=("sidecar",),
+    ),
+    Case(
+        "stream",
+        "Server stream: 8 connections, frames of 32 bytes, 256 to a segment",
+        "1,000 frames",
+        ("--mode", "stream", "--connections", "8", "--path", "/stream/32/256"),
+        scale=1000,
+    ),
+)

@@ -1,0 +1,262 @@
+"""Processes: compiles the C programs, starts server and proxies on cores of their own, runs the load, ends all.
+
+Who runs where: the proxy has the last core to itself, the server and the load generator share the rest (each has one
+of its own where there are three). The direct row uses the same cores in the same way: it shows what the two can do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cases import Case
+from benchmarks.peers import Absent, Peer, Place, environment
+from benchmarks.sampling import Counter, Usage, family, usage
+
+_SOURCES = Path(__file__).parent / "load"
+#: Seconds that a process may take until a handshake through it succeeds.
+_START = 20.0
+#: Seconds between looks at whether it does.
+_POLL = 0.005
+#: Seconds beyond its own that a load may take: opening thousands of connections through a slow proxy.
+_SETUP = 90.0
+
+#: A proxy that buffers without bound may still be at work on messages whose clients have gone: seconds that it is
+#: waited for, seconds between looks, and the share of a core below which it counts as done.
+_BACKLOG, _LOOK, _IDLE = 10.0, 0.05, 0.1
+
+#: Messages, connections or sessions that a measured window must hold to mean anything.
+_LEAST = 10
+
+_HANDSHAKE = (
+    b"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def compile_programs(to: Path) -> Path:
+    """Compile load, server and relay into ``to``. Raises Absent if there is no C compiler, CalledProcessError."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise Absent("there is no C compiler (cc or gcc)")
+    for name in ("load", "server", "relay"):
+        source = _SOURCES / f"{name}.c"
+        subprocess.run([compiler, "-O3", "-Wall", "-Wextra", "-o", str(to / name), str(source)], check=True)
+    return to
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Which cores the proxy, the server and the load generator run on."""
+
+    proxy: set[int]
+    server: set[int]
+    load: set[int]
+
+    @classmethod
+    def share_out(cls) -> Cores:
+        """Of the cores that this process may use."""
+        cores = sorted(os.sched_getaffinity(0))
+        return cls({cores[-1]}, {cores[1 if len(cores) > 2 else 0]}, {cores[0]})
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    """Whether an opening handshake on ``port`` gets its 101."""
+    try:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=1)) as probe:
+            probe.sendall(_HANDSHAKE)
+            return probe.recv(4096).startswith(b"HTTP/1.1 101")
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(command: list[str], port: int, cores: set[int], output: Path) -> Iterator[tuple[int, float]]:
+    """Run ``command`` until the block ends; yields its pid and the seconds until a handshake on ``port`` succeeded."""
+    began = time.monotonic()
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            command,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+    try:
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() - began > _START:
+                raise Absent(f"{Path(command[0]).name} did not start: {output.read_text(errors='replace')[-300:]}")
+            time.sleep(_POLL)
+        yield process.pid, time.monotonic() - began
+    finally:
+        process.terminate()
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A proxy that runs, or the server itself."""
+
+    port: int
+    spare: int
+    pids: list[int]
+    started: float  # seconds until the first handshake succeeded
+
+
+@contextmanager
+def stage(peer: Peer, upstream: int, programs: Path, folder: Path, cores: Cores) -> Iterator[Target]:
+    """Have ``peer`` stand before the server on port ``upstream``. Raises Absent."""
+    if peer.command is None:
+        yield Target(upstream, 0, [], 0.0)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Place(free_port(), free_port(), upstream, folder, programs)
+    with running(peer.command(place), place.port, cores.proxy, folder / "output") as (pid, seconds):
+        yield Target(place.port, place.spare, family(pid), seconds)
+
+
+class LoadFailed(Exception):
+    """The load could not be made; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One case on one peer, once. Latencies in microseconds; CPU time and instructions per unit of the case."""
+
+    units: float
+    seconds: float
+    per_second: float
+    errors: int
+    cpu_us: float
+    busy: float  # share of the window in which the proxy ran, or was ready to and had to wait for its core
+    instructions: float
+    p50_us: float
+    p99_us: float
+    p999_us: float
+    rss_kb: int  # at the end of the window
+    rss_kb_per_unit: float  # what each open session added
+
+
+def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: float, count: bool) -> Measured:
+    """Run one case. ``count`` says whether the hardware counts instructions. Raises LoadFailed."""
+    length = case.stretch * seconds
+    command = [
+        str(programs / "load"), "--port", str(target.port), *case.load,
+        "--seconds", f"{length}", "--warm", f"{min(0.5, length / 3)}",
+    ]  # fmt: skip
+    unloaded = _quiet(target.pids)
+    with ExitStack() as stack:
+        load = stack.enter_context(
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, cores.load),
+            )
+        )
+        stack.callback(load.kill)
+        watchdog = threading.Timer(length + _SETUP, load.kill)
+        watchdog.start()
+        stack.callback(watchdog.cancel)
+        if case.scraped:
+            stack.enter_context(scraping(target.spare))
+        assert load.stdin is not None
+        assert load.stdout is not None
+        _expect(load.stdout.readline(), "begin")
+        counter = stack.enter_context(closing(Counter(target.pids))) if count else None
+        before = usage(target.pids)
+        load.stdin.write("\n")
+        load.stdin.flush()
+        _expect(load.stdout.readline(), "end")
+        after = usage(target.pids)
+        instructions = counter.read() if counter else 0
+        load.stdin.write("\n")
+        load.stdin.flush()
+        said = json.loads(load.stdout.readline())
+    return _judge(case, said, unloaded, before, after, instructions)
+
+
+def _quiet(pids: list[int]) -> Usage:
+    """A sample once the processes have done with what came before, or :data:`_BACKLOG` seconds have passed."""
+    deadline = time.monotonic() + _BACKLOG
+    before = usage(pids)
+    while True:
+        time.sleep(_LOOK)
+        now = usage(pids)
+        if (now.cpu_seconds - before.cpu_seconds) / _LOOK < _IDLE or time.monotonic() > deadline:
+            return now
+        before = now
+
+
+def _expect(line: str, word: str) -> None:
+    if line.strip() != word:
+        raise LoadFailed(f"the load said {line.strip()!r} instead of {word!r}")
+
+
+def _judge(
+    case: Case, said: dict[str, float], unloaded: Usage, before: Usage, after: Usage, instructions: int
+) -> Measured:
+    counted = said["units"] or said["open"]
+    units = counted / case.scale
+    if counted < _LEAST or units < 1:
+        raise LoadFailed(f"only {counted} messages came back, {said['errors']} errors")
+    cpu, waited = after.cpu_seconds - before.cpu_seconds, after.waited_seconds - before.waited_seconds
+    return Measured(
+        units=units,
+        seconds=said["seconds"],
+        per_second=units / said["seconds"],
+        errors=int(said["errors"]),
+        cpu_us=cpu * 1e6 / units,
+        busy=(cpu + waited) / said["seconds"],
+        instructions=instructions / units,
+        p50_us=said["p50_us"],
+        p99_us=said["p99_us"],
+        p999_us=said["p999_us"],
+        rss_kb=after.rss_kb,
+        rss_kb_per_unit=(after.rss_kb - unloaded.rss_kb) / units,
+    )
+
+
+@contextmanager
+def scraping(port: int) -> Iterator[None]:
+    """Meanwhile read /metrics and the landing page, once a second each and half a second apart."""
+    stop = threading.Event()
+
+    def read() -> None:
+        while True:
+            for path in ("/metrics", "/"):
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                    answer.read()
+                if stop.wait(0.5):
+                    return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        reader.join()

@@ -1,0 +1,1 @@
+"""Two proxies that terminate WebSocket, to compare with one that overhears it."""

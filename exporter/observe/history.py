@@ -1,0 +1,59 @@
+"""Endings of the last hour by the minute, for a page that somebody looks at without a Prometheus at hand.
+
+How it works
+============
+A minute is a bucket: how many sessions ended in it, by code, cause and initiator. These are label values, a small
+closed set, so a bucket is bounded; and only :data:`MINUTES` buckets are kept, so the whole is. A minute in which
+nothing ended has no bucket. Minutes are counted on the monotonic clock: a wall clock that is set back moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from time import monotonic
+
+from exporter.protocol.causes import Ending
+
+#: The last hour: the minute that is under way and the 59 before it.
+MINUTES = 60
+
+#: What endings are told apart by: code, cause, initiator.
+Kind = tuple[str, str, str]
+
+
+class History:
+    """Counts endings by the minute.
+
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self.total = 0  # ever counted, so that a reader can tell whether something is new
+        self._clock = clock
+        self._buckets: OrderedDict[int, Counter[Kind]] = OrderedDict()
+
+    @property
+    def minute(self) -> int:
+        """The number of the minute that is under way."""
+        return int(self._clock() // 60)
+
+    def add(self, ending: Ending) -> None:
+        """Count one ending, now."""
+        minute = self.minute
+        bucket = self._buckets.get(minute)
+        if bucket is None:
+            self._forget(minute)
+            bucket = self._buckets[minute] = Counter()
+        bucket[str(ending.code), str(ending.cause), str(ending.initiator)] += 1
+        self.total += 1
+
+    def minutes(self) -> list[Counter[Kind]]:
+        """The last hour, oldest minute first, the one under way last; always :data:`MINUTES` of them."""
+        last = self.minute
+        self._forget(last)
+        return [Counter(self._buckets.get(minute)) for minute in range(last - MINUTES + 1, last + 1)]
+
+    def _forget(self, minute: int) -> None:
+        while self._buckets and next(iter(self._buckets)) <= minute - MINUTES:
+            self._buckets.popitem(last=False)

@@ -1,0 +1,20 @@
+"""Which runbook goes on from a panel."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Runbook(StrEnum):
+    """The alerts whose runbooks panels link to; the dashboards refuse a name that no alert has."""
+
+    INTERNAL_ERROR_SPIKE = "WebSocketInternalErrorSpike"
+    APP_DROPS_CONNECTIONS = "WebSocketAppDropsConnections"
+    ERROR_BUDGET_BURN = "WebSocketErrorBudgetBurn"
+    UNEXPECTED_GOING_AWAY = "WebSocketUnexpectedGoingAway"
+    RECONNECT_STORM = "WebSocketReconnectStorm"
+    HANDSHAKE_FAILURES = "WebSocketHandshakeFailures"
+    UNOBSERVED_TRAFFIC = "WebSocketUnobservedTraffic"
+    SIDECAR_DOWN = "WebSocketSidecarDown"
+    SIDECAR_SATURATED = "WebSocketSidecarSaturated"
+    IDLE_CUTOFF = "WebSocketIdleCutoff"

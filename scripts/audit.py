@@ -1,0 +1,114 @@
+"""Looks at what the sidecar runs on: ``scripts/audit.py PYTHON SBOM``, run by ``make audit``.
+
+PYTHON is the interpreter of an environment with requirements/run.txt in it and nothing else; SBOM is where the bill of
+materials (CycloneDX, JSON) goes. Four questions, one line each, exit status 1 if one has a bad answer:
+
+- is every version pinned, and installed as pinned?
+- do the packages fit together (``pip check``)?
+- is every licence one that may be linked to and passed on (:data:`LICENCES`)?
+- is there an advisory against any (pip-audit)? Where no advisory service can be reached, that is said, not passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+#: Words of licences that ask for no more than to be named.
+LICENCES = ("apache", "mit", "bsd", "isc", "psf", "python software foundation", "mpl-2.0")
+LOCK = Path("requirements/run.txt")
+#: Ours, and what a virtual environment begins with.
+NOT_LOCKED = {"websocket-exporter", "pip", "setuptools"}
+TOOLS = Path(sys.executable).parent
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """A command's outcome."""
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def name_of(text: str) -> str:
+    """A package's name in its normal form."""
+    return re.sub(r"[-_.]+", "-", text).lower()
+
+
+def locked() -> dict[str, str]:
+    """Versions by package; ValueError for a line that pins nothing."""
+    versions = {}
+    for line in LOCK.read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, pinned, version = line.partition("==")
+            if not pinned:
+                raise ValueError(f"not pinned: {line}")
+            versions[name_of(name)] = version.strip()
+    return versions
+
+
+def pins(python: str) -> str:
+    """What is wrong with the pins; empty if nothing is."""
+    listed = json.loads(run(str(TOOLS / "pip"), "--python", python, "list", "--format", "json").stdout)
+    installed = {name_of(package["name"]): package["version"] for package in listed}
+    try:
+        wanted = locked()
+    except ValueError as error:
+        return str(error)
+    found = {name: version for name, version in installed.items() if name not in NOT_LOCKED}
+    return ", ".join(f"{name} {version}" for name, version in sorted(wanted.items() ^ found.items()))
+
+
+def fits(python: str) -> str:
+    """What does not fit together."""
+    checked = run(str(TOOLS / "pip"), "--python", python, "check")
+    return "" if checked.returncode == 0 else " ".join(checked.stdout.split())
+
+
+def licences(python: str) -> str:
+    """Packages whose licence is not among those that are known to be fine."""
+    listed = json.loads(
+        run(str(TOOLS / "pip-licenses"), "--python", python, "--from", "mixed", "--format", "json").stdout
+    )
+    return ", ".join(
+        f"{package['Name']}: {package['License']}"
+        for package in listed
+        if name_of(package["Name"]) not in NOT_LOCKED
+        and not any(word in package["License"].lower() for word in LICENCES)
+    )
+
+
+def advisories() -> tuple[str, bool]:
+    """Known vulnerabilities, and whether a service that knows them could be asked."""
+    command = (str(TOOLS / "pip-audit"), "--requirement", str(LOCK), "--no-deps", "--disable-pip", "--format", "json")
+    asked = run(*command, "--timeout", "15")
+    try:
+        packages = json.loads(asked.stdout)["dependencies"]
+    except (json.JSONDecodeError, KeyError):
+        return "", False
+    found = [f"{package['name']}: {flaw['id']}" for package in packages for flaw in package.get("vulns", ())]
+    return ", ".join(found), any("vulns" in package for package in packages)
+
+
+def main() -> int:
+    """Ask, and write the bill of materials."""
+    python, sbom = sys.argv[1:]
+    status = 0
+    for question, answer in (("pins", pins(python)), ("fit", fits(python)), ("licences", licences(python))):
+        print(f"{question}: {answer or 'good'}")
+        status |= bool(answer)
+    flaws, asked = advisories()
+    print(f"advisories: {flaws or ('none' if asked else 'NOT CHECKED, no advisory service could be reached')}")
+    status |= bool(flaws)
+    Path(sbom).parent.mkdir(parents=True, exist_ok=True)
+    command = (str(TOOLS / "cyclonedx-py"), "environment", "--output-reproducible", "--of", "JSON", "-o", sbom, python)
+    made = run(*command)
+    if made.returncode:
+        print(made.stderr, file=sys.stderr)
+        return 1
+    print(f"bill of materials: {len(json.loads(Path(sbom).read_text())['components'])} components in {sbom}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

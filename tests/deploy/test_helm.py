@@ -1,0 +1,221 @@
+"""deploy/helm/websocket-exporter, linted and rendered by helm."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from exporter import __version__
+from exporter.kubernetes.command import webhook
+from exporter.kubernetes.settings import READERS
+from tests.deploy.tools import (
+    CHART,
+    KUSTOMIZE,
+    call,
+    kustomize,
+    objects,
+    one,
+    tool,
+    validate,
+    validate_operators,
+)
+
+ALL = {"webhook": {"enabled": True}}
+
+
+def template(values: dict[str, Any], tmp_path: Path, *flags: str) -> tuple[list[Any], str]:
+    """The objects helm renders, or what it said instead."""
+    path = tmp_path / "values.json"
+    path.write_text(json.dumps(values))
+    done = call(tool("helm"), "template", "release", str(CHART), "--namespace", "monitoring", "-f", str(path), *flags)
+    return (objects(done.stdout), "") if done.returncode == 0 else ([], done.stderr)
+
+
+def rendered(values: dict[str, Any], tmp_path: Path) -> list[Any]:
+    found, said = template(values, tmp_path)
+    assert said == ""
+    return found
+
+
+def with_certificate(**certificate: Any) -> dict[str, Any]:
+    return {"webhook": {"enabled": True, "certificate": certificate}}
+
+
+VALUES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "webhook": ALL,
+    "cert-manager": with_certificate(source="cert-manager"),
+    "cert-manager, own issuer": with_certificate(
+        source="cert-manager", issuerRef={"kind": "ClusterIssuer", "name": "x"}
+    ),
+    "own secret": with_certificate(source="secret", secretName="mine", caBundle="PEM"),
+    "nothing": {"monitoring": {name: {"enabled": False} for name in ("podMonitor", "rules", "dashboards")}},
+    "everything set": {
+        "image": {"repository": "registry.example/w", "tag": "9", "pullPolicy": "Always"},
+        "imagePullSecrets": [{"name": "pull"}],
+        "fullnameOverride": "ws",
+        "commonLabels": {"team": "web"},
+        "monitoring": {
+            "podMonitor": {"labels": {"release": "kps"}, "interval": "15s", "namespaces": ["shop"]},
+            "rules": {"labels": {"release": "kps"}},
+            "dashboards": {"annotations": {"grafana_folder": "WebSocket"}},
+        },
+        "webhook": {
+            "enabled": True,
+            "replicas": 1,
+            "failurePolicy": "Fail",
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"c": "d"},
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "system-cluster-critical",
+            "sidecar": {
+                "drain-timeout": "60s",
+                "native": False,
+                "route": "/a/*\n/b/*\n",
+                "hold-app": "false",
+            },
+        },
+    },
+}
+
+
+def test_it_lints() -> None:
+    """helm lint --strict has no warning, by default and with the webhook."""
+    for flags in ([], ["--set", "webhook.enabled=true"]):
+        done = call(tool("helm"), "lint", "--strict", str(CHART), *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_it_renders_to_valid_objects(name: str, tmp_path: Path) -> None:
+    """Whatever is switched on, each object fits its schema, old and new, in the release's namespace."""
+    found = rendered(VALUES[name], tmp_path)
+    assert bool(found) == (name != "nothing")
+    validate(found)
+    for obj in found:
+        if obj["kind"] != "MutatingWebhookConfiguration":
+            assert obj["metadata"]["namespace"] == "monitoring"
+
+
+def test_the_operators_objects_are_valid(tmp_path: Path) -> None:
+    """With any values the PodMonitor and the PrometheusRule fit the operator's schemas."""
+    validate_operators([obj for values in VALUES.values() for obj in rendered(values, tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"webhok": {}}, "webhok"),
+        ({"webhook": {"enabled": "yes"}}, "enabled"),
+        ({"webhook": {"failurePolicy": "Maybe"}}, "failurePolicy"),
+        ({"webhook": {"sidecar": {"drain-timout": "1s"}}}, "drain-timout"),
+        (with_certificate(source="secret"), "secretName is needed"),
+        (with_certificate(source="secret", secretName="mine"), "caBundle is needed"),
+    ],
+    ids=["unknown", "type", "enum", "unknown flag", "no secret", "no authority"],
+)
+def test_bad_values_are_refused(values: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    """A value that is unknown, of a wrong type or missing stops the installation and is named."""
+    found, said = template(values, tmp_path)
+    assert found == []
+    assert expected in said
+
+
+def test_the_monitoring_pack_is_that_of_kustomize(tmp_path: Path) -> None:
+    """Both ways to install it give the same rules, dashboards and scraping."""
+    chart, other = rendered({}, tmp_path), kustomize(KUSTOMIZE / "monitoring")
+    assert one(chart, "PrometheusRule")["spec"] == one(other, "PrometheusRule")["spec"]
+    maps = [sorted(str(obj["data"]).strip() for obj in found if obj["kind"] == "ConfigMap") for found in (chart, other)]
+    assert [text.replace("\\n", "") for text in maps[0]] == [text.replace("\\n", "") for text in maps[1]]
+    mine, theirs = (one(found, "PodMonitor")["spec"] for found in (chart, other))
+    mine["podMetricsEndpoints"][0].pop("interval")
+    assert mine == theirs
+
+
+def test_the_webhook_asks_little_of_the_cluster(tmp_path: Path) -> None:
+    """It fails open, only for pods that ask, not in kube-system, and needs no rights in the API."""
+    found = rendered(ALL, tmp_path)
+    (hook,) = one(found, "MutatingWebhookConfiguration")["webhooks"]
+    assert hook["failurePolicy"] == "Ignore"
+    assert hook["sideEffects"] == "None"
+    assert hook["rules"] == [
+        {
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["pods"],
+            "scope": "Namespaced",
+        }
+    ]
+    (excluded,) = hook["namespaceSelector"]["matchExpressions"]
+    assert (excluded["operator"], "kube-system" in excluded["values"]) == ("NotIn", True)
+    assert "websocket-exporter/inject" in hook["matchConditions"][0]["expression"]
+    assert not {"ClusterRole", "Role", "ServiceAccount"} & {obj["kind"] for obj in found}
+    assert one(found, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_the_path_from_the_api_server_to_the_webhook_is_whole(tmp_path: Path) -> None:
+    """Configuration, Service, pods, port, Secret and certificate fit each other."""
+    found = rendered(ALL, tmp_path)
+    client = one(found, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]
+    service = one(found, "Service")
+    assert client["service"] == {
+        "name": service["metadata"]["name"],
+        "namespace": "monitoring",
+        "path": "/inject",
+    }
+    pods = one(found, "Deployment")["spec"]["template"]
+    assert service["spec"]["selector"].items() <= pods["metadata"]["labels"].items()
+    container = pods["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports[service["spec"]["ports"][0]["targetPort"]] == 8443
+    assert "--bind=:8443" in container["args"]
+    secret = one(found, "Secret")
+    assert pods["spec"]["volumes"][0]["secret"]["secretName"] == secret["metadata"]["name"]
+    assert client["caBundle"] == secret["data"]["ca.crt"]
+    certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["tls.crt"]))
+    authority = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["ca.crt"]))
+    certificate.verify_directly_issued_by(authority)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert f"{service['metadata']['name']}.monitoring.svc" in names.get_values_for_type(x509.DNSName)
+
+
+def test_the_webhook_pod_fits_the_restricted_standard(tmp_path: Path) -> None:
+    """The webhook runs as it makes others run."""
+    spec = one(rendered(ALL, tmp_path), "Deployment")["spec"]["template"]["spec"]
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    context = spec["containers"][0]["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["readOnlyRootFilesystem"] is True
+
+
+@pytest.mark.parametrize("name", ["webhook", "everything set"])
+def test_the_webhook_takes_the_command_line_it_is_given(name: str, tmp_path: Path) -> None:
+    """The container's arguments are read by the command without complaint, and say what the values say."""
+    container = one(rendered(VALUES[name], tmp_path), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    command, *flags = container["args"]
+    assert command == "webhook"
+    parameters = webhook.make_context("webhook", flags).params
+    assert parameters["image"] == container["image"]
+    if name == "everything set":
+        assert parameters["native"] is False
+        assert parameters["hold_app"] is False
+        assert parameters["route"] == ("/a/*", "/b/*")
+        assert parameters["drain_timeout"] == "60s"
+    else:
+        assert container["image"] == f"websocket-exporter:{__version__}"
+
+
+def test_every_setting_of_the_sidecar_can_be_a_value() -> None:
+    """The schema knows the settings that make sense for all pods, and no other."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = schema["properties"]["webhook"]["properties"]["sidecar"]["properties"]
+    assert known.keys() == READERS.keys() - {"port", "container", "image"}

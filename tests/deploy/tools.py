@@ -1,0 +1,101 @@
+"""kubectl, helm and the schemas, as scripts/kubernetes_tools.py fetches them; a test that lacks one is
+skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from exporter.kubernetes.documents import read_stream
+from scripts.kubernetes_tools import CACHE
+
+ROOT = Path(__file__).parents[2]
+KUSTOMIZE = ROOT / "deploy" / "kubernetes"
+CHART = ROOT / "deploy" / "helm" / "websocket-exporter"
+VERSIONS = ["1.29", kubernetes_validate.latest_version()]
+OPERATOR = "monitoring.coreos.com/v1"
+UNKNOWN = {"cert-manager.io/v1"}
+"""API versions whose schemas are not to be had here."""
+
+
+def tool(name: str) -> str:
+    """The path of a program from the cache. Skips the test if it is not there."""
+    path = CACHE / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in {CACHE}: run scripts/kubernetes_tools.py")
+    return str(path)
+
+
+def objects(text: str) -> list[Any]:
+    """The objects of a YAML stream."""
+    return [document.value for document in read_stream(text, "rendered") if document.value is not None]
+
+
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def kustomize(directory: Path) -> list[Any]:
+    """What `kubectl kustomize` renders."""
+    done = call(tool("kubectl"), "kustomize", str(directory))
+    assert done.returncode == 0, done.stderr
+    return objects(done.stdout)
+
+
+def one(found: list[Any], kind: str, name: str | None = None) -> Any:
+    """The only object of a kind (and name)."""
+    (obj,) = [obj for obj in found if obj["kind"] == kind and name in (None, obj["metadata"]["name"])]
+    return obj
+
+
+def validate(found: list[Any]) -> None:
+    """Kubernetes' own objects strictly against the oldest and the newest schemas known."""
+    for obj in found:
+        if obj["apiVersion"] != OPERATOR and obj["apiVersion"] not in UNKNOWN:
+            for version in VERSIONS:
+                kubernetes_validate.validate(obj, version, strict=True)
+
+
+def validate_operators(found: list[Any]) -> None:
+    """The Prometheus operator's objects among `found`; there must be some. Many in one call: it is slow."""
+    operators = [obj for obj in found if obj["apiVersion"] == OPERATOR]
+    assert operators
+    assert operator_problems(operators) == ""
+
+
+def operator_problems(found: list[Any]) -> str:
+    """What the operator's schemas (values) and types (unknown fields) have against objects; empty if nothing.
+
+    The schemas let unknown fields pass; the type declarations, made from the same definitions, do not.
+    """
+    package = CACHE / "node_modules" / "@kubernetes-models" / "prometheus-operator"
+    if not package.exists() or not (CACHE / "node_modules" / "typescript").exists():
+        pytest.skip(f"the Prometheus operator's schemas are not in {CACHE}: run scripts/kubernetes_tools.py")
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    kinds = sorted({obj["kind"] for obj in found})
+    module = "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/"
+    values = [f'import {{ {kind} }} from "{module}{kind}";' for kind in kinds]
+    values += [f"new {obj['kind']}({json.dumps(obj)}).validate();" for obj in found]
+    types = [f'import type {{ I{kind} }} from "{module}{kind}";' for kind in kinds]
+    types += [f"export const o{index}: I{obj['kind']} = {json.dumps(obj)};" for index, obj in enumerate(found)]
+    script, declarations = CACHE / "check.mjs", CACHE / "check.ts"
+    script.write_text("\n".join(values))
+    declarations.write_text("\n".join(types))
+    flags = ["--noEmit", "--strict", "--skipLibCheck", "--moduleResolution", "bundler", "--module", "esnext"]
+    compiler = str(CACHE / "node_modules" / "typescript" / "bin" / "tsc")
+    try:
+        by_value = call(node, str(script))
+        by_type = call(node, compiler, *flags, str(declarations))
+    finally:
+        script.unlink()
+        declarations.unlink()
+    return (by_value.stderr if by_value.returncode else "") + (by_type.stdout if by_type.returncode else "")

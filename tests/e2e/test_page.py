@@ -1,0 +1,461 @@
+"""The page as people meet it: a real sidecar, real endings, a real browser.
+
+The sidecar is a process of its own; the app behind it and the clients live here. Screenshots go to pytest's temporary
+directory, for whoever wants to look.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.sync.server import ServerConnection, serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements/dev.txt)")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (requirements/dev.txt)")
+
+ROOT = Path(__file__).parents[2]
+#: Seconds after which a test gives up; ample for a busy machine.
+DEADLINE = 30.0
+
+expect = playwright.expect
+expect.set_options(timeout=DEADLINE * 1000)
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait until ``condition`` is true."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE} s: {what}"
+        time.sleep(0.02)
+
+
+def app(connection: ServerConnection) -> None:
+    """An app that fails on demand: raises (1011), drops the socket (1006), leaves (1001), or echoes."""
+    for message in connection:
+        if message == "raise":
+            raise LookupError("the test's bug")
+        if message == "drop":
+            connection.socket.shutdown(socket.SHUT_RDWR)
+        elif message == "leave":
+            connection.close(1001)
+        elif isinstance(message, str) and message.startswith("refuse "):
+            connection.close(1008, message.removeprefix("refuse "))
+        else:
+            connection.send(message)
+
+
+@contextmanager
+def the_app() -> Iterator[int]:
+    """Serve the app; its port."""
+    quiet = logging.Logger("app", logging.CRITICAL)
+    with serve(app, "127.0.0.1", 0, logger=quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.socket.getsockname()[1]
+        finally:
+            server.shutdown()
+            thread.join(DEADLINE)
+
+
+class Sidecar:
+    """A running sidecar."""
+
+    def __init__(self, process: subprocess.Popen[bytes], listen: str, admin: str) -> None:
+        self.process = process
+        self.listen = listen
+        self.admin = admin
+
+    def end(self, how: str, times: int = 1, path: str = "/chat") -> None:
+        """Sessions that the app, or the client for "client leaves", ends like that."""
+        for _ in range(times):
+            with connect(f"ws://{self.listen}{path}", compression=None) as client:
+                if how == "client leaves":
+                    client.close(1001)
+                    continue
+                client.send(how)
+                with pytest.raises(ConnectionClosed):
+                    client.recv(DEADLINE)
+
+    def closes(self) -> dict[str, Any]:
+        """What /closes says."""
+        with urlopen(f"http://{self.admin}/closes", timeout=DEADLINE) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+
+def _address(said: str) -> str:
+    return f"127.0.0.1:{said.rpartition(':')[2]}"
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    """A sidecar of its own for every test, so that its numbers begin at zero."""
+    with the_app() as port:
+        flags = ["--upstream", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        flags += ["--log-format", "json", "--drain-timeout", "1s", "--drain-spread", "0s", "--drain-linger", "0s"]
+        log = tmp_path / "sidecar.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "exporter", "run", *flags], stdout=out, stderr=out, cwd=ROOT
+            )
+        try:
+            eventually(
+                lambda: b"exporter.started" in log.read_bytes() or process.poll() is not None, "the sidecar's start"
+            )
+            assert process.poll() is None, log.read_text()
+            started = next(json.loads(line) for line in log.read_text().splitlines() if "exporter.started" in line)
+            yield Sidecar(process, _address(started["listen"]), _address(started["admin"]))
+        finally:
+            process.terminate()
+            process.wait(DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs a browser (Debian package chromium)")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=flags)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **kind: Any) -> Iterator[Page]:
+    """The page in a fresh window. What its console complains about, say a forbidden style, is a failure."""
+    context: BrowserContext = browser.new_context(**kind)
+    complaints: list[str] = []
+    try:
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        yield page
+        assert complaints == []
+    finally:
+        context.close()
+
+
+def big(page: Page, code: str) -> Any:
+    """The big number of a code."""
+    return page.locator(f"article[aria-labelledby=tile-{code}] .big b")
+
+
+def is_live(page: Page) -> None:
+    """Wait until events come."""
+    expect(page.locator("#live")).to_have_text("Live.")
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds against WCAG 2.2 A and AA and good practice."""
+    found = axe.Axe().run(page)
+    return [f"{v['id']}: {v['help']}: {[n['html'] for n in v['nodes']]}" for v in found.response["violations"]]
+
+
+def test_numbers_move_while_sessions_end(browser: Browser, sidecar: Sidecar) -> None:
+    """Nobody reloads: both big numbers, the open sessions, the rows, the chart and the stories follow the endings."""
+    with opened(browser, f"http://{sidecar.admin}/") as page:
+        is_live(page)
+        expect(big(page, "1001")).to_have_text("0")
+        expect(page.get_by_text("None has ended since the start.")).to_be_visible()
+        expect(page.get_by_text("None so far.")).to_be_visible()
+
+        sidecar.end("client leaves", times=3)
+        expect(big(page, "1001")).to_have_text("3")
+        expect(big(page, "1011")).to_have_text("0")
+        assert page.locator("article[aria-labelledby=tile-1011]").get_attribute("data-any") == "false"
+
+        sidecar.end("raise", times=2, path="/chat?token=secret")
+        expect(big(page, "1011")).to_have_text("2")
+        assert page.locator("article[aria-labelledby=tile-1011]").get_attribute("data-any") == "true"
+        row = page.locator("tr[data-key=internal-error]")
+        expect(row.locator("td.number").first).to_have_text("2")
+        expect(row.locator("a.code")).to_have_text("1011")
+        expect(page.locator("#chart rect[data-nature=fault]")).to_have_count(1)
+        expect(row.locator("svg.spark rect[height]").last).not_to_have_attribute("height", "0")
+        expect(page.locator(".stories > li")).to_have_count(2)
+        expect(page.locator(".stories > li").first).to_contain_text("The server sent Close 1011 Internal Error")
+        assert "secret" not in page.content()
+
+        sidecar.end("drop")
+        expect(page.locator("[data-text='dropped.server.hour']")).to_have_text("1")
+        expect(page.locator(".stories > li").first).to_contain_text("without a Close frame")
+
+        with connect(f"ws://{sidecar.listen}/chat"):
+            expect(page.locator("[data-text=active]")).to_have_text("1")
+        expect(page.locator("[data-text=active]")).to_have_text("0")
+        expect(page.get_by_text("None so far.")).to_be_hidden()
+
+        page.locator("#minutes summary").click()
+        expect(page.locator("#minutes tbody tr").first.locator("td").first).to_have_text("3")
+
+
+def test_a_screen_reader_hears_of_abnormal_endings_only(browser: Browser, sidecar: Sidecar) -> None:
+    """The one live region is polite, empty at first, silent on weather, and one sentence on faults."""
+    with opened(browser, f"http://{sidecar.admin}/") as page:
+        is_live(page)
+        region = page.locator("[aria-live]")
+        expect(region).to_have_count(1)
+        assert region.get_attribute("aria-live") == "polite"
+        sidecar.end("client leaves", times=2)
+        expect(big(page, "1001")).to_have_text("2")
+        expect(region).to_have_text("")
+        sidecar.end("raise")
+        expect(region).to_contain_text("1 new abnormal ending. The latest: The server sent Close 1011")
+
+
+def test_with_the_keyboard_alone(browser: Browser, sidecar: Sidecar) -> None:
+    """Tab reaches everything in order, each stop can be seen; a code explains itself; Enter opens a story."""
+    sidecar.end("raise")
+    with opened(browser, f"http://{sidecar.admin}/") as page:
+        is_live(page)
+        stops: list[str] = []
+        while True:
+            page.keyboard.press("Tab")
+            stop = page.evaluate(
+                """() => {
+                    const at = document.activeElement;
+                    if (at === document.body) return null;
+                    const style = getComputedStyle(at);
+                    const box = at.getBoundingClientRect();
+                    const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+                    return { says: at.textContent.trim().replace(/\\s+/g, " "), seen, wide: box.width, left: box.left };
+                }"""
+            )
+            if stop is None:
+                break
+            assert stop["seen"], f"focus cannot be seen on {stop['says']}"
+            assert stop["wide"] > 0
+            assert stop["left"] >= 0
+            stops.append(stop["says"])
+            assert len(stops) < 100
+        assert stops == [
+            "To the numbers",
+            "1001",
+            "1011",
+            "1006",
+            "1006",
+            "These numbers as a table",
+            "1011",
+            "1011",
+            "internal-error by the server",
+            "All that are kept, with filters",
+            "All 23 codes",
+            "/closes",
+            "/metrics",
+            "/livez",
+            "/readyz",
+            "/drain",
+        ]
+
+        card = page.locator(".card")
+        page.locator("#tile-1011 a.code").focus()
+        expect(card).to_be_visible()
+        expect(card).to_contain_text("Look for the stack trace in the server's log")
+        page.keyboard.press("Escape")
+        expect(card).to_have_count(0)
+        page.keyboard.press("Shift+Tab")
+        expect(card).to_contain_text("an endpoint is going away", ignore_case=True)
+        page.locator(".stories a.story").focus()
+        expect(card).to_have_count(0)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("1011 internal-error by the server")
+
+
+def test_focus_survives_the_numbers(browser: Browser, sidecar: Sidecar) -> None:
+    """A story in focus stays where it is read, with its focus, however many come after it."""
+    sidecar.end("raise")
+    with opened(browser, f"http://{sidecar.admin}/") as page:
+        is_live(page)
+        link = page.locator(".stories a.story")
+        address = link.get_attribute("href")
+        link.focus()
+        sidecar.end("raise", times=12)
+        expect(big(page, "1011")).to_have_text("13")
+        assert page.evaluate("document.activeElement.getAttribute('href')") == address
+        page.locator("#codes summary").focus()
+        sidecar.end("raise")
+        expect(big(page, "1011")).to_have_text("14")
+        expect(page.locator(".stories > li")).to_have_count(8)
+
+
+def test_a_code_explains_itself_on_hover_and_tap(browser: Browser, sidecar: Sidecar) -> None:
+    """The card opens within the window, can be moved onto, and goes when one leaves or taps elsewhere."""
+    with opened(browser, f"http://{sidecar.admin}/", viewport={"width": 360, "height": 640}, has_touch=True) as page:
+        is_live(page)
+        card = page.locator(".card")
+        code = page.locator("#tile-1011 a.code")
+        code.hover()
+        expect(card).to_contain_text("1011 Internal Error")
+        box = card.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 640
+        card.hover()
+        page.wait_for_timeout(400)  # longer than the card waits for a pointer on its way
+        expect(card).to_be_visible()
+        page.mouse.move(1, 1)
+        expect(card).to_have_count(0)
+        page.locator("#tile-1001 a.code").tap()
+        expect(card).to_contain_text("1001 Going Away")
+        assert page.url.endswith("/")
+        page.get_by_role("heading", level=1).tap()
+        expect(card).to_have_count(0)
+
+
+def test_without_javascript(browser: Browser, sidecar: Sidecar) -> None:
+    """Numbers, rows and stories stand in the page; a code is a link to its explanation, which opens."""
+    sidecar.end("raise")
+    sidecar.end("client leaves")
+    with opened(browser, f"http://{sidecar.admin}/", java_script_enabled=False) as page:
+        expect(big(page, "1001")).to_have_text("1")
+        expect(big(page, "1011")).to_have_text("1")
+        expect(page.locator("noscript")).to_be_visible()
+        expect(page.locator("tr[data-key=internal-error] td.number").first).to_have_text("1")
+        page.locator("#tile-1011 a.code").click()
+        expect(page.locator("#code-1011")).to_be_visible()
+        page.locator(".stories a.story").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("1011 internal-error by the server")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 320])
+def test_every_page_in_light_and_dark_wide_and_narrow(
+    browser: Browser, sidecar: Sidecar, tmp_path: Path, scheme: str, width: int
+) -> None:
+    """axe-core finds nothing, contrast included; nothing has to be scrolled sideways; the schemes differ."""
+    sidecar.end("client leaves", times=5)
+    sidecar.end("raise", times=3)
+    sidecar.end("drop", path="/a/long/path/" + "that-goes-on-without-a-break" * 5)
+    sidecar.end("refuse " + "because" * 12)
+    newest = sidecar.closes()["closes"][0]["session_id"]
+    paths = {
+        "page": "/",
+        "list": "/closes",
+        "none": "/closes?code=1002",
+        "story": f"/closes/{newest}",
+        "gone": "/closes/0-0",
+    }
+    window = {"width": width, "height": 800}
+    for name, path in paths.items():
+        with ExitStack() as stack:
+            address = f"http://{sidecar.admin}{path}"
+            if name == "gone":  # the browser's console tells of a 404 by itself
+                context = stack.enter_context(browser.new_context(color_scheme=scheme, viewport=window))
+                page = context.new_page()
+                page.goto(address)
+            else:
+                page = stack.enter_context(opened(browser, address, color_scheme=scheme, viewport=window))
+            if name == "page":
+                is_live(page)
+                expect(page.locator("#chart rect[data-nature=fault]")).not_to_have_count(0)
+            for details in page.locator("main details").all():
+                details.evaluate("details => { details.open = true; }")
+            page.screenshot(path=tmp_path / f"{name}-{scheme}-{width}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+            assert violations(page) == []
+            back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            light = sum(map(int, re.findall(r"\d+", back)[:3])) > 384
+            assert light == (scheme == "light")
+
+
+def test_the_list_is_filtered_by_its_form(browser: Browser, sidecar: Sidecar) -> None:
+    """Choose, filter, see; the way back shows all; a story's page has its frames in a table with a caption."""
+    sidecar.end("raise", times=2)
+    sidecar.end("drop")
+    with opened(browser, f"http://{sidecar.admin}/closes") as page:
+        articles = page.locator("article.story")
+        expect(articles).to_have_count(3)
+        page.get_by_role("combobox", name="Code").select_option("1006")
+        page.get_by_role("button", name="Filter").click()
+        expect(articles).to_have_count(1)
+        expect(articles).to_contain_text("connection-lost by the server")
+        page.get_by_role("link", name="Show all").click()
+        expect(articles).to_have_count(3)
+        articles.last.get_by_role("link", name="internal-error by the server").click()
+        table = page.get_by_role("table", name="The last 3 frames, oldest first; headers only")
+        expect(table.locator("tbody tr").first).to_contain_text("client → server")
+        expect(table.locator("tbody tr").first).to_contain_text("text")
+        expect(table.locator("tbody tr").first).to_contain_text("5 bytes")
+
+
+def test_the_page_says_when_it_is_not_live(browser: Browser, sidecar: Sidecar) -> None:
+    """When the sidecar has gone the page keeps its last numbers and says that it is no longer live."""
+    sidecar.end("raise")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://{sidecar.admin}/")
+    is_live(page)
+    sidecar.process.terminate()
+    expect(page.locator("#live")).to_have_text("Not live: trying again.")
+    expect(big(page, "1011")).to_have_text("1")
+    context.close()
+
+
+def stuck(sidecar: Sidecar, path: str) -> socket.socket:
+    """A connection that has asked for ``path`` and does not read."""
+    host, _, port = sidecar.admin.rpartition(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((host, int(port)))
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return connection
+
+
+def resident(process: subprocess.Popen[bytes]) -> int:
+    """Memory of a process in KiB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1])
+
+
+def test_readers_that_do_not_read_are_nothing_to_the_relay(sidecar: Sidecar) -> None:
+    """With the book full and every place taken by clients that do not read, echoes pass and memory stays small."""
+    for _ in range(40):
+        with connect(f"ws://{sidecar.listen}/chat") as client:
+            for number in range(32):  # 64 frames a story, to make the answers large
+                client.send(str(number))
+                client.recv(DEADLINE)
+            client.send("raise")
+            with pytest.raises(ConnectionClosed):
+                client.recv(DEADLINE)
+    sidecar.end("raise", times=460)
+    assert sidecar.closes()["kept"] == 500
+    before = resident(sidecar.process)
+    with ExitStack() as stack, connect(f"ws://{sidecar.listen}/chat") as client:
+        for path in ["/closes", "/closes?format=html&limit=500", "/events", "/"] * 12:
+            stack.enter_context(stuck(sidecar, path))
+        for number in range(300):
+            client.send(f"{number}")
+            assert client.recv(DEADLINE) == f"{number}"
+        grown = resident(sidecar.process) - before
+        assert grown < 16 * 1024, f"{grown} KiB for 48 readers"
+    eventually(lambda: sidecar.closes()["kept"] == 500, "a free place")

@@ -1,0 +1,279 @@
+"""What must hold whatever peers send. Each target takes any bytes and raises AssertionError if it does not hold.
+
+    scanner   the scanner agrees with a second reading of the RFC, however the bytes are cut; it keeps little
+    http      every handshake is told once and answered once; frames after the 101 are the bytes that were sent
+    session   each session has exactly one ending, of a bounded kind, whatever the order of events
+    relay     the bytes that leave are the bytes that came; one ending, counted once; buffers are bounded; all ends
+    text      nothing that a peer chose can break a log line
+    inject    a manifest is changed, or refused with one line; what was put in can be taken out again
+
+No target knows how its inputs are made: :mod:`tests.fuzz.__main__` plays a corpus, atheris or hypothesis against them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+
+from exporter.observe.text import MAX_TEXT, path_of, safe, trace_id
+from exporter.protocol.causes import Ending, rows
+from exporter.protocol.closecodes import CodeBook
+from exporter.protocol.frames import LONGEST_KEPT, PAYLOAD, Control, Lost, Scanner, new_tally
+from exporter.protocol.http1 import MAX_PARKED, Aborted, Asked, Conversation, LostTrack, Refused, Switched
+from exporter.protocol.presets import PRESETS
+from exporter.protocol.session import CloseSeen, Session, WentUnobserved
+from exporter.protocol.words import PEERS, Cause, How, Peer
+from exporter.relay.legs import HIGH_WATER
+from tests.fuzz.reference import read
+from tests.fuzz.script import Kind, moves
+from tests.fuzz.world import ManualLoop, Sums, World, without_sockets
+
+#: Bytes that we may add ourselves: a Close, or a 502 or 503.
+OUR_ANSWER = 300
+
+Target = Callable[[bytes], None]
+
+
+def scanner(data: bytes) -> None:
+    """The first byte says how the rest is cut into chunks."""
+    stride = data[0] if data else 0
+    stream = data[1:]
+    tally = new_tally()
+    ours = Scanner(tally)
+    heard: list[Control | Lost] = []
+    at = 0
+    while at < len(stream):
+        size = 1 + (at * 7 + stride) % (stride + 1)
+        heard += ours.feed(stream[at : at + size], at / 1000) or ()
+        at += size
+        assert len(ours.pending) <= LONGEST_KEPT
+    theirs = read(stream)
+    assert ours.frames == len(theirs.frames)
+    assert ours.payload == theirs.payload == tally[PAYLOAD]
+    assert tally[:PAYLOAD] == [theirs.frames.count(opcode) for opcode in range(PAYLOAD)]
+    assert [(item.opcode, item.payload) for item in heard if isinstance(item, Control)] == theirs.controls
+    assert ours.lost == theirs.lost == any(isinstance(item, Lost) for item in heard)
+    assert sum(isinstance(item, Lost) for item in heard) <= 1
+    over = theirs.lost or 8 in theirs.frames
+    assert ours.at_boundary == (not over and len(stream) in theirs.boundaries)
+
+
+def http(data: bytes) -> None:
+    """A script of what client and server send before the 101."""
+    conversation = Conversation(max_head=8192)
+    sent = {peer: bytearray() for peer in PEERS}
+    asked = answered = 0
+    last: object = None
+    for move in moves(data):
+        if move.kind is not Kind.DATA or not move.data:
+            continue
+        was_over = conversation.over
+        sent[move.peer] += move.data
+        facts = conversation.request(move.data) if move.peer is Peer.CLIENT else conversation.response(move.data)
+        assert not (was_over and facts), "told something after the end"
+        for fact in facts:
+            assert not isinstance(last, Switched | LostTrack), "told something after the last"
+            last = fact
+            asked += isinstance(fact, Asked)
+            answered += isinstance(fact, Refused | Aborted | Switched)
+            assert asked - answered in (0, 1)
+            if isinstance(fact, Switched):
+                assert sent[Peer.CLIENT].endswith(fact.client)
+                assert sent[Peer.SERVER].endswith(fact.server)
+                assert fact.response.status == 101
+        assert len(conversation._parked) <= MAX_PARKED
+        assert conversation.over == isinstance(last, Switched | LostTrack)
+    for fact in conversation.eof():
+        assert isinstance(fact, Aborted)
+        answered += 1
+    assert asked == answered, "every handshake is answered once"
+    assert conversation.eof() == []
+
+
+@cache
+def _book() -> CodeBook:
+    preset = PRESETS["graphql-ws"]
+    return CodeBook(preset.codes, preset.ranges)
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(label for label, _, _ in rows(_book()))
+
+
+def check_ending(ending: Ending) -> None:
+    """Every label value is from a set that is known in advance."""
+    assert ending.code in _known()
+    assert ending.cause in set(Cause)
+    assert ending.initiator in set(Peer)
+
+
+def session(data: bytes) -> None:
+    """A script of frames, ends of TCP, and our own doing."""
+    ours = Session(_book(), new_tally(), new_tally())
+    closes: list[Peer] = []
+    unobserved = 0
+    first: object = None
+    for number, move in enumerate(moves(data)):
+        match move.kind:
+            case Kind.DATA:
+                for fact in ours.feed(move.peer, move.data, number):
+                    if isinstance(fact, CloseSeen):
+                        closes.append(fact.sender)
+                        first = first or (fact.sender if not ours.ended_by_proxy else Peer.PROXY)
+                    unobserved += isinstance(fact, WentUnobserved)
+            case Kind.FIN | Kind.RESET:
+                ours.eof(move.peer, How.FIN if move.kind is Kind.FIN else How.RESET)
+            case Kind.TURN:
+                was_closing = ours.is_closing
+                ours.end_by_proxy(
+                    Cause.DRAIN if move.peer is Peer.CLIENT else Cause.LIMIT, 1001 if move.count else None
+                )
+                if not was_closing:
+                    assert ours.ended_by_proxy
+                    first = Peer.PROXY
+    assert len(closes) == len(set(closes)), "one Close a peer"
+    assert unobserved <= 1
+    assert ours.unobserved == bool(unobserved)
+    for alive in (True, False):
+        ending = ours.end(alive)
+        assert ending == ours.end(alive), "asking changes nothing"
+        check_ending(ending)
+        if first is not None:
+            assert ending.initiator == first
+        assert not ending.clean or (set(closes) == set(PEERS) or ending.initiator is Peer.PROXY)
+
+
+@cache
+def _loop() -> ManualLoop:
+    return ManualLoop()
+
+
+@cache
+def _sums() -> Sums:
+    return Sums()
+
+
+def relay(data: bytes) -> None:
+    """The first byte sets the scene; the rest is a script for both peers and the world."""
+    scene = data[0] if data else 0
+    loop, sums = _loop(), _sums()
+    opened, ended, defects = sums.opened(), sums.ended(), sums.defects()
+    sums.log.lines.clear()
+    with without_sockets:
+        world = World(loop, sums, failing=scene & 1 > 0, late=scene & 2 > 0, full=scene & 12 == 12)
+        largest = _play(world, data[1:])
+        world.finish()
+        try:
+            _check_bytes(world, largest)
+            assert world.errors == [], world.errors
+            assert world.relay.is_quiet, "everything that opened has ended"
+            assert sums.active() == 0
+            assert sums.opened() - opened == sums.ended() - ended, "one ending a session"
+            assert sums.opened() - opened <= 1
+            assert sums.defects() == defects
+            _check_lines(sums)
+        finally:
+            world.close()
+
+
+def _play(world: World, script: bytes) -> int:
+    largest = 0
+    for move in moves(script):
+        here = world.client if move.peer is Peer.CLIENT else world.server
+        largest = max(largest, len(move.data))
+        if here is None:
+            continue
+        match move.kind:
+            case Kind.DATA:
+                world.do(lambda here=here, data=move.data: here.receive(data))  # type: ignore[misc]
+            case Kind.FIN:
+                world.do(here.receive_fin)
+            case Kind.RESET:
+                world.do(here.break_off)
+            case Kind.TURN:
+                match move.count:
+                    case 0:
+                        world.wait(1.0)
+                    case 1:
+                        world.wait(11.0)
+                    case 2 | 3:
+                        world.do(lambda here=here, on=move.count == 2: here.hold_up(on))  # type: ignore[misc]
+                    case 4:
+                        world.drain()
+                    case 5:
+                        world.cut()
+                    case 6:
+                        world.connect()
+                    case 7:
+                        world.do(world.relay.close_idle)
+                    case 8:
+                        world.do(world.relay.close_others)
+    return largest
+
+
+def _check_bytes(world: World, largest: int) -> None:
+    """What left is a beginning of what came; all of it, unless somebody ended the connection before."""
+    client, server = world.client, world.server
+    if server is None:
+        assert bytes(client.written[:9]) in (b"", b"HTTP/1.1 "), "our own answer"
+        return
+    if server.written != client.read[: len(server.written)]:
+        _check_ours(bytes(server.written), bytes(client.read), bytes((0x88, 0x82)))
+    if client.written != server.read[: len(client.written)]:
+        _check_ours(bytes(client.written), bytes(server.read), bytes((0x88, 0x02)))
+    for transport, source in ((client, server), (server, client)):
+        assert transport.most_buffered <= HIGH_WATER + largest + source.salvaged + OUR_ANSWER
+
+
+def _check_ours(out: bytes, came: bytes, head: bytes) -> None:
+    """``out`` is a beginning of ``came`` and one Close of ours, at a frame boundary, and nothing after it."""
+    size = 4 if head[1] < 0x80 else 8
+    before, close = out[:-size], out[-size:]
+    assert close[:2] == head, "a Close of ours ends it"
+    assert before == came[: len(before)]
+    frames = before.partition(b"\r\n\r\n")[2]
+    while frames.startswith(b"HTTP/1.1 "):  # answers before the 101
+        frames = frames.partition(b"\r\n\r\n")[2]
+    assert len(frames) in read(frames).boundaries, "a frame was cut in two"
+
+
+def _check_lines(sums: Sums) -> None:
+    for event, fields in sums.log.lines:
+        line = json.dumps({"event": event, **{key: value for key, value in fields.items() if key != "exc_info"}})
+        assert line.isprintable()
+
+
+def text(data: bytes) -> None:
+    """Text of a peer, as the log shows it."""
+    for chosen in (data.decode("latin-1"), data.decode("utf-8", "replace"), data.decode("utf-8", "backslashreplace")):
+        for shown in (safe(chosen), path_of(chosen)):
+            assert shown.isprintable(), "a line break or a terminal's control would act"
+            assert len(shown) <= MAX_TEXT * 10, "cut, each character escaped at most"
+        assert trace_id(chosen) == "" or len(trace_id(chosen)) == 32
+
+
+def inject(data: bytes) -> None:
+    """A manifest, in whatever shape."""
+    package = "exporter.kubernetes"
+    ours, problems = import_module(f"{package}.inject"), import_module(f"{package}.problems")
+    settings = import_module(f"{package}.settings").Settings()
+    given = data.decode("utf-8", "replace")
+    try:
+        injected = ours.inject([("fuzz.yaml", given)], settings, lambda text: None)
+    except problems.ManifestError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert ours.inject([("fuzz.yaml", injected)], settings, lambda text: None) == injected, "twice is once"
+        ours.remove([("fuzz.yaml", injected)], lambda text: None)
+    assert "\n" not in said
+
+
+TARGETS: Mapping[str, Target] = {
+    target.__name__: target
+    for target in (scanner, http, session, relay, text, *([inject] if find_spec("exporter.kubernetes") else []))
+}

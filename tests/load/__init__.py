@@ -1,0 +1,1 @@
+"""Load: many sessions for long, many short ones in a row, and what the worst client can cost. Loopback only."""

@@ -1,0 +1,40 @@
+"""The long runs: ``python -m tests.load [--held N --seconds S] [--short N] ...``; exit status 1 on any problem."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.load.memory import measure
+from tests.load.run import run
+
+
+def main() -> int:
+    """Run what is asked for; everything by default."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load")
+    parser.add_argument("--held", type=int, default=9000, help="sessions at once (two descriptors each)")
+    parser.add_argument("--seconds", type=float, default=600, help="for how long")
+    parser.add_argument("--interval", type=float, default=10, help="seconds between a session's messages")
+    parser.add_argument("--short", type=int, default=200_000, help="short sessions in a row")
+    parser.add_argument("--odd", type=int, default=10_000, help="clients that all differ in what they may choose")
+    parser.add_argument("--memory", type=int, default=200, help="connections of each kind whose memory is measured")
+    options = parser.parse_args()
+    status = 0
+    for how, numbers in (
+        ("hold", (options.held, options.seconds, options.interval)),
+        ("short", (options.short, 50)),
+        ("odd", (options.odd, 50)),
+    ):
+        if numbers[0]:
+            result = run(how, *numbers)
+            print(f"{how} {numbers}:\n{result}\n  problems           {result.problems or 'none'}", flush=True)
+            status |= bool(result.problems)
+    if options.memory:
+        print(f"memory per connection, of {options.memory} of each kind:")
+        for kind, kib in measure(options.memory).items():
+            print(f"  {kind:52} {kib:7.1f} KiB", flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""Log lines: one JSON object a line, console on a terminal, and never a wait for whoever reads them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from exporter.observe import logs
+from exporter.observe.logs import LineWriter, set_up
+from tests.golden import assert_golden
+from tests.observe.scenes import Stage, opening
+from tests.wire import BINARY, KEY, TEXT, close, frame
+
+GOLDEN = Path(__file__).parent / "golden"
+DEADLINE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """Leave structlog as other tests expect it."""
+    yield
+    structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Stuck(io.StringIO):
+    """A stream whose reader does not read, until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.released = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.entered.set()
+        assert self.released.wait(DEADLINE)
+        return super().write(text)
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def crash(log: Any) -> None:
+    """An ending worth a line, with a reason that would like to be two."""
+    stage = Stage(log=log)
+    stage.recorder._run = "5eed5eed"
+    stage.play(
+        opening(
+            "/chat/1?token=secret",
+            forwarded_for="198.51.100.1",
+            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
+        client=frame(TEXT, b"hi", mask=KEY),
+        server=frame(BINARY, bytes(300)) + close(1011, b'boom\n{"event": "fake"}\x1b[31m'),
+    )
+
+
+def steady(line: str) -> str:
+    """A line without what differs from run to run."""
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "TIME", line)
+
+
+def written(fmt: logs.Format, stream: io.StringIO) -> str:
+    writer = set_up(fmt, stream=stream)
+    crash(structlog.get_logger())
+    writer.close()
+    return steady(stream.getvalue())
+
+
+def test_the_closing_line_is_golden_as_json() -> None:
+    """One ending is one line, one JSON object, with nothing of a peer's that could break out of it."""
+    text = written("json", io.StringIO())
+    assert text.count("\n") == 1
+    line = json.loads(text)
+    assert (line["event"], line["level"]) == ("session.closed", "warning")
+    assert line["reason"] == 'boom\\n{"event": "fake"}\\x1b[31m'
+    assert_golden(GOLDEN / "closed.json", json.dumps(line, indent=2, ensure_ascii=False) + "\n")
+
+
+def test_the_closing_line_is_golden_on_a_console() -> None:
+    """For a person: one line of name=value, no JSON, no colours where the stream is no terminal."""
+    text = written("console", io.StringIO())
+    assert text.count("\n") == 1
+    assert "\x1b" not in text
+    assert_golden(GOLDEN / "closed.console", text)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "stream", "is_json"),
+    [("auto", io.StringIO, True), ("auto", Terminal, False), ("json", Terminal, True), ("console", io.StringIO, False)],
+)
+def test_auto_is_console_on_a_terminal_and_json_otherwise(
+    fmt: logs.Format, stream: type[io.StringIO], is_json: bool
+) -> None:
+    """A terminal gets text for a person, a pipe gets JSON, unless somebody said otherwise."""
+    text = written(fmt, stream())
+    assert text.startswith("{") is is_json
+    assert "internal-error" in text
+
+
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [
+        ("debug", ["d", "i", "w", "e"]),
+        ("info", ["i", "w", "e"]),
+        ("warning", ["w", "e"]),
+        ("error", ["e"]),
+    ],
+)
+def test_levels_below_the_least_are_not_written(level: str, events: list[str]) -> None:
+    """--log-level is the least level that is logged."""
+    stream = io.StringIO()
+    writer = set_up("json", level, stream)
+    log = structlog.get_logger()
+    log.debug("d")
+    log.info("i")
+    log.warning("w")
+    log.error("e")
+    writer.close()
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == events
+
+
+def test_a_traceback_stays_on_its_line() -> None:
+    """A defect's traceback is a field of the line, not lines of its own."""
+    stream = io.StringIO()
+    writer = set_up("json", stream=stream)
+    try:
+        raise ValueError("ours")
+    except ValueError as error:
+        structlog.get_logger().error("exporter.defect", exc_info=error)
+    writer.close()
+    (line,) = stream.getvalue().splitlines()
+    assert "ValueError: ours" in json.loads(line)["exception"]
+
+
+def test_a_reader_that_does_not_read_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the stream is blocked write() returns at once; what does not fit is dropped and counted, the rest is
+    written in order when the reader comes back."""
+    monkeypatch.setattr(logs, "MAX_WAITING", 10)
+    stream = Stuck()
+    writer = LineWriter(stream)
+    writer.write("0")
+    assert stream.entered.wait(DEADLINE)
+    writing = threading.Thread(target=lambda: [writer.write(str(number)) for number in range(1, 51)], daemon=True)
+    writing.start()
+    writing.join(DEADLINE)
+    assert not writing.is_alive(), "write() waits for the stream"
+    assert writer.dropped == 40
+    assert stream.getvalue() == ""
+    stream.released.set()
+    writer.close()
+    assert stream.getvalue().split() == [str(number) for number in range(11)]
+    assert writer.dropped == 40
+
+
+def test_a_process_that_ends_does_not_wait_long_for_a_stuck_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """close() gives up on a stream that stays blocked."""
+    monkeypatch.setattr(logs, "LAST_LINES", 0.05)
+    monkeypatch.setattr(logs, "MAX_WAITING", 2)
+    stream = Stuck()
+    writer = LineWriter(stream)
+    writer.write("0")
+    assert stream.entered.wait(DEADLINE)
+    writer.write("1")
+    writer.close()
+    writer.write("2")
+    writer.write("3")
+    writer.close()
+    assert stream.getvalue() == ""
+    stream.released.set()
+
+
+@pytest.mark.parametrize("broken", [Full, None])
+def test_a_stream_that_fails_costs_lines_only(broken: type[io.StringIO] | None) -> None:
+    """A full disk or a closed pipe drops lines, counts them, and raises nowhere."""
+    if broken is None:
+        stream = io.StringIO()
+        stream.close()
+    else:
+        stream = broken()
+    writer = LineWriter(stream)
+    for number in range(5):
+        writer.write(str(number))
+    wait_for(lambda: writer.dropped == 5)
+    writer.close()
+    assert writer.dropped == 5
+
+
+def test_every_line_is_written_before_the_end() -> None:
+    """Lines that wait when the process ends are written, all and in order."""
+    stream = io.StringIO()
+    writer = LineWriter(stream)
+    for number in range(5000):
+        writer.write(str(number))
+    writer.close()
+    assert stream.getvalue().split() == [str(number) for number in range(5000)]
+    assert writer.dropped == 0

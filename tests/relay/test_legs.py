@@ -1,0 +1,233 @@
+"""What two TCP connections mean for each other, on real sockets: FINs behind data, buffers, and what a reset leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+import pytest
+
+from exporter.protocol.words import How, Peer
+from exporter.relay import legs
+from exporter.relay.legs import HIGH_WATER, Leg, leftover, send_fin
+from tests.relay.peers import Wire, eventually, on_uvloop
+
+
+class Relaying(Leg):
+    """A leg that only passes on."""
+
+    def data_received(self, data: bytes) -> None:
+        self.other.transport.write(data)
+
+
+class Kept:
+    """An owner that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.cuts: list[tuple[Peer, How]] = []
+        self.overs = 0
+
+    def cut(self, peer: Peer, how: How) -> None:
+        self.cuts.append((peer, how))
+
+    def over(self) -> None:
+        self.overs += 1
+
+
+async def relay() -> tuple[Wire, Wire, Kept, Relaying, Relaying]:
+    """A client and a server with two legs between them."""
+    owner = Kept()
+    client, server = Relaying(Peer.CLIENT, owner), Relaying(Peer.SERVER, owner)
+    client.other, server.other = server, client
+    ends = []
+    for leg in (client, server):
+        ours, theirs = tcp_pair()
+        await asyncio.get_running_loop().create_connection(lambda leg=leg: leg, sock=ours)
+        ends.append(Wire(theirs))
+    return ends[0], ends[1], owner, client, server
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of one TCP connection on loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    ours.setblocking(False)
+    return ours, theirs
+
+
+@on_uvloop
+async def test_both_fins_end_both_connections() -> None:
+    """The first FIN passes on, the second closes: each cut is told once with its peer, the end once."""
+    client, server, owner, *_ = await relay()
+    await client.send(b"to the server")
+    client.fin()
+    assert await server.rest() == b"to the server"
+    assert owner.cuts == [(Peer.CLIENT, How.FIN)]
+    assert owner.overs == 0
+    await server.send(b"to the client")
+    server.fin()
+    assert await client.rest() == b"to the client"
+    await eventually(lambda: owner.overs)
+    assert owner.cuts == [(Peer.CLIENT, How.FIN), (Peer.SERVER, How.FIN)]
+    assert owner.overs == 1
+    client.close()
+    server.close()
+
+
+@on_uvloop
+async def test_a_fin_waits_behind_what_is_buffered() -> None:
+    """A FIN is sent when all that was read before it has been sent, even if the reader takes its time."""
+    client, server, owner, _, leg = await relay()
+    written = 0
+    while not leg.transport.get_write_buffer_size():
+        leg.transport.write(bytes(16384))
+        written += 16384
+    client.fin()
+    await eventually(lambda: owner.cuts == [(Peer.CLIENT, How.FIN)])
+    assert leg.transport.get_write_buffer_size(), "the FIN overtakes nothing unless something waits"
+    assert await server.rest() == bytes(written)
+    server.close()
+    assert await client.rest() == b""
+    client.close()
+
+
+@on_uvloop
+async def test_a_fin_behind_a_flood_loses_nothing() -> None:
+    """A client that sends much and then half-closes has all of it delivered to a reader that starts late."""
+    client, server, _, _, leg = await relay()
+    data = bytes(range(256)) * 100_000
+    sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, data))
+    await eventually(lambda: leg.transport.get_write_buffer_size() > 0, "bytes wait in our buffer")
+    reading = asyncio.create_task(server.rest())
+    await sending
+    client.fin()
+    assert await reading == data
+    server.close()
+    assert await client.rest() == b""
+    client.close()
+
+
+@pytest.mark.parametrize("first", [Peer.CLIENT, Peer.SERVER])
+@on_uvloop
+async def test_a_reset_is_told_as_one_and_ends_the_other(first: Peer) -> None:
+    """A reset is told with its peer, once; the other connection is closed, and that end is not told as a cut."""
+    client, server, owner, *_ = await relay()
+    one, other = (client, server) if first is Peer.CLIENT else (server, client)
+    one.reset()
+    assert await other.rest() == b""
+    other.close()
+    await eventually(lambda: owner.overs)
+    assert owner.cuts == [(first, How.RESET)]
+    assert owner.overs == 1
+
+
+@on_uvloop
+async def test_a_reset_after_a_fin_is_not_told_again() -> None:
+    """A peer whose FIN was read and which then resets has ended once."""
+    client, server, owner, *_ = await relay()
+    client.fin()
+    assert await server.rest() == b""
+    client.reset()
+    await server.send(b"too late", b"much too late")
+    server.close()
+    await eventually(lambda: owner.overs)
+    assert owner.cuts[0] == (Peer.CLIENT, How.FIN)
+    assert [peer for peer, _ in owner.cuts].count(Peer.CLIENT) == 1
+
+
+@on_uvloop
+async def test_a_full_buffer_stops_the_reading_and_an_empty_one_starts_it() -> None:
+    """Above the mark the other leg stops reading; when the buffer has drained it reads again."""
+    client, server, _, from_client, to_server = await relay()
+    sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, bytes(24 << 20)))
+    await eventually(lambda: not from_client.transport.is_reading(), "the client is made to wait")
+    assert to_server.transport.get_write_buffer_size() > HIGH_WATER
+    assert not sending.done()
+    assert await server.read(24 << 20) == bytes(24 << 20)
+    await sending
+    assert from_client.transport.is_reading()
+    client.close()
+    server.close()
+
+
+@on_uvloop
+async def test_a_reader_that_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed leg whose peer does not read is aborted after a while: no connection stays for ever."""
+    monkeypatch.setattr(legs, "LINGER", 0.05)
+    client, server, owner, _, to_server = await relay()
+    while not to_server.transport.get_write_buffer_size():
+        to_server.transport.write(bytes(16384))
+    client.reset()
+    await eventually(lambda: owner.overs, "both are gone although the server never read")
+    assert owner.overs == 1
+    server.close()
+
+
+@on_uvloop
+async def test_what_the_kernel_holds_of_a_broken_connection_is_read() -> None:
+    """Bytes that came before a reset, and were not read because reading was paused, can still be had; then nothing."""
+    ours, theirs = tcp_pair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+    transport.pause_reading()
+    wire = Wire(theirs)
+    await wire.send(b"\x88\x02\x03\xf3")
+    assert b"".join(leftover(transport)) == b"\x88\x02\x03\xf3"
+    await wire.send(b"last words")
+    wire.reset()
+    assert b"".join(leftover(transport)) == b"last words"
+    assert b"".join(leftover(transport)) == b""
+    transport.abort()
+
+
+@on_uvloop
+async def test_no_more_is_salvaged_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading what is left is bounded, in steps of one read."""
+    monkeypatch.setattr(legs, "MAX_SALVAGE", 1000)
+    monkeypatch.setattr(legs, "_READ_SIZE", 400)
+    ours, theirs = tcp_pair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+    transport.pause_reading()
+    wire = Wire(theirs)
+    await wire.send(bytes(5000))
+    assert [len(part) for part in leftover(transport)] == [400, 400, 400]
+    wire.close()
+    transport.abort()
+
+
+@on_uvloop
+async def test_a_close_behind_a_paused_read_survives_a_failed_write() -> None:
+    """A server that is not being read from resets; what it sent last is still passed on before its client's end."""
+    client, server, owner, _, from_server = await relay()
+    from_server.transport.pause_reading()
+    await server.send(b"\x88\x02\x03\xf3")
+    server.reset()
+    # A write towards the server now fails, which is how its reset is noticed.
+    await client.send(b"x")
+    with_end = asyncio.create_task(client.rest())
+    while not with_end.done():
+        if not from_server.gone:
+            from_server.transport.write(b"x")
+        await asyncio.sleep(0.002)
+    assert await with_end == b"\x88\x02\x03\xf3"
+    client.close()
+    await eventually(lambda: owner.overs)
+    assert owner.cuts[0] == (Peer.SERVER, How.RESET)
+
+
+@on_uvloop
+async def test_borrowing_the_descriptor_leaves_the_connection_alone() -> None:
+    """Sending a FIN through the borrowed descriptor neither closes it nor keeps it, and a second one is harmless."""
+    ours, theirs = tcp_pair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+    transport = cast(asyncio.Transport, transport)
+    send_fin(transport)
+    send_fin(transport)
+    wire = Wire(theirs)
+    assert await wire.rest() == b""
+    assert not transport.is_closing()
+    assert transport.get_extra_info("socket").fileno() >= 0
+    await wire.send(b"still heard")
+    transport.abort()
+    wire.close()

@@ -1,0 +1,205 @@
+"""The way to the app: addresses, failures as a small enum, and the probe that tells app-down from connection-lost."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.protocol.words import ConnectError
+from exporter.relay import upstream as module
+from exporter.relay.upstream import Address, Failure, Upstream, classify
+from tests.relay.peers import App, eventually, on_uvloop
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settling before a probe, where there is any."""
+    if hasattr(module, "SETTLE"):
+        monkeypatch.setattr(module, "SETTLE", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (Address("127.0.0.1", 8080), "127.0.0.1:8080"),
+        (Address("app", 80), "app:80"),
+        (Address("::1", 80), "[::1]:80"),
+        (Address("", 10010), ":10010"),
+        (Address(path="/run/app.sock"), "unix:/run/app.sock"),
+    ],
+)
+def test_an_address_reads_as_it_is_written(address: Address, text: str) -> None:
+    """An address's text is what a person would write on the command line."""
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ConnectError.REFUSED),
+        (FileNotFoundError(errno.ENOENT, "no such socket"), ConnectError.REFUSED),
+        (OSError(errno.EHOSTUNREACH, "no route"), ConnectError.UNREACHABLE),
+        (OSError(errno.ENETUNREACH, "no network"), ConnectError.UNREACHABLE),
+        (OSError(errno.EMFILE, "too many files"), ConnectError.RESOURCES),
+        (OSError(errno.EADDRNOTAVAIL, "no port left"), ConnectError.RESOURCES),
+        (OSError(errno.ENOMEM, "no memory"), ConnectError.RESOURCES),
+        (TimeoutError(errno.ETIMEDOUT, "timed out"), ConnectError.TIMEOUT),
+        (socket.gaierror(socket.EAI_NONAME, "unknown name"), ConnectError.DNS),
+        (PermissionError(errno.EACCES, "not allowed"), ConnectError.OTHER),
+        (OSError("something"), ConnectError.OTHER),
+    ],
+)
+def test_a_failure_has_one_of_a_few_reasons(error: OSError, reason: ConnectError) -> None:
+    """Whatever connecting fails with becomes a label value of a closed set."""
+    assert classify(error) is reason
+
+
+@on_uvloop
+async def test_nobody_listening_is_refused() -> None:
+    """A port without a listener is told as a value, not raised."""
+    app = App()
+    app.stop()
+    failure = await Upstream(app.address).connect(asyncio.Protocol)
+    assert failure is not None
+    assert failure.error is ConnectError.REFUSED
+    assert failure.why
+
+
+@on_uvloop
+async def test_a_missing_unix_socket_is_refused(tmp_path: Path) -> None:
+    """A socket file that does not exist is an app that is not there."""
+    failure = await Upstream(Address(path=str(tmp_path / "none"))).connect(asyncio.Protocol)
+    assert failure is not None
+    assert failure.error is ConnectError.REFUSED
+
+
+@on_uvloop
+async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
+    """An app may listen on a Unix socket."""
+    path = str(tmp_path / "app.sock")
+    server = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path)
+    upstream = Upstream(Address(path=path))
+    assert await upstream.connect(asyncio.Protocol) is None
+    assert await upstream.accepts()
+    server.close()
+    await server.wait_closed()
+
+
+@on_uvloop
+async def test_an_unknown_name_is_dns() -> None:
+    """A host name that does not resolve is told as such."""
+    failure = await Upstream(Address("no-such-host.invalid", 80)).connect(asyncio.Protocol)
+    assert failure is not None
+    assert failure.error is ConnectError.DNS
+
+
+class Counted(Upstream):
+    """An upstream that writes down when it opens connections, and can be made to hang."""
+
+    def __init__(self, address: Address, timeout: float = 5.0, hang: bool = False) -> None:
+        super().__init__(address, timeout)
+        self.opened: list[float] = []
+        self.hang = hang
+
+    async def _open(self, leg: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseTransport:
+        self.opened.append(asyncio.get_running_loop().time())
+        if self.hang:
+            await asyncio.Event().wait()
+        return await super()._open(leg)
+
+
+@on_uvloop
+async def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
+    """An app that neither takes nor refuses the connection costs the configured time, and is told as timeout."""
+    failure = await Counted(Address("127.0.0.1", 9), timeout=0.05, hang=True).connect(asyncio.Protocol)
+    assert failure == Failure(ConnectError.TIMEOUT, "no connection within 0.05 s")
+
+
+@on_uvloop
+async def test_whether_the_app_takes_connections() -> None:
+    """True while it listens, False when it is gone, True again when it is back; the probe's connection is closed."""
+    module_interval = module.PROBE_INTERVAL
+    module.PROBE_INTERVAL = 0.05
+    try:
+        app = App()
+        upstream = Upstream(app.address)
+        assert await upstream.accepts()
+        probe = await app.accept()
+        assert await probe.rest() == b""
+        app.stop()
+        assert not await upstream.accepts()
+        app = App(upstream.address.port)
+        assert await upstream.accepts()
+        app.stop()
+        await upstream.close()
+    finally:
+        module.PROBE_INTERVAL = module_interval
+
+
+@pytest.mark.parametrize("hang", [False, True])
+@on_uvloop
+async def test_at_most_one_probe_an_interval(hang: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask, and whether or not the app answers, probes begin an interval apart; everybody gets an answer
+    from after the question."""
+    monkeypatch.setattr(module, "PROBE_INTERVAL", 0.2)
+    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.3)
+    app = App()
+    upstream = Counted(app.address, hang=hang)
+    loop = asyncio.get_running_loop()
+    answers: list[bool] = []
+
+    async def ask() -> None:
+        asked = loop.time()
+        answers.append(await upstream.accepts())
+        assert any(when >= asked for when in upstream.opened), "an answer from before the question"
+
+    until = loop.time() + 1.0
+    asking = []
+    while loop.time() < until:
+        asking.append(asyncio.create_task(ask()))
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*asking)
+    assert set(answers) == {not hang}
+    gaps = [later - earlier for earlier, later in zip(upstream.opened, upstream.opened[1:], strict=False)]
+    assert len(upstream.opened) >= 2
+    assert min(gaps) > 0.19
+    await upstream.close()
+    app.stop()
+
+
+@on_uvloop
+async def test_a_recent_answer_will_do_for_readiness() -> None:
+    """Readiness asks often and gets the last second's answer without a new connection."""
+    app = App()
+    upstream = Counted(app.address)
+    assert [await upstream.accepts_lately() for _ in range(50)] == [True] * 50
+    assert len(upstream.opened) == 1
+    await upstream.close()
+    app.stop()
+
+
+@on_uvloop
+async def test_a_probe_that_fails_for_want_of_our_own_resources_says_nothing_of_the_app() -> None:
+    """Out of descriptors ourselves: the app is not called down for it."""
+
+    class Exhausted(Upstream):
+        async def _open(self, leg: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseTransport:
+            raise OSError(errno.EMFILE, "too many open files")
+
+    assert await Exhausted(Address("127.0.0.1", 9)).accepts()
+
+
+@on_uvloop
+async def test_closing_ends_a_probe_that_is_under_way() -> None:
+    """A process that ends does not wait for a probe, and leaves no task."""
+    upstream = Counted(Address("127.0.0.1", 9), hang=True)
+    asking = asyncio.create_task(upstream.accepts())
+    await eventually(lambda: upstream.opened)
+    await upstream.close()
+    asking.cancel()
+    assert (await asyncio.gather(asking, return_exceptions=True))[0].__class__ in (asyncio.CancelledError, bool)
