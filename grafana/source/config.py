@@ -73,8 +73,8 @@ class Config:
     burn: tuple[BurnWindow, ...] = BURN_WINDOWS
 
     interval: float = 30
-    """Between two evaluations of the rules. The burn rates' counts are made with it, so it is written into every group of
-    rules and does not depend on Prometheus' evaluation_interval."""
+    """Between two evaluations of the rules. The burn rates' counts are made with it, so it is written into every group
+    of rules and does not depend on Prometheus' evaluation_interval."""
     window: float = 10 * MINUTE
     """Over which endings are counted for the spike alerts."""
     settle: float = 2 * MINUTE
@@ -87,7 +87,8 @@ class Config:
     normal: float = HOUR
     """The recent normal is the mean over this time, which ends where ``window`` begins."""
     hold: float = 8 * HOUR
-    """A spike is compared with the normal from before it for this long; then it is the normal, and the burn rates' business."""
+    """A spike is compared with the normal from before it for this long; then it is the normal, and the burn rates'
+    business."""
     unblemished: float = 3 * MINUTE
     """A service with no history yet has a normal of none if it was seen for this long without any such ending ..."""
     noticed: float = 5 * MINUTE

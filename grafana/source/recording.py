@@ -11,23 +11,22 @@ burst. Handshakes of draining pods do not count at all: to refuse them is what a
 This is judged pod by pod. A ``for`` on the sum would not do: in a rolling deploy of twenty pods there is always one
 that has just sent its burst.
 
-**The recent normal** of a count is the mean of the same, already cleaned, count over the *calm* part of the hour before.
-So a deploy's bursts do not raise it, and the bug that the deploy brought stands out against it. Nor does the bug: while
-a spike lasts nothing is calm, and the normal from before it holds, for ``hold`` (8 hours) at most. It follows the day's
-traffic as long as there is no spike, which a quantile over a day would not. ``spike`` has the time at which the spike
-began as its value, and is both asked and renewed at each evaluation: three series that read each other's past,
+**The recent normal** of a count is the mean of the same, already cleaned, count over the *calm* part of the hour
+before. So a deploy's bursts do not raise it, and the bug that the deploy brought stands out against it. Nor does the
+bug: while a spike lasts nothing is calm, and the normal from before holds, for ``hold`` (8 hours) at most. Without a
+spike it follows the day's traffic, as a quantile over a day would not. Three series read each other's past:
 
     calm    what was counted a window ago, unless there was a spike since
     normal  the mean of calm; in a spike, what it last was
-    spike   where the count is well above normal, since when
+    spike   where the count is well above normal; its value is the time since when
 
-**A service that is new** (or is newly watched) is not judged before its counts span two windows: until then one that has
-a thousand errors a minute for ever looks like one that goes from none to a thousand, and the burn rates, which need no
-normal, say which is worth a page. The exception: one that was seen for some minutes without any error has a normal of
-none, so that its first burst is a spike.
+**A service that is new** (or is newly watched) is not judged before its counts span two windows: until then one that
+always has a thousand errors a minute looks like one that goes from none to a thousand, and the burn rates, which need
+no normal, say which is worth a page. The exception: one that was seen for some minutes without any error has a normal
+of none, so that its first burst is a spike.
 
 **Burn rates** are ratios of sums over the recorded rates, so that quiet hours weigh little; ``sum_over_time *
-interval`` is the number of events, which the least counts look at: right because every group of rules names its interval.
+interval`` is the number of events, which the least counts look at: each group of rules names its interval.
 """
 
 from __future__ import annotations
@@ -61,11 +60,9 @@ from grafana.source.promql import (
 _SERVICE = "_".join(SERVICE)
 _PER_POD = (*POD, "route", "cause")
 
-#: Causes for which 1006 from the server means that a living app dropped the connection.
+#: Causes that are judged together: 1006 from a living app, 1001 and 1012; and those that are judged each for itself.
 DROPPED = (Cause.CONNECTION_LOST, Cause.CONNECTION_RESET)
-#: Causes of 1001 and 1012 from the server.
 LEAVING = (Cause.GOING_AWAY, Cause.SERVICE_RESTART)
-#: Causes that are judged alone.
 ALONE = (Cause.INTERNAL_ERROR, Cause.PING_TIMEOUT)
 
 
@@ -183,8 +180,7 @@ def _there(config: Config) -> str:
 
 def _draining(config: Config, window: float) -> str:
     """Pods that drained at some time in a window whose endings have settled."""
-    draining = ours(config, catalogue.DRAINING)
-    return f"max_over_time({over(draining, config.seconds(window + config.settle))}) == 1"
+    return f"max_over_time({over(ours(config, catalogue.DRAINING), config.seconds(window + config.settle))}) == 1"
 
 
 def staying(config: Config, counter: str, window: float) -> str:
@@ -247,17 +243,18 @@ def _normal(config: Config) -> Iterator[Recording]:
     yield Recording(
         calm,
         f"{now} offset {duration(window)}\n{seen(2 * window + settle)}\nunless {since}",
-        "What was counted a window ago, of services that had been seen for a window then, unless there was a spike since.",
+        "What was counted a window ago, of services that had been seen for a window then, if there was no spike since.",
     )
     yield Recording(
         usual,
         f"(avg_over_time({over(calm, normal)}) unless {since})\n"
-        f"or ({now} * 0 + last_over_time({over(usual, normal)}) unless time() - {since} > {config.seconds(config.hold):g})\n"
+        f"or ({now} * 0 + last_over_time({over(usual, normal)})\n"
+        f"  unless time() - {since} > {config.seconds(config.hold):g})\n"
         f"or ({now} * 0 + {sum_by(by, increase(closed, window, window + settle))} {seen(2 * window + settle)})\n"
         f"or ({now} * 0 {seen(noticed + unblemished)}\n"
         f"  unless {sum_by(by, f'{closed} offset {duration(noticed)}')} > 0)",
-        "The recent normal: the mean of the calm part of the time before; in a spike, what it was before it; with no such "
-        "history, the raw counter's window before; none for a new service that has had none.",
+        "The recent normal: the mean of the calm part of the time before; in a spike, what it was before it; with no "
+        "such history, the raw counter's window before; none for a new service that has had none.",
     )
 
 
@@ -282,8 +279,8 @@ def _burn(config: Config) -> Iterator[Recording]:
     yield Recording(
         faults_rate(config),
         f"{sum_by(SERVICE, lasting(config, faulty, config.rate_window, cause=one_of(FAULTS)))} / {short:g}",
-        "Endings a second that count against the server's objective, of pods that stay, and of those that drain less one "
-        "burst.",
+        "Endings a second that count against the server's objective, of pods that stay, and of those that drain less "
+        "one burst.",
     )
     yield Recording(
         endings_rate(config),

@@ -219,7 +219,7 @@ DEPLOYS = [
             never(severity=CRITICAL),
             never(GOING),
             never(DROPS),
-            minutes=T + 70,
+            minutes=T + 56,  # the last pod stops at T + 38
         )
         for name, kind in LETTERS.items()
         for drain, how in ((True, "draining"), (False, "with no drain seen"))
