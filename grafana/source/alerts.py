@@ -87,25 +87,17 @@ def alerts(config: Config) -> list[Alert]:
     ]
 
 
-def _causes(config: Config, *causes: Cause) -> tuple[str, str]:
-    """The number of endings with one of these causes, and its normal; with the cause kept if there is but one."""
+def _count(config: Config, *causes: Cause) -> str:
+    """The number of endings with one of these causes, by pods that stay; with the cause kept if there is but one."""
     by = SERVICE if len(causes) > 1 else (*SERVICE, "cause")
-    chosen = one_of(causes)
-    return (
-        sum_by(by, metric(recording.staying_closes(config), config.job_selector, cause=chosen)),
-        sum_by(by, metric(recording.staying_closes_normal(config), config.job_selector, cause=chosen)),
-    )
+    return sum_by(by, metric(recording.staying_closes(config), config.job_selector, cause=one_of(causes)))
 
 
 def _spike(config: Config, *causes: Cause) -> str:
-    """Well above the recent normal, by a factor and beyond chance (a count varies by its square root), and not few."""
-    now, normal = _causes(config, *causes)
-    return (
-        f"{now} >= {config.least}\n"
-        f"and\n{now}\n"
-        f"  > {config.above_normal:g} * {normal}\n"
-        f"  + {config.deviations:g} * sqrt({normal})"
-    )
+    """That number where a spike of these causes is going on."""
+    by = SERVICE if len(causes) > 1 else (*SERVICE, "cause")
+    going_on = metric(recording.spike(config), config.job_selector, cause=one_of(causes))
+    return f"{_count(config, *causes)}\nand {on(by)} {going_on}"
 
 
 def _normal(config: Config, *causes: Cause) -> str:
@@ -159,10 +151,9 @@ def _drops(config: Config) -> Iterator[Alert]:
 
 
 def _app_down(config: Config) -> Iterator[Alert]:
-    now, _ = _causes(config, Cause.APP_DOWN)
     yield Alert(
         "WebSocketAppDown",
-        f"{now} >= {config.least}",
+        f"{_count(config, Cause.APP_DOWN)} >= {config.least}",
         CRITICAL,
         f"{WHO}: the app went down under its sessions",
         f"{COUNT} sessions ended in {duration(config.window)} because the app was gone: it ended their connections and "
@@ -196,7 +187,7 @@ def _burn(config: Config) -> Iterator[Alert]:
 def _going_away(config: Config) -> Iterator[Alert]:
     yield Alert(
         "WebSocketUnexpectedGoingAway",
-        f"({_spike(config, Cause.GOING_AWAY, Cause.SERVICE_RESTART)})\n"
+        f"({_spike(config, *recording.LEAVING)})\n"
         f"unless {on(JOB)} {metric(recording.pods_changing(config), config.job_selector)}",
         WARNING,
         f"{WHO}: the app says goodbye and there is no deploy",
@@ -204,7 +195,7 @@ def _going_away(config: Config) -> Iterator[Alert]:
         f"normal, from pods that stay; no pod was draining, went or came in {duration(config.deploy)}. Something "
         "restarts the app.",
         keep_firing=config.keep_firing,
-        normal=_normal(config, Cause.GOING_AWAY, Cause.SERVICE_RESTART),
+        normal=_normal(config, *recording.LEAVING),
     )
 
 

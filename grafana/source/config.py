@@ -73,7 +73,8 @@ class Config:
     burn: tuple[BurnWindow, ...] = BURN_WINDOWS
 
     interval: float = 30
-    """Between two evaluations of the rules."""
+    """Between two evaluations of the rules. The burn rates' counts are made with it, so it is written into every group
+    of rules and does not depend on Prometheus' evaluation_interval."""
     window: float = 10 * MINUTE
     """Over which endings are counted for the spike alerts."""
     settle: float = 2 * MINUTE
@@ -81,10 +82,17 @@ class Config:
     Longer than a pod takes from its burst to its end, short enough to page within five minutes."""
     answered: float = 90
     """A pod is there if it answered a scrape within this time; less than ``settle``, more than a scrape interval."""
-    drain_burst: float = MINUTE
-    """A draining pod is forgiven what it did before and up to this long after its drain began."""
+    drain_burst: float = 3 * MINUTE
+    """A draining pod is forgiven its worst this long: one burst, as scrapes a minute apart see it, and not a wave."""
     normal: float = HOUR
     """The recent normal is the mean over this time, which ends where ``window`` begins."""
+    hold: float = 8 * HOUR
+    """A spike is compared with the normal from before it for this long; then it is the normal, and the burn rates'
+    business."""
+    unblemished: float = 3 * MINUTE
+    """A service with no history yet has a normal of none if it was seen for this long without any such ending ..."""
+    noticed: float = 5 * MINUTE
+    """... before this time, within which a burst is paged."""
     deploy: float = 15 * MINUTE
     """A deploy counts as going on for this long after its last sign."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from grafana.source import dashboards, provisioning, rulefiles
+from grafana.source import dashboards, provisioning, rulefiles, runbooks
 from grafana.source.config import Config
 
 Maker = Callable[[Config], Mapping[str, str]]
@@ -20,6 +20,7 @@ MAKERS: tuple[Maker, ...] = (
     rulefiles.grafana_alerting,
     dashboards.files,
     provisioning.files,
+    runbooks.pages,
 )
 
 #: Where the committed outputs are: the repository's root.

@@ -3,21 +3,30 @@
 How it works
 ============
 **Pods that stay.** What an app's ordinary stop causes must not page: hypercorn sends 1011 on SIGTERM, Node's ``ws``
-just drops. So an ending counts for an alert only once it is ``settle`` old (2 minutes) and its pod
-
-- is still discovered and answered a scrape a moment ago: a pod that stopped has taken its burst with it; and
-- has not been draining in that time, unless the drain has gone on for so long that the whole window lies behind its
-  first minute: a wave that goes on is no stop's burst.
+just drops. So an ending counts for an alert only once it is ``settle`` old (2 minutes) and its pod is still discovered
+and answered a scrape a moment ago: a pod that stopped has taken its burst with it. A pod that drains is there for
+longer: it is forgiven its worst ``drain_burst`` (3 minutes), and what exceeds that is a wave that goes on, no stop's
+burst. Handshakes of draining pods do not count at all: to refuse them is what a drain is.
 
 This is judged pod by pod. A ``for`` on the sum would not do: in a rolling deploy of twenty pods there is always one
 that has just sent its burst.
 
-**The recent normal** of a count is the mean of the same, already cleaned, count over the hour before. So a deploy's
-bursts do not raise it, and the bug that the deploy brought stands out against it. Before there is such a history, the
-raw counter stands in; for a service that is new there is none, and its normal is zero.
+**The recent normal** of a count is the mean of the same, already cleaned, count over the *calm* part of the hour
+before. So a deploy's bursts do not raise it, and the bug that the deploy brought stands out against it. Nor does the
+bug: while a spike lasts nothing is calm, and the normal from before holds, for ``hold`` (8 hours) at most. Without a
+spike it follows the day's traffic, as a quantile over a day would not. Three series read each other's past:
+
+    calm    what was counted a window ago, unless there was a spike since
+    normal  the mean of calm; in a spike, what it last was
+    spike   where the count is well above normal; its value is the time since when
+
+**A service that is new** (or is newly watched) is not judged before its counts span two windows: until then one that
+always has a thousand errors a minute looks like one that goes from none to a thousand, and the burn rates, which need
+no normal, say which is worth a page. The exception: one that was seen for some minutes without any error has a normal
+of none, so that its first burst is a spike.
 
 **Burn rates** are ratios of sums over the recorded rates, so that quiet hours weigh little; ``sum_over_time *
-interval`` is the number of events, which the least counts look at.
+interval`` is the number of events, which the least counts look at: each group of rules names its interval.
 """
 
 from __future__ import annotations
@@ -49,6 +58,12 @@ from grafana.source.promql import (
 )
 
 _SERVICE = "_".join(SERVICE)
+_PER_POD = (*POD, "route", "cause")
+
+#: Causes that are judged together: 1006 from a living app, 1001 and 1012; and those that are judged each for itself.
+DROPPED = (Cause.CONNECTION_LOST, Cause.CONNECTION_RESET)
+LEAVING = (Cause.GOING_AWAY, Cause.SERVICE_RESTART)
+ALONE = (Cause.INTERNAL_ERROR, Cause.PING_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,21 @@ def staying_closes(config: Config) -> str:
 def staying_closes_normal(config: Config) -> str:
     """What the former usually is."""
     return f"{_SERVICE}_cause:websocket_staying_closes:normal{duration(config.normal)}"
+
+
+def calm_closes(config: Config) -> str:
+    """What was counted a window ago, if there was no spike since."""
+    return f"{_SERVICE}_cause:websocket_staying_closes:calm{duration(config.window)}"
+
+
+def spike(config: Config) -> str:
+    """When the spike began that is going on; a Unix time, only where there is one."""
+    return f"{_SERVICE}_cause:websocket_staying_closes:spike{duration(config.window)}"
+
+
+def draining_burst(config: Config) -> str:
+    """Endings by the server, of a pod that drains, within the time of a burst."""
+    return f"{'_'.join(_PER_POD)}:websocket_draining_closes:increase{duration(config.drain_burst)}"
 
 
 def faults_rate(config: Config) -> str:
@@ -142,20 +172,31 @@ def ours(config: Config, what: catalogue.Metric | Foreign, *matchers: str, suffi
     return metric(what, config.job_selector, *matchers, suffix=suffix, **labels)
 
 
-def staying(config: Config, counter: str, window: float) -> str:
-    """``counter``, an expression with pod labels over ``window``, of the pods that stay (see the module's text)."""
-    draining = ours(config, catalogue.DRAINING)
+def _there(config: Config) -> str:
+    """Pods that are discovered and answered a moment ago."""
     up = ours(config, UP)
-    span = config.seconds(window + config.settle)
-    longer = config.seconds(window + config.settle + config.drain_burst)
-    return (
-        f"{counter}\n"
-        f"and {on(POD)} (max_over_time({over(up, config.seconds(config.answered))}) == 1 and {up})\n"
-        f"unless {on(POD)} (\n"
-        f"  max_over_time({over(draining, span)}) == 1\n"
-        f"  unless min_over_time({over(draining, longer)}) == 1\n"
-        ")"
-    )
+    return f"(max_over_time({over(up, config.seconds(config.answered))}) == 1 and {up})"
+
+
+def _draining(config: Config, window: float) -> str:
+    """Pods that drained at some time in a window whose endings have settled."""
+    return f"max_over_time({over(ours(config, catalogue.DRAINING), config.seconds(window + config.settle))}) == 1"
+
+
+def staying(config: Config, counter: str, window: float) -> str:
+    """``counter``, an expression with pod labels over ``window``, of the pods that are there and did not drain."""
+    return f"{counter}\nand {on(POD)} {_there(config)}\nunless {on(POD)} ({_draining(config, window)})"
+
+
+def lasting(config: Config, closed: str, window: float, **labels: str) -> str:
+    """Endings by pod, route and cause within ``window``, of the pods that are there, less a draining pod's burst.
+
+    :param closed: a selector of the counter of endings.
+    :param labels: the same choice of causes, for the recorded bursts.
+    """
+    counted = sum_by(_PER_POD, increase(closed, config.seconds(window), config.seconds(config.settle)))
+    bursts = over(metric(draining_burst(config), **labels), config.seconds(window + config.drain_burst))
+    return f"(\n  clamp_min({counted} - max_over_time({bursts}), 0)\n  or {counted}\n)\nand {on(POD)} {_there(config)}"
 
 
 # -- the rules --
@@ -168,20 +209,67 @@ def rules(config: Config) -> list[Recording]:
 
 def _closes(config: Config) -> Iterator[Recording]:
     closed = ours(config, catalogue.CLOSED, initiator=Peer.SERVER)
-    window, settle, normal = map(config.seconds, (config.window, config.settle, config.normal))
+    burst, settle = config.seconds(config.drain_burst), config.seconds(config.settle)
     by = (*SERVICE, "cause")
     yield Recording(
-        staying_closes(config),
-        sum_by(by, staying(config, increase(closed, window, settle), config.window)),
-        "Endings begun by the server, by cause, of pods that stay.",
+        draining_burst(config),
+        f"{sum_by(_PER_POD, increase(closed, burst, settle))}\nand {on(POD)} ({_draining(config, config.window)})",
+        "Endings begun by the server within the time of a burst, of pods that drain.",
     )
-    raw = sum_by(by, increase(closed, normal, window + settle))
     yield Recording(
-        staying_closes_normal(config),
-        f"avg_over_time({over(staying_closes(config), normal, window)})\n"
-        f"or {raw} * {config.window / config.normal:.6g}\n"
-        f"or {staying_closes(config)} * 0",
-        "The recent normal of the former: its mean over the time before.",
+        staying_closes(config),
+        sum_by(by, lasting(config, closed, config.window)),
+        "Endings begun by the server, by cause, of pods that stay, and of those that drain less one burst.",
+    )
+    yield from _normal(config)
+    yield Recording(
+        spike(config),
+        "\nor\n".join(_spike(config, *group) for group in ((ALONE, by), (DROPPED, SERVICE), (LEAVING, SERVICE))),
+        "Since when a cause is well above its normal; those that mean the same are judged together.",
+    )
+
+
+def _normal(config: Config) -> Iterator[Recording]:
+    closed = ours(config, catalogue.CLOSED, initiator=Peer.SERVER)
+    window, settle, normal = map(config.seconds, (config.window, config.settle, config.normal))
+    noticed, unblemished = config.seconds(config.noticed), config.seconds(config.unblemished)
+    by = (*SERVICE, "cause")
+    now, calm, usual = staying_closes(config), calm_closes(config), staying_closes_normal(config)
+    since = f"last_over_time({over(spike(config), window)})"
+
+    def seen(ago: float) -> str:
+        return f"and {on(SERVICE)} {ours(config, catalogue.HANDSHAKES)} offset {duration(ago)}"
+
+    yield Recording(
+        calm,
+        f"{now} offset {duration(window)}\n{seen(2 * window + settle)}\nunless {since}",
+        "What was counted a window ago, of services that had been seen for a window then, if there was no spike since.",
+    )
+    yield Recording(
+        usual,
+        f"(avg_over_time({over(calm, normal)}) unless {since})\n"
+        f"or ({now} * 0 + last_over_time({over(usual, normal)})\n"
+        f"  unless time() - {since} > {config.seconds(config.hold):g})\n"
+        f"or ({now} * 0 + {sum_by(by, increase(closed, window, window + settle))} {seen(2 * window + settle)})\n"
+        f"or ({now} * 0 {seen(noticed + unblemished)}\n"
+        f"  unless {sum_by(by, f'{closed} offset {duration(noticed)}')} > 0)",
+        "The recent normal: the mean of the calm part of the time before; in a spike, what it was before it; with no "
+        "such history, the raw counter's window before; none for a new service that has had none.",
+    )
+
+
+def _spike(config: Config, causes: tuple[Cause, ...], grouped: tuple[str, ...]) -> str:
+    """Well above the recent normal, by a factor and beyond chance (a count varies by its square root), and not few."""
+    chosen = one_of(causes)
+    now, began = metric(staying_closes(config), cause=chosen), metric(spike(config), cause=chosen)
+    count, normal = sum_by(grouped, now), sum_by(grouped, metric(staying_closes_normal(config), cause=chosen))
+    return (
+        f"(last_over_time({over(began, config.seconds(config.window))}) or {now} * 0 + time())\n"
+        f"and {on(grouped)} (\n"
+        f"  {count} >= {config.least}\n"
+        f"  > {config.above_normal:g} * {normal}\n"
+        f"  + {config.deviations:g} * sqrt({normal})\n"
+        ")"
     )
 
 
@@ -190,8 +278,9 @@ def _burn(config: Config) -> Iterator[Recording]:
     faulty = ours(config, catalogue.CLOSED, initiator=Peer.SERVER, cause=one_of(FAULTS))
     yield Recording(
         faults_rate(config),
-        sum_by(SERVICE, staying(config, rate(faulty, short, settle), config.rate_window)),
-        "Endings a second that count against the server's objective, of pods that stay.",
+        f"{sum_by(SERVICE, lasting(config, faulty, config.rate_window, cause=one_of(FAULTS)))} / {short:g}",
+        "Endings a second that count against the server's objective, of pods that stay, and of those that drain less "
+        "one burst.",
     )
     yield Recording(
         endings_rate(config),
@@ -309,7 +398,3 @@ def _pods(config: Config) -> Iterator[Recording]:
         aggregate("count", JOB, changing),
         "Pods that were draining, went or came within this time: a deploy, or scaling.",
     )
-
-
-#: Causes for which 1006 from the server means that a living app dropped the connection.
-DROPPED = (Cause.CONNECTION_LOST, Cause.CONNECTION_RESET)

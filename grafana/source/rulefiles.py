@@ -21,6 +21,13 @@ from grafana.source.recording import rules
 
 HEAD = "# Made by `python -m grafana.source`; change grafana/source/, not this file.\n"
 
+#: More to say at a rule file's head.
+NEEDS = """\
+# Needs Prometheus 2.42 or newer, for keep_firing_for.
+# Keep each group's interval: the counts of the burn rates are sums times that interval.
+"""
+GRAFANA_NEEDS = "# Needs the recording rules in Prometheus; keepFiringFor is heeded by Grafana 12 or newer.\n"
+
 RECORDING_GROUP = "websocket-exporter.recording"
 ALERTS_GROUP = "websocket-exporter.alerts"
 
@@ -29,8 +36,8 @@ def prometheus(config: Config) -> Mapping[str, str]:
     """Prometheus' rule files: everything, and the recording rules alone."""
     groups = _groups(config)
     return {
-        "grafana/alerts/rules.yaml": as_yaml({"groups": groups}),
-        "grafana/alerts/recording.yaml": as_yaml({"groups": groups[:1]}),
+        "grafana/alerts/rules.yaml": as_yaml({"groups": groups}, NEEDS),
+        "grafana/alerts/recording.yaml": as_yaml({"groups": groups[:1]}, NEEDS),
     }
 
 
@@ -47,7 +54,8 @@ def prometheus_rule(config: Config) -> Mapping[str, str]:
                 "kind": "PrometheusRule",
                 "metadata": metadata,
                 "spec": {"groups": _groups(config)},
-            }
+            },
+            NEEDS,
         )
     }
 
@@ -61,17 +69,17 @@ def grafana_alerting(config: Config) -> Mapping[str, str]:
         "interval": duration(max(10, config.seconds(config.interval))),  # Grafana evaluates every 10 s at most
         "rules": [_managed(alert, config) for alert in alerts(config)],
     }
-    return {"grafana/provisioning/alerting/rules.yaml": as_yaml({"apiVersion": 1, "groups": [group]})}
+    return {"grafana/provisioning/alerting/rules.yaml": as_yaml({"apiVersion": 1, "groups": [group]}, GRAFANA_NEEDS)}
 
 
-def as_yaml(document: object) -> str:
-    """YAML that a person can read: long and many-line texts as blocks."""
+def as_yaml(document: object, remarks: str = "") -> str:
+    """YAML that a person can read: long and many-line texts as blocks. ``remarks`` are comments for its head."""
     yaml = YAML()
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     out = io.StringIO()
     yaml.dump(_blocks(document), out)
-    return HEAD + out.getvalue()
+    return HEAD + remarks + out.getvalue()
 
 
 def _blocks(value: object) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import cos, pi
+
 from exporter.observe import catalogue
 from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
 from grafana.source.config import Config
@@ -34,8 +36,8 @@ SHAKES, UNOBSERVED = "WebSocketHandshakeFailures", "WebSocketUnobservedTraffic"
 SIDECAR, SATURATED, IDLE = "WebSocketSidecarDown", "WebSocketSidecarSaturated", "WebSocketIdleCutoff"
 CRITICAL, WARNING = "critical", "warning"
 
-#: Minutes of ordinary life before anything happens: longer than the recent normal looks back.
-T = 90
+#: Minutes of ordinary life before anything happens: longer than it takes to know what is normal (22).
+T = 45
 
 
 def deploy(
@@ -84,6 +86,19 @@ INTERNAL_ERRORS = [
         "A burst of a service that is new pages as well",
         Pod("a", {BUG: once(30, 5)}),
         fires(SPIKE, 9, CRITICAL),
+    ),
+    case(
+        "A service that is newly watched and has a thousand errors a minute is no spike, and burns its budget",
+        Pod("a", {BUG: each(1000)}),
+        fires(BURN, 10, CRITICAL),
+        never(SPIKE),
+        minutes=90,
+    ),
+    case(
+        "A bug that comes back every 25 minutes pages each time",
+        Pod("a", {BUG: lambda m: 30 if m >= T and (m - T) % 25 == 0 else 0}),
+        *(fires(SPIKE, T + 25 * times + 4, CRITICAL) for times in range(5)),
+        *(silent(SPIKE, T + 25 * times + 17, CRITICAL) for times in range(5)),
     ),
     case(
         "From none to two a minute pages within ten minutes, and ends after the bug does",
@@ -173,6 +188,8 @@ INTERNAL_ERRORS = [
             {
                 closes(1011, Cause.INTERNAL_ERROR, route="/chat"): each(0.5, T),
                 closes(1011, Cause.INTERNAL_ERROR, route="/feed"): each(3, T),
+                handshakes(101, route="/chat"): each(9),
+                handshakes(101, route="/feed"): each(9),
             },
         ),
         fires(SPIKE, T + 9, CRITICAL, route="/feed"),
@@ -198,11 +215,11 @@ DEPLOYS = [
     *(
         case(
             f"A rolling deploy of 20 pods, each ending its sessions with {name}, {how}, pages nobody",
-            deploy(kind, drain=drain),
+            deploy(kind, start=25, drain=drain),
             never(severity=CRITICAL),
             never(GOING),
             never(DROPS),
-            minutes=T + 70,
+            minutes=80,  # the last pod stops at 63, and its burst would have left the window at 75
         )
         for name, kind in LETTERS.items()
         for drain, how in ((True, "draining"), (False, "with no drain seen"))
@@ -237,10 +254,34 @@ DEPLOYS = [
         minutes=T + 60,
     ),
     case(
-        "A wave of 1011 that goes on in a pod that drains and drains pages",
+        "A draining pod is forgiven a burst that takes two minutes",
+        [Pod("a", {BUG: each(200, T, T + 2), LOST: each(200, T + 1, T + 3)}, drains=T), Pod("b")],
+        never(severity=CRITICAL),
+        minutes=T + 40,
+    ),
+    case(
+        "A wave of 1011 that goes on in a pod that drains and drains pages, once it is longer than a burst",
         [Pod("a", {BUG: each(20, T)}, drains=T), Pod("b")],
-        never(severity=CRITICAL, until=T + 8),
-        fires(SPIKE, T + 16, CRITICAL),
+        never(severity=CRITICAL, until=T + 4),
+        fires(SPIKE, T + 7, CRITICAL),
+        fires(SPIKE, T + 30, CRITICAL),
+    ),
+    case(
+        "A wave of three 1011 a minute in a pod that drains pages within ten minutes, and resolves",
+        [Pod("a", {BUG: each(3, T, T + 20)}, drains=T), Pod("b")],
+        fires(SPIKE, T + 9.5, CRITICAL),
+        fires(SPIKE, T + 19, CRITICAL),
+        silent(SPIKE, T + 36, CRITICAL),
+    ),
+    case(
+        "A wave of three dropped connections a minute in a pod that drains pages within ten minutes",
+        [Pod("a", {LOST: each(3, T)}, drains=T - 3), Pod("b")],
+        fires(DROPS, T + 9.5, CRITICAL),
+    ),
+    case(
+        "A bug that is paged goes on being paged while its pod drains",
+        [Pod("a", {BUG: each(6, T)}, drains=T + 15), Pod("b")],
+        *(fires(SPIKE, T + minute, CRITICAL) for minute in (14, 16, 18, 20, 22, 24, 26, 28, 30)),
     ),
     case(
         "A burst at the end of a drain of twenty minutes, as the app stops, pages nobody",
@@ -304,6 +345,55 @@ DROPPED = [
 #: Days are long: rules evaluated every five minutes are as good as every half.
 SLOWLY = Config(interval=300)
 DAY = 1440
+
+ON_AND_ON = [
+    case(
+        "A bug that goes on is paged for as long as it does: it does not become its own normal, and ends when it ends",
+        Pod("a", {BUG: each(3, T, T + 460)}),
+        never(SPIKE, until=T),
+        *(fires(SPIKE, T + minute, CRITICAL) for minute in (15, 30, 45, 60, 90, 120, 240, 360, 455)),
+        silent(SPIKE, T + 480, CRITICAL),
+        config=SLOWLY,
+    ),
+    case(
+        "Nor does a doubling from a thousand a minute",
+        Pod("a", {BUG: lambda m: 1000 if m < T else 2000}),
+        silent(SPIKE, T),
+        *(fires(SPIKE, T + minute, CRITICAL) for minute in (15, 30, 60, 120, 240, 360)),
+        config=SLOWLY,
+    ),
+    case(
+        "Nor do dropped connections, of two kinds",
+        Pod("a", {LOST: each(1.5, T), RESET: each(1.5, T + 30)}),
+        *(fires(DROPS, T + minute, CRITICAL) for minute in (15, 60, 120, 240, 360)),
+        config=SLOWLY,
+    ),
+    case(
+        "After eight hours a bug is the error budget's business alone",
+        Pod("a", {BUG: each(3, T)}),
+        fires(SPIKE, T + 470, CRITICAL),
+        silent(SPIKE, T + 520, CRITICAL),
+        fires(BURN, T + 520, CRITICAL),
+        silent(SPIKE, T + 900, CRITICAL),
+        fires(BURN, T + 900, CRITICAL),
+        config=SLOWLY,
+    ),
+    case(
+        "Errors that swell tenfold and fade with the day's traffic are normal",
+        Pod("a", {BUG: lambda m: round(550 - 450 * cos(2 * pi * m / DAY))}),
+        never(SPIKE),
+        minutes=2 * DAY,
+        config=SLOWLY,
+    ),
+    case(
+        "A bug goes on being paged though Prometheus was away for half an hour in its third hour",
+        Pod("a", {BUG: each(3, T)}, unseen=range(T + 150, T + 180)),
+        fires(SPIKE, T + 149, CRITICAL),
+        fires(SPIKE, T + 200, CRITICAL),
+        fires(SPIKE, T + 360, CRITICAL),
+        config=SLOWLY,
+    ),
+]
 
 BURNS = [
     case(
@@ -601,6 +691,7 @@ CASES: list[Case] = [
     *INTERNAL_ERRORS,
     *DEPLOYS,
     *DROPPED,
+    *ON_AND_ON,
     *BURNS,
     *WAVES,
     *STORMS,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from grafana.source.alerts import alerts
 from grafana.source.config import Config
+from grafana.source.rulefiles import grafana_alerting, prometheus, prometheus_rule
 from tests.grafana.cases import CASES
 from tests.grafana.world import Case, run
 
@@ -28,6 +32,35 @@ def objections(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def test_case(one: Case, objections: dict[str, str]) -> None:
     """What the sentence says is so."""
     assert objections.get(one.sentence, "") == ""
+
+
+@pytest.mark.parametrize("path", prometheus(Config()))
+def test_promtool_finds_no_fault(path: str, tmp_path: Path) -> None:
+    """Syntax, names, duplicates: Debian's promtool (2.42, the oldest Prometheus that will do) has nothing to say."""
+    (tmp_path / "rules.yaml").write_text(prometheus(Config())[path])
+    command = ["promtool", "check", "rules", "--lint-fatal", "rules.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("interval", [15, 30, 60])
+def test_every_group_names_its_interval(interval: float) -> None:
+    """The burn rates' counts are sums times the interval, which Prometheus' own evaluation_interval must not change."""
+    config = Config(interval=interval)
+    made = prometheus(config) | prometheus_rule(config) | grafana_alerting(config)
+    read = {path: YAML(typ="safe").load(text) for path, text in made.items()}
+    groups = [group for one in read.values() for group in one.get("spec", one)["groups"]]
+    counts = [rule["expr"] for group in groups for rule in group["rules"] if ":count" in rule.get("record", "")]
+    assert {group["interval"] for group in groups} == {"1m" if interval == 60 else f"{interval}s"}
+    burning = [expr for expr in counts if "sum_over_time" in expr]
+    assert burning
+    assert all(expr.endswith(f" * {interval}") for expr in burning)
+
+
+def test_rule_files_say_which_prometheus_they_need() -> None:
+    """keep_firing_for is an unknown key, and so a refused file, before 2.42."""
+    for text in (prometheus(Config()) | prometheus_rule(Config())).values():
+        assert "Prometheus 2.42" in "".join(line for line in text.splitlines() if line.startswith("#"))
 
 
 def test_sentences_differ() -> None:

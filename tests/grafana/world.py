@@ -7,6 +7,7 @@ Scrapes are a minute apart, at whole minutes: an event of minute ``m`` happened 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -237,5 +238,6 @@ def _promtool(cases: Sequence[Case], folder: Path) -> str:
     }
     (folder / "test.yaml").write_text(json.dumps(tests, indent=1))  # JSON is YAML
     command = ["promtool", "test", "rules", "test.yaml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    thrifty = {**os.environ, "GOGC": "400"}  # collects garbage less often: a sixth of the time
+    done = subprocess.run(command, cwd=folder, env=thrifty, capture_output=True, text=True, timeout=600, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr

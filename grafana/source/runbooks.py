@@ -1,0 +1,487 @@
+"""One runbook per alert: what it means, what it does to people, which queries to paste, what to do.
+
+The queries name metrics through the catalogue and recorded series through their functions, and the tests have promtool
+parse every one. They select no service, so that they work as they are: paste, and look for the labels that the alert
+carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exporter.observe import catalogue
+from exporter.protocol.closecodes import REGISTRY
+from exporter.protocol.idle import KNOWN_CUTOFFS
+from exporter.protocol.words import Cause, Peer
+from grafana.source import recording
+from grafana.source.config import FAULTS, Config
+from grafana.source.promql import (
+    CPU,
+    JOB,
+    MAX_FDS,
+    OPEN_FDS,
+    POD,
+    RESIDENT,
+    SERVICE,
+    UP,
+    duration,
+    increase,
+    metric,
+    on,
+    one_of,
+    over,
+    rate,
+    sum_by,
+)
+
+HEAD = "<!-- Made by `python -m grafana.source`; change grafana/source/runbooks.py, not this file. -->\n"
+
+_PER_POD = (*SERVICE, "pod", "instance")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One look at the numbers: a sentence that says what to look for, and the query."""
+
+    look: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runbook:
+    """The page of one alert. ``meaning`` and ``impact`` are paragraphs; ``mitigation`` is a list of things to do."""
+
+    alert: str
+    meaning: tuple[str, ...]
+    impact: str
+    steps: tuple[Step, ...]
+    mitigation: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
+
+
+def pages(config: Config) -> Mapping[str, str]:
+    """Path -> Markdown of every runbook."""
+    return {f"docs/runbooks/{book.alert}.md": page(book) for book in runbooks(config)}
+
+
+def page(book: Runbook) -> str:
+    """One runbook as Markdown."""
+    parts = [HEAD + f"# {book.alert}", "## Meaning", *book.meaning, "## Impact", book.impact, "## Diagnosis"]
+    for number, step in enumerate(book.steps, 1):
+        parts.append(f"{number}. {step.look}\n\n" + _indented(f"```promql\n{step.query}\n```"))
+    parts.extend(book.elsewhere)
+    parts.append("## Mitigation")
+    parts.append("\n".join(f"- {what}" for what in book.mitigation))
+    return "\n\n".join(parts) + "\n"
+
+
+def _indented(text: str) -> str:
+    return "\n".join("   " + line for line in text.split("\n"))
+
+
+def runbooks(config: Config) -> list[Runbook]:
+    """Every runbook, in the order of the alerts."""
+    return [
+        _internal_error(config),
+        _drops(config),
+        _app_down(config),
+        _burn(config),
+        _going_away(config),
+        _storm(config),
+        _handshakes(config),
+        _unobserved(config),
+        _idle(config),
+        _down(config),
+        _saturated(config),
+    ]
+
+
+def _closes(*by: str, window: float = 600, **labels: str) -> str:
+    """Endings by the server in the last ten minutes."""
+    return f"{sum_by(by, increase(metric(catalogue.CLOSED, initiator=Peer.SERVER, **labels), window))} > 0"
+
+
+def _changes(config: Config) -> Step:
+    return Step("Is a deploy going on? Empty means that no pod drained, went or came.", recording.pods_changing(config))
+
+
+LOGS = (
+    "The sidecar's log has a line `session.closed` for every abnormal ending, with the path, the reason text, the last "
+    "frames and the trace id; the admin port shows the last 500 at `/closes`, with filters for code, cause and route."
+)
+
+
+def _internal_error(config: Config) -> Runbook:
+    info = REGISTRY[1011]
+    staying = recording.staying_closes(config)
+    return Runbook(
+        "WebSocketInternalErrorSpike",
+        (
+            f"Code {info.code}, {info.name}. {info.meaning} {info.seen}",
+            f"`critical`, cause `{Cause.INTERNAL_ERROR}`: the app closed sessions because of a failure of its own, far "
+            "more often than it did in the hour before. Private codes that mean the same, such as 4500 of graphql-ws, "
+            "count as well if the sidecar was told of them.",
+            f"`warning`, cause `{Cause.PING_TIMEOUT}`: the same code, but the reason text or an unanswered ping says that "
+            "the client fell silent. That is no bug of a handler.",
+            f"Counted are endings that are {duration(config.settle)} old and whose pod is still there and not draining: "
+            "what an app sends as it stops does not fire this.",
+        ),
+        "Users lose their session in the middle of it. Clients come back at once, often to fail again.",
+        (
+            Step("How many, by cause, and against which normal?", f"{staying} > 0"),
+            Step("The normal of the same.", f"{recording.staying_closes_normal(config)} > 0"),
+            Step(
+                "One pod or all? One: look at that pod and its node. All: look at the last release and at what the app "
+                "depends on.",
+                _closes(*_PER_POD, "code", cause=Cause.INTERNAL_ERROR),
+            ),
+            _changes(config),
+            Step(
+                "Ping timeouts: do round trips grow? Then the network or a busy event loop is to blame.",
+                "histogram_quantile(0.99, "
+                f"{sum_by((*SERVICE, 'sender', 'le'), rate(metric(catalogue.PING_RTT, suffix='_bucket'), 300))})",
+            ),
+        ),
+        (
+            info.remedy,
+            "If it began with a release, roll back first and read the traces after.",
+            "If one pod fails and the others do not, delete that pod.",
+            "For ping timeouts: look for a blocked event loop in the app, and for a proxy that stalls; do not roll back "
+            "for them alone.",
+        ),
+        (LOGS,),
+    )
+
+
+def _drops(config: Config) -> Runbook:
+    info = REGISTRY[1006]
+    dropped = one_of(recording.DROPPED)
+    return Runbook(
+        "WebSocketAppDropsConnections",
+        (
+            f"Code {info.code}, {info.name}. {info.meaning}",
+            "The app ended TCP connections without a Close frame and went on accepting new ones. That is what most "
+            "servers do when a handler raises: uvicorn with any ASGI framework, aiohttp, tornado, autobahn. Counting 1011 "
+            "alone would miss it.",
+        ),
+        "As with internal errors: users lose their session, and browsers report 1006 with no reason.",
+        (
+            Step(
+                "How many, by cause?",
+                f"{sum_by((*SERVICE, 'cause'), metric(recording.staying_closes(config), cause=dropped))} > 0",
+            ),
+            Step("One pod or all?", _closes(*_PER_POD, "cause", cause=dropped)),
+            Step(
+                "For how long had nothing passed before the drop? A pile within a second or two is somebody's timeout, "
+                "small numbers are exceptions.",
+                f"{sum_by((*SERVICE, 'le'), increase(metric(catalogue.IDLE_BEFORE_DROP, suffix='_bucket', initiator=Peer.SERVER), 600))}",
+            ),
+            _changes(config),
+        ),
+        (
+            "Look for an unhandled exception in the app's log at the time of the log lines' `session.closed`.",
+            "If it began with a release, roll back.",
+            "Have the app close with 1011 when a handler fails: clients then know, and so do you.",
+            "If the app ends every session without a Close by design, it is taken as normal within an hour.",
+        ),
+        (LOGS,),
+    )
+
+
+def _app_down(config: Config) -> Runbook:
+    return Runbook(
+        "WebSocketAppDown",
+        (
+            "The app ended connections without a Close and did not accept a new one right after: its process was gone, "
+            "while its pod was neither draining nor taken away. Node's `ws` without error handlers ends like this when a "
+            "handler throws.",
+        ),
+        "Everybody on that pod was thrown out at once. Until the app is back, new clients get 502 from the sidecar.",
+        (
+            Step("Which pods, how many sessions?", _closes(*_PER_POD, cause=Cause.APP_DOWN)),
+            Step(
+                "Is the app back? Connect errors that go on say no.",
+                f"{sum_by((*POD, 'reason'), increase(metric(catalogue.CONNECT_ERRORS), 300))} > 0",
+            ),
+            Step(
+                "Do clients get 502?",
+                f"{sum_by(SERVICE, increase(metric(catalogue.HANDSHAKES, status='502'), 300))} > 0",
+            ),
+            _changes(config),
+        ),
+        (
+            "`kubectl describe pod`: was the app's container killed for memory, or by its liveness probe? Raise the limit "
+            "or fix the probe.",
+            "`kubectl logs --previous` on the app's container shows the crash.",
+            "If it began with a release, roll back.",
+            "If somebody restarts the app in place, without its pod: have them drain first (`websocket-exporter drain`).",
+        ),
+        (LOGS,),
+    )
+
+
+def _burn(config: Config) -> Runbook:
+    rows = [
+        f"| {duration(row.long)} | {duration(row.short)} | {row.factor:g} | {row.factor * config.budget * 100:.4g} % | "
+        f"{row.least} | {row.severity} |"
+        for row in config.burn
+    ]
+    table = "\n".join(
+        (
+            "| window | and still in | burns times too fast | share of endings above | faults at least | severity |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        )
+    )
+    longest = config.burn[0].long
+    return Runbook(
+        "WebSocketErrorBudgetBurn",
+        (
+            f"The objective is that {config.objective * 100:g} % of sessions end without a fault of the server. A fault is "
+            f"an ending begun by the server with one of the causes {', '.join(f'`{cause}`' for cause in FAULTS)}. "
+            "Bursts of stopping pods are not counted. The budget burns too fast:",
+            table,
+        ),
+        "More users than agreed lose their sessions. The fast windows are an outage, the slow ones a bug that has been "
+        "there for days.",
+        (
+            Step("The share now.", recording.fault_ratio(longest)),
+            Step("The number of faults behind it.", recording.fault_count(longest)),
+            Step(
+                "By cause: which alert's runbook to read next.",
+                _closes(*SERVICE, "cause", "code", window=longest, cause=one_of(FAULTS)),
+            ),
+            Step("By pod.", f"topk(10, {_closes(*_PER_POD, window=longest, cause=one_of(FAULTS))})"),
+        ),
+        (
+            "Fast windows: as for the alert of the cause that stands out, "
+            "[internal errors](WebSocketInternalErrorSpike.md), [drops](WebSocketAppDropsConnections.md) or "
+            "[app down](WebSocketAppDown.md).",
+            "Slow windows: open a ticket for the commonest cause; nobody needs to get up.",
+            "If the objective does not fit the service, set `objective` in the generator's configuration.",
+        ),
+    )
+
+
+def _going_away(config: Config) -> Runbook:
+    away = one_of((Cause.GOING_AWAY, Cause.SERVICE_RESTART))
+    return Runbook(
+        "WebSocketUnexpectedGoingAway",
+        (
+            f"{REGISTRY[1001].code} ({REGISTRY[1001].name}) or {REGISTRY[1012].code} ({REGISTRY[1012].name}) from the "
+            "server says that it stops. That is weather during a deploy. Here there was none: no pod drained, went or "
+            f"came within {duration(config.deploy)}, and the pods that sent it are still there.",
+        ),
+        "Users lose their session and should come back by themselves. The work of restarting comes again and again.",
+        (
+            Step("Which pods?", _closes(*_PER_POD, "code", cause=away)),
+            _changes(config),
+            Step("Do sessions end at one and the same age? Then the app, or a worker's recycling, limits it.",
+                 f"{sum_by((*SERVICE, 'le'), increase(metric(catalogue.LIFETIME, suffix='_bucket', initiator=Peer.SERVER), 1800))}"),
+        ),
+        (
+            "Look at the app container's restarts (`kubectl get pods`): memory, liveness probe, a crash after a clean stop.",
+            "Look for a worker manager that recycles workers (such as a limit of requests per worker) and spread it.",
+            "If somebody restarts the app in place on purpose, drain the sidecar first: then this does not fire.",
+        ),
+        (LOGS,),
+    )  # fmt: skip
+
+
+def _storm(config: Config) -> Runbook:
+    delay = sum_by((*SERVICE, "after_cause", "le"), increase(metric(catalogue.RECONNECT_DELAY, suffix="_bucket"), 600))
+    return Runbook(
+        "WebSocketReconnectStorm",
+        (
+            "Right after a wave of closes, many times the normal number of handshakes came, from clients that did not "
+            f"wait: the storm factor is handshakes over their normal, times the share of recognised clients that came back "
+            f"within {config.immediate:g} s. Where too few are recognised, as when they return to other pods, every "
+            "handshake is taken for one.",
+        ),
+        "The pods that are left take the load of all, authentication and databases behind them too. A storm can end the "
+        "next pod, and so feed itself.",
+        (
+            Step("The factor, and its two parts.", recording.storm_factor(config)),
+            Step("Handshakes over their normal.", recording.handshakes_over_normal(config)),
+            Step("Share of immediate returns.", recording.immediate_returns(config)),
+            Step("After which cause do they come back, and how soon?", f"histogram_quantile(0.5, {delay})"),
+            Step(
+                "What was the wave?",
+                f"{sum_by((*SERVICE, 'cause', 'initiator'), increase(metric(catalogue.CLOSED), 600))} > 0",
+            ),
+            Step(
+                "Are handshakes refused?",
+                f"{sum_by((*SERVICE, 'status'), rate(metric(catalogue.HANDSHAKES), 300))} > 0",
+            ),
+        ),
+        (
+            f"Now: {REGISTRY[1013].reconnect_how} Limit new connections at the ingress, and add pods.",
+            "For good: have clients back off exponentially and with jitter, at least after 1001, 1006, 1011 and 1012.",
+            "Spread drains with `--drain-spread`, so that a stopping pod does not let go of everybody at once.",
+        ),
+    )
+
+
+def _handshakes(config: Config) -> Runbook:
+    return Runbook(
+        "WebSocketHandshakeFailures",
+        (
+            f"`critical`: more than {config.handshake_failures * 100:g} % of the requests to upgrade were answered with a "
+            "5xx. 502 and 504 come from the sidecar when it cannot reach the app or gets no answer, 503 from the sidecar at "
+            "its limit of connections, or from the app.",
+            f"`warning`: more than {config.handshake_refusals * 100:g} % were refused (4xx) or had no answer at all "
+            "(`aborted`).",
+        ),
+        "Clients cannot connect. Those that are connected notice nothing yet.",
+        (
+            Step("By status.", f"{sum_by((*SERVICE, 'status'), increase(metric(catalogue.HANDSHAKES), 600))} > 0"),
+            Step("By pod.", f"{sum_by((*_PER_POD, 'status'), increase(metric(catalogue.HANDSHAKES, 'status!=\"101\"'), 600))} > 0"),
+            Step("Could the sidecar connect to the app?", f"{sum_by((*POD, 'reason'), increase(metric(catalogue.CONNECT_ERRORS), 600))} > 0"),
+            Step("How long do handshakes take?",
+                 f"histogram_quantile(0.99, {sum_by((*SERVICE, 'le'), rate(metric(catalogue.HANDSHAKE_DURATION, suffix='_bucket'), 300))})"),
+        ),
+        (
+            "500: the app fails in its handshake handler; read its log, roll back a release.",
+            "502, 504: is the app up, and on the port that `--upstream` names? Is the readiness probe honest?",
+            "503: raise `--max-connections`, or add pods.",
+            "401, 403: did credentials, tokens or their issuer change? 404: did the path? 426: does a proxy before the "
+            "sidecar drop the `Upgrade` header?",
+            "`aborted`: the app is too slow for its clients, or ends the connection without an answer.",
+        ),
+    )  # fmt: skip
+
+
+def _unobserved(config: Config) -> Runbook:
+    return Runbook(
+        "WebSocketUnobservedTraffic",
+        (
+            "Connections are passed on, but the sidecar does not understand them; the label `reason` says why: `tls` and "
+            "`http2` as a protocol from the first byte, `http1` for what is neither, `head-too-large`, `upgrade` for another "
+            "protocol than WebSocket, `frame` for frames that break RFC 6455 so that they cannot be followed, `internal` "
+            "for a defect of the sidecar.",
+        ),
+        "None for users: the traffic flows. But these connections' endings are not judged, so every other alert is blind "
+        "to them.",
+        (
+            Step(
+                "How many, why, where?", f"{sum_by((*POD, 'reason'), increase(metric(catalogue.UNOBSERVED), 600))} > 0"
+            ),
+            Step("Against how many handshakes?", sum_by(JOB, increase(metric(catalogue.HANDSHAKES), 600))),
+            Step("Which version of the sidecar?", f"count by (namespace, job, version) ({metric(catalogue.BUILD)})"),
+        ),
+        (
+            "`tls`, `http2`: terminate them before the sidecar; it listens to HTTP/1.1.",
+            "`head-too-large`: a cookie or token has grown; raise `--max-head`.",
+            "`frame`: a client or server sends what is not WebSocket; the log line `session.unobserved` has the path.",
+            "`internal`: please report it, with the log line.",
+        ),
+        ("The log line `session.unobserved` names the reason and the session.",),
+    )
+
+
+def _idle(config: Config) -> Runbook:
+    table = "\n".join(
+        (
+            "| silence | who cuts there by default |",
+            "|---|---|",
+            *(f"| {cut:g} s | {who} |" for cut, who in KNOWN_CUTOFFS.items()),
+        )
+    )
+    pile = recording.idle_drops(config)
+    return Runbook(
+        "WebSocketIdleCutoff",
+        (
+            "Sessions end without a Close after always the same time in which nothing had passed either way. That is no "
+            "bug of the app but somebody's idle timeout on the way; which one, the time tells:",
+            table,
+            '`cutoff="mixed"`: sessions ended at configured cut-offs, and no known one stands out.',
+        ),
+        "Quiet sessions are cut. Browsers report 1006; apps that wait for events miss them until the client is back.",
+        (
+            Step("At which time?", f"{pile} > 0"),
+            Step(
+                "The whole distribution, to see a time that is not in the table.",
+                sum_by(
+                    (*SERVICE, "initiator", "le"),
+                    increase(metric(catalogue.IDLE_BEFORE_DROP, suffix="_bucket"), config.idle_window),
+                ),
+            ),
+            Step(
+                "From which side does the cut come? `client`: something before the sidecar; `server`: the app, or "
+                "something between the two.",
+                f"{sum_by((*SERVICE, 'initiator'), increase(metric(catalogue.CLOSED, cause=Cause.IDLE_TIMEOUT), config.idle_window))} > 0",
+            ),
+            Step(
+                "Does anybody send pings?",
+                f"{sum_by((*SERVICE, 'sender'), rate(metric(catalogue.FRAMES, opcode='ping'), 600))}",
+            ),
+        ),
+        (
+            "Have the app, or the client, send a ping more often than the cut-off: every 20 or 25 s is usual.",
+            "Or raise the timeout: nginx `proxy_read_timeout`, HAProxy `timeout tunnel`, ALB idle timeout, Envoy "
+            "`stream_idle_timeout`. An NLB's cannot always be raised: ping.",
+            "A proxy of your own with another timeout: tell the sidecar with `--idle-cutoff`.",
+        ),
+        (LOGS,),
+    )
+
+
+def _down(config: Config) -> Runbook:
+    build, up = metric(catalogue.BUILD), metric(UP)
+    known = f"last_over_time({over(build, config.memory)})"
+    return Runbook(
+        "WebSocketSidecarDown",
+        (
+            f"`critical`: no sidecar of the job answers Prometheus, or the whole job is gone, {duration(config.down_for)} "
+            "long. `warning`: some do not answer, others do.",
+            "A sidecar counts that answered once, is still discovered and no longer does. A pod that a rollout took away "
+            f"is not discovered any more; one that was draining when last seen is left alone for {duration(config.stopped)}. "
+            f"A job that was removed on purpose is missed for {duration(config.gone)}; silence it.",
+        ),
+        "All traffic of the pod passes through its sidecar: if that is dead, clients cannot connect. If only the admin "
+        "port is out of reach, they can, and nothing is counted.",
+        (
+            Step("Which targets?", f"{up} == 0 and {on(POD)} {known}"),
+            Step(
+                "Which were there within the hour and are no longer?",
+                f"last_over_time({over(build, config.gone)}) unless {on(POD)} {build}",
+            ),
+            Step("When did they last answer?", f"max_over_time(timestamp({build})[{duration(config.gone)}:1m])"),
+        ),
+        (
+            "`kubectl get pods`, `kubectl describe pod`: is the sidecar's container running, restarting, killed for memory?",
+            "`kubectl logs -c websocket-exporter --previous`: a wrong setting stops the start with one line that names it.",
+            "Is the admin port reachable from Prometheus (network policy, `--admin`)? `/livez` answers if the process lives.",
+            "Whole job gone: is the workload there? Did the job's name change (`app.kubernetes.io/name`), or the monitor?",
+        ),
+    )
+
+
+def _saturated(config: Config) -> Runbook:
+    known = f"and {on(POD)} {metric(catalogue.BUILD)}"
+    return Runbook(
+        "WebSocketSidecarSaturated",
+        (
+            f"A sidecar comes to its limits; the label `resource` says which: `cpu` (above {config.cpu * 100:g} % of a core, "
+            f"and it has but one thread), `descriptors` (above {config.descriptors * 100:g} % of the limit on open files), "
+            "`connections` (it lacked descriptors, memory or ports to connect to the app).",
+        ),
+        "Messages are delayed, or new clients turned away. Sessions that are open stay open.",
+        (
+            Step("CPU, by pod.", f"topk(10, {rate(metric(CPU), 300)} {known})"),
+            Step("Open files, of the limit.", f"topk(10, {metric(OPEN_FDS)} / {metric(MAX_FDS)} {known})"),
+            Step("Memory.", f"topk(10, {metric(RESIDENT)} {known})"),
+            Step("Sessions, by pod.", f"topk(10, {sum_by(POD, metric(catalogue.ACTIVE))})"),
+            Step("Frames a second, by pod.", f"topk(10, {sum_by(POD, rate(metric(catalogue.FRAMES), 300))})"),
+            Step(
+                "Failed connects.", f"{sum_by((*POD, 'reason'), increase(metric(catalogue.CONNECT_ERRORS), 600))} > 0"
+            ),
+        ),
+        (
+            "Add pods: sessions spread as clients come back.",
+            "`cpu`: is the container throttled by a CPU limit? Give it a whole core.",
+            "`descriptors`: raise the limit (`ulimit -n`); a session needs two. `--max-connections` turns clients away "
+            "before the limit does.",
+        ),
+    )
