@@ -14,10 +14,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from .harness.ports import free_port
-from .harness.process import Process
+from .harness.bench import Bench
 from .harness.scrape import ACTIVE, Ending
-from .harness.sidecar import Sidecar
 from .harness.stack import Stack, daphne, granian, node, python, uvicorn
 from .harness.waiting import PATIENCE
 
@@ -100,38 +98,6 @@ def rows() -> Iterator[Row]:
             yield Row(stack, "handler raises", raises)
         yield Row(stack, "SIGTERM", terminated)
         yield Row(stack, "SIGKILL", APP_DOWN)
-
-
-class Bench:
-    """One sidecar and, behind it, the stack that the current test asks for."""
-
-    def __init__(self) -> None:
-        """Start the sidecar; no app runs yet."""
-        self.upstream_port = free_port()
-        self.sidecar = Sidecar(self.upstream_port)
-        self._stack: Stack | None = None
-        self._app: Process | None = None
-
-    def app(self, stack: Stack) -> Process:
-        """The stack's process: the one that runs already, or a new one."""
-        if self._app is None or self._stack != stack or self._app.returncode is not None:
-            self.retire()
-            self._app = stack.start(self.upstream_port)
-            self._stack = stack
-        return self._app
-
-    def retire(self) -> None:
-        """End the app, if one runs."""
-        if self._app is not None:
-            self._app.stop()
-            self._app = None
-
-    def close(self) -> None:
-        """End the app and the sidecar."""
-        try:
-            self.retire()
-        finally:
-            self.sidecar.stop()
 
 
 @pytest.fixture(scope="module")

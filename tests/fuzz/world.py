@@ -58,6 +58,7 @@ class FakeTransport(asyncio.Transport):
         self.buffered = bytearray()
         self.most_buffered = 0
         self.salvaged = 0  # bytes read after the connection broke
+        self.last_came = loop.time()
         self._loop = loop
         self._protocol = protocol
         self._incoming: list[bytes] = []
@@ -129,6 +130,7 @@ class FakeTransport(asyncio.Transport):
     def receive(self, data: bytes) -> None:
         """The far peer sent something."""
         if data and not (self._fin_incoming or self._closing):
+            self.last_came = self._loop.time()
             self._incoming.append(data)
             self._deliver()
 
@@ -349,5 +351,10 @@ def _leftover(transport: asyncio.Transport) -> Iterator[bytes]:
     return transport.leftover()
 
 
+def _silence(transport: asyncio.Transport) -> float:
+    assert isinstance(transport, FakeTransport)
+    return transport._loop.time() - transport.last_came
+
+
 #: Descriptors that fake transports do not have.
-without_sockets = patch.multiple(legs, send_fin=_send_fin, leftover=_leftover)
+without_sockets = patch.multiple(legs, send_fin=_send_fin, leftover=_leftover, silence=_silence)

@@ -7,6 +7,7 @@ import sys
 
 from tests.load.memory import measure
 from tests.load.run import run
+from tests.load.scrapes import measure as measure_scrapes
 
 
 def main() -> int:
@@ -18,6 +19,9 @@ def main() -> int:
     parser.add_argument("--short", type=int, default=200_000, help="short sessions in a row")
     parser.add_argument("--odd", type=int, default=10_000, help="clients that all differ in what they may choose")
     parser.add_argument("--memory", type=int, default=200, help="connections of each kind whose memory is measured")
+    parser.add_argument(
+        "--scrapes", type=int, default=15, help="pairs of 10 s without scrapes and 10 s with, under --held"
+    )
     options = parser.parse_args()
     status = 0
     for how, numbers in (
@@ -33,6 +37,9 @@ def main() -> int:
         print(f"memory per connection, of {options.memory} of each kind:")
         for kind, kib in measure(options.memory).items():
             print(f"  {kind:52} {kib:7.1f} KiB", flush=True)
+    if options.scrapes:
+        print(f"scrapes, {options.scrapes} pairs of intervals:", flush=True)
+        print(measure_scrapes(options.held or 9000, options.scrapes, options.interval), flush=True)
     return status
 
 

@@ -117,10 +117,15 @@ def series(scrape: Scrape) -> int:
     return sum(not name.startswith("process_") for name, _ in scrape._samples)
 
 
+def allow_descriptors() -> None:
+    """As many as we may have; the processes get it from us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(how: str, *numbers: float) -> Result:
     """One run: ``hold``, ``short`` or ``odd`` with its numbers, see :mod:`tests.load.clients`."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the processes get it from us
+    allow_descriptors()
     result = Result(how)
     port = free_port()
     app = Process("the app", [sys.executable, "-m", "tests.load.app", str(port)], cwd=ROOT)

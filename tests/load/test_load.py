@@ -6,6 +6,8 @@ import pytest
 
 from tests.load.memory import KINDS, measure
 from tests.load.run import Result, run
+from tests.load.scrapes import PROBES, RATE
+from tests.load.scrapes import measure as measure_scrapes
 
 #: MiB by which memory may grow for some hundred sessions: pools and arenas that are kept.
 GROWTH = 8.0
@@ -59,3 +61,13 @@ def test_one_connection_costs_at_most(kind: str) -> None:
     measured = measure(16, {kind: KINDS[kind]})[kind]
     print(f"{kind}: {measured:.1f} KiB")
     assert measured < WORST[kind]
+
+
+def test_scrapes_are_timed_and_set_against_their_absence() -> None:
+    """Half of the intervals have scrapes, one a second, and every probe's every frame is in one half or the other."""
+    result = measure_scrapes(40, 2, 0.5, span=2.0)
+    print(result)
+    assert result.broken == {}
+    assert len(result.scrapes) == 4
+    assert len(result.without) == len(result.with_scrapes) == PROBES * RATE * 4
+    assert len(result.pairs) == 2

@@ -72,6 +72,6 @@ def daphne(name: str, module: str, *flags: str) -> Stack:
     return Stack(name, argv, "daphne")
 
 
-def node(name: str, *flags: str) -> Stack:
-    """The Node ws server."""
-    return Stack(name, ("node", "node_ws.mjs", "{port}", *flags), "node")
+def node(name: str, *flags: str, script: str = "node_ws.mjs") -> Stack:
+    """A server on Node, the one on ws unless told otherwise."""
+    return Stack(name, ("node", script, "{port}", *flags), "node")

@@ -20,7 +20,13 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
         if message.type == WSMsgType.TEXT:
             if message.data == "raise":
                 raise RuntimeError("told to")
-            await websocket.send_str(message.data)
+            if message.data == "close":
+                await websocket.close(code=4001, message=b"done")
+            else:
+                await websocket.send_str(message.data)
+        elif message.type == WSMsgType.BINARY:
+            await websocket.send_bytes(message.data)
+    print("saw", websocket.close_code, flush=True)
     return websocket
 
 

@@ -1,4 +1,4 @@
-"""A Django Channels application: echoes text, and raises when told to. Runs under uvicorn and daphne."""
+"""A Django Channels application: echoes, raises and closes when told to. Runs under uvicorn and daphne."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ class Echo(AsyncWebsocketConsumer):
         """Echo one message."""
         if text_data == "raise":
             raise RuntimeError("told to")
-        await self.send(text_data=text_data)
+        if text_data == "close":
+            await self.close(code=4001, reason="done")
+        else:
+            await self.send(text_data=text_data, bytes_data=bytes_data)
+
+    async def disconnect(self, code: int) -> None:
+        """Say what was seen."""
+        print("saw", code, flush=True)
 
 
 app = ProtocolTypeRouter({"websocket": URLRouter([path("", Echo.as_asgi())])})

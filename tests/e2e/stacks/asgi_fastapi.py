@@ -1,4 +1,4 @@
-"""A FastAPI application: echoes text, and raises when told to."""
+"""A FastAPI application: echoes, raises and closes when told to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ app = FastAPI()
 async def echo(websocket: WebSocket) -> None:
     """Echo until the client leaves."""
     await websocket.accept()
-    async for text in websocket.iter_text():
-        if text == "raise":
+    while (event := await websocket.receive())["type"] != "websocket.disconnect":
+        if event.get("text") == "raise":
             raise RuntimeError("told to")
-        await websocket.send_text(text)
+        if event.get("text") == "close":
+            await websocket.close(4001, "done")
+        elif event.get("text") is not None:
+            await websocket.send_text(event["text"])
+        else:
+            await websocket.send_bytes(event["bytes"])
+    print("saw", event["code"], event.get("reason"), flush=True)

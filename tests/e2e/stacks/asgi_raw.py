@@ -1,4 +1,4 @@
-"""An ASGI application with no framework: echoes text, and raises when told to."""
+"""An ASGI application with no framework: echoes, raises and closes when told to."""
 
 from __future__ import annotations
 
@@ -19,5 +19,10 @@ async def app(
             await send({"type": "websocket.accept"})
         elif event.get("text") == "raise":
             raise RuntimeError("told to")
-        else:
+        elif event.get("text") == "close":
+            await send({"type": "websocket.close", "code": 4001, "reason": "done"})
+        elif event.get("text") is not None:
             await send({"type": "websocket.send", "text": event["text"]})
+        else:
+            await send({"type": "websocket.send", "bytes": event["bytes"]})
+    print("saw", event["code"], event.get("reason"), flush=True)

@@ -15,7 +15,14 @@ class Echo(WebSocketServerProtocol):
         """Echo one message."""
         if payload == b"raise":
             raise RuntimeError("told to")
-        self.sendMessage(payload, isBinary)
+        if payload == b"close":
+            self.sendClose(4001, "done")
+        else:
+            self.sendMessage(payload, isBinary)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Say what was seen."""
+        print("saw", wasClean, code, reason, flush=True)
 
 
 parser = argparse.ArgumentParser()

@@ -1,17 +1,25 @@
-// Node ws. PORT [--handle-errors] [--keepalive SECONDS]
+// Node ws. PORT [--handle-errors] [--keepalive SECONDS] [--deflate takeover|no-takeover]
 // With --handle-errors the process outlives exceptions, and closes its clients on SIGTERM.
 import { WebSocketServer } from "ws";
 
 const [port, ...flags] = process.argv.slice(2);
-const server = new WebSocketServer({ host: "127.0.0.1", port: Number(port) });
+const forget = flags[flags.indexOf("--deflate") + 1] === "no-takeover";
+const deflate = { serverNoContextTakeover: forget, clientNoContextTakeover: forget, threshold: 0 };
+const server = new WebSocketServer({
+  host: "127.0.0.1",
+  port: Number(port),
+  perMessageDeflate: flags.includes("--deflate") && deflate,
+});
 
 server.on("connection", (socket) => {
   socket.alive = true;
   socket.on("pong", () => { socket.alive = true; });
   socket.on("message", (data, isBinary) => {
-    if (data.toString() === "raise") throw new Error("told to");
-    socket.send(data, { binary: isBinary });
+    if (!isBinary && data.toString() === "raise") throw new Error("told to");
+    if (!isBinary && data.toString() === "close") socket.close(4001, "done");
+    else socket.send(data, { binary: isBinary });
   });
+  socket.on("close", (code, reason) => console.log("saw", code, reason.toString()));
 });
 
 if (flags.includes("--handle-errors")) {

@@ -16,7 +16,18 @@ class Echo(WebSocketHandler):
         """Echo one message."""
         if message == "raise":
             raise RuntimeError("told to")
-        self.write_message(message)
+        if message == "close":
+            self.close(4001, "done")
+        else:
+            self.write_message(message, binary=isinstance(message, bytes))
+
+    def on_close(self) -> None:
+        """Say what was seen."""
+        print("saw", self.close_code, self.close_reason, flush=True)
+
+    def check_origin(self, origin: str) -> bool:
+        """A browser's page may be from anywhere."""
+        return True
 
 
 async def main() -> None:

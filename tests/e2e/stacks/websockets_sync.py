@@ -11,10 +11,16 @@ from websockets.sync.server import ServerConnection, serve
 
 def echo(websocket: ServerConnection) -> None:
     """Echo until the client leaves."""
-    for message in websocket:
-        if message == "raise":
-            raise RuntimeError("told to")
-        websocket.send(message)
+    try:
+        for message in websocket:
+            if message == "raise":
+                raise RuntimeError("told to")
+            if message == "close":
+                websocket.close(4001, "done")
+            else:
+                websocket.send(message)
+    finally:
+        print("saw", websocket.close_code, websocket.close_reason, flush=True)
 
 
 parser = argparse.ArgumentParser()
