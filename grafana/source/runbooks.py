@@ -8,76 +8,34 @@ carries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from exporter.observe import catalogue
+from exporter.observe.catalogue import Metric
 from exporter.protocol.closecodes import REGISTRY
 from exporter.protocol.idle import KNOWN_CUTOFFS
 from exporter.protocol.words import Cause, Peer
-from grafana.source import recording
+from grafana.source import recording, runbooks_sidecar
 from grafana.source.config import FAULTS, Config
-from grafana.source.promql import (
-    CPU,
-    JOB,
-    MAX_FDS,
-    OPEN_FDS,
-    POD,
-    RESIDENT,
-    SERVICE,
-    UP,
-    duration,
-    increase,
-    metric,
-    on,
-    one_of,
-    over,
-    rate,
-    sum_by,
-)
+from grafana.source.promql import POD, SERVICE, duration, increase, metric, one_of, rate, sum_by
+from grafana.source.runbook import HEAD, LOGS, PER_POD, Runbook, Step, changes, closes, page
 
-HEAD = "<!-- Made by `python -m grafana.source`; change grafana/source/runbooks.py, not this file. -->\n"
-
-_PER_POD = (*SERVICE, "pod", "instance")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One look at the numbers: a sentence that says what to look for, and the query."""
-
-    look: str
-    query: str
-
-
-@dataclass(frozen=True, slots=True)
-class Runbook:
-    """The page of one alert. ``meaning`` and ``impact`` are paragraphs; ``mitigation`` is a list of things to do."""
-
-    alert: str
-    meaning: tuple[str, ...]
-    impact: str
-    steps: tuple[Step, ...]
-    mitigation: tuple[str, ...]
-    elsewhere: tuple[str, ...] = ()
+_NOT_LET_IN = 'status!="101"'
 
 
 def pages(config: Config) -> Mapping[str, str]:
-    """Path -> Markdown of every runbook."""
-    return {f"docs/runbooks/{book.alert}.md": page(book) for book in runbooks(config)}
+    """Path -> Markdown of every runbook, and of the list of them."""
+    books = runbooks(config)
+    listed = "".join(f"| [{book.alert}]({book.alert}.md) | {_summary(book)} |\n" for book in books)
+    index = f"{HEAD}# Runbooks\n\nOne for each alert.\n\n| alert | what happens to users |\n|---|---|\n{listed}"
+    return {
+        "docs/runbooks/README.md": index,
+        **{f"docs/runbooks/{book.alert}.md": page(book) for book in books},
+    }
 
 
-def page(book: Runbook) -> str:
-    """One runbook as Markdown."""
-    parts = [HEAD + f"# {book.alert}", "## Meaning", *book.meaning, "## Impact", book.impact, "## Diagnosis"]
-    for number, step in enumerate(book.steps, 1):
-        parts.append(f"{number}. {step.look}\n\n" + _indented(f"```promql\n{step.query}\n```"))
-    parts.extend(book.elsewhere)
-    parts.append("## Mitigation")
-    parts.append("\n".join(f"- {what}" for what in book.mitigation))
-    return "\n\n".join(parts) + "\n"
-
-
-def _indented(text: str) -> str:
-    return "\n".join("   " + line for line in text.split("\n"))
+def _summary(book: Runbook) -> str:
+    """The first sentence of what it does to people."""
+    return book.impact.partition(". ")[0].removesuffix(".") + "."
 
 
 def runbooks(config: Config) -> list[Runbook]:
@@ -90,26 +48,16 @@ def runbooks(config: Config) -> list[Runbook]:
         _going_away(config),
         _storm(config),
         _handshakes(config),
-        _unobserved(config),
+        runbooks_sidecar.unobserved(config),
         _idle(config),
-        _down(config),
-        _saturated(config),
+        runbooks_sidecar.down(config),
+        runbooks_sidecar.saturated(config),
     ]
 
 
-def _closes(*by: str, window: float = 600, **labels: str) -> str:
-    """Endings by the server in the last ten minutes."""
-    return f"{sum_by(by, increase(metric(catalogue.CLOSED, initiator=Peer.SERVER, **labels), window))} > 0"
-
-
-def _changes(config: Config) -> Step:
-    return Step("Is a deploy going on? Empty means that no pod drained, went or came.", recording.pods_changing(config))
-
-
-LOGS = (
-    "The sidecar's log has a line `session.closed` for every abnormal ending, with the path, the reason text, the last "
-    "frames and the trace id; the admin port shows the last 500 at `/closes`, with filters for code, cause and route."
-)
+def _buckets(histogram: Metric, window: float) -> str:
+    """How a histogram of endings by the server is spread."""
+    return sum_by((*SERVICE, "le"), increase(metric(histogram, suffix="_bucket", initiator=Peer.SERVER), window))
 
 
 def _internal_error(config: Config) -> Runbook:
@@ -122,10 +70,14 @@ def _internal_error(config: Config) -> Runbook:
             f"`critical`, cause `{Cause.INTERNAL_ERROR}`: the app closed sessions because of a failure of its own, far "
             "more often than it did in the hour before. Private codes that mean the same, such as 4500 of graphql-ws, "
             "count as well if the sidecar was told of them.",
-            f"`warning`, cause `{Cause.PING_TIMEOUT}`: the same code, but the reason text or an unanswered ping says that "
+            f"`warning`, cause `{Cause.PING_TIMEOUT}`: the same code, but the reason text or an unanswered ping says "
+            "that "
             "the client fell silent. That is no bug of a handler.",
-            f"Counted are endings that are {duration(config.settle)} old and whose pod is still there and not draining: "
-            "what an app sends as it stops does not fire this.",
+            f"Counted are endings that are {duration(config.settle)} old and whose pod is still there. A draining pod "
+            "is "
+            f"forgiven its worst {duration(config.drain_burst)}: what an app sends as it stops does not fire this, a "
+            "wave that "
+            "goes on does.",
         ),
         "Users lose their session in the middle of it. Clients come back at once, often to fail again.",
         (
@@ -134,9 +86,9 @@ def _internal_error(config: Config) -> Runbook:
             Step(
                 "One pod or all? One: look at that pod and its node. All: look at the last release and at what the app "
                 "depends on.",
-                _closes(*_PER_POD, "code", cause=Cause.INTERNAL_ERROR),
+                closes(*PER_POD, "code", cause=Cause.INTERNAL_ERROR),
             ),
-            _changes(config),
+            changes(config),
             Step(
                 "Ping timeouts: do round trips grow? Then the network or a busy event loop is to blame.",
                 "histogram_quantile(0.99, "
@@ -147,7 +99,8 @@ def _internal_error(config: Config) -> Runbook:
             info.remedy,
             "If it began with a release, roll back first and read the traces after.",
             "If one pod fails and the others do not, delete that pod.",
-            "For ping timeouts: look for a blocked event loop in the app, and for a proxy that stalls; do not roll back "
+            "For ping timeouts: look for a blocked event loop in the app, and for a proxy that stalls; do not roll "
+            "back "
             "for them alone.",
         ),
         (LOGS,),
@@ -162,7 +115,8 @@ def _drops(config: Config) -> Runbook:
         (
             f"Code {info.code}, {info.name}. {info.meaning}",
             "The app ended TCP connections without a Close frame and went on accepting new ones. That is what most "
-            "servers do when a handler raises: uvicorn with any ASGI framework, aiohttp, tornado, autobahn. Counting 1011 "
+            "servers do when a handler raises: uvicorn with any ASGI framework, aiohttp, tornado, autobahn. Counting "
+            "1011 "
             "alone would miss it.",
         ),
         "As with internal errors: users lose their session, and browsers report 1006 with no reason.",
@@ -171,19 +125,20 @@ def _drops(config: Config) -> Runbook:
                 "How many, by cause?",
                 f"{sum_by((*SERVICE, 'cause'), metric(recording.staying_closes(config), cause=dropped))} > 0",
             ),
-            Step("One pod or all?", _closes(*_PER_POD, "cause", cause=dropped)),
+            Step("One pod or all?", closes(*PER_POD, "cause", cause=dropped)),
             Step(
                 "For how long had nothing passed before the drop? A pile within a second or two is somebody's timeout, "
                 "small numbers are exceptions.",
-                f"{sum_by((*SERVICE, 'le'), increase(metric(catalogue.IDLE_BEFORE_DROP, suffix='_bucket', initiator=Peer.SERVER), 600))}",
+                _buckets(catalogue.IDLE_BEFORE_DROP, 600),
             ),
-            _changes(config),
+            changes(config),
         ),
         (
             "Look for an unhandled exception in the app's log at the time of the log lines' `session.closed`.",
             "If it began with a release, roll back.",
             "Have the app close with 1011 when a handler fails: clients then know, and so do you.",
-            "If the app ends every session without a Close by design, it is taken as normal within an hour.",
+            "If the app ends every session without a Close by design, nothing is wrong: the normal follows after "
+            f"{duration(config.hold)}, the share of faults does not.",
         ),
         (LOGS,),
     )
@@ -194,12 +149,13 @@ def _app_down(config: Config) -> Runbook:
         "WebSocketAppDown",
         (
             "The app ended connections without a Close and did not accept a new one right after: its process was gone, "
-            "while its pod was neither draining nor taken away. Node's `ws` without error handlers ends like this when a "
+            "while its pod was neither draining nor taken away. Node's `ws` without error handlers ends like this "
+            "when a "
             "handler throws.",
         ),
         "Everybody on that pod was thrown out at once. Until the app is back, new clients get 502 from the sidecar.",
         (
-            Step("Which pods, how many sessions?", _closes(*_PER_POD, cause=Cause.APP_DOWN)),
+            Step("Which pods, how many sessions?", closes(*PER_POD, cause=Cause.APP_DOWN)),
             Step(
                 "Is the app back? Connect errors that go on say no.",
                 f"{sum_by((*POD, 'reason'), increase(metric(catalogue.CONNECT_ERRORS), 300))} > 0",
@@ -208,14 +164,16 @@ def _app_down(config: Config) -> Runbook:
                 "Do clients get 502?",
                 f"{sum_by(SERVICE, increase(metric(catalogue.HANDSHAKES, status='502'), 300))} > 0",
             ),
-            _changes(config),
+            changes(config),
         ),
         (
-            "`kubectl describe pod`: was the app's container killed for memory, or by its liveness probe? Raise the limit "
+            "`kubectl describe pod`: was the app's container killed for memory, or by its liveness probe? Raise the "
+            "limit "
             "or fix the probe.",
             "`kubectl logs --previous` on the app's container shows the crash.",
             "If it began with a release, roll back.",
-            "If somebody restarts the app in place, without its pod: have them drain first (`websocket-exporter drain`).",
+            "If somebody restarts the app in place, without its pod: have them drain first (`websocket-exporter "
+            "drain`).",
         ),
         (LOGS,),
     )
@@ -238,7 +196,8 @@ def _burn(config: Config) -> Runbook:
     return Runbook(
         "WebSocketErrorBudgetBurn",
         (
-            f"The objective is that {config.objective * 100:g} % of sessions end without a fault of the server. A fault is "
+            f"The objective is that {config.objective * 100:g} % of sessions end without a fault of the server. A "
+            "fault is "
             f"an ending begun by the server with one of the causes {', '.join(f'`{cause}`' for cause in FAULTS)}. "
             "Bursts of stopping pods are not counted. The budget burns too fast:",
             table,
@@ -250,9 +209,9 @@ def _burn(config: Config) -> Runbook:
             Step("The number of faults behind it.", recording.fault_count(longest)),
             Step(
                 "By cause: which alert's runbook to read next.",
-                _closes(*SERVICE, "cause", "code", window=longest, cause=one_of(FAULTS)),
+                closes(*SERVICE, "cause", "code", window=longest, cause=one_of(FAULTS)),
             ),
-            Step("By pod.", f"topk(10, {_closes(*_PER_POD, window=longest, cause=one_of(FAULTS))})"),
+            Step("By pod.", f"topk(10, {closes(*PER_POD, window=longest, cause=one_of(FAULTS))})"),
         ),
         (
             "Fast windows: as for the alert of the cause that stands out, "
@@ -275,18 +234,21 @@ def _going_away(config: Config) -> Runbook:
         ),
         "Users lose their session and should come back by themselves. The work of restarting comes again and again.",
         (
-            Step("Which pods?", _closes(*_PER_POD, "code", cause=away)),
-            _changes(config),
-            Step("Do sessions end at one and the same age? Then the app, or a worker's recycling, limits it.",
-                 f"{sum_by((*SERVICE, 'le'), increase(metric(catalogue.LIFETIME, suffix='_bucket', initiator=Peer.SERVER), 1800))}"),
+            Step("Which pods?", closes(*PER_POD, "code", cause=away)),
+            changes(config),
+            Step(
+                "Do sessions end at one and the same age? Then the app, or a worker's recycling, limits it.",
+                _buckets(catalogue.LIFETIME, 1800),
+            ),
         ),
         (
-            "Look at the app container's restarts (`kubectl get pods`): memory, liveness probe, a crash after a clean stop.",
+            "Look at the app container's restarts (`kubectl get pods`): memory, liveness probe, a crash after a clean "
+            "stop.",
             "Look for a worker manager that recycles workers (such as a limit of requests per worker) and spread it.",
             "If somebody restarts the app in place on purpose, drain the sidecar first: then this does not fire.",
         ),
         (LOGS,),
-    )  # fmt: skip
+    )
 
 
 def _storm(config: Config) -> Runbook:
@@ -295,11 +257,13 @@ def _storm(config: Config) -> Runbook:
         "WebSocketReconnectStorm",
         (
             "Right after a wave of closes, many times the normal number of handshakes came, from clients that did not "
-            f"wait: the storm factor is handshakes over their normal, times the share of recognised clients that came back "
+            "wait: the storm factor is handshakes over their normal, times the share of recognised clients that came "
+            "back "
             f"within {config.immediate:g} s. Where too few are recognised, as when they return to other pods, every "
             "handshake is taken for one.",
         ),
-        "The pods that are left take the load of all, authentication and databases behind them too. A storm can end the "
+        "The pods that are left take the load of all, authentication and databases behind them too. A storm can end "
+        "the "
         "next pod, and so feed itself.",
         (
             Step("The factor, and its two parts.", recording.storm_factor(config)),
@@ -327,8 +291,10 @@ def _handshakes(config: Config) -> Runbook:
     return Runbook(
         "WebSocketHandshakeFailures",
         (
-            f"`critical`: more than {config.handshake_failures * 100:g} % of the requests to upgrade were answered with a "
-            "5xx. 502 and 504 come from the sidecar when it cannot reach the app or gets no answer, 503 from the sidecar at "
+            f"`critical`: more than {config.handshake_failures * 100:g} % of the requests to upgrade were answered "
+            "with a "
+            "5xx. 502 and 504 come from the sidecar when it cannot reach the app or gets no answer, 503 from the "
+            "sidecar at "
             "its limit of connections, or from the app.",
             f"`warning`: more than {config.handshake_refusals * 100:g} % were refused (4xx) or had no answer at all "
             "(`aborted`).",
@@ -336,10 +302,19 @@ def _handshakes(config: Config) -> Runbook:
         "Clients cannot connect. Those that are connected notice nothing yet.",
         (
             Step("By status.", f"{sum_by((*SERVICE, 'status'), increase(metric(catalogue.HANDSHAKES), 600))} > 0"),
-            Step("By pod.", f"{sum_by((*_PER_POD, 'status'), increase(metric(catalogue.HANDSHAKES, 'status!=\"101\"'), 600))} > 0"),
-            Step("Could the sidecar connect to the app?", f"{sum_by((*POD, 'reason'), increase(metric(catalogue.CONNECT_ERRORS), 600))} > 0"),
-            Step("How long do handshakes take?",
-                 f"histogram_quantile(0.99, {sum_by((*SERVICE, 'le'), rate(metric(catalogue.HANDSHAKE_DURATION, suffix='_bucket'), 300))})"),
+            Step(
+                "By pod.",
+                f"{sum_by((*PER_POD, 'status'), increase(metric(catalogue.HANDSHAKES, _NOT_LET_IN), 600))} > 0",
+            ),
+            Step(
+                "Could the sidecar connect to the app?",
+                f"{sum_by((*POD, 'reason'), increase(metric(catalogue.CONNECT_ERRORS), 600))} > 0",
+            ),
+            Step(
+                "How long do handshakes take?",
+                "histogram_quantile(0.99, "
+                f"{sum_by((*SERVICE, 'le'), rate(metric(catalogue.HANDSHAKE_DURATION, suffix='_bucket'), 300))})",
+            ),
         ),
         (
             "500: the app fails in its handshake handler; read its log, roll back a release.",
@@ -349,34 +324,6 @@ def _handshakes(config: Config) -> Runbook:
             "sidecar drop the `Upgrade` header?",
             "`aborted`: the app is too slow for its clients, or ends the connection without an answer.",
         ),
-    )  # fmt: skip
-
-
-def _unobserved(config: Config) -> Runbook:
-    return Runbook(
-        "WebSocketUnobservedTraffic",
-        (
-            "Connections are passed on, but the sidecar does not understand them; the label `reason` says why: `tls` and "
-            "`http2` as a protocol from the first byte, `http1` for what is neither, `head-too-large`, `upgrade` for another "
-            "protocol than WebSocket, `frame` for frames that break RFC 6455 so that they cannot be followed, `internal` "
-            "for a defect of the sidecar.",
-        ),
-        "None for users: the traffic flows. But these connections' endings are not judged, so every other alert is blind "
-        "to them.",
-        (
-            Step(
-                "How many, why, where?", f"{sum_by((*POD, 'reason'), increase(metric(catalogue.UNOBSERVED), 600))} > 0"
-            ),
-            Step("Against how many handshakes?", sum_by(JOB, increase(metric(catalogue.HANDSHAKES), 600))),
-            Step("Which version of the sidecar?", f"count by (namespace, job, version) ({metric(catalogue.BUILD)})"),
-        ),
-        (
-            "`tls`, `http2`: terminate them before the sidecar; it listens to HTTP/1.1.",
-            "`head-too-large`: a cookie or token has grown; raise `--max-head`.",
-            "`frame`: a client or server sends what is not WebSocket; the log line `session.unobserved` has the path.",
-            "`internal`: please report it, with the log line.",
-        ),
-        ("The log line `session.unobserved` names the reason and the session.",),
     )
 
 
@@ -389,10 +336,12 @@ def _idle(config: Config) -> Runbook:
         )
     )
     pile = recording.idle_drops(config)
+    idle = metric(catalogue.CLOSED, cause=Cause.IDLE_TIMEOUT)
     return Runbook(
         "WebSocketIdleCutoff",
         (
-            "Sessions end without a Close after always the same time in which nothing had passed either way. That is no "
+            "Sessions end without a Close after always the same time in which nothing had passed either way. That is "
+            "no "
             "bug of the app but somebody's idle timeout on the way; which one, the time tells:",
             table,
             '`cutoff="mixed"`: sessions ended at configured cut-offs, and no known one stands out.',
@@ -410,7 +359,7 @@ def _idle(config: Config) -> Runbook:
             Step(
                 "From which side does the cut come? `client`: something before the sidecar; `server`: the app, or "
                 "something between the two.",
-                f"{sum_by((*SERVICE, 'initiator'), increase(metric(catalogue.CLOSED, cause=Cause.IDLE_TIMEOUT), config.idle_window))} > 0",
+                f"{sum_by((*SERVICE, 'initiator'), increase(idle, config.idle_window))} > 0",
             ),
             Step(
                 "Does anybody send pings?",
@@ -424,64 +373,4 @@ def _idle(config: Config) -> Runbook:
             "A proxy of your own with another timeout: tell the sidecar with `--idle-cutoff`.",
         ),
         (LOGS,),
-    )
-
-
-def _down(config: Config) -> Runbook:
-    build, up = metric(catalogue.BUILD), metric(UP)
-    known = f"last_over_time({over(build, config.memory)})"
-    return Runbook(
-        "WebSocketSidecarDown",
-        (
-            f"`critical`: no sidecar of the job answers Prometheus, or the whole job is gone, {duration(config.down_for)} "
-            "long. `warning`: some do not answer, others do.",
-            "A sidecar counts that answered once, is still discovered and no longer does. A pod that a rollout took away "
-            f"is not discovered any more; one that was draining when last seen is left alone for {duration(config.stopped)}. "
-            f"A job that was removed on purpose is missed for {duration(config.gone)}; silence it.",
-        ),
-        "All traffic of the pod passes through its sidecar: if that is dead, clients cannot connect. If only the admin "
-        "port is out of reach, they can, and nothing is counted.",
-        (
-            Step("Which targets?", f"{up} == 0 and {on(POD)} {known}"),
-            Step(
-                "Which were there within the hour and are no longer?",
-                f"last_over_time({over(build, config.gone)}) unless {on(POD)} {build}",
-            ),
-            Step("When did they last answer?", f"max_over_time(timestamp({build})[{duration(config.gone)}:1m])"),
-        ),
-        (
-            "`kubectl get pods`, `kubectl describe pod`: is the sidecar's container running, restarting, killed for memory?",
-            "`kubectl logs -c websocket-exporter --previous`: a wrong setting stops the start with one line that names it.",
-            "Is the admin port reachable from Prometheus (network policy, `--admin`)? `/livez` answers if the process lives.",
-            "Whole job gone: is the workload there? Did the job's name change (`app.kubernetes.io/name`), or the monitor?",
-        ),
-    )
-
-
-def _saturated(config: Config) -> Runbook:
-    known = f"and {on(POD)} {metric(catalogue.BUILD)}"
-    return Runbook(
-        "WebSocketSidecarSaturated",
-        (
-            f"A sidecar comes to its limits; the label `resource` says which: `cpu` (above {config.cpu * 100:g} % of a core, "
-            f"and it has but one thread), `descriptors` (above {config.descriptors * 100:g} % of the limit on open files), "
-            "`connections` (it lacked descriptors, memory or ports to connect to the app).",
-        ),
-        "Messages are delayed, or new clients turned away. Sessions that are open stay open.",
-        (
-            Step("CPU, by pod.", f"topk(10, {rate(metric(CPU), 300)} {known})"),
-            Step("Open files, of the limit.", f"topk(10, {metric(OPEN_FDS)} / {metric(MAX_FDS)} {known})"),
-            Step("Memory.", f"topk(10, {metric(RESIDENT)} {known})"),
-            Step("Sessions, by pod.", f"topk(10, {sum_by(POD, metric(catalogue.ACTIVE))})"),
-            Step("Frames a second, by pod.", f"topk(10, {sum_by(POD, rate(metric(catalogue.FRAMES), 300))})"),
-            Step(
-                "Failed connects.", f"{sum_by((*POD, 'reason'), increase(metric(catalogue.CONNECT_ERRORS), 600))} > 0"
-            ),
-        ),
-        (
-            "Add pods: sessions spread as clients come back.",
-            "`cpu`: is the container throttled by a CPU limit? Give it a whole core.",
-            "`descriptors`: raise the limit (`ulimit -n`); a session needs two. `--max-connections` turns clients away "
-            "before the limit does.",
-        ),
     )
