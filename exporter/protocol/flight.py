@@ -5,6 +5,7 @@ How it works
 One ring serves both directions, so that the order in which frames passed is kept. A slot is 17 bytes: when the frame's
 header was read (seconds, on the caller's clock), its payload length, and one byte that holds what a person asks first:
 the opcode and FIN as they stand in the frame, and, in the bits that RFC 6455 reserves for extensions, who sent it.
+The ring comes with the first frame, small, and is made whole when that is full: ``pack`` then raises :exc:`NoRoom`.
 A scanner writes the slot of a lone frame itself, with :data:`pack`, because a call a frame would be felt; of frames
 that came together it hands over columns, see :meth:`Ring.extend`.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from struct import Struct
+from struct import Struct, error
 from typing import NamedTuple
 
 from exporter.protocol.words import Peer
@@ -29,7 +30,10 @@ _SLOT = Struct("=" + _FORMAT)
 #: Writes one slot: (ring, offset, seconds, length, first byte of the frame with the sender's bit).
 pack = Struct("@" + _FORMAT).pack_into
 SLOT = _SLOT.size
+NoRoom = error
 RING = FRAMES * SLOT
+#: Bytes that a session's first frames get; a session of a few frames, as many idle ones are, never has more.
+FIRST = 8 * SLOT
 #: The slot to be written after one, by its offset.
 NEXT = tuple((offset + SLOT) % RING for offset in range(RING))
 
@@ -57,12 +61,12 @@ class Ring:
     __slots__ = ("at", "slots")
 
     def __init__(self) -> None:
-        self.slots = bytearray()  # nothing, until the first frame comes
+        self.slots = bytearray()
         self.at = 0  # offset of the slot to be written next
 
-    def open(self) -> bytearray:
-        """Make room for the frames. Returns the slots."""
-        self.slots = bytearray(RING)
+    def grow(self) -> bytearray:
+        """Make room for another frame, where :data:`pack` found none. Returns the slots."""
+        self.slots += bytes((RING if self.slots else FIRST) - len(self.slots))
         return self.slots
 
     def extend(self, now: float, lengths: Sequence[int], firsts: bytes) -> None:
@@ -72,6 +76,8 @@ class Ring:
         columns[2::3] = firsts[-FRAMES:]
         packed = _slots(len(columns) // 3).pack(*columns)
         end = self.at + len(packed)
+        while len(self.slots) < min(end, RING):
+            self.grow()
         if end <= RING:
             self.slots[self.at : end] = packed
         else:

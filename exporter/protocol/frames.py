@@ -40,7 +40,7 @@ from operator import itemgetter
 from struct import Struct
 from typing import NamedTuple
 
-from exporter.protocol.flight import BY_SERVER, KEPT, NEXT, WRITTEN, Ring, pack
+from exporter.protocol.flight import BY_SERVER, KEPT, NEXT, WRITTEN, NoRoom, Ring, pack
 from exporter.protocol.words import Peer
 
 #: Largest payload of a control frame (RFC 6455, section 5.5).
@@ -192,7 +192,10 @@ class Scanner:
                         self.payload += length
                         ring = self.ring
                         slot = ring.at
-                        pack(ring.slots, slot, now, length, self.firsts[first])
+                        try:
+                            pack(ring.slots, slot, now, length, self.firsts[first])
+                        except NoRoom:
+                            pack(ring.grow(), slot, now, length, self.firsts[first])
                         ring.at = NEXT[slot]
                         return None
             return self._scan(data, now, 0)
@@ -311,7 +314,10 @@ class Scanner:
         self.payload += passed
         ring = self.ring
         slot = ring.at
-        pack(ring.slots or ring.open(), slot, now, length, self.firsts[first])
+        try:
+            pack(ring.slots, slot, now, length, self.firsts[first])
+        except NoRoom:
+            pack(ring.grow(), slot, now, length, self.firsts[first])
         ring.at = NEXT[slot]
         if opcode == _CLOSE:
             self.rest()

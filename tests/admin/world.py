@@ -51,8 +51,9 @@ def ring(frames: int = 4) -> Ring:
     for number in range(frames):
         opcode = 0x88 if number == frames - 1 else 0x81 if number % 3 else 0x01
         sender = 0 if number % 2 else BY_SERVER
-        slots = recorder.slots or recorder.open()
-        pack(slots, recorder.at, 201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
+        if len(recorder.slots) < recorder.at + SLOT:
+            recorder.grow()
+        pack(recorder.slots, recorder.at, 201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
         recorder.at = (recorder.at + SLOT) % RING
     return recorder
 
