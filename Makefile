@@ -40,7 +40,7 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/lint-imports
 
 test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  ## everything that must hold
-	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile
+	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
 	$(PYTHON) -m pytest tests/image -m image -s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 from websockets.asyncio.client import connect
@@ -17,4 +18,5 @@ async def main() -> None:
             pass
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 asyncio.run(main())
