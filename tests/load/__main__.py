@@ -20,7 +20,10 @@ def main() -> int:
     parser.add_argument("--odd", type=int, default=10_000, help="clients that all differ in what they may choose")
     parser.add_argument("--memory", type=int, default=200, help="connections of each kind whose memory is measured")
     parser.add_argument(
-        "--scrapes", type=int, default=15, help="pairs of 10 s without scrapes and 10 s with, under --held"
+        "--scrapes",
+        type=int,
+        default=15,
+        help="pairs of 10 s without scrapes and 10 s with, under --held sessions (0: 9000)",
     )
     options = parser.parse_args()
     status = 0
@@ -39,7 +42,9 @@ def main() -> int:
             print(f"  {kind:52} {kib:7.1f} KiB", flush=True)
     if options.scrapes:
         print(f"scrapes, {options.scrapes} pairs of intervals:", flush=True)
-        print(measure_scrapes(options.held or 9000, options.scrapes, options.interval), flush=True)
+        scrapes = measure_scrapes(options.held or 9000, options.scrapes, options.interval)
+        print(scrapes, flush=True)
+        status |= bool(scrapes.broken)
     return status
 
 
