@@ -7,7 +7,7 @@ carries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
@@ -60,6 +60,10 @@ def _buckets(histogram: Metric, window: float) -> str:
     return sum_by((*SERVICE, "le"), increase(metric(histogram, suffix="_bucket", initiator=Peer.SERVER), window))
 
 
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
 def _internal_error(config: Config) -> Runbook:
     info = REGISTRY[1011]
     staying = recording.staying_closes(config)
@@ -67,25 +71,22 @@ def _internal_error(config: Config) -> Runbook:
         "WebSocketInternalErrorSpike",
         (
             f"Code {info.code}, {info.name}. {info.meaning} {info.seen}",
-            f"`critical`, cause `{Cause.INTERNAL_ERROR}`: the app closed sessions because of a failure of its own, far "
-            "more often than it did in the hour before. Private codes that mean the same, such as 4500 of graphql-ws, "
-            "count as well if the sidecar was told of them.",
+            f"`critical`, cause `{Cause.INTERNAL_ERROR}`: the app closed sessions because of a failure of its own, "
+            "far more often than it did in the hour before. Private codes that mean the same, such as 4500 of "
+            "graphql-ws, count as well if the sidecar was told of them.",
             f"`warning`, cause `{Cause.PING_TIMEOUT}`: the same code, but the reason text or an unanswered ping says "
-            "that "
-            "the client fell silent. That is no bug of a handler.",
+            "that the client fell silent. That is no bug of a handler.",
             f"Counted are endings that are {duration(config.settle)} old and whose pod is still there. A draining pod "
-            "is "
-            f"forgiven its worst {duration(config.drain_burst)}: what an app sends as it stops does not fire this, a "
-            "wave that "
-            "goes on does.",
+            f"is forgiven its worst {duration(config.drain_burst)}: what an app sends as it stops does not fire this, "
+            "a wave that goes on does.",
         ),
         "Users lose their session in the middle of it. Clients come back at once, often to fail again.",
         (
             Step("How many, by cause, and against which normal?", f"{staying} > 0"),
             Step("The normal of the same.", f"{recording.staying_closes_normal(config)} > 0"),
             Step(
-                "One pod or all? One: look at that pod and its node. All: look at the last release and at what the app "
-                "depends on.",
+                "One pod or all? One: look at that pod and its node. All: look at the last release and at what the "
+                "app depends on.",
                 closes(*PER_POD, "code", cause=Cause.INTERNAL_ERROR),
             ),
             changes(config),
@@ -100,8 +101,7 @@ def _internal_error(config: Config) -> Runbook:
             "If it began with a release, roll back first and read the traces after.",
             "If one pod fails and the others do not, delete that pod.",
             "For ping timeouts: look for a blocked event loop in the app, and for a proxy that stalls; do not roll "
-            "back "
-            "for them alone.",
+            "back for them alone.",
         ),
         (LOGS,),
     )
@@ -116,8 +116,7 @@ def _drops(config: Config) -> Runbook:
             f"Code {info.code}, {info.name}. {info.meaning}",
             "The app ended TCP connections without a Close frame and went on accepting new ones. That is what most "
             "servers do when a handler raises: uvicorn with any ASGI framework, aiohttp, tornado, autobahn. Counting "
-            "1011 "
-            "alone would miss it.",
+            "1011 alone would miss it.",
         ),
         "As with internal errors: users lose their session, and browsers report 1006 with no reason.",
         (
@@ -127,8 +126,8 @@ def _drops(config: Config) -> Runbook:
             ),
             Step("One pod or all?", closes(*PER_POD, "cause", cause=dropped)),
             Step(
-                "For how long had nothing passed before the drop? A pile within a second or two is somebody's timeout, "
-                "small numbers are exceptions.",
+                "For how long had nothing passed before the drop? A pile within a second or two is somebody's "
+                "timeout, small numbers are exceptions.",
                 _buckets(catalogue.IDLE_BEFORE_DROP, 600),
             ),
             changes(config),
@@ -148,10 +147,9 @@ def _app_down(config: Config) -> Runbook:
     return Runbook(
         "WebSocketAppDown",
         (
-            "The app ended connections without a Close and did not accept a new one right after: its process was gone, "
-            "while its pod was neither draining nor taken away. Node's `ws` without error handlers ends like this "
-            "when a "
-            "handler throws.",
+            "The app ended connections without a Close and did not accept a new one right after: its process was "
+            "gone, while its pod was neither draining nor taken away. Node's `ws` without error handlers ends like "
+            "this when a handler throws.",
         ),
         "Everybody on that pod was thrown out at once. Until the app is back, new clients get 502 from the sidecar.",
         (
@@ -168,8 +166,7 @@ def _app_down(config: Config) -> Runbook:
         ),
         (
             "`kubectl describe pod`: was the app's container killed for memory, or by its liveness probe? Raise the "
-            "limit "
-            "or fix the probe.",
+            "limit or fix the probe.",
             "`kubectl logs --previous` on the app's container shows the crash.",
             "If it began with a release, roll back.",
             "If somebody restarts the app in place, without its pod: have them drain first (`websocket-exporter "
@@ -181,8 +178,8 @@ def _app_down(config: Config) -> Runbook:
 
 def _burn(config: Config) -> Runbook:
     rows = [
-        f"| {duration(row.long)} | {duration(row.short)} | {row.factor:g} | {row.factor * config.budget * 100:.4g} % | "
-        f"{row.least} | {row.severity} |"
+        f"| {duration(row.long)} | {duration(row.short)} | {row.factor:g} | {row.factor * config.budget * 100:.4g} % "
+        f"| {row.least} | {row.severity} |"
         for row in config.burn
     ]
     table = "\n".join(
@@ -197,13 +194,12 @@ def _burn(config: Config) -> Runbook:
         "WebSocketErrorBudgetBurn",
         (
             f"The objective is that {config.objective * 100:g} % of sessions end without a fault of the server. A "
-            "fault is "
-            f"an ending begun by the server with one of the causes {', '.join(f'`{cause}`' for cause in FAULTS)}. "
+            f"fault is an ending begun by the server with one of the causes {_listed(FAULTS)}. "
             "Bursts of stopping pods are not counted. The budget burns too fast:",
             table,
         ),
-        "More users than agreed lose their sessions. The fast windows are an outage, the slow ones a bug that has been "
-        "there for days.",
+        "More users than agreed lose their sessions. The fast windows are an outage, the slow ones a bug that has "
+        "been there for days.",
         (
             Step("The share now.", recording.fault_ratio(longest)),
             Step("The number of faults behind it.", recording.fault_count(longest)),
@@ -214,9 +210,9 @@ def _burn(config: Config) -> Runbook:
             Step("By pod.", f"topk(10, {closes(*PER_POD, window=longest, cause=one_of(FAULTS))})"),
         ),
         (
-            "Fast windows: as for the alert of the cause that stands out, "
-            "[internal errors](WebSocketInternalErrorSpike.md), [drops](WebSocketAppDropsConnections.md) or "
-            "[app down](WebSocketAppDown.md).",
+            "Fast windows: as for the alert of the cause that stands out, [internal "
+            "errors](WebSocketInternalErrorSpike.md), [drops](WebSocketAppDropsConnections.md) or [app "
+            "down](WebSocketAppDown.md).",
             "Slow windows: open a ticket for the commonest cause; nobody needs to get up.",
             "If the objective does not fit the service, set `objective` in the generator's configuration.",
         ),
@@ -258,13 +254,11 @@ def _storm(config: Config) -> Runbook:
         (
             "Right after a wave of closes, many times the normal number of handshakes came, from clients that did not "
             "wait: the storm factor is handshakes over their normal, times the share of recognised clients that came "
-            "back "
-            f"within {config.immediate:g} s. Where too few are recognised, as when they return to other pods, every "
-            "handshake is taken for one.",
+            f"back within {config.immediate:g} s. Where too few are recognised, as when they return to other pods, "
+            "every handshake is taken for one.",
         ),
         "The pods that are left take the load of all, authentication and databases behind them too. A storm can end "
-        "the "
-        "next pod, and so feed itself.",
+        "the next pod, and so feed itself.",
         (
             Step("The factor, and its two parts.", recording.storm_factor(config)),
             Step("Handshakes over their normal.", recording.handshakes_over_normal(config)),
@@ -292,10 +286,8 @@ def _handshakes(config: Config) -> Runbook:
         "WebSocketHandshakeFailures",
         (
             f"`critical`: more than {config.handshake_failures * 100:g} % of the requests to upgrade were answered "
-            "with a "
-            "5xx. 502 and 504 come from the sidecar when it cannot reach the app or gets no answer, 503 from the "
-            "sidecar at "
-            "its limit of connections, or from the app.",
+            "with a 5xx. 502 and 504 come from the sidecar when it cannot reach the app or gets no answer, 503 from "
+            "the sidecar at its limit of connections, or from the app.",
             f"`warning`: more than {config.handshake_refusals * 100:g} % were refused (4xx) or had no answer at all "
             "(`aborted`).",
         ),
@@ -320,8 +312,8 @@ def _handshakes(config: Config) -> Runbook:
             "500: the app fails in its handshake handler; read its log, roll back a release.",
             "502, 504: is the app up, and on the port that `--upstream` names? Is the readiness probe honest?",
             "503: raise `--max-connections`, or add pods.",
-            "401, 403: did credentials, tokens or their issuer change? 404: did the path? 426: does a proxy before the "
-            "sidecar drop the `Upgrade` header?",
+            "401, 403: did credentials, tokens or their issuer change? 404: did the path? 426: does a proxy before "
+            "the sidecar drop the `Upgrade` header?",
             "`aborted`: the app is too slow for its clients, or ends the connection without an answer.",
         ),
     )
@@ -341,8 +333,7 @@ def _idle(config: Config) -> Runbook:
         "WebSocketIdleCutoff",
         (
             "Sessions end without a Close after always the same time in which nothing had passed either way. That is "
-            "no "
-            "bug of the app but somebody's idle timeout on the way; which one, the time tells:",
+            "no bug of the app but somebody's idle timeout on the way; which one, the time tells:",
             table,
             '`cutoff="mixed"`: sessions ended at configured cut-offs, and no known one stands out.',
         ),

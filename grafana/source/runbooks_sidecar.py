@@ -28,16 +28,12 @@ def unobserved(config: Config) -> Runbook:
         "WebSocketUnobservedTraffic",
         (
             "Connections are passed on, but the sidecar does not understand them; the label `reason` says why: `tls` "
-            "and "
-            "`http2` as a protocol from the first byte, `http1` for what is neither, `head-too-large`, `upgrade` for "
-            "another "
-            "protocol than WebSocket, `frame` for frames that break RFC 6455 so that they cannot be followed, "
-            "`internal` "
-            "for a defect of the sidecar.",
+            "and `http2` as a protocol from the first byte, `http1` for what is neither, `head-too-large`, `upgrade` "
+            "for another protocol than WebSocket, `frame` for frames that break RFC 6455 so that they cannot be "
+            "followed, `internal` for a defect of the sidecar.",
         ),
         "None for users: the traffic flows. But these connections' endings are not judged, so every other alert is "
-        "blind "
-        "to them.",
+        "blind to them.",
         (
             Step(
                 "How many, why, where?", f"{sum_by((*POD, 'reason'), increase(metric(catalogue.UNOBSERVED), 600))} > 0"
@@ -62,16 +58,14 @@ def down(config: Config) -> Runbook:
         "WebSocketSidecarDown",
         (
             "`critical`: no sidecar of the job answers Prometheus, or the whole job is gone, "
-            f"{duration(config.down_for)} "
-            "long. `warning`: some do not answer, others do.",
+            f"{duration(config.down_for)} long. `warning`: some do not answer, others do.",
             "A sidecar counts that answered once, is still discovered and no longer does. A pod that a rollout took "
-            "away "
-            "is not discovered any more; one that was draining when last seen is left alone for "
-            f"{duration(config.stopped)}. "
-            f"A job that was removed on purpose is missed for {duration(config.gone)}; silence it.",
+            "away is not discovered any more; one that was draining when last seen is left alone for "
+            f"{duration(config.stopped)}. A job that was removed on purpose is missed for {duration(config.gone)}; "
+            "silence it.",
         ),
-        "All traffic of the pod passes through its sidecar: if that is dead, clients cannot connect. If only the admin "
-        "port is out of reach, they can, and nothing is counted.",
+        "All traffic of the pod passes through its sidecar: if that is dead, clients cannot connect. If only the "
+        "admin port is out of reach, they can, and nothing is counted.",
         (
             Step("Which targets?", f"{up} == 0 and {on(POD)} {known}"),
             Step(
@@ -99,10 +93,8 @@ def saturated(config: Config) -> Runbook:
         "WebSocketSidecarSaturated",
         (
             f"A sidecar comes to its limits; the label `resource` says which: `cpu` (above {config.cpu * 100:g} % of "
-            "a core, "
-            f"and it has but one thread), `descriptors` (above {config.descriptors * 100:g} % of the limit on open "
-            "files), "
-            "`connections` (it lacked descriptors, memory or ports to connect to the app).",
+            f"a core, and it has but one thread), `descriptors` (above {config.descriptors * 100:g} % of the limit on "
+            "open files), `connections` (it lacked descriptors, memory or ports to connect to the app).",
         ),
         "Messages are delayed, or new clients turned away. Sessions that are open stay open.",
         (
@@ -118,7 +110,7 @@ def saturated(config: Config) -> Runbook:
         (
             "Add pods: sessions spread as clients come back.",
             "`cpu`: is the container throttled by a CPU limit? Give it a whole core.",
-            "`descriptors`: raise the limit (`ulimit -n`); a session needs two. `--max-connections` turns clients away "
-            "before the limit does.",
+            "`descriptors`: raise the limit (`ulimit -n`); a session needs two. `--max-connections` turns clients "
+            "away before the limit does.",
         ),
     )
