@@ -224,9 +224,9 @@ def _going_away(config: Config) -> Runbook:
     return Runbook(
         "WebSocketUnexpectedGoingAway",
         (
-            f"{REGISTRY[1001].code} ({REGISTRY[1001].name}) or {REGISTRY[1012].code} ({REGISTRY[1012].name}) from the "
-            "server says that it stops. That is weather during a deploy. Here there was none: no pod drained, went or "
-            f"came within {duration(config.deploy)}, and the pods that sent it are still there.",
+            *(f"Code {REGISTRY[code].code}, {REGISTRY[code].name}. {REGISTRY[code].meaning}" for code in (1001, 1012)),
+            "From the server that is weather during a deploy. Here there was none: no pod drained, went or came within "
+            f"{duration(config.deploy)}, and the pods that sent it are still there.",
         ),
         "Users lose their session and should come back by themselves. The work of restarting comes again and again.",
         (
@@ -238,6 +238,7 @@ def _going_away(config: Config) -> Runbook:
             ),
         ),
         (
+            REGISTRY[1001].remedy,
             "Look at the app container's restarts (`kubectl get pods`): memory, liveness probe, a crash after a clean "
             "stop.",
             "Look for a worker manager that recycles workers (such as a limit of requests per worker) and spread it.",
@@ -286,8 +287,8 @@ def _handshakes(config: Config) -> Runbook:
         "WebSocketHandshakeFailures",
         (
             f"`critical`: more than {config.handshake_failures * 100:g} % of the requests to upgrade were answered "
-            "with a 5xx. 502 and 504 come from the sidecar when it cannot reach the app or gets no answer, 503 from "
-            "the sidecar at its limit of connections, or from the app.",
+            "with a 5xx. The sidecar itself answers 502 when it cannot connect to the app, and 503 at its limit of "
+            "connections; the app, or what stands behind it, answers all others.",
             f"`warning`: more than {config.handshake_refusals * 100:g} % were refused (4xx) or had no answer at all "
             "(`aborted`).",
         ),
@@ -310,10 +311,11 @@ def _handshakes(config: Config) -> Runbook:
         ),
         (
             "500: the app fails in its handshake handler; read its log, roll back a release.",
-            "502, 504: is the app up, and on the port that `--upstream` names? Is the readiness probe honest?",
-            "503: raise `--max-connections`, or add pods.",
-            "401, 403: did credentials, tokens or their issuer change? 404: did the path? 426: does a proxy before "
-            "the sidecar drop the `Upgrade` header?",
+            "502: is the app up, and on the port that `--upstream` names? Is the readiness probe honest?",
+            "504: what does the app wait for as it accepts a session?",
+            "503: raise `--max-connections` if it is set, or add pods.",
+            "401, 403: did credentials, tokens or their issuer change? 404: did the path? 426: does the client speak "
+            "another version of WebSocket than 13?",
             "`aborted`: the app is too slow for its clients, or ends the connection without an answer.",
         ),
     )

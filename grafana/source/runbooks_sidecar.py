@@ -42,12 +42,19 @@ def unobserved(config: Config) -> Runbook:
             Step("Which version of the sidecar?", f"count by (namespace, job, version) ({metric(catalogue.BUILD)})"),
         ),
         (
-            "`tls`, `http2`: terminate them before the sidecar; it listens to HTTP/1.1.",
+            "`tls`: end it before the sidecar, or let the sidecar do so (`--tls-cert`, `--tls-key`). `http2`: turn it "
+            "into HTTP/1.1 before the sidecar.",
+            "`http1`, `upgrade`: what else speaks to this port? `why` in the log line helps. If it belongs there, give "
+            "it a port past the sidecar.",
             "`head-too-large`: a cookie or token has grown; raise `--max-head`.",
-            "`frame`: a client or server sends what is not WebSocket; the log line `session.unobserved` has the path.",
+            "`frame`: a client or server sends what is not WebSocket; the path and the client are in the line "
+            "`session.closed` with the same `session_id`.",
             "`internal`: please report it, with the log line.",
         ),
-        ("The log line `session.unobserved` names the reason and the session.",),
+        (
+            "The log line `session.unobserved` says `reason` and `why`; if a session had begun, its `session_id` and "
+            "`route` too.",
+        ),
     )
 
 

@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from exporter.config import options
 from exporter.protocol.closecodes import REGISTRY
 from grafana.source.alerts import alerts
 from grafana.source.config import Config
@@ -36,16 +38,32 @@ def test_each_alert_has_its_runbook_and_no_runbook_is_without_its_alert() -> Non
     assert sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README") == ALERTS
 
 
-def test_each_alert_links_to_its_runbook() -> None:
-    """In all three forms that alerts come in, ``runbook_url`` ends with the page's path in the repository."""
-    found = 0
-    for path in (HERE / "grafana").rglob("*.yaml"):
-        for name, url in re.findall(
-            r"alert(?:name)?: (WebSocket\w+).*?runbook_url: (\S+)", path.read_text(), re.DOTALL
-        ):
-            assert url.strip("'\"").endswith(f"/docs/runbooks/{name}.md"), path
-            found += 1
-    assert found >= 2 * len(ALERTS)
+def rules(path: str) -> list[dict[str, Any]]:
+    """The rules of one of the files that the alerts are written to, whatever its kind."""
+    document = yaml.safe_load((HERE / path).read_text())
+    return [rule for group in document.get("spec", document)["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("grafana/alerts/rules.yaml", "alert"),
+        ("grafana/alerts/prometheusrule.yaml", "alert"),
+        ("grafana/provisioning/alerting/rules.yaml", "title"),
+    ],
+)
+def test_each_alert_links_to_its_runbook(path: str, key: str) -> None:
+    """In each of the forms that alerts come in, ``runbook_url`` of every rule ends with the page's path."""
+    found = [(rule[key].partition(" ")[0], rule["annotations"]["runbook_url"]) for rule in rules(path) if key in rule]
+    assert sorted({name for name, _ in found}) == ALERTS
+    assert [url for name, url in found if not url.endswith(f"/docs/runbooks/{name}.md")] == []
+
+
+def test_options_that_pages_name_exist() -> None:
+    """What a page says to set is a flag of ``run``."""
+    named = {flag for book in BOOKS for flag in re.findall(r"`(--[a-z-]+)`", text(book))}
+    assert len(named) >= 5
+    assert named <= {option.flag for option in options()}
 
 
 @each_book
@@ -80,7 +98,8 @@ def test_what_codes_mean_is_what_the_registry_says() -> None:
     assert "back off exponentially" in pages["WebSocketReconnectStorm"]
     assert f"1006, {REGISTRY[1006].name}. {REGISTRY[1006].meaning}" in pages["WebSocketAppDropsConnections"]
     for code in (1001, 1012):
-        assert f"{code} ({REGISTRY[code].name})" in pages["WebSocketUnexpectedGoingAway"]
+        assert f"{code}, {REGISTRY[code].name}. {REGISTRY[code].meaning}" in pages["WebSocketUnexpectedGoingAway"]
+    assert REGISTRY[1001].remedy in pages["WebSocketUnexpectedGoingAway"]
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
