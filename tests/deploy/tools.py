@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,12 @@ def operator_problems(found: list[Any]) -> str:
     values += [f"new {obj['kind']}({json.dumps(obj)}).validate();" for obj in found]
     types = [f'import type {{ I{kind} }} from "{module}{kind}";' for kind in kinds]
     types += [f"export const o{index}: I{obj['kind']} = {json.dumps(obj)};" for index, obj in enumerate(found)]
-    script, declarations = CACHE / "check.mjs", CACHE / "check.ts"
-    script.write_text("\n".join(values))
-    declarations.write_text("\n".join(types))
     flags = ["--noEmit", "--strict", "--skipLibCheck", "--moduleResolution", "bundler", "--module", "esnext"]
     compiler = str(CACHE / "node_modules" / "typescript" / "bin" / "tsc")
-    try:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # below the packages, and ours alone
+        script, declarations = Path(folder) / "check.mjs", Path(folder) / "check.ts"
+        script.write_text("\n".join(values))
+        declarations.write_text("\n".join(types))
         by_value = call(node, str(script))
         by_type = call(node, compiler, *flags, str(declarations))
-    finally:
-        script.unlink()
-        declarations.unlink()
     return (by_value.stderr if by_value.returncode else "") + (by_type.stdout if by_type.returncode else "")

@@ -1,12 +1,23 @@
-"""The fixtures of the end-to-end tests serve here too."""
+"""The fixtures of the end-to-end tests serve here too; but every test has an app of its own."""
 
 from __future__ import annotations
 
-from tests.e2e.conftest import (
-    _no_process_outlives_the_tests,
-    pytest_runtest_makereport,
-    raw_app,
-    raw_sidecar,
-)
+from collections.abc import Iterator
 
-__all__ = ["_no_process_outlives_the_tests", "pytest_runtest_makereport", "raw_app", "raw_sidecar"]
+import pytest
+
+from tests.e2e.conftest import _no_process_outlives_the_tests, pytest_runtest_makereport
+from tests.e2e.harness.ports import free_port
+from tests.e2e.harness.wire import RawApp
+
+__all__ = ["_no_process_outlives_the_tests", "pytest_runtest_makereport"]
+
+
+@pytest.fixture
+def raw_app() -> Iterator[RawApp]:
+    """An app whose part the test plays. What a test in trouble leaves in its queue is no other test's client."""
+    app = RawApp(free_port())
+    try:
+        yield app
+    finally:
+        app.close()
