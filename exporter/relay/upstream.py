@@ -88,18 +88,23 @@ class Upstream:
         Never answers from before the call: whoever asks why a connection just ended needs to know what holds after it.
         Connects at most once in :data:`PROBE_INTERVAL`; all who ask meanwhile wait for the same answer.
         """
+        return await self._probed(max(SETTLE, self._tried + PROBE_INTERVAL - monotonic()))
+
+    async def _probed(self, delay: float) -> bool:
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._probe_soon())
+            self._probe = asyncio.create_task(self._probe_after(delay))
         return await asyncio.shield(self._probe)
 
     async def accepts_lately(self) -> bool:
-        """Like :meth:`accepts`, but an answer of the last :data:`PROBE_INTERVAL` will do."""
+        """Like :meth:`accepts`, but an answer of the last :data:`PROBE_INTERVAL` will do, and nothing has to settle."""
         if monotonic() - self._answered < PROBE_INTERVAL:
             return self._accepts
-        return await self.accepts()
+        if monotonic() - self._tried < PROBE_INTERVAL:
+            return await self.accepts()
+        return await self._probed(0.0)
 
-    async def _probe_soon(self) -> bool:
-        await asyncio.sleep(max(SETTLE, self._tried + PROBE_INTERVAL - monotonic()))
+    async def _probe_after(self, delay: float) -> bool:
+        await asyncio.sleep(delay)
         self._probe = None  # who asks from now on needs a newer answer
         self._tried = monotonic()
         try:

@@ -203,3 +203,19 @@ async def test_closing_ends_a_probe_that_is_under_way() -> None:
     await upstream.close()
     asking.cancel()
     assert (await asyncio.gather(asking, return_exceptions=True))[0].__class__ in (asyncio.CancelledError, bool)
+
+
+@on_uvloop
+async def test_readiness_does_not_wait_for_anything_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look at the app is made at once: a sidecar is ready as soon as its app is. Why a connection ended is
+    still asked only after things have settled."""
+    monkeypatch.setattr(module, "SETTLE", 60.0)
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    upstream = Upstream(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
+    async with asyncio.timeout(5):
+        assert await upstream.accepts_lately()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await upstream.accepts()
+    await upstream.close()
+    server.close()
