@@ -106,6 +106,7 @@ class Visitor:
         except ConnectionClosed:
             pass  # the server was first
         except asyncio.CancelledError:
+            left = True  # even if it was about to vanish, and no Close can be sent any more
             await connection.close(CloseCode.GOING_AWAY)
             raise
         finally:

@@ -33,7 +33,11 @@ async def main() -> None:
     options = parser.parse_args()
     factory = WebSocketServerFactory(f"ws://127.0.0.1:{options.port}")
     factory.protocol = Echo
-    factory.setProtocolOptions(autoPingInterval=options.keepalive / 4, autoPingTimeout=options.keepalive)
+    factory.setProtocolOptions(
+        autoPingInterval=options.keepalive / 4,
+        autoPingTimeout=options.keepalive,
+        closeHandshakeTimeout=30,  # its one second is too short for a busy machine
+    )
     await asyncio.get_running_loop().create_server(factory, "127.0.0.1", options.port)
     await asyncio.Event().wait()
 

@@ -31,6 +31,10 @@ parser.add_argument("--keepalive", type=float, default=0)
 options = parser.parse_args()
 factory = WebSocketServerFactory(f"ws://127.0.0.1:{options.port}")
 factory.protocol = Echo
-factory.setProtocolOptions(autoPingInterval=options.keepalive / 4, autoPingTimeout=options.keepalive)
+factory.setProtocolOptions(
+    autoPingInterval=options.keepalive / 4,
+    autoPingTimeout=options.keepalive,
+    closeHandshakeTimeout=30,  # its one second is too short for a busy machine
+)
 reactor.listenTCP(options.port, factory, interface="127.0.0.1")
 reactor.run()
