@@ -207,7 +207,7 @@ class Record:
             return
         line = {**self.line(ending, now), **self.circumstances(now)}
         ring = self.session.ring
-        recorder.closes.add(Story(line | {"ended_at": time()}, bytes(ring.slots), ring.at, now))
+        recorder.closes.add(Story(line | {"ended_at": time()}, bytes(ring), ring.at, now))
         if worth:
             recorder.log.warning("session.closed", **line, last_frames=describe(ring.frames(), now))
 

@@ -1,13 +1,13 @@
-"""A flight recorder: the last frames of a session as headers only, in a ring that never grows.
+"""A flight recorder: the last frames of a session as headers only, in a ring that is bounded.
 
 How it works
 ============
 One ring serves both directions, so that the order in which frames passed is kept. A slot is 17 bytes: when the frame's
 header was read (seconds, on the caller's clock), its payload length, and one byte that holds what a person asks first:
 the opcode and FIN as they stand in the frame, and, in the bits that RFC 6455 reserves for extensions, who sent it.
-The ring comes with the first frame, small, and is made whole when that is full: ``pack`` then raises :exc:`NoRoom`.
+The ring comes with the first frame, small, and grows twice when it is full: ``pack`` then raises :exc:`NoRoom`.
 A scanner writes the slot of a lone frame itself, with :data:`pack`, because a call a frame would be felt; of frames
-that came together it hands over columns, see :meth:`Ring.extend`.
+that came together it hands over columns, see :meth:`Ring.record`.
 
 Payload bytes are never in here.
 """
@@ -32,8 +32,10 @@ pack = Struct("@" + _FORMAT).pack_into
 SLOT = _SLOT.size
 NoRoom = error
 RING = FRAMES * SLOT
-#: Bytes that a session's first frames get; a session of a few frames, as many idle ones are, never has more.
-FIRST = 8 * SLOT
+#: Slots that a session's first frames get; a session of a few frames, as many idle ones are, never has more.
+FIRST = 4
+#: How often as many it gets when these are full: 4, 16, 64.
+GROWTH = 4
 #: The slot to be written after one, by its offset.
 NEXT = tuple((offset + SLOT) % RING for offset in range(RING))
 
@@ -55,39 +57,39 @@ class Frame(NamedTuple):
     at: float
 
 
-class Ring:
-    """The recorder of one session."""
+class Ring(bytearray):
+    """The recorder of one session: its slots, and the offset of the one to be written next."""
 
-    __slots__ = ("at", "slots")
+    __slots__ = ("at",)
 
     def __init__(self) -> None:
-        self.slots = bytearray()
-        self.at = 0  # offset of the slot to be written next
+        super().__init__()
+        self.at = 0
 
-    def grow(self) -> bytearray:
-        """Make room for another frame, where :data:`pack` found none. Returns the slots."""
-        self.slots += bytes((RING if self.slots else FIRST) - len(self.slots))
-        return self.slots
+    def grow(self) -> Ring:
+        """Make room for another frame, where :data:`pack` found none. Returns itself."""
+        self += bytes(len(self) * (GROWTH - 1) or FIRST * SLOT)
+        return self
 
-    def extend(self, now: float, lengths: Sequence[int], firsts: bytes) -> None:
+    def record(self, now: float, lengths: Sequence[int], firsts: bytes) -> None:
         """Write the slots of frames that came together: their lengths, their first bytes with the sender's bit."""
         columns = [now] * (3 * min(len(lengths), FRAMES))
         columns[1::3] = lengths[-FRAMES:]
         columns[2::3] = firsts[-FRAMES:]
         packed = _slots(len(columns) // 3).pack(*columns)
         end = self.at + len(packed)
-        while len(self.slots) < min(end, RING):
+        while len(self) < min(end, RING):
             self.grow()
         if end <= RING:
-            self.slots[self.at : end] = packed
+            self[self.at : end] = packed
         else:
-            self.slots[self.at :] = packed[: RING - self.at]
-            self.slots[: end - RING] = packed[RING - self.at :]
+            self[self.at :] = packed[: RING - self.at]
+            self[: end - RING] = packed[RING - self.at :]
         self.at = end % RING
 
     def frames(self) -> list[Frame]:
         """The frames that are kept, oldest first."""
-        return unpack(bytes(self.slots), self.at)
+        return unpack(bytes(self), self.at)
 
 
 @cache

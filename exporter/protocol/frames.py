@@ -193,7 +193,7 @@ class Scanner:
                         ring = self.ring
                         slot = ring.at
                         try:
-                            pack(ring.slots, slot, now, length, self.firsts[first])
+                            pack(ring, slot, now, length, self.firsts[first])
                         except NoRoom:
                             pack(ring.grow(), slot, now, length, self.firsts[first])
                         ring.at = NEXT[slot]
@@ -269,7 +269,7 @@ class Scanner:
         self.settled += others
         self.frames += frames
         self.payload += sum(lengths)
-        self.ring.extend(now, lengths, firsts.translate(self.firsts))
+        self.ring.record(now, lengths, firsts.translate(self.firsts))
         return at
 
     def _one(self, data: bytes, now: float, at: int, heard: Heard) -> int:
@@ -315,7 +315,7 @@ class Scanner:
         ring = self.ring
         slot = ring.at
         try:
-            pack(ring.slots, slot, now, length, self.firsts[first])
+            pack(ring, slot, now, length, self.firsts[first])
         except NoRoom:
             pack(ring.grow(), slot, now, length, self.firsts[first])
         ring.at = NEXT[slot]

@@ -126,15 +126,15 @@ class Drain:
         began = monotonic()
         span = max(until - began, 0.0)
         waiting = list(self._relay.sessions)
-        for index, connection in enumerate(waiting):
+        for index, session in enumerate(waiting):
             await asyncio.sleep(max(0.0, began + span * index / len(waiting) - monotonic()))
-            if connection in self._relay.sessions and connection.splice is not None:
-                connection.splice.finish(Cause.DRAIN, self._plan.code, self._plan.close_timeout)
+            if session in self._relay.sessions and session.splice is not None:
+                session.splice.finish(Cause.DRAIN, self._plan.code, self._plan.close_timeout)
 
     def _close_rest(self) -> None:
-        for connection in list(self._relay.sessions):
-            if connection.splice is not None:
-                connection.splice.abort(Cause.DRAIN)
+        for session in list(self._relay.sessions):
+            if session.splice is not None:
+                session.splice.abort(Cause.DRAIN)
         self._relay.close_others()
 
     def cancel(self) -> None:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -97,20 +96,33 @@ class Engine(Protocol):
         """Own the two transports from here on."""
 
 
+class Sink(Protocol):
+    """Where a leg's bytes go: the other leg's transport, but for a session that we end."""
+
+    def write(self, data: bytes) -> None:
+        """Take ``data``."""
+
+
+class Ear(Protocol):
+    """Who hears a leg's bytes: its direction's scanner, but for a direction that is not listened to any more."""
+
+    def feed(self, data: bytes, now: float) -> Heard | None:
+        """See :meth:`~exporter.protocol.frames.Scanner.feed`."""
+
+
 class SessionLeg(Leg):
     """A leg whose bytes are forwarded and heard."""
 
-    __slots__ = ("listen", "write")
+    __slots__ = ("ear", "sink")
 
     owner: PythonSplice
-    listen: Callable[[bytes, float], Heard | None]
-    write: Callable[[bytes], None]
+    ear: Ear
+    sink: Sink
 
     def data_received(self, data: bytes) -> None:
-        write, listen = self.write, self.listen  # a call of an attribute that is no method is slower by far
-        write(data)
+        self.sink.write(data)
         try:
-            heard = listen(data, monotonic())
+            heard = self.ear.feed(data, monotonic())
         except Exception as error:
             self.owner.deafen(error)
         else:
@@ -137,12 +149,12 @@ class PythonSplice:
     def begin(self, client: asyncio.Transport, server: asyncio.Transport, early: Early) -> None:
         """Take the transports over, and hear what was read before."""
         self._client.transport, self._server.transport = client, server
-        self._client.write, self._server.write = _drop, _drop  # what came early was forwarded
+        self._client.sink = self._server.sink = _NOWHERE  # what came early was forwarded
         for leg, data, fin in (
             (self._client, early.client, early.client_fin),
             (self._server, early.server, early.server_fin),
         ):
-            leg.listen = self.session.scanner(leg.peer).feed
+            leg.ear = self.session.scanner(leg.peer)
             leg.transport.set_protocol(leg)
             if data:
                 leg.data_received(data)
@@ -151,7 +163,7 @@ class PythonSplice:
                 self.session.eof(leg.peer, How.FIN, monotonic())
                 leg.other.finish_writing()
                 leg.wait_for_other()
-        self._client.write, self._server.write = server.write, client.write
+        self._client.sink, self._server.sink = server, client
 
     # From the legs.
 
@@ -168,7 +180,7 @@ class PythonSplice:
     def deafen(self, error: Exception) -> None:
         """Listening failed for a defect of ours: go on without it."""
         for leg in (self._client, self._server):
-            leg.listen = _hear_nothing
+            leg.ear = _DEAF
         self.session.deafen()
         self._listener.defect(error)
 
@@ -200,10 +212,10 @@ class PythonSplice:
         if self.session.server.at_boundary:
             self._close_client()
         elif not self.session.server.lost:
-            self._server.write = self._write_to_boundary
-            self._server.listen = _hear_nothing
+            self._server.sink = _ToBoundary(self)
+            self._server.ear = _DEAF
 
-    def _write_to_boundary(self, data: bytes) -> None:
+    def write_to_boundary(self, data: bytes) -> None:
         """Forward and hear ``data`` up to the next frame boundary, say Close there, drop the rest."""
         scanner = self.session.server
         at = 0
@@ -227,8 +239,8 @@ class PythonSplice:
                 return
 
     def _resume_forwarding(self, rest: bytes) -> None:
-        self._server.write = self._client.transport.write
-        self._server.listen = self.session.server.feed
+        self._server.sink = self._client.transport
+        self._server.ear = self.session.server
         if rest:
             self._server.data_received(rest)
 
@@ -236,8 +248,8 @@ class PythonSplice:
         assert self._cause is not None
         self.session.end_by_proxy(self._cause, self._code)
         self._client.transport.write(close_frame(self._code))
-        self._server.write = _drop
-        self._server.listen = self.session.server.feed
+        self._server.sink = _NOWHERE
+        self._server.ear = self.session.server
         if not self._server.fin:
             self._server.transport.resume_reading()
 
@@ -268,8 +280,8 @@ class PythonSplice:
     def _close_server(self) -> None:
         """Tell the app what its client did not, and give it a moment to go. Nothing else passes any more."""
         self._last_words = True
-        self._client.write = self._server.write = _drop
-        self._client.listen = _hear_nothing
+        self._client.sink = self._server.sink = _NOWHERE
+        self._client.ear = _DEAF
         self._server.transport.write(close_frame(_GOING_AWAY, mask=os.urandom(4)))
         self._server.finish_writing()
         self._server.transport.resume_reading()
@@ -307,9 +319,37 @@ def close_frame(code: int, mask: bytes = b"") -> bytes:
     return bytes((0x88, 0x80 | len(body))) + mask + bytes(a ^ b for a, b in zip(body, mask, strict=False))
 
 
-def _drop(data: bytes) -> None:
+class _Nowhere:
     """Where bytes go that nobody is to get any more."""
 
+    __slots__ = ()
 
-def _hear_nothing(data: bytes, now: float) -> None:
+    def write(self, data: bytes) -> None:
+        """Drop ``data``."""
+
+
+class _ToBoundary:
+    """Where the server's bytes go once it is to be cut off: to the client, up to the next frame boundary."""
+
+    __slots__ = ("_splice",)
+
+    def __init__(self, splice: PythonSplice) -> None:
+        self._splice = splice
+
+    def write(self, data: bytes) -> None:
+        """See :meth:`PythonSplice.write_to_boundary`."""
+        self._splice.write_to_boundary(data)
+
+
+class _Deaf:
     """How a direction is heard that is not listened to any more."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes, now: float) -> Heard | None:
+        """Hear nothing."""
+        return None
+
+
+_NOWHERE = _Nowhere()
+_DEAF = _Deaf()

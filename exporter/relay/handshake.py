@@ -1,11 +1,12 @@
-"""One client's connection, from accept to its end; up to the 101 it is forwarded and overheard as HTTP/1.1.
+"""One client's connection, from accept to its end or its 101; it is forwarded, and overheard as HTTP/1.1.
 
 How it works
 ============
 A client is accepted, the app is connected to, and from then on bytes pass both ways at once; a
 :class:`~exporter.protocol.http1.Conversation` listens. Three things can come of it:
 
-- a 101 to a request for WebSocket: an observer opens a session, and the engine takes both connections over;
+- a 101 to a request for WebSocket: an observer opens a session, and both TCP connections become those of a
+  :class:`~exporter.relay.relayed.Relayed`, which outlives this one;
 - HTTP that goes on, request after request, until somebody closes;
 - something else (TLS, HTTP/2, garbage): it is passed on all the same, told once as unobserved.
 
@@ -21,14 +22,14 @@ from time import monotonic
 from typing import Protocol
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
-from exporter.protocol.session import Fact as SessionFact
-from exporter.protocol.session import PingAnswered, WentUnobserved
-from exporter.protocol.words import Cause, How, Peer, Unobserved
-from exporter.relay.engine import Early, Engine, Splice
-from exporter.relay.events import Observer, Opening, Watch, guarded, report
+from exporter.protocol.words import How, Peer
+from exporter.relay.engine import Early
+from exporter.relay.events import Opening, guarded, report
 from exporter.relay.legs import Leg, Owner
 from exporter.relay.proxyheader import proxy_header
-from exporter.relay.upstream import Failure, Upstream
+from exporter.relay.relayed import Host as SessionHost
+from exporter.relay.relayed import Relayed
+from exporter.relay.upstream import Failure
 
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
 FAREWELL = 2.0
@@ -57,19 +58,13 @@ class Limits:
     proxy_protocol: bool = False
 
 
-class Host(Protocol):
+class Host(SessionHost, Protocol):
     """What a connection needs from whoever accepted it."""
 
-    upstream: Upstream
-    observer: Observer
-    engine: Engine
     limits: Limits
 
-    def session_began(self, connection: Connection) -> None:
+    def session_began(self, connection: Connection, session: Relayed) -> None:
         """The connection has become a session."""
-
-    def session_over(self, connection: Connection, watch: Watch) -> None:
-        """The session's TCP connections are gone."""
 
     def gone(self, connection: Connection) -> None:
         """The connection is over and never was a session."""
@@ -101,11 +96,6 @@ class HttpLeg(Leg):
 class Connection:
     """A client's connection through the relay."""
 
-    __slots__ = (
-        "_asked", "_client", "_conversation", "_held", "_over", "_refusal", "_relay", "_server", "_task", "_timer",
-        "_watch", "app_alive", "began", "splice",
-    )  # fmt: skip
-
     def __init__(self, relay: Host, refusal: int = 0) -> None:
         self._relay = relay
         self._refusal = refusal  # the status of our own answer, once there is to be one
@@ -118,11 +108,7 @@ class Connection:
         self._asked = 0.0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watch: Watch | None = None
         self._over = False
-        self.began = 0.0  # as a session
-        self.app_alive: asyncio.Task[bool] | None = None  # asked when the app has dropped the session
-        self.splice: Splice | None = None
 
     @property
     def protocol(self) -> asyncio.Protocol:
@@ -132,7 +118,7 @@ class Connection:
     @property
     def is_idle(self) -> bool:
         """Whether closing this connection would interrupt nothing: plain HTTP with no request under way."""
-        return self.splice is None and not self._conversation.over and self._conversation.is_idle
+        return not self._conversation.over and self._conversation.is_idle
 
     # From the legs.
 
@@ -205,7 +191,7 @@ class Connection:
             self._client.close()
 
     def over(self) -> None:
-        """Both connections are gone without a session."""
+        """Both TCP connections are gone without a session."""
         if self._over:
             return
         self._over = True
@@ -240,52 +226,22 @@ class Connection:
     def _switch(self, fact: Switched) -> None:
         relay = self._relay
         opening = Opening(fact.request, fact.response, self._client_address(), monotonic() - self._asked)
-        watch = relay.observer.opened(opening)
-        self._watch = watch
+        session = Relayed(relay, relay.observer.opened(opening))
         early = Early(fact.client, fact.server, self._client.fin, self._server.fin)
         self._client.owner = self._server.owner = _NOBODY
-        self.splice = relay.engine.take(self._client.transport, self._server.transport, watch.session, early, self)
-        self.began = monotonic()
-        self._forget_handshake()
-        relay.session_began(self)
+        session.begin(self._client.transport, self._server.transport, early)
+        self._dissolve()
+        relay.session_began(self, session)
 
-    def _forget_handshake(self) -> None:
-        """A session may live for days: let go of what it has no use for, over 3 KB."""
+    def _dissolve(self) -> None:
+        """Let go of everything, over 3 KB, without leaving a cycle to the garbage collector."""
         self._conversation.dissolve()
-        self._conversation, self._task, self._asked = _OVER, None, 0.0
         for leg in (self._client, self._server):
             leg.part()
-        del self._client, self._server
 
     def _client_address(self) -> str:
         peer = self._client.transport.get_extra_info("peername")
         return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
-
-    # From the engine.
-
-    def noted(self, fact: SessionFact) -> None:
-        """See :class:`~exporter.relay.engine.Listener`."""
-        watch, observer = self._watch, self._relay.observer
-        match fact:
-            case WentUnobserved() if watch is not None:
-                guarded(observer, lambda: watch.unobserved(Unobserved.FRAME, fact.why))
-            case PingAnswered() if watch is not None:
-                guarded(observer, lambda: watch.ping_answered(fact.sender, fact.seconds))
-
-    def defect(self, error: Exception) -> None:
-        """See :class:`~exporter.relay.engine.Listener`."""
-        report(self._relay.observer, error)
-
-    def app_dropped(self) -> None:
-        """See :class:`~exporter.relay.engine.Listener`."""
-        self.app_alive = asyncio.get_running_loop().create_task(self._relay.upstream.accepts())
-
-    def ended(self) -> None:
-        """See :class:`~exporter.relay.engine.Listener`: the session is over; its ending is told once it is judged."""
-        if self._watch is not None and not self._over:
-            self._over = True
-            self._relay.session_over(self, self._watch)
-            self.splice = None
 
     # Our own doing.
 
@@ -310,10 +266,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close both connections at once."""
-        if self.splice is not None:
-            self.splice.hang_up(Cause.DRAIN)
-            return
+        """Close both TCP connections at once."""
         if self._over:
             return
         if self._task is not None:
@@ -333,7 +286,3 @@ class _Nobody:
 
 
 _NOBODY: Owner = _Nobody()
-
-#: What stands for the conversation of every session: it has ended, and hears nothing.
-_OVER = Conversation()
-_OVER.eof()

@@ -11,6 +11,7 @@ from exporter.relay.door import Door
 from exporter.relay.engine import Engine
 from exporter.relay.events import Observer, Watch, guarded
 from exporter.relay.handshake import Connection, Limits
+from exporter.relay.relayed import Relayed
 from exporter.relay.tls import Below, TlsLayer
 from exporter.relay.upstream import Upstream
 
@@ -43,7 +44,7 @@ class Relay:
         self.engine = engine
         self.limits = limits
         self._tls = tls
-        self.sessions: dict[Connection, None] = {}  # in the order in which they began
+        self.sessions: dict[Relayed, None] = {}  # in the order in which they began
         self._others: set[Connection] = set()  # not (yet) sessions
         self._judging: set[asyncio.Task[None]] = set()
         self._door = Door(self._accept, lambda: self.connections, self._paused, keepalive)
@@ -88,17 +89,17 @@ class Relay:
 
     # From the connections.
 
-    def session_began(self, connection: Connection) -> None:
+    def session_began(self, connection: Connection, session: Relayed) -> None:
         """A connection has become a session."""
         self._others.discard(connection)
-        self.sessions[connection] = None
+        self.sessions[session] = None
 
-    def session_over(self, connection: Connection, watch: Watch) -> None:
+    def session_over(self, session: Relayed) -> None:
         """A session's TCP connections are gone. Judge why, and tell."""
-        self.sessions.pop(connection, None)
-        self._others.discard(connection)
-        if watch.session.needs_app_check and connection.app_alive is not None:
-            task = asyncio.get_running_loop().create_task(self._judge(watch, connection.app_alive))
+        self.sessions.pop(session, None)
+        watch = session.watch
+        if watch.session.needs_app_check and session.app_alive is not None:
+            task = asyncio.get_running_loop().create_task(self._judge(watch, session.app_alive))
             self._judging.add(task)
             task.add_done_callback(self._judged)
         else:
@@ -126,11 +127,11 @@ class Relay:
         """End sessions that are too old. They are in order of their beginning: the first young one ends the look."""
         while True:
             oldest = monotonic() - self.limits.max_session_age
-            for connection in list(self.sessions):
-                if connection.began > oldest:
+            for session in list(self.sessions):
+                if session.began > oldest:
                     break
-                if connection.splice is not None:
-                    connection.splice.finish(Cause.LIMIT, _AGED, self.close_timeout)
+                if session.splice is not None:
+                    session.splice.finish(Cause.LIMIT, _AGED, self.close_timeout)
             await asyncio.sleep(AGE_INTERVAL)
 
     def gone(self, connection: Connection) -> None:
@@ -164,8 +165,9 @@ class Relay:
         self.stop_listening()
         if self._ageing is not None:
             self._ageing.cancel()
-        for connection in [*self.sessions, *self._others]:
-            connection.close()
+        for session in list(self.sessions):
+            session.close()
+        self.close_others()
         for task in self._judging:
             task.cancel()
 

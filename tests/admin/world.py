@@ -51,9 +51,9 @@ def ring(frames: int = 4) -> Ring:
     for number in range(frames):
         opcode = 0x88 if number == frames - 1 else 0x81 if number % 3 else 0x01
         sender = 0 if number % 2 else BY_SERVER
-        if len(recorder.slots) < recorder.at + SLOT:
+        if len(recorder) < recorder.at + SLOT:
             recorder.grow()
-        pack(recorder.slots, recorder.at, 201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
+        pack(recorder, recorder.at, 201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
         recorder.at = (recorder.at + SLOT) % RING
     return recorder
 
@@ -86,7 +86,7 @@ def story(number: int, frames: int = 4, **changed: Any) -> Story:
         "ended_at": 1_700_000_000.0 + number,
     }
     recorder = ring(min(frames, FRAMES))
-    return Story(fields | changed, bytes(recorder.slots), recorder.at, 200.0)
+    return Story(fields | changed, bytes(recorder), recorder.at, 200.0)
 
 
 class World:

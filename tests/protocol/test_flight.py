@@ -1,7 +1,7 @@
 """The flight recorder: the last frames as headers only."""
 
 from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.flight import FIRST, FRAMES, RING, Frame, Ring
+from exporter.protocol.flight import FRAMES, SLOT, Frame, Ring
 from exporter.protocol.frames import new_tally
 from exporter.protocol.session import Session
 from exporter.protocol.words import Peer
@@ -63,11 +63,11 @@ def test_the_longest_length_there_is_can_be_kept():
 
 
 def test_no_payload_is_kept():
-    """The ring grows to one size, once, and no byte of a message is in it."""
+    """The ring grows to 4, 16 and 64 slots, no further, and no byte of a message is in it."""
     played = session()
-    sizes = [len(played.ring.slots)]
+    sizes = [len(played.ring)]
     for _ in range(200):
         played.feed(Peer.SERVER, bytes((0x81, len(SECRET))) + SECRET, 1.0)
-        sizes.append(len(played.ring.slots))
-    assert sizes == [0] + [FIRST] * 8 + [RING] * 192
-    assert SECRET[:4] not in bytes(played.ring.slots)
+        sizes.append(len(played.ring))
+    assert sizes == [0] + [4 * SLOT] * 4 + [16 * SLOT] * 12 + [64 * SLOT] * 184
+    assert SECRET[:4] not in bytes(played.ring)

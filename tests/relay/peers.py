@@ -12,6 +12,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import uvloop
@@ -221,7 +222,7 @@ class Observed:
 
     def opened(self, opening: Opening) -> Watched:
         self.check("opened")
-        watched = Watched(self, opening, Session(CodeBook(), new_tally(), new_tally()))
+        watched = Watched(self, opening, Session(CodeBook(), new_tally(), new_tally(), monotonic()))
         self.sessions.append(watched)
         return watched
 

@@ -437,7 +437,7 @@ async def test_even_a_defect_in_telling_of_defects_stays_inside(engine: Engine) 
 
 async def finish(b: Bench, watched: Watched, timeout: float = 10.0, code: int = 1001) -> None:
     """End a session on purpose, as a drain does."""
-    (splice,) = [c.splice for c in b.relay.sessions if c.splice is not None and c.splice.session is watched.session]
+    (splice,) = [s.splice for s in b.relay.sessions if s.splice is not None and s.watch is watched]
     splice.finish(Cause.DRAIN, code, timeout)
 
 
@@ -636,10 +636,10 @@ async def test_a_second_finish_has_no_effect(engine: Engine) -> None:
     """However often a session is told to end, its client gets one Close and the first cause stands."""
     async with bench(engine) as b:
         client, server, watched = await b.session()
-        (connection,) = b.relay.sessions
-        assert connection.splice is not None
+        (session,) = b.relay.sessions
+        assert session.splice is not None
         for cause in (Cause.LIMIT, Cause.DRAIN, Cause.DRAIN):
-            connection.splice.finish(cause, 1001, 10.0)
+            session.splice.finish(cause, 1001, 10.0)
         await client.expect(OURS)
         await client.send(close(1001, mask=KEY))
         await server.expect(close(1001, mask=KEY))

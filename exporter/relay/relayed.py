@@ -1,0 +1,82 @@
+"""One session in the relay: it stands between the engine that moves the bytes and the observer who is told of them.
+
+There are thousands of these, mostly idle, for days: what only the opening handshake needed is not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from exporter.protocol.session import Fact, PingAnswered, WentUnobserved
+from exporter.protocol.words import Cause, Unobserved
+from exporter.relay.engine import Early, Engine, Splice
+from exporter.relay.events import Observer, Watch, guarded, report
+from exporter.relay.upstream import Upstream
+
+
+class Host(Protocol):
+    """What a session needs from the relay that it is in."""
+
+    upstream: Upstream
+    observer: Observer
+    engine: Engine
+
+    def session_over(self, session: Relayed) -> None:
+        """The session's TCP connections are gone."""
+
+
+class Relayed:
+    """A session from its 101 to the end of both its TCP connections. It is the engine's listener.
+
+    :ivar watch: the observer's side of it.
+    :ivar splice: the engine's side of it; None once the session is over.
+    :ivar app_alive: asked when the app has dropped the session: whether it still takes connections.
+    """
+
+    __slots__ = ("_relay", "app_alive", "splice", "watch")
+
+    def __init__(self, relay: Host, watch: Watch) -> None:
+        self._relay = relay
+        self.watch = watch
+        self.splice: Splice | None = None
+        self.app_alive: asyncio.Task[bool] | None = None
+
+    def begin(self, client: asyncio.Transport, server: asyncio.Transport, early: Early) -> None:
+        """Hand both connections to the engine."""
+        self.splice = self._relay.engine.take(client, server, self.watch.session, early, self)
+
+    @property
+    def began(self) -> float:
+        """When the session began, on the monotonic clock."""
+        return self.watch.session.began
+
+    def close(self) -> None:
+        """Close both connections at once."""
+        if self.splice is not None:
+            self.splice.hang_up(Cause.DRAIN)
+
+    # From the engine.
+
+    def noted(self, fact: Fact) -> None:
+        """See :class:`~exporter.relay.engine.Listener`."""
+        watch, observer = self.watch, self._relay.observer
+        match fact:
+            case WentUnobserved():
+                guarded(observer, lambda: watch.unobserved(Unobserved.FRAME, fact.why))
+            case PingAnswered():
+                guarded(observer, lambda: watch.ping_answered(fact.sender, fact.seconds))
+
+    def defect(self, error: Exception) -> None:
+        """See :class:`~exporter.relay.engine.Listener`."""
+        report(self._relay.observer, error)
+
+    def app_dropped(self) -> None:
+        """See :class:`~exporter.relay.engine.Listener`."""
+        self.app_alive = asyncio.get_running_loop().create_task(self._relay.upstream.accepts())
+
+    def ended(self) -> None:
+        """See :class:`~exporter.relay.engine.Listener`: the session is over; its ending is told once it is judged."""
+        if self.splice is not None:
+            self.splice = None
+            self._relay.session_over(self)
