@@ -312,7 +312,7 @@ class Scanner:
             self.settled += 1
         self.frames += 1
         self.payload += passed
-        ring = self.ring
+        ring = self.ring  # the same as in feed(): for both of them a call would be felt
         slot = ring.at
         try:
             pack(ring, slot, now, length, self.firsts[first])
