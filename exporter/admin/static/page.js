@@ -105,7 +105,6 @@
     const minutes = series.fault.length;
     const totals = series.fault.map((_, place) => natures.reduce((sum, nature) => sum + series[nature][place], 0));
     const top = niceTop(Math.max(...totals));
-    if (width <= left) return;
     const step = (width - left) / minutes;
     const parts = [0, 0.5, 1].flatMap((share) => {
       const y = bottom - share * (bottom - 12);
