@@ -16,7 +16,6 @@ from unittest.mock import patch
 
 from exporter.observe.metrics import Metrics
 from exporter.observe.recorder import Recorder
-from exporter.protocol.causes import Ending
 from exporter.protocol.closecodes import CodeBook
 from exporter.protocol.routes import Router
 from exporter.protocol.words import Cause, ConnectError
@@ -238,7 +237,6 @@ class Sums:
         self.log = FakeLog()
         self.recorder = Recorder(self.metrics, router, book, "all", log=self.log)  # type: ignore[arg-type]
         self.routes = router.names
-        self.endings_told: list[Ending] = []
 
     def opened(self) -> float:
         """Handshakes answered with 101."""
