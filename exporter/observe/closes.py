@@ -6,13 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from exporter.observe.metrics import OPCODES, RESERVED
 from exporter.protocol.flight import Frame, unpack
-from exporter.protocol.frames import Opcode
 
 #: Endings that are kept: about 3 KB each, 1.5 MB in all.
 MAX_CLOSES = 500
-
-_OPCODES = {int(opcode): opcode.name.lower() for opcode in Opcode}
 
 
 def describe(frames: Iterable[Frame], now: float) -> list[dict[str, object]]:
@@ -20,7 +18,7 @@ def describe(frames: Iterable[Frame], now: float) -> list[dict[str, object]]:
     return [
         {
             "sender": str(frame.sender),
-            "opcode": _OPCODES.get(frame.opcode, "reserved"),
+            "opcode": OPCODES.get(frame.opcode, RESERVED),
             "fin": frame.fin,
             "length": frame.length,
             "age_s": round(now - frame.at, 3),

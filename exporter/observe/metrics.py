@@ -31,7 +31,7 @@ HANDSHAKE_STATUSES = ("101", "400", "401", "403", "404", "426", "429", "500", "5
 RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SERVICE_RESTART, Cause.CONNECTION_LOST,
                  Cause.CONNECTION_RESET, Cause.APP_DOWN, Cause.DRAIN)  # fmt: skip
 
-OPCODES = {opcode: opcode.name.lower() for opcode in Opcode}
+OPCODES: dict[int, str] = {opcode: opcode.name.lower() for opcode in Opcode}
 RESERVED = "reserved"
 
 #: HTTP statuses that keep their number as label value (IANA registry); any other shares a class such as ``5xx``.

@@ -6,8 +6,8 @@ One ring serves both directions, so that the order in which frames passed is kep
 header was read (seconds, on the caller's clock), its payload length, and one byte that holds what a person asks first:
 the opcode and FIN as they stand in the frame, and, in the bits that RFC 6455 reserves for extensions, who sent it.
 The ring comes with the first frame, small, and grows twice when it is full: ``pack`` then raises :exc:`NoRoom`.
-A scanner writes the slot of a lone frame itself, with :data:`pack`, because a call a frame would be felt; of frames
-that came together it hands over columns, see :meth:`Ring.record`.
+A scanner writes the slot of a small frame that came alone itself, as :meth:`Ring.add` does, because there a call would
+be felt; of frames that came together it hands over columns, see :meth:`Ring.record`.
 
 Payload bytes are never in here.
 """
@@ -70,6 +70,15 @@ class Ring(bytearray):
         """Make room for another frame, where :data:`pack` found none. Returns itself."""
         self += bytes(len(self) * (GROWTH - 1) or FIRST * SLOT)
         return self
+
+    def add(self, now: float, length: int, first: int) -> None:
+        """Write the slot of one frame: its length, its first byte with the sender's bit."""
+        slot = self.at
+        try:
+            pack(self, slot, now, length, first)
+        except NoRoom:
+            pack(self.grow(), slot, now, length, first)
+        self.at = NEXT[slot]
 
     def record(self, now: float, lengths: Sequence[int], firsts: bytes) -> None:
         """Write the slots of frames that came together: their lengths, their first bytes with the sender's bit."""

@@ -22,10 +22,10 @@ bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN 
 frame nothing that it sends is judged (section 5.5.1), so the scan rests there too.
 
 Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`Scanner.feed` tests for that
-first. In any other chunk :meth:`Scanner._one` takes the first frame, of whatever kind, and :meth:`Scanner._stride` the
-run of whole data frames behind it: a bare loop that notes where each begins and how long it is, and columns of these
-for all that follows, counting and the flight recorder. A payload that spans chunks costs one comparison and one
-subtraction a chunk.
+first, and then for one long one that fills the chunk (:meth:`Scanner._open`). In any other chunk :meth:`Scanner._one`
+takes the first frame, of whatever kind, and :meth:`Scanner._stride` the run of whole data frames behind it: a bare loop
+that notes where each begins and how long it is, and columns of these for all that follows, counting and the flight
+recorder. A payload that spans chunks costs one comparison and one subtraction a chunk.
 
 A scanner counts for itself, in plain integers: no object, no metric, no call for each frame. The counters that many
 scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes. A scanner adds to it
@@ -190,7 +190,7 @@ class Scanner:
                         self.last = now
                         self.frames += 1
                         self.payload += length
-                        ring = self.ring
+                        ring = self.ring  # from here on it is ring.add(), without the call
                         slot = ring.at
                         try:
                             pack(ring, slot, now, length, self.firsts[first])
@@ -198,6 +198,8 @@ class Scanner:
                             pack(ring.grow(), slot, now, length, self.firsts[first])
                         ring.at = NEXT[slot]
                         return None
+                elif length > size and _PLAIN[data[0]] == self.opcode:
+                    return self._open(data, now, length)
             return self._scan(data, now, 0)
         if skip >= size:
             self.last = now
@@ -211,6 +213,27 @@ class Scanner:
         self.payload += skip
         self.skip = 0
         return self._scan(data, now, skip)
+
+    def _open(self, data: bytes, now: float, length: int) -> Heard | None:
+        """Take a chunk that seems to be one long data frame of the kind that came last, or the beginning of one.
+
+        ``length`` is that of its payload, but for one that takes eight bytes to say.
+        """
+        size, second = len(data), data[1]
+        header = _HEADER[second]
+        if size < header:
+            return self._scan(data, now, 0)
+        if second & _LENGTH == 127:
+            length = _LONG(data, 2)[0]
+        left = header + length - size
+        if left < 0 or length >> 63:
+            return self._scan(data, now, 0)
+        self.last = now
+        self.frames += 1
+        self.payload += size - header
+        self.skip = left
+        self.ring.add(now, length, self.firsts[data[0]])
+        return None
 
     def _scan(self, data: bytes, now: float, at: int) -> Heard | None:
         """The general case: any number of frames, from ``at`` on."""
@@ -312,13 +335,7 @@ class Scanner:
             self.settled += 1
         self.frames += 1
         self.payload += passed
-        ring = self.ring  # the same as in feed(): for both of them a call would be felt
-        slot = ring.at
-        try:
-            pack(ring, slot, now, length, self.firsts[first])
-        except NoRoom:
-            pack(ring.grow(), slot, now, length, self.firsts[first])
-        ring.at = NEXT[slot]
+        self.ring.add(now, length, self.firsts[first])
         if opcode == _CLOSE:
             self.rest()
             return size

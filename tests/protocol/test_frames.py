@@ -304,6 +304,18 @@ def test_every_frame_is_counted_and_told_as_it_is(case: Case, way: str) -> None:
         assert skip == (0 if case.then == "boundary" else -1)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_frame_is_read_alike_after_one_of_its_kind(case: Case) -> None:
+    """What came before changes nothing: after a frame of the same kind, whole or cut in two near its beginning, a frame
+    is heard and counted as it is the first time."""
+    opcode = case.data[0] & 0x0F if case.data[0] & 0x0F in (TEXT, BINARY) else TEXT
+    for cut in range(min(len(case.data), 18)):
+        result = scan([frame(opcode, b"like"), case.data[:cut], case.data[cut:]])
+        assert result.heard == list(case.heard), cut
+        assert result.tally == Counter(case.frames) + Counter({opcode: 1, PAYLOAD: 4 + case.payload}), cut
+        assert result.state[2:] == (case.then == "lost", case.then == "boundary"), cut
+
+
 def test_a_scanner_that_lost_track_tells_so_once_and_counts_no_more() -> None:
     """After a loss nothing is told, counted or kept, however much still comes."""
     tally = new_tally()
