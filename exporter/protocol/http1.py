@@ -10,7 +10,8 @@ llhttp (through httptools) does the parsing, one parser a direction. What is our
 - When a request asks to upgrade, nobody knows yet what follows it: frames if the answer is 101, the next request
   otherwise. Bytes of the client are therefore *parked* here, bounded by :data:`MAX_PARKED`, until the answer decides.
   They have been forwarded all the same: this file only listens.
-- An interim answer (1xx, RFC 9110, section 15.2) is not the answer.
+- An interim answer (1xx, RFC 9110, section 15.2) is not the answer, and one that began before anything was asked (a 408
+  to half a head) is nobody's.
 - llhttp cannot be told that a response has no body, so answers while a HEAD waits are fed to it byte by byte, and its
   parser is replaced when such an answer's head is complete. So are answers while bytes are parked, where a HEAD may be.
 - A head's size is limited twice: while it is unfinished by the bytes that came for it, and when it is complete by what
@@ -128,8 +129,8 @@ class Conversation:
     """
 
     __slots__ = (
-        "_facts", "_heads", "_max_head", "_opening", "_parked", "_requests", "_responses", "_singles", "_upgrading",
-        "_waiting", "over", "started",
+        "_answering", "_facts", "_heads", "_max_head", "_opening", "_parked", "_requests", "_responses", "_singles",
+        "_upgrading", "_waiting", "over", "started",
     )  # fmt: skip
 
     def __init__(self, max_head: int = 64 * 1024) -> None:
@@ -138,6 +139,7 @@ class Conversation:
         self._max_head = max_head
         self._facts: list[Fact] = []
         self._waiting: deque[Request] = deque()
+        self._answering: Request | None = None  # by the answer whose head came last; None if nothing had been asked
         self._heads = 0  # HEAD requests among those waiting
         self._singles = 0
         self._upgrading: Request | None = None
@@ -294,7 +296,7 @@ class Conversation:
         """A response's head is complete. Returns whether its body is to be skipped because it answers a HEAD."""
         if response.is_interim:
             return False
-        request = self._waiting[0] if self._waiting else None
+        request = self._answering = self._waiting[0] if self._waiting else None
         if request is not None and request is self._upgrading:
             if request.websocket and response.status != 101:
                 self._facts.append(Refused(request, response.status))
@@ -305,9 +307,10 @@ class Conversation:
 
     def response_done(self, response: Response) -> None:
         """A response is complete, body and all: the next one belongs to the next request."""
-        if response.is_interim or not self._waiting:
+        request = self._answering
+        if response.is_interim or request is None or self.over:
             return
-        request = self._waiting.popleft()
+        self._waiting.popleft()
         self._heads -= request.method == "HEAD"
         if request is not self._upgrading:
             return

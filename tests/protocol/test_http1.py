@@ -194,6 +194,8 @@ CASES = [
          (*no("/1", 401), *ok("/2", HI))),
     Case("a refusal of which the body never comes", ((C, upgrade()), (S, answer(401, b"x" * 99)[:-50])),
          no("/chat", 401)),
+    Case("an answer to half a request, ended after the other half",
+         ((C, upgrade()[:-2]), (S, answer(408, b"late")[:-1]), (C, upgrade()[-2:]), (S, b"e" + SWITCH)), ok("/chat")),
     # No answer.
     Case("an upgrade without an answer", ((C, upgrade()),), (("asked", "/chat"), ("aborted", "/chat"))),
     Case("an upgrade with an interim answer only", ((C, upgrade()), (S, bare(100))),
