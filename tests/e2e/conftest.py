@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from .harness.bench import Bench
 from .harness.ports import free_port
 from .harness.process import Process
-from .harness.sidecar import Sidecar
+from .harness.sidecar import Sidecar, audited
 from .harness.wire import RawApp
 
 HERE = Path(__file__).resolve().parent
@@ -76,9 +77,16 @@ def raw_app() -> Iterator[RawApp]:
 @pytest.fixture(scope="module")
 def raw_sidecar(raw_app: RawApp) -> Iterator[Sidecar]:
     """A sidecar in front of `raw_app`; when the module is done its books must balance."""
-    sidecar = Sidecar(raw_app.port)
-    try:
+    with audited(raw_app.port) as sidecar:
         yield sidecar
-        sidecar.check_books()
+
+
+@pytest.fixture(scope="module")
+def bench(node_packages: None) -> Iterator[Bench]:
+    """A sidecar whose app is exchanged from test to test."""
+    bench = Bench()
+    try:
+        yield bench
+        bench.sidecar.check_books()
     finally:
-        sidecar.stop()
+        bench.close()

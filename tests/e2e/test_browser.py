@@ -11,7 +11,7 @@ from .harness.browser import Chromium, chromium
 from .harness.ports import free_port
 from .harness.process import running
 from .harness.scrape import ACTIVE, Ending
-from .harness.sidecar import Sidecar
+from .harness.sidecar import Sidecar, audited
 from .harness.stack import python
 from .harness.waiting import PATIENCE, eventually
 
@@ -30,12 +30,8 @@ def sidecar() -> Iterator[Sidecar]:
     """A sidecar in front of an app that serves a page and its WebSocket."""
     port = free_port()
     with running(python("the app with the page", "page_server.py", needs="aiohttp").start(port)):
-        sidecar = Sidecar(port)
-        try:
+        with audited(port) as sidecar:
             yield sidecar
-            sidecar.check_books()
-        finally:
-            sidecar.stop()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from .harness.ports import free_port
-from .harness.sidecar import Sidecar
+from .harness.sidecar import Sidecar, open_session
 from .harness.waiting import PATIENCE, eventually
 from .harness.wire import (
     Peer,
@@ -35,16 +35,6 @@ HANDSHAKES = "websocket_handshakes_total"
 FLOOD = 200 * MIB
 RSS_BOUND_KIB = 4 * KIB
 """A few hundred KiB are expected; the allocator's arenas are not ours to count."""
-
-
-def open_session(sidecar: Sidecar, app: RawApp, *, receive_buffer: int | None = None) -> tuple[Peer, Peer]:
-    """A session past its handshake: its client and its server."""
-    client = Peer.connect(sidecar.port, receive_buffer=receive_buffer)
-    client.send(upgrade_request())
-    server = app.accept()
-    server.accept_handshake()
-    client.until(b"\r\n\r\n")
-    return client, server
 
 
 def stream(size: int, *, masked: bool) -> tuple[bytes, int, int]:

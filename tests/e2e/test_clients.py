@@ -15,7 +15,7 @@ from websockets.sync.client import connect as connect_sync
 from .harness.ports import free_port
 from .harness.process import Process, running
 from .harness.scrape import Ending
-from .harness.sidecar import Sidecar
+from .harness.sidecar import Sidecar, audited
 from .harness.stack import CLIENTS, python, skip_without
 from .harness.waiting import PATIENCE, eventually
 
@@ -32,12 +32,8 @@ def sidecar(node_packages: None) -> Iterator[Sidecar]:
     port = free_port()
     app = python("the echo app", "websockets_asyncio.py", "--close-on-sigterm", needs="websockets")
     with running(app.start(port)):
-        sidecar = Sidecar(port)
-        try:
+        with audited(port) as sidecar:
             yield sidecar
-            sidecar.check_books()
-        finally:
-            sidecar.stop()
 
 
 class Boom(Exception):

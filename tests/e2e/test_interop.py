@@ -49,17 +49,6 @@ NO_TAKEOVER = {"server_no_context_takeover", "client_no_context_takeover"}
 
 
 @pytest.fixture(scope="module")
-def bench(node_packages: None) -> Iterator[Bench]:
-    """A sidecar whose app is exchanged from test to test."""
-    bench = Bench()
-    try:
-        yield bench
-        bench.sidecar.check_books()
-    finally:
-        bench.close()
-
-
-@pytest.fixture(scope="module")
 def page() -> Iterator[Client]:
     """A page in Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements/e2e.txt)")

@@ -11,7 +11,7 @@ from websockets.frames import Opcode
 from .harness.ports import free_port
 from .harness.process import running
 from .harness.scrape import Ending
-from .harness.sidecar import Sidecar
+from .harness.sidecar import Sidecar, audited
 from .harness.stack import Stack, daphne, node, python, uvicorn
 from .harness.wire import Peer, server_frames
 
@@ -51,12 +51,8 @@ TABLE: list[tuple[Stack, Ending]] = [
 @pytest.fixture(scope="module")
 def sidecar(node_packages: None) -> Iterator[Sidecar]:
     """One sidecar; the stacks take turns on the port behind it."""
-    sidecar = Sidecar(free_port())
-    try:
+    with audited(free_port()) as sidecar:
         yield sidecar
-        sidecar.check_books()
-    finally:
-        sidecar.stop()
 
 
 def until_given_up(client: Peer) -> None:

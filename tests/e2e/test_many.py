@@ -13,7 +13,7 @@ from websockets.frames import Opcode
 from .harness.ports import free_port
 from .harness.process import Process
 from .harness.scrape import ACTIVE
-from .harness.sidecar import Sidecar
+from .harness.sidecar import Sidecar, audited
 from .harness.stack import python
 from .harness.waiting import eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
@@ -38,12 +38,8 @@ def app() -> Iterator[Process]:
 @pytest.fixture
 def sidecar(app: Process) -> Iterator[Sidecar]:
     """A sidecar in front of that app; its books must balance."""
-    sidecar = Sidecar(app.port)  # type: ignore[attr-defined]
-    try:
+    with audited(app.port) as sidecar:  # type: ignore[attr-defined]
         yield sidecar
-        sidecar.check_books()
-    finally:
-        sidecar.stop()
 
 
 def sessions(sidecar: Sidecar, count: int) -> list[Peer]:

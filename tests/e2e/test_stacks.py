@@ -100,17 +100,6 @@ def rows() -> Iterator[Row]:
         yield Row(stack, "SIGKILL", APP_DOWN)
 
 
-@pytest.fixture(scope="module")
-def bench(node_packages: None) -> Iterator[Bench]:
-    """A sidecar whose app is exchanged from test to test."""
-    bench = Bench()
-    try:
-        yield bench
-        bench.sidecar.check_books()
-    finally:
-        bench.close()
-
-
 def echoes(client: ClientConnection) -> None:
     """Prove that the session works before something is done to it."""
     client.send("hello")

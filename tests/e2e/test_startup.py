@@ -15,7 +15,7 @@ from websockets.frames import Opcode
 from exporter import __version__
 
 from .harness.ports import free_port
-from .harness.sidecar import ROOT, Sidecar, command
+from .harness.sidecar import ROOT, Sidecar, command, open_session
 from .harness.waiting import PATIENCE, eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, upgrade_request
 
@@ -164,11 +164,7 @@ def test_routes_are_the_patterns_and_nothing_else(raw_app: RawApp) -> None:
     try:
         for path in ("/chat/vip", "/chat/1?token=x", "/elsewhere"):
             before = sidecar.scrape()
-            client = Peer.connect(sidecar.port)
-            client.send(upgrade_request(path))
-            server = raw_app.accept()
-            server.accept_handshake()
-            client.until(b"\r\n\r\n")
+            client, server = open_session(sidecar, raw_app, path)
             client.close()
             server.rest()
             server.close()
@@ -205,11 +201,7 @@ def test_sigterm_waits_for_the_last_session(raw_app: RawApp) -> None:
     """SIGTERM: not ready, but traffic flows; exit status 0 when the last session has ended and been scraped."""
     sidecar = Sidecar(raw_app.port, wait_ready=True)
     try:
-        client = Peer.connect(sidecar.port)
-        client.send(upgrade_request())
-        server = raw_app.accept()
-        server.accept_handshake()
-        client.until(b"\r\n\r\n")
+        client, server = open_session(sidecar, raw_app)
 
         sidecar.process.signal(signal.SIGTERM)
         eventually(lambda: sidecar.get("/readyz")[0] == 503, "not ready once SIGTERM has come")
@@ -246,11 +238,7 @@ def test_a_second_sigterm_ends_at_once(raw_app: RawApp) -> None:
     """A second SIGTERM does not wait: session and process end, counted as drain."""
     sidecar = Sidecar(raw_app.port, "--drain-timeout", "1h")
     try:
-        client = Peer.connect(sidecar.port)
-        client.send(upgrade_request())
-        server = raw_app.accept()
-        server.accept_handshake()
-        client.until(b"\r\n\r\n")
+        client, server = open_session(sidecar, raw_app)
         sidecar.process.signal(signal.SIGTERM)
         eventually(lambda: sidecar.get("/readyz")[0] == 503, "not ready once SIGTERM has come")
         sidecar.process.signal(signal.SIGTERM)
@@ -268,11 +256,7 @@ def test_sigterm_ends_a_session_that_stays(raw_app: RawApp) -> None:
     """At the deadline a lasting session gets one Close from us, whose answer reaches the app."""
     sidecar = Sidecar(raw_app.port, "--drain-timeout", "10s", "--drain-spread", "9500ms")
     try:
-        client = Peer.connect(sidecar.port)
-        client.send(upgrade_request())
-        server = raw_app.accept()
-        server.accept_handshake()
-        client.until(b"\r\n\r\n")
+        client, server = open_session(sidecar, raw_app)
         sidecar.process.signal(signal.SIGTERM)
         close = client.exactly(2)
         assert close[0] == 0x88, "a Close frame, unmasked"

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from tests.e2e.conftest import raw_app
 from tests.e2e.harness.ports import free_port
 from tests.e2e.harness.scrape import ACTIVE
-from tests.e2e.harness.sidecar import Sidecar
+from tests.e2e.harness.sidecar import Sidecar, audited
 from tests.e2e.harness.stack import python
 from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise, upgrade_request
@@ -55,12 +55,8 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 def secured(upstream: int, authority: trustme.CA, folder: Path, *flags: str) -> Iterator[Sidecar]:
     """A sidecar with TLS."""
     certificate, key = issue(authority, folder)
-    sidecar = Sidecar(upstream, "--tls-cert", str(certificate), "--tls-key", str(key), *flags)
-    try:
+    with audited(upstream, "--tls-cert", str(certificate), "--tls-key", str(key), *flags) as sidecar:
         yield sidecar
-        sidecar.check_books()
-    finally:
-        sidecar.stop()
 
 
 class Client:

@@ -6,13 +6,15 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from .ports import free_port
 from .process import Process
 from .scrape import ACTIVE, CLOSED, HANDSHAKES, Scrape
 from .waiting import PATIENCE, eventually
+from .wire import Peer, RawApp, upgrade_request
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -94,3 +96,26 @@ class Sidecar:
     def stop(self) -> None:
         """End it. Harmless when it has ended."""
         self.process.stop()
+
+
+@contextmanager
+def audited(upstream_port: int, *flags: str) -> Iterator[Sidecar]:
+    """A sidecar whose books must balance when all has gone well."""
+    sidecar = Sidecar(upstream_port, *flags)
+    try:
+        yield sidecar
+        sidecar.check_books()
+    finally:
+        sidecar.stop()
+
+
+def open_session(
+    sidecar: Sidecar, app: RawApp, path: str = "/", *, receive_buffer: int | None = None
+) -> tuple[Peer, Peer]:
+    """A session past its handshake: its client and its server."""
+    client = Peer.connect(sidecar.port, receive_buffer=receive_buffer)
+    client.send(upgrade_request(path))
+    server = app.accept()
+    server.accept_handshake()
+    client.until(b"\r\n\r\n")
+    return client, server

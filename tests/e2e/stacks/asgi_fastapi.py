@@ -1,23 +1,9 @@
-"""A FastAPI application: echoes, raises and closes when told to."""
+"""The Starlette application's echo in FastAPI."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI, WebSocket
+from asgi_starlette import echo
+from fastapi import FastAPI
 
 app = FastAPI()
-
-
-@app.websocket("/")
-async def echo(websocket: WebSocket) -> None:
-    """Echo until the client leaves."""
-    await websocket.accept()
-    while (event := await websocket.receive())["type"] != "websocket.disconnect":
-        if event.get("text") == "raise":
-            raise RuntimeError("told to")
-        if event.get("text") == "close":
-            await websocket.close(4001, "done")
-        elif event.get("text") is not None:
-            await websocket.send_text(event["text"])
-        else:
-            await websocket.send_bytes(event["bytes"])
-    print("saw", event["code"], event.get("reason"), flush=True)
+app.add_api_websocket_route("/", echo)

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 
+import autobahn_echo
 from autobahn.asyncio.websocket import WebSocketServerFactory, WebSocketServerProtocol
 
 
-class Echo(WebSocketServerProtocol):
+class Echo(autobahn_echo.Echo, WebSocketServerProtocol):
     """One per connection."""
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Echo one message."""
-        if payload == b"raise":
-            raise RuntimeError("told to")
-        if payload == b"close":
-            self.sendClose(4001, "done")
-        else:
-            self.sendMessage(payload, isBinary)
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Say what was seen."""
-        print("saw", wasClean, code, reason, flush=True)
 
 
 async def main() -> None:
     """Serve until killed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--keepalive", type=float, default=0)
-    options = parser.parse_args()
-    factory = WebSocketServerFactory(f"ws://127.0.0.1:{options.port}")
-    factory.protocol = Echo
-    factory.setProtocolOptions(
-        autoPingInterval=options.keepalive / 4,
-        autoPingTimeout=options.keepalive,
-        closeHandshakeTimeout=30,  # its one second is too short for a busy machine
-    )
-    await asyncio.get_running_loop().create_server(factory, "127.0.0.1", options.port)
+    factory, port = autobahn_echo.factory(WebSocketServerFactory, Echo)
+    await asyncio.get_running_loop().create_server(factory, "127.0.0.1", port)
     await asyncio.Event().wait()
 
 
