@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.e2e.harness.ports import free_port
-from tests.e2e.harness.process import Process
+from tests.e2e.harness.process import Process, running
 from tests.e2e.harness.scrape import ACTIVE, CLOSED, HANDSHAKES, Scrape
 from tests.e2e.harness.sidecar import ROOT, Sidecar
 from tests.e2e.harness.waiting import eventually
@@ -123,16 +125,24 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(how: str, *numbers: float) -> Result:
-    """One run: ``hold``, ``short`` or ``odd`` with its numbers, see :mod:`tests.load.clients`."""
+@contextmanager
+def stage() -> Iterator[Sidecar]:
+    """A sidecar, and behind it the app of these runs."""
     allow_descriptors()
-    result = Result(how)
     port = free_port()
-    app = Process("the app", [sys.executable, "-m", "tests.load.app", str(port)], cwd=ROOT)
-    sidecar: Sidecar | None = None
-    try:
+    with running(Process("the app", [sys.executable, "-m", "tests.load.app", str(port)], cwd=ROOT)) as app:
         app.wait_listening(port)
         sidecar = Sidecar(port, "--log-endings", "none")
+        try:
+            yield sidecar
+        finally:
+            sidecar.stop()
+
+
+def run(how: str, *numbers: float) -> Result:
+    """One run: ``hold``, ``short`` or ``odd`` with its numbers, see :mod:`tests.load.clients`."""
+    result = Result(how)
+    with stage() as sidecar:
         result.series_first = series(sidecar.scrape())
         _warm_up(sidecar, how)
         before = sidecar.scrape()
@@ -149,10 +159,6 @@ def run(how: str, *numbers: float) -> Result:
         result.seconds = round(time.monotonic() - began, 1)
         result.sessions, result.rounds, result.broken = told["sessions"], told["rounds"], told["broken"]
         _settle(sidecar, before, result)
-    finally:
-        if sidecar is not None:
-            sidecar.stop()
-        app.stop()
     return result
 
 

@@ -25,13 +25,11 @@ from statistics import median
 
 import uvloop
 
-from tests.e2e.harness.ports import free_port
-from tests.e2e.harness.process import Process
 from tests.e2e.harness.scrape import ACTIVE
 from tests.e2e.harness.sidecar import ROOT, Sidecar
 from tests.e2e.harness.waiting import eventually
 from tests.load.clients import begin
-from tests.load.run import allow_descriptors
+from tests.load.run import stage
 
 PROBES = 20
 #: Frames a second of one probe.
@@ -89,14 +87,8 @@ def slot(at: float, start: float, span: float) -> int:
 
 def measure(sessions: int, pairs: int, every: float = 10.0, span: float = INTERVAL) -> Result:
     """Hold ``sessions``, each a round trip ``every`` seconds, for so many pairs of intervals of ``span`` seconds."""
-    allow_descriptors()
     result = Result(sessions)
-    port = free_port()
-    app = Process("the app", [sys.executable, "-m", "tests.load.app", str(port)], cwd=ROOT)
-    sidecar: Sidecar | None = None
-    try:
-        app.wait_listening(port)
-        sidecar = Sidecar(port, "--log-endings", "none")
+    with stage() as sidecar:
         seconds = 2 * pairs * span
         command = [sys.executable, "-m", "tests.load.clients", str(sidecar.port), "hold", str(sessions)]
         before = os.getloadavg()[0]
@@ -105,7 +97,7 @@ def measure(sessions: int, pairs: int, every: float = 10.0, span: float = INTERV
             [*command, f"{seconds + opening:g}", f"{every:g}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as clients:
             try:
-                eventually(lambda: sidecar and sidecar.scrape().value(ACTIVE) == sessions, "all are open", 120)
+                eventually(lambda: sidecar.scrape().value(ACTIVE) == sessions, "all are open", 120)
                 start = time.monotonic() + 1
                 times = _scraper(sidecar, start, seconds, span)
                 samples = uvloop.run(_probe(sidecar.port, start, seconds))
@@ -116,10 +108,6 @@ def measure(sessions: int, pairs: int, every: float = 10.0, span: float = INTERV
         result.rounds, result.broken = told["rounds"], told["broken"]
         result.load = before, os.getloadavg()[0]
         _sort(result, samples, start, span)
-    finally:
-        if sidecar is not None:
-            sidecar.stop()
-        app.stop()
     return result
 
 
