@@ -10,6 +10,7 @@ class Runbook(StrEnum):
 
     INTERNAL_ERROR_SPIKE = "WebSocketInternalErrorSpike"
     APP_DROPS_CONNECTIONS = "WebSocketAppDropsConnections"
+    APP_DOWN = "WebSocketAppDown"
     ERROR_BUDGET_BURN = "WebSocketErrorBudgetBurn"
     UNEXPECTED_GOING_AWAY = "WebSocketUnexpectedGoingAway"
     RECONNECT_STORM = "WebSocketReconnectStorm"

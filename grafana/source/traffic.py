@@ -233,7 +233,7 @@ def connect_errors() -> Json:
             "Connect errors",
             "Clients' connections for which the app could not be connected to, by reason. refused: the app does not "
             "listen. resources: the sidecar is out of file descriptors, memory or ports.",
-            Runbook.HANDSHAKE_FAILURES,
+            Runbook.APP_DOWN,
         ),
         PER_MINUTE,
         Query(that_happened(("reason",), series(CONNECT_ERRORS)), "{{reason}}"),

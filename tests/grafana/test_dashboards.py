@@ -135,6 +135,12 @@ def test_every_panel_is_complete(uid: str, panel: dict[str, Any]) -> None:
     assert elsewhere["url"].startswith(f"/d/{other}?${{__url_time_range}}&${{datasource:queryparam}}")
 
 
+def test_every_runbook_is_a_click_from_a_panel() -> None:
+    """Whatever alert fires, some panel shows its matter and links to its runbook."""
+    linked = {panel["links"][0]["title"].removeprefix("Runbook: ") for _, panel in PANELS}
+    assert linked == {alert.name for alert in alerts(Config())}
+
+
 def test_uids_are_for_ever() -> None:
     """Bookmarks and links rest on them, and files are named by them."""
     assert list(DASHBOARDS) == ["websocket-close-codes", "websocket-fleet", "websocket-one-pod"]
