@@ -13,6 +13,8 @@ from exporter.protocol.closecodes import ABNORMAL, INVALID, LIBRARIES, NO_STATUS
 from exporter.protocol.words import Cause, Peer
 
 GREEN, BLUE, RED, ORANGE, YELLOW, GREY = "#73BF69", "#5794F2", "#E02F44", "#FF780A", "#F2CC0C", "#8E8E96"
+#: Of a number that is neither good nor bad.
+SLATE = "#5A6B7B"
 
 CAUSES: Mapping[str, str] = {
     Cause.NORMAL: GREEN,

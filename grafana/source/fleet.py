@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.observe.catalogue import ACTIVE, BUILD, HANDSHAKES, UNOBSERVED
 from exporter.protocol.words import Cause, Peer
 from grafana.source import panels
-from grafana.source.colours import BLUE, GREEN, ORANGE, RED
+from grafana.source.colours import BLUE, GREEN, ORANGE, RED, SLATE
 from grafana.source.config import FAULTS
 from grafana.source.frame import Uid, address
 from grafana.source.links import Runbook
@@ -62,7 +62,7 @@ def pods() -> Json:
         Words("Sidecars", "Sidecars that Prometheus scrapes now.", Runbook.SIDECAR_DOWN),
         COUNT,
         Query(f"count({series(BUILD)})", "sidecars"),
-        thresholds=panels.steps((None, "#5A6B7B")),
+        thresholds=panels.steps((None, SLATE)),
     )
 
 

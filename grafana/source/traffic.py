@@ -20,7 +20,7 @@ from exporter.observe.metrics import OPCODES
 from exporter.protocol.frames import Opcode
 from exporter.protocol.words import Peer
 from grafana.source import panels
-from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, PEERS, RED, YELLOW
+from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, PEERS, RED, SLATE, YELLOW
 from grafana.source.links import Runbook
 from grafana.source.panels import (
     BYTES,
@@ -127,7 +127,7 @@ def active_now() -> Json:
         Words("Active now", "WebSocket connections that are open at this moment.", Runbook.RECONNECT_STORM),
         COUNT,
         Query(by((), series(ACTIVE)), "active"),
-        thresholds=panels.steps((None, "#5A6B7B")),
+        thresholds=panels.steps((None, SLATE)),
         sparkline=True,
     )
 
@@ -324,7 +324,7 @@ def started() -> Json:
         Words("Started", "When this pod's sidecar started.", Runbook.SIDECAR_DOWN),
         DATE,
         Query(f"1000 * max({of_sidecars(series(START_TIME))})", "started"),
-        thresholds=panels.steps((None, "#5A6B7B")),
+        thresholds=panels.steps((None, SLATE)),
     )
 
 
@@ -337,6 +337,6 @@ def version() -> Json:
             f"count by ({', '.join(BUILD.labels)}) ({series(BUILD)})",
             "{{version}}, Python {{python}}, {{engine}}",
         ),
-        thresholds=panels.steps((None, "#5A6B7B")),
+        thresholds=panels.steps((None, SLATE)),
         text="name",
     )
