@@ -18,6 +18,7 @@ from grafana.source.queries import (
     buckets,
     by_server,
     closed,
+    deployed,
     in_range,
     one_of,
     per_minute,
@@ -88,7 +89,7 @@ def totals() -> list[Json]:
             "Endings that the server began with 1001 or 1012, and those of the sidecar's drain, in the time "
             "shown: deploys.",
             Runbook.UNEXPECTED_GOING_AWAY,
-            closed(cause=one_of(WEATHER), initiator=one_of((Peer.SERVER, Peer.PROXY))),
+            deployed(),
             (None, BLUE),
         ),
         total(

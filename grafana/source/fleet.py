@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.observe.catalogue import ACTIVE, BUILD, HANDSHAKES, UNOBSERVED
-from exporter.protocol.words import Cause, Peer
+from exporter.protocol.words import Cause
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, ORANGE, RED, SLATE
 from grafana.source.config import FAULTS
@@ -14,11 +14,11 @@ from grafana.source.queries import (
     DROPPED,
     POD_LABEL,
     SIDECAR,
-    WEATHER,
     Not,
     by,
     by_server,
     closed,
+    deployed,
     in_range,
     on,
     one_of,
@@ -47,8 +47,6 @@ _POD_LINK = {
         instance="${__data.fields.instance}",
     ),
 }
-
-WEATHER_BEGAN = {"cause": one_of(WEATHER), "initiator": one_of((Peer.SERVER, Peer.PROXY))}
 
 
 def _cells(expression: str) -> Query:
@@ -90,7 +88,7 @@ def weather_by_service() -> Json:
             Runbook.UNEXPECTED_GOING_AWAY,
         ),
         PER_MINUTE,
-        Query(per_minute(SERVICE, closed(**WEATHER_BEGAN)), "{{namespace}}/{{job}}", exemplars=True),
+        Query(per_minute(SERVICE, deployed()), "{{namespace}}/{{job}}", exemplars=True),
     )
 
 
@@ -156,7 +154,7 @@ def workloads() -> Json:
         ],
         _cells(by(SERVICE, series(ACTIVE))),
         _cells(in_range(SERVICE, every)),
-        _cells(in_range(SERVICE, closed(**WEATHER_BEGAN))),
+        _cells(in_range(SERVICE, deployed())),
         _cells(in_range(SERVICE, by_server(cause=Cause.INTERNAL_ERROR))),
         _cells(in_range(SERVICE, by_server(cause=one_of(DROPPED)))),
         _cells(f"{in_range(SERVICE, fault)} / ({in_range(SERVICE, every)} > 0)"),

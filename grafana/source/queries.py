@@ -131,8 +131,13 @@ def by_server(**labels: str | Not) -> str:
     return closed(**labels, initiator=Peer.SERVER)
 
 
+def deployed() -> str:
+    """Weather that the server or the sidecar began: deploys, scale-downs and restarts."""
+    return closed(cause=one_of(WEATHER), initiator=one_of((Peer.SERVER, Peer.PROXY)))
+
+
 __all__ = [
     "DROPPED", "EXPECTED", "POD_LABEL", "SIDECAR", "WEATHER", "Not", "Pace", "buckets", "by", "by_server", "closed",
-    "in_range", "of_sidecars", "on", "one_of", "per_minute", "per_second", "quantile", "rate", "series", "share",
-    "that_happened",
+    "deployed", "in_range", "of_sidecars", "on", "one_of", "per_minute", "per_second", "quantile", "rate", "series",
+    "share", "that_happened",
 ]  # fmt: skip
