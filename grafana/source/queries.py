@@ -15,6 +15,7 @@ from exporter.observe.catalogue import BUILD, CLOSED, Metric
 from exporter.protocol.words import Cause, Peer
 from grafana.source import promql
 from grafana.source.promql import Foreign, metric, on, one_of, sum_by
+from grafana.source.recording import DROPPED
 
 #: What a service discovery adds to every series, and the dashboards' variable for it. ``pod`` comes with PodMonitors.
 TARGET = {"namespace": "$namespace", "job": "$workload", "instance": "$instance"}
@@ -26,8 +27,6 @@ SIDECAR = tuple(TARGET)
 
 #: Endings that a deploy, a scale-down or a leaving browser explains.
 WEATHER = (Cause.GOING_AWAY, Cause.SERVICE_RESTART, Cause.DRAIN)
-#: TCP ended and nobody knows why: 1006 less what was told apart from it.
-DROPPED = (Cause.CONNECTION_LOST, Cause.CONNECTION_RESET)
 #: What a person need not look into: a normal ending, weather, and what the sidecar did on purpose.
 EXPECTED = (*(cause for cause in Cause if cause.is_normal), Cause.SERVICE_RESTART, Cause.DRAIN, Cause.LIMIT)
 

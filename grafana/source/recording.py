@@ -60,7 +60,8 @@ from grafana.source.promql import (
 _SERVICE = "_".join(SERVICE)
 _PER_POD = (*POD, "route", "cause")
 
-#: Causes that are judged together: 1006 from a living app, 1001 and 1012; and those that are judged each for itself.
+#: Causes that are judged together: 1006 from a living app (TCP ended and nobody knows why), 1001 and 1012; and those
+#: that are judged each for itself.
 DROPPED = (Cause.CONNECTION_LOST, Cause.CONNECTION_RESET)
 LEAVING = (Cause.GOING_AWAY, Cause.SERVICE_RESTART)
 ALONE = (Cause.INTERNAL_ERROR, Cause.PING_TIMEOUT)
