@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,17 @@ def pod(name: str, controller: str = "", port: str = ADMIN_PORT_NAME, phase: str
 
 
 def scraped(tmp_path: Path, *pods: Labels) -> list[dict[str, str]]:
-    """The labels of what Prometheus scrapes of these pods; promtool reads them from a file, in discovery's place."""
+    """The labels of what Prometheus scrapes of these pods, in their order; promtool, which shuffles them, reads them
+    from a file in discovery's place."""
     written = (FOLDER / "prometheus.yml").read_text().replace("rule_files: [rules.yaml]\n", "")
     assert written.count(DISCOVERY) == 1
     (tmp_path / "prometheus.yml").write_text(written.replace(DISCOVERY, "file_sd_configs: [{files: [pods.json]}]\n"))
+    assert len(pods) < 10, "as texts, the addresses would sort otherwise"
     groups = [{"targets": [f"10.0.0.{number}:10011"], "labels": labels} for number, labels in enumerate(pods)]
     (tmp_path / "pods.json").write_text(json.dumps(groups))
     said = call("promtool", "check", "service-discovery", "--timeout=1s", tmp_path / "prometheus.yml", JOB)
-    return [target["labels"] for target in json.loads(said) if target.get("labels")]
+    kept = [target["labels"] for target in json.loads(said) if target.get("labels")]
+    return sorted(kept, key=itemgetter("__address__"))
 
 
 def jobs(tmp_path: Path, *pods: Labels) -> list[str]:
