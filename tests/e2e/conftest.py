@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,8 @@ def node_packages() -> None:
 @pytest.fixture(scope="module")
 def raw_app() -> Iterator[RawApp]:
     """An app whose part the test plays; one for the tests of a module."""
-    app = RawApp(free_port())
-    try:
+    with closing(RawApp(free_port())) as app:
         yield app
-    finally:
-        app.close()
 
 
 @pytest.fixture(scope="module")

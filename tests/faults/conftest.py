@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -16,8 +17,5 @@ __all__ = ["_no_process_outlives_the_tests", "pytest_runtest_makereport"]
 @pytest.fixture
 def raw_app() -> Iterator[RawApp]:
     """An app whose part the test plays. What a test in trouble leaves in its queue is no other test's client."""
-    app = RawApp(free_port())
-    try:
+    with closing(RawApp(free_port())) as app:
         yield app
-    finally:
-        app.close()
