@@ -18,7 +18,7 @@ from exporter.admin.snapshot import State
 from exporter.observe.closes import Closes, Story
 from exporter.observe.history import History
 from exporter.protocol.causes import Ending
-from exporter.protocol.flight import BY_SERVER, FRAMES, KEPT, RING, SLOT, WRITTEN, Ring, pack
+from exporter.protocol.flight import BY_SERVER, FRAMES, KEPT, WRITTEN, Ring
 from exporter.protocol.words import Cause, Peer
 
 #: Seconds after which a test gives up.
@@ -51,10 +51,7 @@ def ring(frames: int = 4) -> Ring:
     for number in range(frames):
         opcode = 0x88 if number == frames - 1 else 0x81 if number % 3 else 0x01
         sender = 0 if number % 2 else BY_SERVER
-        if len(recorder) < recorder.at + SLOT:
-            recorder.grow()
-        pack(recorder, recorder.at, 201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
-        recorder.at = (recorder.at + SLOT) % RING
+        recorder.add(201.0 - frames + number, 10 + number, opcode & KEPT | WRITTEN | sender)
     return recorder
 
 
