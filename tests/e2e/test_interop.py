@@ -84,7 +84,7 @@ def both_ways(bench: Bench, stack: Stack, talk: Client, deflate: bool) -> Transc
     eventually(lambda: len(seen_by(app)) == said + 4, "the app has seen both ends, through the sidecar")
     assert through == direct
     lines = seen_by(app)[said:]
-    assert lines[2:] == lines[:2]
+    assert sorted(lines[2:]) == sorted(lines[:2])  # an app on threads may speak of the later session first
     added = bench.sidecar.settled(before, endings=2)
     assert added.endings() == {BY_CLIENT: 1, BY_SERVER: 1}
     assert added.by("websocket_handshakes_total", "status") == {"101": 2}

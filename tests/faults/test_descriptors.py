@@ -39,8 +39,8 @@ class Answering(threading.Thread):
     def run(self) -> None:
         for _ in range(self._times):
             server = self._app.accept()
+            self.servers.append(server)  # first, for whoever reads the answer may look for it here
             server.accept_handshake()
-            self.servers.append(server)
 
 
 def test_accept_pauses_and_goes_on(raw_app: RawApp) -> None:
