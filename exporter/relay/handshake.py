@@ -102,12 +102,14 @@ class Connection:
         self._client = HttpLeg(Peer.CLIENT, self)
         self._server = HttpLeg(Peer.SERVER, self)
         self._client.other, self._server.other = self._server, self._client
+        self._client.gone = True  # until it is connected, which is a moment after it was accepted
         self._server.gone = True  # until it is connected
         self._conversation = Conversation(relay.limits.max_head)
         self._held = b""  # what the client sent before the app was connected
         self._asked = 0.0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._unwanted = False  # closed by us
         self._over = False
 
     @property
@@ -118,13 +120,17 @@ class Connection:
     @property
     def is_idle(self) -> bool:
         """Whether closing this connection would interrupt nothing: plain HTTP with no request under way."""
-        return not self._conversation.over and self._conversation.is_idle
+        return not self._conversation.over and self._conversation.is_idle and not self._held
 
     # From the legs.
 
     def connected(self, leg: HttpLeg) -> None:
         """A leg has its transport."""
         if leg is self._server:
+            return
+        leg.gone = False
+        if self._unwanted:
+            leg.abort()
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._relay.limits.handshake_timeout, self._out_of_time)
@@ -266,9 +272,10 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close both TCP connections at once."""
+        """Close both TCP connections at once; the client's as soon as it is connected, if it is not yet."""
         if self._over:
             return
+        self._unwanted = True
         if self._task is not None:
             self._task.cancel()
         self._client.abort()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
 from collections.abc import Callable
 
 import pytest
 from websockets.frames import Opcode
 
-from tests.e2e.harness.waiting import PATIENCE
+from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
 from tests.faults.sidecars import TroubledSidecar, troubled
 
@@ -113,6 +115,36 @@ def test_sigterm_while_the_app_is_down(raw_app: RawApp) -> None:
         sidecar.process.signal(signal.SIGTERM)
         assert sidecar.process.wait(PATIENCE) == 0
         assert endings(sidecar) == []
+
+
+class Coming(threading.Thread):
+    """A client that comes, asks, is answered and comes again, until nobody answers any more."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with contextlib.closing(Peer.connect(self._port)) as client, contextlib.suppress(ConnectionError):
+                    client.send(upgrade_request())
+                    client.rest()
+
+
+def test_sigterm_while_clients_keep_coming() -> None:
+    """Clients that are just being let in when a drain begins do not keep the process from ending in time."""
+    with troubled(1, "--drain-timeout", "1s", "--drain-spread", "100ms", "--drain-linger", "0") as sidecar:
+        crowd = [Coming(sidecar.port) for _ in range(16)]
+        for client in crowd:
+            client.start()
+        eventually(lambda: len(sidecar.lines("upstream.connect_failed")) > len(crowd), "all of them have come")
+        sidecar.process.signal(signal.SIGTERM)
+        assert sidecar.process.wait(PATIENCE) == 0
+        assert sidecar.lines("exporter.defect") == []
+        for client in crowd:
+            client.join(PATIENCE)
+            assert not client.is_alive()
 
 
 def endings(sidecar: TroubledSidecar) -> Ends:

@@ -366,14 +366,30 @@ async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(
         await b.quiet()
 
 
+class Slow(Upstream):
+    """Connects and connects."""
+
+    async def _open(self, leg: object) -> asyncio.BaseTransport:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@on_uvloop
+async def test_a_client_whose_request_waits_for_the_app_is_not_idle(engine: Engine) -> None:
+    """Who has asked is not hung up on with those who have not, however long the app takes to be connected to."""
+    async with bench(engine, upstream=Slow(Address("127.0.0.1", 9))) as b:
+        silent, asking = await b.client(), await b.client()
+        await asking.send(REQUEST)
+        await eventually(lambda: [c.is_idle for c in b.relay._others].count(False) == 1, "the request was read")
+        b.relay.close_idle()
+        assert await ended(silent) == b""
+        assert b.relay.connections == 1
+        assert asking.is_silent()
+
+
 @on_uvloop
 async def test_a_client_that_leaves_while_the_app_is_connected_to(engine: Engine) -> None:
     """A client that resets before the app was reached leaves nothing behind: no task, no connection, no error."""
-
-    class Slow(Upstream):
-        async def _open(self, leg: object) -> asyncio.BaseTransport:
-            await asyncio.Event().wait()
-            raise AssertionError
 
     async with bench(engine, upstream=Slow(Address("127.0.0.1", 9))) as b:
         client = await b.client()
