@@ -93,7 +93,17 @@ class Drain:
         self.phase = Phase.SERVING
         self._began = monotonic()
         self._task = asyncio.get_running_loop().create_task(self._run(patient))
+        self._task.add_done_callback(self._done)
         return True
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """What was begun is done, even if by a defect of ours: a process that is to end waits for this."""
+        if task.cancelled():
+            return
+        self.phase = Phase.DONE
+        self.finished.set()
+        if (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler({"message": "the drain failed", "exception": error})
 
     async def _run(self, patient: bool) -> None:
         plan, relay = self._plan, self._relay
@@ -110,8 +120,6 @@ class Drain:
         await self._until(deadline)
         self._close_rest()
         await relay.wait_quiet(LAST_JUDGEMENTS)
-        self.phase = Phase.DONE
-        self.finished.set()
 
     async def _until(self, when: float, even_if_quiet: bool = False) -> None:
         """Wait until ``when``, or until nothing is left to wait for."""

@@ -87,6 +87,24 @@ async def test_it_is_begun_once(engine: Engine) -> None:
 
 
 @on_uvloop
+async def test_a_defect_of_ours_ends_it_all_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for its drain does not wait forever, and the defect is told."""
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    async with drained(engine, Plan(timeout=LATER)) as (b, drain):
+        error = RuntimeError("a defect")
+
+        def close_idle() -> None:
+            raise error
+
+        monkeypatch.setattr(b.relay, "close_idle", close_idle)
+        drain.begin(patient=True)
+        await over(drain)
+        assert drain.phase is Phase.DONE
+        assert [context["exception"] for context in told] == [error]
+
+
+@on_uvloop
 async def test_asked_for_over_http_it_tells_sessions_now(engine: Engine) -> None:
     """An impatient drain closes sessions right after its grace; all of them end clean, each counted once as ours."""
     async with drained(engine, Plan(timeout=LATER, spread=0.2)) as (b, drain):
