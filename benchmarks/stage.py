@@ -182,7 +182,7 @@ def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: f
         watchdog.start()
         stack.callback(watchdog.cancel)
         if case.scraped:
-            stack.enter_context(scraping(target.spare))
+            stack.enter_context(scraping(target.spare, cores.load))
         assert load.stdin is not None
         assert load.stdout is not None
         _expect(load.stdout.readline(), "begin")
@@ -241,11 +241,12 @@ def _judge(
 
 
 @contextmanager
-def scraping(port: int) -> Iterator[None]:
-    """Meanwhile read /metrics and the landing page, once a second each and half a second apart."""
+def scraping(port: int, cores: set[int]) -> Iterator[None]:
+    """Meanwhile read /metrics and the landing page, once a second each and half a second apart, on ``cores``."""
     stop = threading.Event()
 
     def read() -> None:
+        os.sched_setaffinity(0, cores)  # of this thread alone: a reader beside the proxy would take its time
         while True:
             for path in ("/metrics", "/"):
                 with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:

@@ -2,31 +2,41 @@
 
 How it works
 ============
-All of us run on one event loop, and the library's encoder takes milliseconds for a few hundred series: time in which no
-byte is relayed. So open sessions are asked one by one for what they counted, the values are read at one moment, for
-sums that add up, and then made into text one metric at a time; whenever :data:`SLICE` is used up, whatever waits on the
-loop goes first.
+All of us run on one event loop, and the library takes milliseconds to read and encode a few hundred series, many times
+that with many routes: time in which no byte is relayed. So open sessions are asked one by one for what they counted,
+and the metrics are then read and made into text a few samples at a time; whenever :data:`SLICE` is used up, whatever
+waits on the loop goes first.
+
+What belongs to one series is read in one go: a histogram's buckets, count and sum add up. Two series may be a few
+milliseconds apart, as in any process that goes on working while it is scraped.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from copy import copy
+from itertools import islice
 from time import monotonic
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 #: Seconds of encoding after which the traffic goes first. Yielding more often makes the scrape wait for many busy turns
 #: of the loop; less often makes the traffic wait for the scrape.
-SLICE = 0.0002
+SLICE = 0.0001
+#: Samples that are read and encoded in one go: 0.06 ms as text, 0.09 ms as OpenMetrics.
+PIECE = 4
 
 
 async def expose(registry: CollectorRegistry, accept: str, settling: Iterable[None] = ()) -> tuple[bytes, str]:
     """The exposition and its content type, in the format that the ``Accept`` header asks for.
 
+    :param registry: none of its metrics has a ``_created`` series, which the text format would put elsewhere.
     :param settling: the small steps that bring the values up to date.
 
     It is, byte by byte, what the library's encoder makes of the whole registry.
@@ -39,12 +49,34 @@ async def expose(registry: CollectorRegistry, accept: str, settling: Iterable[No
         if monotonic() - began > SLICE:
             await asyncio.sleep(0)
             began = monotonic()
-    for family in list(registry.collect()):
-        if monotonic() - began > SLICE:
-            await asyncio.sleep(0)
-            began = monotonic()
-        parts.append(encode(_One(family)).removesuffix(ending))
+    for family, samples in _families(registry):
+        head = encode(_One(family)).removesuffix(ending)
+        parts.append(head)
+        while piece := list(islice(samples, PIECE)):
+            family.samples = piece
+            parts.append(encode(_One(family)).removesuffix(ending).removeprefix(head))
+            if monotonic() - began > SLICE:
+                await asyncio.sleep(0)
+                began = monotonic()
     return b"".join((*parts, ending)), content_type
+
+
+def _families(registry: CollectorRegistry) -> Iterator[tuple[Family, Iterator[Sample]]]:
+    """Every metric without its samples, and these, which are read as they are taken."""
+    for collector in tuple(registry._collector_to_names):
+        if isinstance(collector, MetricWrapperBase):
+            for family in collector.describe():
+                yield family, _named(family.name, collector._samples())
+        else:
+            for family in collector.collect():
+                empty = copy(family)
+                empty.samples = []
+                yield empty, iter(family.samples)
+
+
+def _named(metric: str, samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Samples with their whole name; the library's own metrics have only the suffix of it there."""
+    return (sample._replace(name=metric + sample.name) for sample in samples)
 
 
 class _One(Collector):
