@@ -84,9 +84,10 @@ class Recorder:
         """See :class:`exporter.relay.events.Observer`."""
         route = self._router.route(opening.request.target)
         metrics = self.metrics
-        metrics.handshakes.labels(route, "101").inc()
-        metrics.handshake_duration.labels(route).observe(opening.seconds)
-        metrics.active.labels(route).inc()
+        series = metrics.of[route]
+        series.switched.inc()
+        series.handshake_duration.observe(opening.seconds)
+        series.active.inc()
         now = self.clock()
         tallies = metrics.tallies[route, Peer.CLIENT], metrics.tallies[route, Peer.SERVER]
         session = Session(self._book, *tallies, now, self._record_payload)
@@ -106,7 +107,7 @@ class Recorder:
         """See :class:`exporter.relay.events.Observer`."""
         route = self._router.route(request.target)
         self.metrics.handshakes.labels(route, status_label(status)).inc()
-        self.metrics.handshake_duration.labels(route).observe(seconds)
+        self.metrics.of[route].handshake_duration.observe(seconds)
 
     def aborted(self, request: Request) -> None:
         """See :class:`exporter.relay.events.Observer`."""
@@ -197,7 +198,7 @@ class Record:
             recorder.reconnects.ended(self._key, ending.cause, now)
             recorder.history.add(ending)
         finally:
-            recorder.metrics.active.labels(self._route).dec()
+            recorder.metrics.of[self._route].active.dec()
             recorder.metrics.sessions.discard(self.session)
             self.session.settle()
         worth = recorder.is_worth_a_line(ending)
