@@ -16,6 +16,7 @@ from exporter.observe.closes import Closes, Story, describe
 from exporter.observe.history import History
 from exporter.observe.metrics import Metrics, status_label
 from exporter.observe.reconnects import Reconnects
+from exporter.observe.seldom import Seldom
 from exporter.observe.text import path_of, safe, trace_id
 from exporter.protocol.causes import Ending
 from exporter.protocol.closecodes import CodeBook
@@ -26,8 +27,6 @@ from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
 
 #: Characters of a sampled message in a story; ``--record-payload`` sets how many bytes are sampled.
 MAX_SAMPLE = 65536
-#: Seconds between lines that say that accepting was paused: a full house pauses many times a minute.
-PAUSE_LINES = 10.0
 
 LogEndings = Literal["all", "abnormal", "none"]
 
@@ -78,7 +77,7 @@ class Recorder:
         self._book = book
         self._ids = count(1)
         self.run = urandom(4).hex()  # this start's part of every session's id
-        self._pause_told = float("-inf")
+        self._seldom = Seldom(clock)
 
     def opened(self, opening: Opening) -> Record:
         """See :class:`exporter.relay.events.Observer`."""
@@ -121,15 +120,14 @@ class Recorder:
     def connect_failed(self, error: ConnectError, why: str) -> None:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.connect_errors.labels(error).inc()
-        self.log.warning("upstream.connect_failed", reason=error, why=safe(why))
+        if times := self._seldom.due(f"connect_failed {error}"):
+            self.log.warning("upstream.connect_failed", reason=error, why=safe(why), times=times)
 
     def accept_paused(self, why: str) -> None:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.accept_pauses.inc()
-        now = self.clock()
-        if now - self._pause_told >= PAUSE_LINES:
-            self._pause_told = now
-            self.log.warning("accept.paused", why=safe(why))
+        if times := self._seldom.due("accept_paused"):
+            self.log.warning("accept.paused", why=safe(why), times=times)
 
     def tls_failed(self, why: str) -> None:
         """See :class:`exporter.relay.events.Observer`."""

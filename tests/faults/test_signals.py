@@ -14,6 +14,8 @@ from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
 from tests.faults.sidecars import TroubledSidecar, troubled
 
+CONNECT_ERRORS = "websocket_upstream_connect_errors_total"
+
 Ends = list[tuple[object, object, object]]
 
 
@@ -138,7 +140,7 @@ def test_sigterm_while_clients_keep_coming() -> None:
         crowd = [Coming(sidecar.port) for _ in range(16)]
         for client in crowd:
             client.start()
-        eventually(lambda: len(sidecar.lines("upstream.connect_failed")) > len(crowd), "all of them have come")
+        eventually(lambda: sidecar.scrape().value(CONNECT_ERRORS, reason="refused") > len(crowd), "all have come")
         sidecar.process.signal(signal.SIGTERM)
         assert sidecar.process.wait(PATIENCE) == 0
         assert sidecar.lines("exporter.defect") == []

@@ -43,7 +43,19 @@ def test_refusals_aborts_and_failures_are_counted() -> None:
     assert stage.metrics.endings() == {}
     assert stage.lines.lines == [
         ("warning", "session.unobserved", {"reason": "http2", "why": "HTTP/2"}),
-        ("warning", "upstream.connect_failed", {"reason": "dns", "why": "no such name\\n"}),
+        ("warning", "upstream.connect_failed", {"reason": "dns", "why": "no such name\\n", "times": 1}),
+    ]
+
+
+def test_an_app_that_is_down_does_not_flood_the_log() -> None:
+    """Of a thousand clients that find no app each is counted, and a line every ten seconds says how many there were."""
+    stage = Stage()
+    for _ in range(1000):
+        stage.recorder.connect_failed(ConnectError.REFUSED, "Connection refused")
+        stage.now += 0.025
+    assert stage.value("websocket_upstream_connect_errors_total", reason="refused") == 1000
+    assert [(event, fields["times"]) for _, event, fields in stage.lines.lines] == [
+        ("upstream.connect_failed", times) for times in (1, 400, 400)
     ]
 
 
