@@ -1,8 +1,9 @@
 """Visitors of the chat: they come, talk, leave in the ways of :mod:`exporter.demo.leaving`, and come back.
 
 Each is a task with random numbers of its own, drawn from one seed, so that the same seed makes the same
-choices whatever the others do. On SIGTERM, SIGINT or after ``--seconds`` all close with 1001, and one JSON
-line on stdout says what they saw: visits, endings by code and by who ended, and failed connections.
+choices whatever the others do. On SIGTERM, SIGINT or after ``--seconds`` all close with 1001, those who are
+just coming in as soon as they are in, and one JSON line on stdout says what they saw: visits, endings by code
+and by who ended, and failed connections.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from websockets.frames import CloseCode
 from websockets.uri import parse_uri
 
 from exporter.demo.backoff import Backoff
-from exporter.demo.leaving import choose, leave
+from exporter.demo.leaving import Leaving, choose, leave
 
 ROOMS = ("tea", "trains", "weather", "bicycles")
 PHRASES = ("hello", "is it raining?", "the 9:14 is late again", "good morning", "yes", "see you tomorrow")
@@ -34,6 +35,9 @@ ARRIVAL = (0.0, 2.0)
 
 #: Seconds for an opening or a closing handshake.
 PATIENCE = 5.0
+
+#: Seconds within which all have gone once they are told to stop; after 10 the demo kills the process (children.GRACE).
+GOODBYES = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +63,35 @@ class Seen:
 
 
 class Visitor:
-    """One client, for as long as its task runs."""
+    """One client, until ``stop`` is done.
 
-    def __init__(self, name: str, habits: Habits, seed: str, seen: Seen) -> None:
+    It is told to stop and not cancelled: whoever is cancelled while the handshake runs does not know whether
+    the server, and the sidecar that counts, have let it in.
+    """
+
+    def __init__(self, name: str, habits: Habits, seed: str, seen: Seen, stop: asyncio.Future[None]) -> None:
         self._name = name
         self._habits = habits
+        self._stop = stop
         self._rng = random.Random(seed)
         self._traces = random.Random(f"{seed}/traces")
         self._backoff = Backoff(self._rng)
         self._seen = seen
 
     async def live(self) -> None:
-        """Visit again and again, until cancelled."""
-        await asyncio.sleep(self._rng.uniform(*ARRIVAL))  # nobody arrives all at once
-        while True:
+        """Visit again and again, until told to stop; a visit under way ends with 1001."""
+        await self._rest(self._rng.uniform(*ARRIVAL))  # nobody arrives all at once
+        while not self._stop.done():
             try:
                 delay = await self._visit()
             except InvalidStatus as refused:
                 delay = self._failed(f"HTTP {refused.response.status_code}")
             except (OSError, TimeoutError, InvalidHandshake) as failed:
                 delay = self._failed(type(failed).__name__)
-            await asyncio.sleep(delay)
+            await self._rest(delay)
+
+    async def _rest(self, seconds: float) -> None:
+        await asyncio.wait({self._stop}, timeout=seconds)
 
     def _failed(self, how: str) -> float:
         self._seen.failures[how] += 1
@@ -87,7 +99,7 @@ class Visitor:
 
     async def _visit(self) -> float:
         """Come, talk, leave. Returns the seconds to wait before the next visit."""
-        # Not `async with`: it would close with 1011 when this task is cancelled.
+        # Not `async with`: it would close with 1000, and the way to leave is ours to choose.
         connection = await connect(
             self._habits.url,
             additional_headers={"traceparent": traceparent(self._traces)},
@@ -98,17 +110,12 @@ class Visitor:
         )
         self._seen.visits += 1
         ears = asyncio.create_task(_listen(connection))
-        left = False
+        left = True
         try:
             await self._talk(connection, ears)
-            await leave(connection, choose(self._rng))
-            left = True
+            await leave(connection, Leaving.TAB_CLOSED if self._stop.done() else choose(self._rng))
         except ConnectionClosed:
-            pass  # the server was first
-        except asyncio.CancelledError:
-            left = True  # even if it was about to vanish, and no Close can be sent any more
-            await connection.close(CloseCode.GOING_AWAY)
-            raise
+            left = False  # the server was first
         finally:
             connection.transport.abort()
             await ears
@@ -120,14 +127,14 @@ class Visitor:
         return self._rng.uniform(*PAUSE)
 
     async def _talk(self, connection: ClientConnection, ears: asyncio.Task[None]) -> None:
-        """Say something now and then until it is time to go or the connection has ended."""
+        """Say something now and then until it is time to go, or to stop, or the connection has ended."""
         rng = self._rng
         stay = rng.expovariate(1 / self._habits.stay)
         await connection.send(json.dumps({"type": "join", "room": rng.choice(ROOMS), "name": self._name}))
         while not ears.done():
             pause = rng.expovariate(self._habits.rate)
-            await asyncio.wait({ears}, timeout=min(pause, stay))
-            if (stay := stay - pause) <= 0:
+            await asyncio.wait({ears, self._stop}, timeout=min(pause, stay), return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.done() or (stay := stay - pause) <= 0:
                 return
             await connection.send(json.dumps({"type": "say", "text": rng.choice(PHRASES)}))
 
@@ -161,22 +168,29 @@ def who_ended(connection: ClientConnection, left: bool) -> tuple[int, str]:
 
 async def run(habits: Habits, clients: int, seed: int, seconds: float | None) -> Seen:
     """Keep ``clients`` visitors going for ``seconds`` (None: until SIGTERM or SIGINT); says what they saw."""
-    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
     for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+        loop.add_signal_handler(sign, _tell, stop)
     seen = Seen()
-    visitors = [Visitor(f"visitor-{n}", habits, f"{seed}/{n}", seen) for n in range(clients)]
+    visitors = [Visitor(f"visitor-{n}", habits, f"{seed}/{n}", seen, stop) for n in range(clients)]
     tasks = [asyncio.create_task(visitor.live()) for visitor in visitors]
-    stopped = asyncio.create_task(stop.wait())
     try:
-        done, _ = await asyncio.wait({*tasks, stopped}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({*tasks, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            task.result()  # a visitor only ends by a defect: let it be seen
+            task.result()  # a visitor only ends unasked by a defect: let it be seen
     finally:
-        for task in (*tasks, stopped):
+        _tell(stop)
+        await asyncio.wait(tasks, timeout=GOODBYES)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
     return seen
+
+
+def _tell(stop: asyncio.Future[None]) -> None:
+    if not stop.done():
+        stop.set_result(None)
 
 
 def _websocket_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:

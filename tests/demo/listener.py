@@ -14,14 +14,21 @@ CLOSE = 0x8
 
 @dataclass
 class Listener:
-    """``endings``: per visit that ended, the Close frame's body (None for none) and how TCP ended."""
+    """``endings``: per visit that ended, the Close frame's body (None for none) and how TCP ended.
+
+    While ``door`` is not set, who asks to come in is left waiting; ``asked`` counts them.
+    """
 
     port: int = 0
+    door: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
     visits: int = 0
     endings: list[tuple[bytes | None, str]] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.asked += 1
+        await self.door.wait()
         lines = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -59,8 +66,9 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 @asynccontextmanager
 async def listening() -> AsyncIterator[Listener]:
-    """A listener on a free port of loopback."""
+    """A listener on a free port of loopback, its door open."""
     listener = Listener()
+    listener.door.set()
     server = await asyncio.start_server(listener.serve, "127.0.0.1", 0)
     listener.port = server.sockets[0].getsockname()[1]
     try:

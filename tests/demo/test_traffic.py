@@ -17,18 +17,17 @@ from .helpers import DEADLINE, free_port, running
 from .listener import listening
 
 
-async def until_seen(seen: Seen, *visitors: Visitor, endings: int) -> None:
-    """Let visitors live until they have seen so many endings or failures."""
-    tasks = [asyncio.create_task(visitor.live()) for visitor in visitors]
-    try:
-        async with asyncio.timeout(DEADLINE):
-            while seen.endings.total() + seen.failures.total() < endings:
-                await asyncio.sleep(0.01)
-                assert not any(task.done() for task in tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def until_seen(habits: Habits, *seeds: str, endings: int) -> Seen:
+    """Let a visitor for each seed live until they have seen so many endings or failures, and tell them to stop."""
+    seen, stop = Seen(), asyncio.get_running_loop().create_future()
+    tasks = [asyncio.create_task(Visitor(f"v-{seed}", habits, seed, seen, stop).live()) for seed in seeds]
+    async with asyncio.timeout(DEADLINE):
+        while seen.endings.total() + seen.failures.total() < endings:
+            await asyncio.sleep(0.01)
+            assert not any(task.done() for task in tasks)
+        stop.set_result(None)
+        await asyncio.gather(*tasks)
+    return seen
 
 
 @pytest.fixture
@@ -46,9 +45,8 @@ def test_the_same_seed_makes_the_same_choices() -> None:
 
     async def run(seed: str) -> list[bytes | None]:
         async with listening() as server:
-            seen = Seen()
             habits = Habits(f"ws://127.0.0.1:{server.port}/chat", rate=200, stay=0.02)
-            await until_seen(seen, Visitor("ann", habits, seed, seen), endings=12)
+            await until_seen(habits, seed, endings=12)
             return [close for close, _ in server.endings][:12]
 
     first = asyncio.run(run("2/0"))
@@ -62,12 +60,10 @@ def test_visitors_and_app_agree_on_the_endings() -> None:
     """Ordinary endings are the clients'; with the bug on there are 1011 from the server, with it off none."""
 
     async def run(bug: Bug) -> Seen:
-        seen = Seen()
         async with serve_chat(Chat(bug), 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             habits = Habits(f"ws://127.0.0.1:{port}/chat", rate=100, stay=0.05)
-            visitors = [Visitor(f"v{n}", habits, f"1/{n}", seen) for n in range(5)]
-            await until_seen(seen, *visitors, endings=20)
+            seen = await until_seen(habits, *(f"1/{n}" for n in range(5)), endings=20)
         assert seen.visits == seen.endings.total()
         return seen
 
@@ -82,9 +78,8 @@ def test_visitors_and_app_agree_on_the_endings() -> None:
 @pytest.mark.usefixtures("hasty")
 def test_a_server_that_is_down_is_a_failure_not_a_visit() -> None:
     """Refused connections are counted and tried again."""
-    seen = Seen()
     habits = Habits(f"ws://127.0.0.1:{free_port()}/chat")
-    asyncio.run(until_seen(seen, Visitor("ann", habits, "1/0", seen), endings=2))
+    seen = asyncio.run(until_seen(habits, "1/0", endings=2))
     assert set(seen.failures) == {"ConnectionRefusedError"}
     assert seen.visits == 0
 
@@ -94,11 +89,9 @@ def test_a_refused_handshake_is_counted_by_its_status() -> None:
     """An answer other than 101 is a failure that names the status."""
 
     async def scene() -> None:
-        seen = Seen()
         async with serve_chat(Chat(Bug()), 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
-            habits = Habits(f"ws://127.0.0.1:{port}/no")
-            await until_seen(seen, Visitor("ann", habits, "1/0", seen), endings=1)
+            seen = await until_seen(Habits(f"ws://127.0.0.1:{port}/no"), "1/0", endings=1)
         assert set(seen.failures) == {"HTTP 404"}
         assert seen.visits == 0
 
@@ -123,6 +116,31 @@ def test_on_sigterm_all_close_with_1001(tmp_path: Path) -> None:
                     {"visits": 4, "endings": {"1001 client": 4}, "failures": {}},
                 )
         assert [close for close, _ in server.endings] == [b"\x03\xe9"] * 4
+
+    asyncio.run(scene())
+
+
+def test_who_is_told_to_stop_while_coming_in_still_counts(tmp_path: Path) -> None:
+    """SIGTERM while the handshake runs: once the server lets the visitor in it is a visit, and it ends with 1001."""
+
+    async def scene() -> None:
+        async with listening() as server:
+            server.door.clear()
+            url = f"ws://127.0.0.1:{server.port}/chat"
+            command = ("-m", "exporter.demo.traffic", "--url", url, "--clients", "1")
+            with running(tmp_path / "out", *command) as visitors:
+                async with asyncio.timeout(DEADLINE):
+                    while not server.asked:
+                        await asyncio.sleep(0.02)
+                visitors.send(signal.SIGTERM)
+                await asyncio.sleep(0.2)  # it would have gone by now
+                server.door.set()
+                status = await asyncio.to_thread(visitors.status)
+                assert (status, json.loads(visitors.output)) == (
+                    0,
+                    {"visits": 1, "endings": {"1001 client": 1}, "failures": {}},
+                )
+        assert [close for close, _ in server.endings] == [b"\x03\xe9"]
 
     asyncio.run(scene())
 
