@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import Absent
-from benchmarks.stage import compile_programs, free_port, running
+from benchmarks.stage import compile_programs, running
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stage import free_port, running
+from benchmarks.stage import running
+from tests.ports import free_port
 
 
 def load(programs: Path, port: int, *arguments: str) -> dict[str, float]:

@@ -14,7 +14,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.peers import PEERS, Absent, Peer, Place
-from benchmarks.stage import free_port, running
+from benchmarks.stage import running
+from tests.ports import free_port
 
 
 async def _app(client: ServerConnection) -> None:

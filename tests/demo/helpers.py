@@ -15,8 +15,6 @@ from pathlib import Path
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from exporter.demo.addresses import Address
-
 ROOT = Path(__file__).parents[2]
 
 #: Seconds after which a test gives up; ample for a busy machine.
@@ -89,11 +87,6 @@ def running(output: Path, *command: str) -> Iterator[Running]:
             process.kill()
             process.wait()
             raise
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
-    return Address("127.0.0.1", 0).claim().port
 
 
 async def visit(port: int, path: str = "/chat") -> ClientConnection:

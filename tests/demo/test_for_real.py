@@ -10,8 +10,9 @@ from pathlib import Path
 
 from exporter.demo import tally
 from exporter.demo.tally import Tally
+from tests.ports import free_port
 
-from .helpers import free_port, running, wait_for
+from .helpers import running, wait_for
 
 #: Labels of the sidecar -> how a visitor calls it, where they differ.
 AS_SEEN = {"4xxx client": "4001 client"}

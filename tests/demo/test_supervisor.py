@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidHandshake
 
-from .helpers import DEADLINE, ROOT, Running, command_line, free_port, how_it_ends, running, visit, wait_for
+from tests.ports import free_port
+
+from .helpers import DEADLINE, ROOT, Running, command_line, how_it_ends, running, visit, wait_for
 
 HERE = Path(__file__).parent
 FAKE = str(HERE / "fake_sidecar.py")

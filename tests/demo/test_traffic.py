@@ -12,8 +12,9 @@ import pytest
 from exporter.demo import backoff, traffic
 from exporter.demo.app import Bug, BugKind, Chat, serve_chat
 from exporter.demo.traffic import Habits, Seen, Visitor
+from tests.ports import free_port
 
-from .helpers import DEADLINE, free_port, running
+from .helpers import DEADLINE, running
 from .listener import listening
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 from .harness.bench import Bench
-from .harness.ports import free_port
 from .harness.process import Process
 from .harness.sidecar import Sidecar, audited
 from .harness.wire import RawApp

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
+
 from .harness.browser import Chromium, chromium
-from .harness.ports import free_port
 from .harness.process import running
 from .harness.scrape import ACTIVE, Ending
 from .harness.sidecar import Sidecar, audited

@@ -10,7 +10,8 @@ from websockets.frames import Opcode
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
-from .harness.ports import free_port
+from tests.ports import free_port
+
 from .harness.sidecar import Sidecar, open_session
 from .harness.waiting import PATIENCE, eventually
 from .harness.wire import (

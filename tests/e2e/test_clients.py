@@ -12,7 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_sync
 
-from .harness.ports import free_port
+from tests.ports import free_port
+
 from .harness.process import Process, running
 from .harness.scrape import Ending
 from .harness.sidecar import Sidecar, audited

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 from websockets.frames import Opcode
 
-from .harness.ports import free_port
+from tests.ports import free_port
+
 from .harness.sidecar import Sidecar
 from .harness.waiting import eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
@@ -151,10 +152,10 @@ def test_a_dying_app_is_app_down() -> None:
         before = sidecar.scrape()
         with session(sidecar, app) as (client, server):
             server.close()
-            assert client.rest() == b""
-            client.close()
             time.sleep(DYING)
             app.close()
+            assert client.rest() == b""
+            client.close()
         assert sidecar.settled(before).endings() == {("1006", "app-down", "server"): 1}
     finally:
         app.close()

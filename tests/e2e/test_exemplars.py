@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from .harness.ports import free_port
+from tests.ports import free_port
+
 from .harness.process import Process
 from .harness.sidecar import Sidecar
 from .harness.waiting import eventually

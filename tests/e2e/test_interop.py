@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import socketio
 
+from tests.ports import free_port
+
 from .harness.bench import Bench
 from .harness.browser import chromium
 from .harness.dialogue import (
@@ -22,7 +24,6 @@ from .harness.dialogue import (
     run_apart,
     websockets_client,
 )
-from .harness.ports import free_port
 from .harness.process import Process, running
 from .harness.scrape import Ending
 from .harness.stack import CLIENTS, Stack, node, python, skip_without

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from websockets.frames import Opcode
 
-from .harness.ports import free_port
+from tests.ports import free_port
+
 from .harness.process import running
 from .harness.scrape import Ending
 from .harness.sidecar import Sidecar, audited

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from websockets.frames import Opcode
 
-from .harness.ports import free_port
+from tests.ports import free_port
+
 from .harness.process import Process
 from .harness.scrape import ACTIVE
 from .harness.sidecar import Sidecar, audited

@@ -13,8 +13,8 @@ import pytest
 from websockets.frames import Opcode
 
 from exporter import __version__
+from tests.ports import free_port
 
-from .harness.ports import free_port
 from .harness.sidecar import ROOT, Sidecar, command, open_session
 from .harness.waiting import PATIENCE, eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, upgrade_request

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from tests.e2e.conftest import _no_process_outlives_the_tests, pytest_runtest_makereport
-from tests.e2e.harness.ports import free_port
 from tests.e2e.harness.wire import RawApp
+from tests.ports import free_port
 
 __all__ = ["_no_process_outlives_the_tests", "pytest_runtest_makereport"]
 

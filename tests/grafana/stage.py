@@ -22,10 +22,10 @@ from typing import Any
 
 from grafana.source.config import Config
 from grafana.source.rulefiles import prometheus as rule_files
-from tests.e2e.harness.ports import free_port
 from tests.e2e.harness.process import Process
 from tests.e2e.harness.sidecar import ROOT, command
 from tests.e2e.harness.waiting import eventually
+from tests.ports import free_port
 
 NAMESPACE, JOB = "demo", "chat"
 

@@ -15,12 +15,12 @@ from websockets.frames import Opcode
 from websockets.sync.client import connect
 
 from tests.e2e.conftest import raw_app
-from tests.e2e.harness.ports import free_port
 from tests.e2e.harness.scrape import ACTIVE
 from tests.e2e.harness.sidecar import Sidecar, audited
 from tests.e2e.harness.stack import python
 from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise, upgrade_request
+from tests.ports import free_port
 
 __all__ = ["raw_app"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .ports import free_port
+from tests.ports import free_port
+
 from .process import Process
 from .sidecar import Sidecar
 from .stack import Stack

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from .ports import listening
+from tests.ports import listening
+
 from .waiting import eventually
 
 STOP_PATIENCE = 5.0

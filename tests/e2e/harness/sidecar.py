@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .ports import free_port
+from tests.ports import free_port
+
 from .process import Process
 from .scrape import ACTIVE, CLOSED, HANDSHAKES, Scrape
 from .waiting import PATIENCE, eventually
