@@ -196,7 +196,7 @@ async def test_sigterms_way_ends_what_is_left_before_the_deadline(engine: Engine
 @on_uvloop
 async def test_new_clients_are_served_during_the_grace(engine: Engine) -> None:
     """Load balancers learn slowly: during the grace a new client gets its session; after it, nobody answers."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.0, grace=0.5)) as (b, drain):
+    async with drained(engine, Plan(timeout=LATER, spread=0.0, grace=2.0)) as (b, drain):
         first = await b.session()
         drain.begin(patient=False)
         assert drain.phase is Phase.SERVING
@@ -259,7 +259,7 @@ async def test_at_the_deadline_whatever_is_left_is_closed(engine: Engine, monkey
 @on_uvloop
 async def test_a_session_that_begins_while_others_are_told_is_ended_too(engine: Engine) -> None:
     """A 101 that comes after the door was closed makes a session that the deadline ends."""
-    async with drained(engine, Plan(timeout=0.6, spread=0.1, close_timeout=0.1)) as (b, drain):
+    async with drained(engine, Plan(timeout=2.0, spread=0.1, close_timeout=0.1)) as (b, drain):
         first = await b.session()
         client, server = await b.pair()
         await client.send(REQUEST)
@@ -276,7 +276,7 @@ async def test_a_session_that_begins_while_others_are_told_is_ended_too(engine: 
 @on_uvloop
 async def test_endings_by_peers_during_a_drain_keep_their_cause(engine: Engine) -> None:
     """While the drain goes round, a peer's own ending stands: a crash stays a crash."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.6)) as (b, drain):
+    async with drained(engine, Plan(timeout=LATER, spread=3.0)) as (b, drain):
         told_first, crashing, leaving = [await b.session() for _ in range(3)]
         drain.begin(patient=False)
         await crashing[1].send(close(1011, b"boom"))

@@ -101,7 +101,7 @@ async def test_what_is_not_http1_passes_and_is_told_once(
     engine: Engine, name: str, data: bytes, reason: Unobserved
 ) -> None:
     """Anything else flows both ways for as long as it likes: one unobserved, no handshake, no ending."""
-    async with bench(engine, Limits(max_head=4096, handshake_timeout=0.2)) as b:
+    async with bench(engine, Limits(max_head=4096, handshake_timeout=1.0)) as b:
         client, server = await b.pair()
         await client.send(*cut_at(data, [1, 9]))
         await server.expect(data)
@@ -298,12 +298,12 @@ async def test_a_silent_client_is_disconnected(engine: Engine) -> None:
 @on_uvloop
 async def test_the_time_limit_is_for_the_first_request_only(engine: Engine) -> None:
     """An app may take its time to answer, and a kept-alive connection and a session may be idle: no limit of ours."""
-    async with bench(engine, Limits(handshake_timeout=0.1)) as b:
+    async with bench(engine, Limits(handshake_timeout=0.5)) as b:
         client, server = await b.pair()
         await client.send(GET)
         await server.expect(GET)
         late = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.3, late.set_result, None)
+        asyncio.get_running_loop().call_later(1.5, late.set_result, None)
         await late  # three times the limit
         assert client.is_silent()
         await server.send(PAGE)
