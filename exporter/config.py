@@ -233,7 +233,10 @@ class Settings:
         "DURATION",
     )
     max_session_age: float = _setting(
-        "0", parse_duration, "age at which a session is ended with Close 1001; 0 is never", "DURATION"
+        "0",
+        parse_duration,
+        "greatest age of a session, ended with Close 1001 at random within the last tenth of it; 0 is never",
+        "DURATION",
     )
     proxy_protocol: bool = _setting(
         None, bool, "send the app a PROXY v2 header with each client's address, ahead of its bytes", "", switch=True

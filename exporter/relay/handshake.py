@@ -47,7 +47,7 @@ class Limits:
     :ivar max_head: bytes of a request's or response's head.
     :ivar handshake_timeout: seconds from accept to the end of the first request's head.
     :ivar max_connections: clients at a time; 0 is no limit.
-    :ivar max_session_age: seconds after which a session is ended; 0 is never.
+    :ivar max_session_age: seconds that a session may last; 0 is for ever.
     :ivar proxy_protocol: whether the app is told of each client's address by a PROXY header.
     """
 

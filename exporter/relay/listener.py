@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
+from random import random
 from time import monotonic
 
 from exporter.protocol.words import Cause
@@ -17,6 +19,10 @@ from exporter.relay.upstream import Upstream
 
 #: Seconds between looks for sessions that are too old.
 AGE_INTERVAL = 1.0
+
+#: The last part of the greatest age, in which sessions are ended at random, evenly: those that came together after a
+#: restart would else be sent away together, and come back together. gRPC spreads its greatest age for the same reason.
+AGE_SPREAD = 0.1
 
 _AGED = 1001  # going away: come back, elsewhere if you like
 
@@ -124,15 +130,24 @@ class Relay:
         self.last_ending = monotonic()
 
     async def _end_aged(self) -> None:
-        """End sessions that are too old. They are in order of their beginning: the first young one ends the look."""
+        """End sessions that are too old. They are in order of their beginning: the first young one ends the look.
+
+        A session that has N looks left until its greatest age is ended in this one with a chance of 1 in N, which makes
+        each of them as likely as any other.
+        """
+        spread = self.limits.max_session_age * AGE_SPREAD
         while True:
             oldest = monotonic() - self.limits.max_session_age
             for session in list(self.sessions):
-                if session.began > oldest:
+                if (left := session.began - oldest) > spread:
                     break
-                if session.splice is not None:
-                    session.splice.finish(Cause.LIMIT, _AGED, self.close_timeout)
+                if random() * left < AGE_INTERVAL:
+                    guarded(self.observer, partial(self._end_of_age, session))
             await asyncio.sleep(AGE_INTERVAL)
+
+    def _end_of_age(self, session: Relayed) -> None:
+        if session.splice is not None:
+            session.splice.finish(Cause.LIMIT, _AGED, self.close_timeout)
 
     def gone(self, connection: Connection) -> None:
         """A connection is over that never was a session."""

@@ -28,6 +28,7 @@ from exporter.relay.events import Opening
 from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
 from exporter.relay.upstream import Address, Upstream
+from tests.wire import KEY, close
 
 #: Seconds within which whatever is waited for must have come.
 DEADLINE = 10.0
@@ -344,3 +345,19 @@ async def bench(
         with suppress(OSError):
             app.stop()
         await made.quiet()
+
+
+async def closes(client: Wire, server: Wire, code: int = 1001) -> float:
+    """A client and an app that behave: the Close is answered by both, the app ends TCP, then the client.
+
+    Returns when the client read the Close, in the loop's time.
+    """
+    await client.expect(close(code))
+    told = asyncio.get_running_loop().time()
+    await client.send(close(code, mask=KEY))
+    await server.expect(close(code, mask=KEY))
+    await server.send(close(code))
+    server.close()
+    assert await client.rest() == b""
+    client.close()
+    return told

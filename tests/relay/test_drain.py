@@ -13,7 +13,7 @@ from exporter.protocol.words import Cause, Peer
 from exporter.relay import engine as engine_module
 from exporter.relay.drain import Drain, Phase, Plan
 from exporter.relay.engine import Engine
-from tests.relay.peers import DEADLINE, REQUEST, SWITCH, Bench, Wire, bench, ended, eventually, on_uvloop
+from tests.relay.peers import DEADLINE, REQUEST, SWITCH, Bench, Wire, bench, closes, ended, eventually, on_uvloop
 from tests.wire import KEY, TEXT, close, frame
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -34,17 +34,6 @@ async def drained(engine: Engine, plan: Plan) -> AsyncIterator[tuple[Bench, Drai
 async def over(drain: Drain) -> None:
     async with asyncio.timeout(DEADLINE):
         await drain.finished.wait()
-
-
-async def closes(client: Wire, server: Wire, code: int = 1001) -> None:
-    """A client and an app that behave: the Close is answered by both, the app ends TCP, then the client."""
-    await client.expect(close(code))
-    await client.send(close(code, mask=KEY))
-    await server.expect(close(code, mask=KEY))
-    await server.send(close(code))
-    server.close()
-    assert await client.rest() == b""
-    client.close()
 
 
 @on_uvloop

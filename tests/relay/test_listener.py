@@ -15,7 +15,7 @@ from exporter.relay import upstream as upstream_module
 from exporter.relay.engine import Engine
 from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
-from tests.relay.peers import REQUEST, Wire, bench, ended, eventually, on_uvloop
+from tests.relay.peers import REQUEST, Wire, bench, closes, ended, eventually, on_uvloop
 from tests.wire import KEY, close
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -80,6 +80,21 @@ async def test_an_old_session_is_ended(engine: Engine, monkeypatch: pytest.Monke
         assert await b.ending(old) == Ending("1001", Cause.LIMIT, Peer.PROXY, clean=True)
         assert young.endings == []
         await young_client.expect(close(1001))
+
+
+@on_uvloop
+async def test_sessions_of_one_age_are_not_ended_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that began at once are ended one by one, over the last tenth of their greatest age."""
+    monkeypatch.setattr(listener, "AGE_INTERVAL", 0.02)
+    async with bench(engine, Limits(max_session_age=10.0)) as b:
+        opened = [await b.session() for _ in range(20)]
+        nearly = asyncio.get_running_loop().time() - 8.9  # 0.1 s from the last tenth
+        for session in b.relay.sessions:
+            session.watch.session.began = nearly
+        told = await asyncio.gather(*(closes(client, server) for client, server, _ in opened))
+        assert max(told) - min(told) > 0.2, "of a second; that it is less by chance is one case in 10 to the 12th"
+        for *_, watched in opened:
+            assert await b.ending(watched) == Ending("1001", Cause.LIMIT, Peer.PROXY, clean=True)
 
 
 def began(relay: listener.Relay) -> float:
