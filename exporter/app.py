@@ -172,13 +172,17 @@ class App:
 
     async def _renew_certificate(self) -> None:
         """Serve new clients by what --tls-cert and --tls-key hold now; those that are connected notice nothing."""
+        failed = ""
         while self.certificate is not None:
             await asyncio.sleep(_RENEW)
             try:
                 if self.certificate.refresh():
                     self.log.info("tls.reloaded", certificate=self.settings.tls_cert)
+                failed = ""
             except OSError as error:  # ssl.SSLError is one
-                self.log.error("tls.reload_failed", certificate=self.settings.tls_cert, why=str(error))
+                if str(error) != failed:
+                    self.log.error("tls.reload_failed", certificate=self.settings.tls_cert, why=str(error))
+                failed = str(error)
 
     # Signals and draining.
 

@@ -6,6 +6,20 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import NoReturn
+
+
+def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Have ``context`` serve a certificate chain (PEM) with its private key.
+
+    Raises OSError if a file cannot be read or the key is encrypted, ssl.SSLError if the two do not fit together.
+    """
+    context.load_cert_chain(certificate, key, password=_encrypted)
+
+
+def _encrypted() -> NoReturn:
+    # Left to itself OpenSSL asks on the terminal, and everything stands still until somebody answers.
+    raise OSError("the private key is encrypted, and nobody can be asked for its pass phrase")
 
 
 class Certificate:
@@ -39,7 +53,7 @@ class Certificate:
         return tuple(path.read_bytes() for path in self._paths)
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        context.load_cert_chain(*self._paths)
+        load_pair(context, *self._paths)
         return context
 
 

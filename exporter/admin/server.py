@@ -130,9 +130,10 @@ class Admin:
         while True:
             try:
                 await self._open(*self._at)
-            except OSError:  # the old socket is not gone yet
+            except OSError as error:  # the old socket is not gone yet, or somebody else has the port
                 if monotonic() > deadline:
-                    raise
+                    structlog.get_logger().error("admin.reopen_failed", why=str(error))
+                    deadline = float("inf")  # said once; without this port nobody would learn of anything, so go on
                 await asyncio.sleep(POLL)
             else:
                 return

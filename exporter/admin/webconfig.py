@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from exporter.certificate import load_pair
+
 #: Password checks that may wait for the one that is under way (each takes a good part of a second of a core).
 MAX_WAITING = 16
 #: Good logins that are remembered, as keyed hashes: a scraper logs in every few seconds.
@@ -80,6 +82,8 @@ def load(path: Path) -> WebConfig:
         raise BadWebConfig(f"{path}: {getattr(error, 'strerror', None) or 'not text in UTF-8'}") from error
     except YAMLError as error:
         raise BadWebConfig(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise BadWebConfig(f"{path}: nested too deeply") from error
     except ValueError as error:
         raise BadWebConfig(f"{path}: {error}") from error
 
@@ -124,7 +128,7 @@ def _context(folder: Path, tls: Mapping[str, Any]) -> tuple[ssl.SSLContext, tupl
         raise ValueError("tls_server_config: client_ca_file and a client_auth_type that verifies need each other")
     context.verify_mode = auth
     try:
-        context.load_cert_chain(certificate, key)
+        load_pair(context, certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise ValueError(f"tls_server_config: cert_file, key_file: {_why(error)}") from error
     if authority is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import bcrypt
@@ -14,11 +15,13 @@ import pytest
 import trustme
 from aiohttp import ClientConnectorError, ClientOSError, ClientSession, ServerDisconnectedError
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
-from exporter.admin import guard, webconfig
+from exporter.admin import guard, server, webconfig
 from exporter.admin.server import Admin, Hooks
 from exporter.admin.webconfig import BadWebConfig, Doorman, TooMany, load
 from tests.admin.world import World
+from tests.certificates import encrypt, issue
 from tests.relay.peers import on_uvloop
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -38,6 +41,7 @@ BAD = [
     ("tls_server_config: {cert_file: 1, key_file: b}", "expected a text"),
     ("- a", "expected keys and values"),
     ("a: [", "not YAML"),
+    (f"a: {'[' * 2000}{']' * 2000}", "nested too deeply"),
 ]
 
 
@@ -148,11 +152,9 @@ async def test_users_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def write_tls(folder: Path, authority: trustme.CA, extra: str = "") -> Path:
     """A file that asks for TLS, with certificate and key beside it."""
-    issued = authority.issue_cert("127.0.0.1")
-    (folder / "server.crt").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    (folder / "server.key").write_bytes(issued.private_key_pem.bytes())
+    issue(authority, folder)
     path = folder / "web.yml"
-    path.write_text(f"tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n{extra}")
+    path.write_text(f"tls_server_config:\n  cert_file: tls.crt\n  key_file: tls.key\n{extra}")
     return path
 
 
@@ -185,6 +187,50 @@ async def test_tls_and_its_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     break
                 except (ClientOSError, ServerDisconnectedError):
                     await asyncio.sleep(0.05)
+
+
+def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
+    """Nobody is asked for a pass phrase: at a terminal that would wait for ever, under a running sidecar as well."""
+    path = write_tls(tmp_path, trustme.CA())
+    encrypt(tmp_path / "tls.key")
+    with pytest.raises(BadWebConfig, match="key_file: the private key is encrypted"):
+        load(path)
+
+
+@on_uvloop
+async def test_a_port_that_somebody_takes_meanwhile_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When TLS changes and the port is not to be had, the log says so once and it is tried until it is."""
+    monkeypatch.setattr(guard, "RELOAD", 0.05)
+    monkeypatch.setattr(server, "POLL", 0.01)
+    monkeypatch.setattr(server, "REOPEN", 0.05)
+    authority, other = trustme.CA(), trustme.CA()
+    path = write_tls(tmp_path, authority)
+    async with serving(path) as (address, admin):
+        taken = True
+        reopen = admin._open
+
+        async def too_late(host: str | None, port: int) -> None:
+            if taken:
+                raise OSError(errno.EADDRINUSE, "address in use")
+            await reopen(host, port)
+
+        monkeypatch.setattr(admin, "_open", too_late)
+        with capture_logs() as logs:
+            write_tls(tmp_path, other)
+            async with asyncio.timeout(10):
+                while not any(line["event"] == "admin.reopen_failed" for line in logs):
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.2)
+                taken = False
+                async with ClientSession() as session:
+                    while True:
+                        with suppress(ClientOSError, ServerDisconnectedError):
+                            assert await status(session, f"https://{address}/livez", ssl=trusting(other)) == 200
+                            break
+                        await asyncio.sleep(0.05)
+        assert [line["event"] for line in logs].count("admin.reopen_failed") == 1
 
 
 @on_uvloop

@@ -14,6 +14,7 @@ import trustme
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
+from tests.certificates import issue
 from tests.e2e.conftest import raw_app
 from tests.e2e.harness.scrape import ACTIVE
 from tests.e2e.harness.sidecar import Sidecar, audited
@@ -32,16 +33,6 @@ MIB = 1024 * 1024
 def authority() -> trustme.CA:
     """Who signs the certificates of these tests."""
     return trustme.CA()
-
-
-def issue(authority: trustme.CA, folder: Path) -> tuple[Path, Path]:
-    """A new certificate and its key, in files."""
-    folder.mkdir(exist_ok=True)
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    certificate, key = folder / "tls.crt", folder / "tls.key"
-    certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    key.write_bytes(issued.private_key_pem.bytes())
-    return certificate, key
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:

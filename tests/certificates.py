@@ -1,0 +1,26 @@
+"""Certificates and keys as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+
+def issue(authority: trustme.CA, folder: Path) -> tuple[Path, Path]:
+    """A new certificate of loopback's names and its private key, in files."""
+    folder.mkdir(exist_ok=True)
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    return certificate, key
+
+
+def encrypt(key: Path) -> None:
+    """Put a pass phrase on a private key."""
+    private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(pem, pkcs8, encryption))
