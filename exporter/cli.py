@@ -100,7 +100,11 @@ def explain(codes: tuple[int, ...], as_json: bool) -> None:
 
 @cli.command()
 @click.option(
-    "--admin", default="127.0.0.1:10011", show_default=True, metavar="HOST:PORT", help="the sidecar's admin port"
+    "--admin",
+    default="127.0.0.1:10011",
+    show_default=True,
+    metavar="[https://]HOST:PORT",
+    help="the sidecar's admin port",
 )
 @click.option("--wait/--no-wait", default=True, show_default=True, help="return only when the drain is done")
 def drain(admin: str, wait: bool) -> None:

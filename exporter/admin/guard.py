@@ -33,7 +33,8 @@ class Guard:
     :param is_local: whether a request comes from loopback.
 
     Raises BadWebConfig for a file that cannot be used. One that goes bad later is told in the log, and what held before
-    goes on.
+    goes on. A file that changes is read once it has not changed from one look to the next: while it is being written it
+    may be empty, and an empty one asks for nothing.
     """
 
     def __init__(self, path: Path | None, is_local: Callable[[web.Request], bool]) -> None:
@@ -42,24 +43,27 @@ class Guard:
         self._is_local = is_local
         self._doorman = Doorman()
         self._doorman.admit(self.config.users)
-        self._seen = fingerprint(self.config.files)
+        self._seen = self._found = fingerprint(self.config.files)
         self._log = structlog.get_logger()
 
     def refresh(self) -> bool:
         """Read the files again if they have changed. Returns whether TLS may be another from now on."""
-        if self._path is None or (found := fingerprint(self.config.files)) == self._seen:
+        if self._path is None:
             return False
-        self._seen = found
-        before = self.config
+        before, self._found = self._found, fingerprint(self.config.files)
+        if self._found == self._seen or self._found != before:
+            return False
+        self._seen = self._found
+        old = self.config
         try:
             self.config = load(self._path)
         except BadWebConfig as error:
             self._log.error("webconfig.reload_failed", why=str(error))
             return False
-        self._seen = fingerprint(self.config.files)
+        self._seen = self._found = fingerprint(self.config.files)
         self._doorman.admit(self.config.users)
         self._log.info("webconfig.reloaded", tls=self.config.tls is not None, users=len(self.config.users))
-        return before.tls is not None or self.config.tls is not None
+        return old.tls is not None or self.config.tls is not None
 
     async def watch(self, tls_changed: Callable[[], Awaitable[None]]) -> None:
         """Refresh every :data:`RELOAD` seconds, for good."""

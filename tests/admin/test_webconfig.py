@@ -150,6 +150,25 @@ async def test_users_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 await asyncio.sleep(0.05)
 
 
+def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    """Truncated and not filled again yet, it would let everybody in: it is read when it has come to rest."""
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users: {{prometheus: {HASH}}}\n")
+    kept = guard.Guard(path, lambda _: False)
+    path.write_text("")
+    assert not kept.refresh()
+    assert kept.config.users
+    path.write_text(f"basic_auth_users: {{grafana: {HASH}}}\n")
+    kept.refresh()
+    assert set(kept.config.users) == {"prometheus"}
+    kept.refresh()
+    assert set(kept.config.users) == {"grafana"}
+    path.write_text("")
+    kept.refresh()
+    kept.refresh()
+    assert not kept.config.users, "empty and at rest: it is meant"
+
+
 def write_tls(folder: Path, authority: trustme.CA, extra: str = "") -> Path:
     """A file that asks for TLS, with certificate and key beside it."""
     issue(authority, folder)
