@@ -60,7 +60,7 @@ kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deplo
 deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
 	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py
 
-conformance: $(VENV)/.reliability  ## all 517 Autobahn cases, direct and through the sidecar (about a quarter of an hour)
+conformance: $(VENV)/.reliability  ## all 517 Autobahn cases, direct and through the sidecar (three quarters of an hour)
 	$(PYTHON) -m tests.conformance
 
 fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SECONDS=... for another time

@@ -82,6 +82,7 @@ def test_the_loop_goes_first_between_slices(monkeypatch: pytest.MonkeyPatch) -> 
     """With a slice used up after every piece, the loop turns once a piece, inside a metric too; and what traffic counts
     meanwhile never tears a series: the last bucket of a histogram is its count."""
     monkeypatch.setattr(exposition, "SLICE", -1.0)
+    monkeypatch.setattr(exposition, "SHARE", -1.0)
     made = CollectorRegistry()
     histogram = Histogram("seconds", "Times.", ["kind"], registry=made)
     for number in range(20):
@@ -110,6 +111,40 @@ def test_the_loop_goes_first_between_slices(monkeypatch: pytest.MonkeyPatch) -> 
     counts = {s.labels["kind"]: s.value for s in family.samples if s.name == "seconds_count"}
     assert last == counts
     assert len(set(counts.values())) > 1, "series are read one after the other"
+
+
+def test_slices_grow_with_the_turns_of_a_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one turn takes a second, a scrape of 50 slices takes a turn or two, not 50."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += SLICE / 2  # what a piece takes
+        return now
+
+    monkeypatch.setattr(exposition, "monotonic", clock)
+    made = CollectorRegistry()
+    gauge = Gauge("g", "G.", ["n"], registry=made)
+    for number in range(100 * exposition.PIECE):
+        gauge.labels(str(number))
+
+    async def turns(seconds: float) -> int:
+        counted = 0
+
+        async def traffic() -> None:
+            nonlocal counted, now
+            while True:
+                counted += 1
+                now += seconds
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(traffic())
+        await expose(made, "")
+        beside.cancel()
+        return counted
+
+    assert asyncio.run(turns(0.0)) > 30
+    assert 1 <= asyncio.run(turns(1.0)) <= 3
 
 
 @on_uvloop
