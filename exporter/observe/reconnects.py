@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
-from http.cookies import CookieError, SimpleCookie
 from os import urandom
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,19 +32,31 @@ Identity = Callable[[Request, str], str]
 
 def by_address(request: Request, client: str) -> str:
     """The first forwarded address, else the connection's, and the user agent."""
-    address = request.forwarded_for.partition(",")[0].strip() or client.rpartition(":")[0]
-    return f"{address}\n{request.user_agent}"
+    address = request.forwarded_for.partition(",")[0].strip() or client
+    return f"{_host(address)}\n{request.user_agent}"
+
+
+def _host(address: str) -> str:
+    """Without its port, which is another at every connection; some proxies forward that as well."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    host, _, rest = address.partition(":")
+    return address if ":" in rest else host  # a bare IPv6 address has several
 
 
 def by_cookie(name: str) -> Identity:
-    """The value of a cookie."""
+    """The value of a cookie, as it was sent (RFC 6265, section 4.2.1).
+
+    Browsers send cookies that http.cookies takes for an error, and then it knows none of them: without a value, say, or
+    named ``path``.
+    """
 
     def identify(request: Request, client: str) -> str:
-        try:
-            morsel = SimpleCookie(request.cookie).get(name)
-        except CookieError:
-            return ""
-        return morsel.value if morsel is not None else ""
+        for pair in request.cookie.split(";"):
+            key, _, value = pair.partition("=")
+            if key.strip() == name:
+                return value.strip()
+        return ""
 
     return identify
 

@@ -388,13 +388,15 @@ class _RequestReader(_Reader):
             case b"transfer-encoding":
                 request.has_body = True
             case b"x-forwarded-for":
-                request.forwarded_for = value.decode("latin-1")
+                said = value.decode("latin-1")  # a proxy may add a line of its own (RFC 9110, section 5.3)
+                request.forwarded_for = f"{request.forwarded_for}, {said}" if request.forwarded_for else said
             case b"user-agent":
                 request.user_agent = value.decode("latin-1")
             case b"traceparent":
                 request.traceparent = value.decode("latin-1")
             case b"cookie":
-                request.cookie = value.decode("latin-1")
+                said = value.decode("latin-1")
+                request.cookie = f"{request.cookie}; {said}" if request.cookie else said
 
     def on_headers_complete(self) -> None:
         parser, request = self.parser, self.request

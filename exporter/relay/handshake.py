@@ -231,7 +231,8 @@ class Connection:
 
     def _switch(self, fact: Switched) -> None:
         relay = self._relay
-        opening = Opening(fact.request, fact.response, self._client_address(), monotonic() - self._asked)
+        client = spelled(self._client.transport.get_extra_info("peername"))
+        opening = Opening(fact.request, fact.response, client, monotonic() - self._asked)
         session = Relayed(relay, relay.observer.opened(opening))
         early = Early(fact.client, fact.server, self._client.fin, self._server.fin)
         self._client.owner = self._server.owner = _NOBODY
@@ -244,10 +245,6 @@ class Connection:
         self._conversation.dissolve()
         for leg in (self._client, self._server):
             leg.part()
-
-    def _client_address(self) -> str:
-        peer = self._client.transport.get_extra_info("peername")
-        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
 
     # Our own doing.
 
@@ -293,3 +290,14 @@ class _Nobody:
 
 
 _NOBODY: Owner = _Nobody()
+
+
+def spelled(peername: object) -> str:
+    """The address of a TCP peer, as asyncio tells it, in the way it is written: 192.0.2.7:5000, [2001:db8::1]:5000.
+
+    Empty for one that has gone already.
+    """
+    if not isinstance(peername, tuple):
+        return ""
+    host, port = peername[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -50,6 +50,38 @@ def test_without_a_forwarded_address_the_connections_own_counts_without_its_port
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("192.0.2.7", "192.0.2.7:5000"),
+        ("192.0.2.7:5000", "192.0.2.7:6000, 10.0.0.1"),
+        ("2001:db8::1", "[2001:db8::1]:5000"),
+    ],
+)
+def test_a_forwarded_port_is_no_part_of_an_identity(one, other):
+    """Some load balancers forward the client's port beside its address."""
+    seen = Reconnects()
+    assert seen.key(Request(forwarded_for=one), "") == seen.key(Request(forwarded_for=other), "") != 0
+    assert seen.key(Request(forwarded_for=one), "") != seen.key(Request(forwarded_for="2001:db8::2"), "")
+
+
+def test_without_a_forwarded_address_ipv6_clients_are_told_apart():
+    """An IPv6 address has colons of its own."""
+    seen = Reconnects()
+    assert seen.key(Request(), "[2001:db8::1]:5000") == seen.key(Request(), "[2001:db8::1]:6000")
+    assert seen.key(Request(), "[2001:db8::1]:5000") != seen.key(Request(), "[2001:db8::2]:5000")
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["sid=1; theme", "theme; sid=1", "path=/; sid=1", "a b=2; sid=1", 'sid=1; prefs={"a":1}', "é=2;sid=1", "=; sid=1"],
+)
+def test_a_cookie_is_found_among_others_of_any_kind(cookie):
+    """Cookies without a value, with reserved names or with odd characters do not hide the one that is named."""
+    seen = Reconnects(by_cookie("sid"))
+    assert seen.key(Request(cookie=cookie), "") == seen.key(Request(cookie="sid=1"), "") != 0
+
+
+@pytest.mark.parametrize(
     ("identity", "request_"), [(by_cookie("sid"), Request(cookie="\x00;;=")), (by_query("u"), Request(target="//["))]
 )
 def test_a_client_that_nothing_identifies_is_not_kept(identity, request_):

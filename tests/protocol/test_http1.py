@@ -373,19 +373,25 @@ def test_a_head_that_was_answered_costs_nothing_later(way: str) -> None:
 
 
 def test_a_request_is_told_with_what_a_log_line_needs() -> None:
-    """Method, target, X-Forwarded-For, User-Agent and traceparent of the request, subprotocol and extensions of the
-    answer."""
+    """Method, target, X-Forwarded-For, cookies, User-Agent and traceparent of the request, also where a header has
+    several lines; subprotocol and extensions of the answer."""
     talk = Conversation()
     asked = talk.request(
         upgrade(
-            "/chat?token=1", "X-Forwarded-For: 192.0.2.1, 10.0.0.1", "User-Agent: test/1", "traceparent: 00-ab-cd-01"
+            "/chat?token=1",
+            "X-Forwarded-For: 192.0.2.1, 10.0.0.1",
+            "User-Agent: test/1",
+            "traceparent: 00-ab-cd-01",
+            "Cookie: a=b",
+            "X-Forwarded-For: 10.0.0.2",
+            "Cookie: sid=1",
         )
     )
     assert isinstance(asked[0], Asked)
     request = asked[0].request
     assert (request.method, request.target, request.upgrade, request.websocket) == ("GET", "/chat?token=1", True, True)
-    assert (request.forwarded_for, request.user_agent) == ("192.0.2.1, 10.0.0.1", "test/1")
-    assert request.traceparent == "00-ab-cd-01"
+    assert (request.forwarded_for, request.user_agent) == ("192.0.2.1, 10.0.0.1, 10.0.0.2", "test/1")
+    assert (request.traceparent, request.cookie) == ("00-ab-cd-01", "a=b; sid=1")
     extra = b"Sec-WebSocket-Protocol: chat.v2\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     switched = talk.response(SWITCH[:-2] + extra)
     assert isinstance(switched[0], Switched)

@@ -261,6 +261,19 @@ async def test_a_client_that_does_not_take_its_502_is_let_go(engine: Engine, mon
         client.close()
 
 
+@pytest.mark.parametrize(
+    ("peername", "text"),
+    [
+        (("192.0.2.7", 5000), "192.0.2.7:5000"),
+        (("2001:db8::1", 5000, 0, 0), "[2001:db8::1]:5000"),
+        (None, ""),
+    ],
+)
+def test_a_clients_address_reads_as_it_is_written(peername: object, text: str) -> None:
+    """In log lines and stories an IPv6 address has its brackets, so that the port can be told from it."""
+    assert handshake.spelled(peername) == text
+
+
 # Limits.
 
 
