@@ -9,12 +9,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
@@ -171,22 +173,48 @@ class Metrics:
 
 
 class _TallyCollector(Collector):
-    """Reads the scanners' shared counters."""
+    """Reads the scanners' shared counters, those of one route and sender at a time."""
 
     def __init__(self, tallies: dict[tuple[str, Peer], Tally]) -> None:
         self._tallies = tallies
 
     def collect(self) -> Iterator[Family]:
-        frames = _family(catalogue.FRAMES)
-        payload = _family(catalogue.PAYLOAD)
-        for (route, sender), tally in self._tallies.items():
-            for opcode, name in OPCODES.items():
-                frames.add_metric((route, sender, name), tally[opcode])
-            reserved = sum(tally[opcode] for opcode in range(PAYLOAD) if opcode not in OPCODES)
-            frames.add_metric((route, sender, RESERVED), reserved)
-            payload.add_metric((route, sender), tally[PAYLOAD])
-        yield frames
-        yield payload
+        for metric, read in ((catalogue.FRAMES, _frames), (catalogue.PAYLOAD, _payload)):
+            family = _family(metric)
+            family.samples = _WhenTaken(partial(self._samples, metric, read))
+            yield family
+
+    def _samples(self, metric: Metric, read: Callable[[Tally], _Counts]) -> Iterator[Sample]:
+        for labels, tally in self._tallies.items():
+            piece = _family(metric)
+            for more, count in read(tally):
+                piece.add_metric((*labels, *more), count)
+            yield from piece.samples
+
+
+#: What a tally counted: further label values, and the count.
+_Counts = Iterator[tuple[tuple[str, ...], int]]
+
+
+def _frames(tally: Tally) -> _Counts:
+    for opcode, name in OPCODES.items():
+        yield (name,), tally[opcode]
+    yield (RESERVED,), sum(tally[opcode] for opcode in range(PAYLOAD) if opcode not in OPCODES)
+
+
+def _payload(tally: Tally) -> _Counts:
+    yield (), tally[PAYLOAD]
+
+
+class _WhenTaken(list[Sample]):
+    """Samples that are made as they are taken, so that a scrape can let the traffic go first in between."""
+
+    def __init__(self, make: Callable[[], Iterator[Sample]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self._make()
 
 
 class _Reader(Collector):

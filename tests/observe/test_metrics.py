@@ -155,6 +155,18 @@ def test_frames_and_bytes_move_while_a_session_lives() -> None:
     assert stage.value("websocket_connections_active", route="/feed") == 1
 
 
+def test_frames_are_read_as_their_samples_are_taken() -> None:
+    """With many routes a scrape pauses among them: what passes on the second meanwhile is in what follows."""
+    metrics = Stage().metrics
+    family = next(family for family in metrics.registry.collect() if family.name == "websocket_frames")
+    samples = iter(family.samples)
+    next(samples)
+    for route in ROUTES:
+        metrics.tallies[route, Peer.CLIENT][TEXT] += 7
+    late = {sample.labels["route"] for sample in samples if sample.value == 7}
+    assert ROUTES[1] in late
+
+
 def test_there_are_no_created_series() -> None:
     """No _created series in either format: they double the series and say nothing here."""
     stage = after_a_few_endings()
