@@ -265,11 +265,15 @@ class PythonSplice:
             session.end_by_proxy(cause, None)
         if self._timer is not None:
             self._timer.cancel()
-        app_waits = session.ended_by_proxy and not session.has_closed(Peer.CLIENT)
-        if app_waits and session.client.at_boundary and not (self._server.gone or self._server.fin):
+        if session.ended_by_proxy and self._app_can_be_told():
             self._close_server()
         else:
             self._hang_up()
+
+    def _app_can_be_told(self) -> bool:
+        """Whether its client has sent it neither Close nor FIN nor half a frame, and it still listens."""
+        told = self.session.has_closed(Peer.CLIENT) or (self._client.fin and not self._server.flushing)
+        return not told and self.session.client.at_boundary and not (self._server.gone or self._server.fin)
 
     def hang_up(self, cause: Cause) -> None:
         """See :class:`Splice`."""

@@ -82,7 +82,7 @@ class Leg(asyncio.Protocol):
     :param peer: who is at the far end.
     """
 
-    __slots__ = ("_flushing", "_patience", "fin", "gone", "other", "owner", "peer", "transport")
+    __slots__ = ("_patience", "fin", "flushing", "gone", "other", "owner", "peer", "transport")
 
     transport: asyncio.Transport
     other: Leg
@@ -92,7 +92,7 @@ class Leg(asyncio.Protocol):
         self.owner = owner
         self.fin = False  # read: the peer sends no more
         self.gone = False
-        self._flushing = False
+        self.flushing = False  # a FIN of ours waits for what is buffered
         self._patience: asyncio.TimerHandle | None = None  # with the other leg, once this one's FIN was read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,8 +104,8 @@ class Leg(asyncio.Protocol):
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._flushing:
-            self._flushing = False
+        if self.flushing:
+            self.flushing = False
             send_fin(self.transport)
         elif not self.other.gone and not self.other.fin:
             self.other.transport.resume_reading()
@@ -160,7 +160,7 @@ class Leg(asyncio.Protocol):
         if self.gone or self.transport.is_closing():
             return
         if self.transport.get_write_buffer_size():
-            self._flushing = True
+            self.flushing = True
             self.transport.set_write_buffer_limits(0)
         else:
             send_fin(self.transport)
