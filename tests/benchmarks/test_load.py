@@ -39,10 +39,11 @@ def test_many_at_a_time(programs: Path, server: int) -> None:
 
 
 def test_open_loop_keeps_its_rate(programs: Path, server: int) -> None:
-    """With a rate, as many messages are sent as the rate says, however fast the answers are."""
+    """With a rate, as many messages are sent as the rate says, however fast the answers are: without one it is tens of
+    thousands a second. A busy machine may have two seconds' worth to catch up with."""
     result = load(programs, server, "--mode", "echo", "--connections", "4", "--rate", "500")
     assert result["errors"] == 0
-    assert 0 < result["units"] <= 500 * result["seconds"] + 5
+    assert 0 < result["units"] <= 500 * (result["seconds"] + 2)
 
 
 def test_stream_counts_frames(programs: Path, server: int) -> None:
