@@ -24,7 +24,7 @@ from exporter import __version__
 from tests.relay.peers import REQUEST, SWITCH
 from tests.wire import KEY, TEXT, close, frame
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 ROOT = Path(__file__).parents[1]
 
 

@@ -22,7 +22,7 @@ from exporter.protocol.flight import BY_SERVER, FRAMES, KEPT, WRITTEN, Ring
 from exporter.protocol.words import Cause, Peer
 
 #: Seconds after which a test gives up.
-DEADLINE = 20.0
+DEADLINE = 90.0
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

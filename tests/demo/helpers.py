@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 ROOT = Path(__file__).parents[2]
 
 #: Seconds after which a test gives up; ample for a busy machine.
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -36,7 +36,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which a test gives up; ample for a busy machine.
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 expect = playwright.expect
 expect.set_options(timeout=DEADLINE * 1000)

@@ -13,7 +13,7 @@ from tests.faults.isolated import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 UNSHARE = ["unshare", "--net", "--mount", "--propagation", "private"]
-PATIENCE = 90
+PATIENCE = 240
 
 
 def reason_not_to() -> str:

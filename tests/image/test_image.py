@@ -26,7 +26,7 @@ pytestmark = pytest.mark.image
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 MAX_MEGABYTES = 100
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 
 @pytest.fixture(scope="module")

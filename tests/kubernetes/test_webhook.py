@@ -20,7 +20,7 @@ import trustme
 from tests.kubernetes.test_admission import WANTED, patched, pod, review
 
 PROGRAM = "from exporter.kubernetes.command import webhook; webhook(prog_name='websocket-exporter webhook')"
-DEADLINE = 20.0
+DEADLINE = 90.0
 
 
 class Webhook:

@@ -21,7 +21,7 @@ from tests.observe.scenes import Stage, opening
 from tests.wire import BINARY, KEY, TEXT, close, frame
 
 GOLDEN = Path(__file__).parent / "golden"
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ from exporter.relay.upstream import Address, Upstream
 from tests.wire import KEY, close
 
 #: Seconds within which whatever is waited for must have come.
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 REQUEST = (
     b"GET /chat HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
