@@ -172,17 +172,13 @@ class App:
 
     async def _renew_certificate(self) -> None:
         """Serve new clients by what --tls-cert and --tls-key hold now; those that are connected notice nothing."""
-        failed = ""
-        while self.certificate is not None:
-            await asyncio.sleep(_RENEW)
-            try:
-                if self.certificate.refresh():
-                    self.log.info("tls.reloaded", certificate=self.settings.tls_cert)
-                failed = ""
-            except OSError as error:  # ssl.SSLError is one
-                if str(error) != failed:
-                    self.log.error("tls.reload_failed", certificate=self.settings.tls_cert, why=str(error))
-                failed = str(error)
+        if self.certificate is not None:
+            log, path = self.log, self.settings.tls_cert
+            await self.certificate.watch(
+                _RENEW,
+                renewed=lambda: log.info("tls.reloaded", certificate=path),
+                failed=lambda why: log.error("tls.reload_failed", certificate=path, why=why),
+            )
 
     # Signals and draining.
 

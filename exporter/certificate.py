@@ -4,7 +4,9 @@ secrets.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,6 +50,22 @@ class Certificate:
         self._load(self.context)
         self._seen = found
         return True
+
+    async def watch(self, every: float, renewed: Callable[[], None], failed: Callable[[str], None]) -> NoReturn:
+        """Refresh every so many seconds, for good. ``failed`` is told why, and again only when it is for another
+        reason or has worked in between.
+        """
+        told = ""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                if self.refresh():
+                    renewed()
+                told = ""
+            except OSError as error:  # ssl.SSLError is one
+                if (why := str(error)) != told:
+                    failed(why)
+                told = why
 
     def _read(self) -> tuple[bytes, ...]:
         return tuple(path.read_bytes() for path in self._paths)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import sys
 from collections.abc import AsyncIterator
 
@@ -81,24 +80,16 @@ async def serve(
 
 @contextlib.asynccontextmanager
 async def _watching(certificate: Certificate, every: float) -> AsyncIterator[None]:
-    task = asyncio.create_task(_watch(certificate, every))
+    task = asyncio.create_task(
+        certificate.watch(
+            every,
+            renewed=lambda: _log.info("certificate.reloaded"),
+            failed=lambda why: _log.error("certificate.unusable", reason=why),
+        )
+    )
     try:
         yield
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def _watch(certificate: Certificate, every: float) -> None:
-    failed = ""
-    while True:
-        await asyncio.sleep(every)
-        try:
-            if certificate.refresh():
-                _log.info("certificate.reloaded")
-            failed = ""
-        except (OSError, ssl.SSLError) as error:
-            if str(error) != failed:
-                _log.error("certificate.unusable", reason=str(error))
-            failed = str(error)
