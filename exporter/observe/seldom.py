@@ -17,16 +17,15 @@ class Seldom:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._said: dict[str, float] = {}  # when
-        self._unsaid: dict[str, int] = {}  # how often since
+        self._told: dict[str, tuple[float, int]] = {}  # when it was last due, and how often it has happened since
 
     def due(self, what: str) -> int:
         """Note that ``what``, one of a few things, happened. Returns how often it has since it was last due, this time
         included; 0 if it is too soon to say so."""
         now = self._clock()
-        times = self._unsaid.get(what, 0) + 1
-        if now - self._said.get(what, float("-inf")) < INTERVAL:
-            self._unsaid[what] = times
+        when, times = self._told.get(what, (float("-inf"), 0))
+        if now - when < INTERVAL:
+            self._told[what] = when, times + 1
             return 0
-        self._said[what], self._unsaid[what] = now, 0
-        return times
+        self._told[what] = now, 0
+        return times + 1
