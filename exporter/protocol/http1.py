@@ -388,15 +388,13 @@ class _RequestReader(_Reader):
             case b"transfer-encoding":
                 request.has_body = True
             case b"x-forwarded-for":
-                said = value.decode("latin-1")  # a proxy may add a line of its own (RFC 9110, section 5.3)
-                request.forwarded_for = f"{request.forwarded_for}, {said}" if request.forwarded_for else said
+                request.forwarded_for = _joined(request.forwarded_for, ", ", value)  # a proxy may add its own line
             case b"user-agent":
                 request.user_agent = value.decode("latin-1")
             case b"traceparent":
                 request.traceparent = value.decode("latin-1")
             case b"cookie":
-                said = value.decode("latin-1")
-                request.cookie = f"{request.cookie}; {said}" if request.cookie else said
+                request.cookie = _joined(request.cookie, "; ", value)
 
     def on_headers_complete(self) -> None:
         parser, request = self.parser, self.request
@@ -413,6 +411,12 @@ class _RequestReader(_Reader):
 
     def on_message_complete(self) -> None:
         self.start()
+
+
+def _joined(lines: str, separator: str, line: bytes) -> str:
+    """A header of several lines is one with their values in order (RFC 9110, section 5.3)."""
+    value = line.decode("latin-1")
+    return f"{lines}{separator}{value}" if lines else value
 
 
 class _ResponseReader(_Reader):
