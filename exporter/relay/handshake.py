@@ -29,7 +29,7 @@ from exporter.relay.legs import Leg, Owner
 from exporter.relay.proxyheader import proxy_header
 from exporter.relay.relayed import Host as SessionHost
 from exporter.relay.relayed import Relayed
-from exporter.relay.upstream import Failure
+from exporter.relay.upstream import Address, Failure
 
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
 FAREWELL = 2.0
@@ -297,7 +297,4 @@ def spelled(peername: object) -> str:
 
     Empty for one that has gone already.
     """
-    if not isinstance(peername, tuple):
-        return ""
-    host, port = peername[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(Address(*peername[:2])) if isinstance(peername, tuple) else ""
