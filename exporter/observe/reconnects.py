@@ -18,7 +18,7 @@ from hashlib import blake2b
 from os import urandom
 from urllib.parse import parse_qs, urlsplit
 
-from exporter.protocol.http1 import Request
+from exporter.protocol.heads import Request
 from exporter.protocol.words import Cause
 
 #: Ends that are kept: about 250 bytes each, 5 MB in all.

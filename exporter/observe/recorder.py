@@ -20,7 +20,7 @@ from exporter.observe.seldom import Seldom
 from exporter.observe.text import path_of, safe, trace_id
 from exporter.protocol.causes import Ending
 from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.http1 import Request, Response
+from exporter.protocol.heads import Request, Response
 from exporter.protocol.routes import Router
 from exporter.protocol.session import Session
 from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved

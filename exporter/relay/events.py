@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.protocol.causes import Ending
-from exporter.protocol.http1 import Request, Response
+from exporter.protocol.heads import Request, Response
 from exporter.protocol.session import Session
 from exporter.protocol.words import ConnectError, Peer, Unobserved
 

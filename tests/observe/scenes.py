@@ -8,7 +8,7 @@ from typing import Any
 from exporter.observe.metrics import Metrics
 from exporter.observe.recorder import LogEndings, Record, Recorder
 from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.http1 import Request, Response
+from exporter.protocol.heads import Request, Response
 from exporter.protocol.routes import Router
 from exporter.protocol.words import Cause, How, Peer
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.observe.metrics import HANDSHAKE_STATUSES, status_label
 from exporter.protocol.causes import rows
 from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.http1 import Request
+from exporter.protocol.heads import Request
 from exporter.protocol.words import PEERS, Cause, ConnectError, How, Peer, Unobserved
 from tests.golden import assert_golden
 from tests.observe.scenes import CODES, ROUTES, Stage, opening

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from exporter.observe.reconnects import LONGEST, MAX_ENDS, Reconnects, by_address, by_cookie, by_query
-from exporter.protocol.http1 import Request
+from exporter.protocol.heads import Request
 from exporter.protocol.words import Cause
 
 PHONE = Request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.observe.recorder import LogEndings
-from exporter.protocol.http1 import Request
+from exporter.protocol.heads import Request
 from exporter.protocol.words import Cause, ConnectError, How, Peer, Unobserved
 from tests.observe.scenes import Stage, opening
 from tests.wire import BINARY, KEY, PING, TEXT, close, frame

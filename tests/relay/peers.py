@@ -20,7 +20,7 @@ import uvloop
 from exporter.protocol.causes import Ending
 from exporter.protocol.closecodes import CodeBook
 from exporter.protocol.frames import new_tally
-from exporter.protocol.http1 import Request
+from exporter.protocol.heads import Request
 from exporter.protocol.session import Session
 from exporter.protocol.words import ConnectError, Peer, Unobserved
 from exporter.relay.engine import Early, Engine, Listener, PythonEngine, Splice

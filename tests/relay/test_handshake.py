@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from exporter.protocol.causes import Ending
-from exporter.protocol.http1 import _Reader
+from exporter.protocol.heads import Reader
 from exporter.protocol.session import Session
 from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
 from exporter.relay import handshake
@@ -443,11 +443,11 @@ async def test_a_session_keeps_nothing_of_its_handshake(engine: Engine) -> None:
     collector's help: an idle session costs what it needs."""
     async with bench(engine) as b:
         gc.collect()
-        before = alive(Connection, HttpLeg, _Reader)
+        before = alive(Connection, HttpLeg, Reader)
         gc.disable()
         try:
             client, server, _ = await b.session()
-            kept = alive(Connection, HttpLeg, _Reader, without=before)
+            kept = alive(Connection, HttpLeg, Reader, without=before)
         finally:
             gc.enable()
         assert kept == []
