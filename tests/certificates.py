@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import trustme
@@ -24,3 +25,10 @@ def encrypt(key: Path) -> None:
     encryption = serialization.BestAvailableEncryption(b"secret")
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     key.write_bytes(private.private_bytes(pem, pkcs8, encryption))
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """What a client has that trusts an authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context

@@ -11,10 +11,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,9 +21,9 @@ import pytest
 
 from exporter import __version__
 from tests.relay.peers import REQUEST, SWITCH
+from tests.waiting import PATIENCE, eventually
 from tests.wire import KEY, TEXT, close, frame
 
-DEADLINE = 90.0
 ROOT = Path(__file__).parents[1]
 
 
@@ -53,7 +52,7 @@ class Sidecar:
     def line(self, event: str) -> dict[str, object]:
         """The next log line about ``event``."""
         while True:
-            line = self.lines.get(timeout=DEADLINE)
+            line = self.lines.get(timeout=PATIENCE)
             if line["event"] == event:
                 return line
 
@@ -61,7 +60,7 @@ class Sidecar:
         """Status and text of an admin endpoint."""
         request = urllib.request.Request(self.admin + path, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -78,7 +77,7 @@ class Sidecar:
 
     def ended(self) -> tuple[int, str]:
         """Exit status and standard error, once it has ended."""
-        status = self.process.wait(DEADLINE)
+        status = self.process.wait(PATIENCE)
         assert self.process.stderr is not None
         return status, self.process.stderr.read()
 
@@ -91,8 +90,8 @@ def sidecar(upstream: str, *flags: str) -> Iterator[Sidecar]:
     finally:
         if started.process.poll() is None:
             started.process.kill()
-        started.process.wait(DEADLINE)
-        started._reader.join(DEADLINE)
+        started.process.wait(PATIENCE)
+        started._reader.join(PATIENCE)
         for stream in (started.process.stdout, started.process.stderr):
             assert stream is not None
             stream.close()
@@ -102,19 +101,12 @@ def sidecar(upstream: str, *flags: str) -> Iterator[Sidecar]:
 def app() -> Iterator[socket.socket]:
     """A listening socket that stands for the app."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(DEADLINE)
+        listening.settimeout(PATIENCE)
         yield listening
 
 
 def address(listening: socket.socket) -> str:
     return "{}:{}".format(*listening.getsockname())
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def read(sock: socket.socket, size: int) -> bytes:
@@ -128,7 +120,7 @@ def accept_session(app: socket.socket) -> socket.socket:
     """The app's end of the next connection that asks for something: probes ask for nothing."""
     while True:
         server, _ = app.accept()
-        server.settimeout(DEADLINE)
+        server.settimeout(PATIENCE)
         if read(server, len(REQUEST)) == REQUEST:
             server.sendall(SWITCH)
             return server
@@ -136,7 +128,7 @@ def accept_session(app: socket.socket) -> socket.socket:
 
 
 def open_session(running: Sidecar, app: socket.socket) -> tuple[socket.socket, socket.socket]:
-    client = socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE)
+    client = socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE)
     client.sendall(REQUEST)
     server = accept_session(app)
     assert read(client, len(SWITCH)) == SWITCH
@@ -147,7 +139,7 @@ def test_a_session_is_counted_and_its_ending_told(app: socket.socket) -> None:
     """From the wire to /metrics, the log and the landing page: a crash is 1011, internal-error, server."""
     with sidecar(address(app), "--route", "/chat*") as running:
         client, server = open_session(running, app)
-        wait_for(lambda: running.value("websocket_connections_active", route="/chat*") == 1)
+        eventually(lambda: running.value("websocket_connections_active", route="/chat*") == 1, "a session")
         labels = {"route": "/chat*", "code": "1011", "cause": "internal-error", "initiator": "server"}
         assert running.value("websocket_connections_closed_total", **labels) == 0
         server.sendall(frame(TEXT, b"hello") + close(1011, b"boom"))
@@ -173,7 +165,7 @@ def test_it_starts_without_an_app_and_recovers() -> None:
         status, text = running.get("/readyz")
         assert status == 503
         assert where in text
-        with socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE) as client:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE) as client:
             client.sendall(REQUEST)
             assert client.recv(1000).startswith(b"HTTP/1.1 502 ")
         assert running.line("upstream.connect_failed")["reason"] == "refused"
@@ -181,8 +173,8 @@ def test_it_starts_without_an_app_and_recovers() -> None:
         assert running.value("websocket_handshakes_total", route="all", status="502") == 1
         host, _, port = where.rpartition(":")
         with socket.create_server((host, int(port))) as app:
-            app.settimeout(DEADLINE)
-            wait_for(lambda: running.get("/readyz") == (200, "ready\n"))
+            app.settimeout(PATIENCE)
+            eventually(lambda: running.get("/readyz") == (200, "ready\n"), "it is ready")
             client, server = open_session(running, app)
             client.close()
             server.close()
@@ -196,7 +188,7 @@ def test_a_taken_port_is_one_line_and_exit_1(flag: str, app: socket.socket) -> N
         done = subprocess.run(
             [sys.executable, "-m", "exporter", "run", "--upstream", address(app),
              *(word for pair in flags.items() for word in pair)],
-            cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1, done.stderr
@@ -253,7 +245,7 @@ def test_post_drain_tells_the_sessions_and_sigterm_then_ends_it(app: socket.sock
         client.close()
         line = running.line("session.closed")
         assert (line["code"], line["cause"], line["initiator"], line["clean"]) == ("1001", "drain", "proxy", True)
-        wait_for(lambda: json.loads(running.get("/drain")[1])["phase"] == "done")
+        eventually(lambda: json.loads(running.get("/drain")[1])["phase"] == "done", "drained")
         assert running.process.poll() is None
         running.process.send_signal(signal.SIGTERM)
         assert running.ended() == (0, "")

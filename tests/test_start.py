@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness.process import Process
-from tests.e2e.harness.waiting import eventually
 from tests.e2e.harness.wire import RawApp
 from tests.ports import free_port
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[1]
 

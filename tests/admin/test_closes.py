@@ -13,8 +13,9 @@ from exporter.admin.asked import PAGE
 from exporter.admin.markup import HEADERS
 from exporter.observe.closes import MAX_CLOSES, Story
 from exporter.protocol.words import Cause, Peer
+from tests.waiting import until
 
-from .world import World, deaf, eventually, hung_up_on, in_loop, served, story
+from .world import World, deaf, hung_up_on, in_loop, served, story
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}  # a browser's
 
@@ -400,7 +401,7 @@ def test_stories_are_made_no_faster_than_they_are_read(path: str) -> None:
         world = World()
         book = CountingBook(world)
         async with served(world) as client, deaf(client, path):
-            await eventually(lambda: book.made)
+            await until(lambda: book.made)
             made = -1
             while made != book.made:  # until it has stopped
                 made = book.made
@@ -419,7 +420,7 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
     world = World()
     book = CountingBook(world)
     async with served(world) as client, deaf(client, "/closes") as connection:
-        await eventually(lambda: book.made)
+        await until(lambda: book.made)
         busy = await client.get("/closes")
         assert (busy.status, await busy.text()) == (503, "1 readers are being answered already\n")
         while (await client.get("/closes/abcd-1")).status == 503:
@@ -436,7 +437,7 @@ async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixtu
     book = CountingBook(world)
     async with served(world) as client:
         async with deaf(client, "/closes"):
-            await eventually(lambda: book.made)
+            await until(lambda: book.made)
         for _ in range(closes.MAX_READERS + 1):
             answer = await client.get("/closes")
             assert len((await answer.json())["closes"]) == MAX_CLOSES

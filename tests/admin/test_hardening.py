@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from tests.e2e.harness.sidecar import Sidecar
-from tests.e2e.harness.waiting import PATIENCE
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 WRONG = {
     "no HTTP": b"GARBAGE\r\n\r\n",

@@ -17,8 +17,9 @@ from exporter.admin.snapshot import LATEST
 from exporter.admin.telling import circumstances, duration, headline
 from exporter.protocol.closecodes import REGISTRY
 from exporter.protocol.words import Cause, Peer
+from tests.waiting import until
 
-from .world import World, deaf, eventually, hung_up_on, in_loop, served, story
+from .world import World, deaf, hung_up_on, in_loop, served, story
 
 
 @pytest.fixture(autouse=True)
@@ -337,7 +338,7 @@ async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: pytest.Monk
         world.closes.add(story(number, path="/" + "x" * 4000))  # large states, to fill the buffers soon
     hub = world.admin._live
     async with served(world) as client, deaf(client, "/events") as connection, client.get("/events") as reader:
-        await eventually(lambda: hub.listeners == 2)
+        await until(lambda: hub.listeners == 2)
         events = 0
         while hub.listeners == 2:
             world.active += 1
@@ -359,4 +360,4 @@ async def test_listeners_do_not_hold_up_the_end() -> None:
         world.admin._live.close()
         while await answer.content.readline():
             pass
-        await eventually(lambda: world.admin._live.listeners == 0)
+        await until(lambda: world.admin._live.listeners == 0)

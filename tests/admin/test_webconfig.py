@@ -21,7 +21,7 @@ from exporter.admin import guard, server, webconfig
 from exporter.admin.server import Admin, Hooks
 from exporter.admin.webconfig import BadWebConfig, Doorman, TooMany, load
 from tests.admin.world import World
-from tests.certificates import encrypt, issue
+from tests.certificates import encrypt, issue, trusting
 from tests.relay.peers import on_uvloop
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -175,12 +175,6 @@ def write_tls(folder: Path, authority: trustme.CA, extra: str = "") -> Path:
     path = folder / "web.yml"
     path.write_text(f"tls_server_config:\n  cert_file: tls.crt\n  key_file: tls.key\n{extra}")
     return path
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 @on_uvloop

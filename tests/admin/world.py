@@ -20,9 +20,7 @@ from exporter.observe.history import History
 from exporter.protocol.causes import Ending
 from exporter.protocol.flight import BY_SERVER, FRAMES, KEPT, WRITTEN, Ring
 from exporter.protocol.words import Cause, Peer
-
-#: Seconds after which a test gives up.
-DEADLINE = 90.0
+from tests.waiting import PATIENCE
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -31,18 +29,12 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
         async def within() -> None:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(2 * PATIENCE):
                 await test(*args, **kwargs)
 
         asyncio.run(within())
 
     return run
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait for a condition; the test's own deadline ends it."""
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 def ring(frames: int = 4) -> Ring:

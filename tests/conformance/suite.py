@@ -29,8 +29,8 @@ from tests.conformance.clients import CLIENTS, count_cases, play_all
 from tests.e2e.harness.process import Process
 from tests.e2e.harness.scrape import CLOSED, HANDSHAKES
 from tests.e2e.harness.sidecar import Sidecar
-from tests.e2e.harness.waiting import eventually
 from tests.ports import free_port
+from tests.waiting import eventually
 
 #: Cases that take long: big messages and compression of thousands of them. The rest, 247, take some three seconds.
 SLOW = ("9.*", "12.*", "13.*")

@@ -7,26 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.waiting import PATIENCE, eventually
+
 ROOT = Path(__file__).parents[2]
-
-#: Seconds after which a test gives up; ample for a busy machine.
-DEADLINE = 90.0
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until ``condition`` is true."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE} s: {what}"
-        time.sleep(0.02)
 
 
 class Running:
@@ -43,7 +33,7 @@ class Running:
 
     def says(self, text: str, times: int = 1) -> None:
         """Wait until it has written ``text`` so many times."""
-        wait_for(
+        eventually(
             lambda: self.output.count(text) >= times or self.process.poll() is not None,
             f"{text!r} in\n{self.output}",
         )
@@ -55,7 +45,7 @@ class Running:
 
     def status(self) -> int:
         """Wait for its end; its exit status."""
-        return self.process.wait(DEADLINE)
+        return self.process.wait(PATIENCE)
 
     def children(self) -> dict[int, str]:
         """Its direct child processes: id and command line."""
@@ -82,7 +72,7 @@ def running(output: Path, *command: str) -> Iterator[Running]:
     finally:
         process.terminate()
         try:
-            process.wait(DEADLINE)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -96,7 +86,7 @@ async def visit(port: int, path: str = "/chat") -> ClientConnection:
 
 async def how_it_ends(connection: ClientConnection) -> int:
     """Read until the connection ends; the close code as the client reports it, 1006 for none."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE):
         try:
             async for _ in connection:
                 pass

@@ -16,8 +16,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from exporter.demo.app import MAX_MESSAGE, Bug, BugKind, Chat, serve_chat
+from tests.waiting import PATIENCE
 
-from .helpers import DEADLINE, how_it_ends, running, visit
+from .helpers import how_it_ends, running, visit
 
 
 @asynccontextmanager
@@ -32,7 +33,7 @@ async def say(connection: ClientConnection, **fields: object) -> None:
 
 
 async def hear(connection: ClientConnection) -> object:
-    return json.loads(await asyncio.wait_for(connection.recv(), DEADLINE))
+    return json.loads(await asyncio.wait_for(connection.recv(), PATIENCE))
 
 
 async def get(port: int, path: str) -> tuple[int, str]:

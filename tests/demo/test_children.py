@@ -10,8 +10,7 @@ import pytest
 
 from exporter.demo import DemoError, children
 from exporter.demo.children import Child
-
-from .helpers import DEADLINE
+from tests.waiting import PATIENCE
 
 STUBBORN = """
 import signal, time
@@ -36,7 +35,7 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pyt
             return child.last_words() == "up"
 
         await child.up(is_up)
-        await asyncio.wait_for(child.stop(), DEADLINE)
+        await asyncio.wait_for(child.stop(), PATIENCE)
         return await child.ended()
 
     assert asyncio.run(scene()) == -9

@@ -11,8 +11,9 @@ from pathlib import Path
 from exporter.demo import tally
 from exporter.demo.tally import Tally
 from tests.ports import free_port
+from tests.waiting import eventually
 
-from .helpers import running, wait_for
+from .helpers import running
 
 #: Labels of the sidecar -> how a visitor calls it, where they differ.
 AS_SEEN = {"4xxx client": "4001 client"}
@@ -45,15 +46,15 @@ def test_what_visitors_saw_is_what_the_sidecar_counted(tmp_path: Path) -> None:
     url = f"ws://127.0.0.1:{listen}/chat"
     traffic = ("-m", "exporter.demo.traffic", "--url", url, "--clients", "10", "--rate", "5", "--stay", "1")
     with running(tmp_path / "app", *app), running(tmp_path / "sidecar", *sidecar):
-        wait_for(lambda: answers(f"http://127.0.0.1:{admin}/readyz"), "the sidecar is ready")
+        eventually(lambda: answers(f"http://127.0.0.1:{admin}/readyz"), "the sidecar is ready")
         with running(tmp_path / "traffic", *traffic) as visitors:
-            wait_for(lambda: ended(look(admin))["1011 server"], "a bug that raises")
+            eventually(lambda: ended(look(admin))["1011 server"], "a bug that raises")
             assert answers(f"http://127.0.0.1:{listen}/bug?kind=drops")
-            wait_for(lambda: ended(look(admin))["1006 server"], "a bug that drops")
+            eventually(lambda: ended(look(admin))["1006 server"], "a bug that drops")
             visitors.send(signal.SIGTERM)
             assert visitors.status() == 0
             seen = json.loads(visitors.output)
-        wait_for(lambda: look(admin).active == 0, "all sessions have ended")
+        eventually(lambda: look(admin).active == 0, "all sessions have ended")
         counted = look(admin)
     assert counted.closed.total() == seen["visits"]
     crossed = ended(counted) - Counter(seen["endings"])

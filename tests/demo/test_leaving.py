@@ -11,8 +11,9 @@ import pytest
 from exporter.demo.app import Bug, Chat, serve_chat
 from exporter.demo.leaving import WEIGHTS, Leaving, choose, leave
 from exporter.demo.traffic import who_ended
+from tests.waiting import PATIENCE
 
-from .helpers import DEADLINE, visit
+from .helpers import visit
 from .listener import listening
 
 CODES = {
@@ -30,7 +31,7 @@ def test_a_close_frame_arrives_with_its_code(way: Leaving) -> None:
     async def scene() -> None:
         async with listening() as server:
             guest = await visit(server.port)
-            await asyncio.wait_for(leave(guest, way), DEADLINE)
+            await asyncio.wait_for(leave(guest, way), PATIENCE)
             assert who_ended(guest, True)[1] == "client"
             await settle(server.endings)
             assert server.endings == [(CODES[way], "fin")]
@@ -45,7 +46,7 @@ def test_vanishing_sends_no_close_frame(way: Leaving, how: str) -> None:
     async def scene() -> None:
         async with listening() as server:
             guest = await visit(server.port)
-            await asyncio.wait_for(leave(guest, way), DEADLINE)
+            await asyncio.wait_for(leave(guest, way), PATIENCE)
             assert who_ended(guest, True) == (1006, "client")
             await settle(server.endings)
             assert server.endings == [(None, how)]
@@ -61,7 +62,7 @@ def test_rule_breakers_are_thrown_out_by_the_chat(way: Leaving, code: int) -> No
         async with serve_chat(Chat(Bug()), 0) as server:
             guest = await visit(next(iter(server.sockets)).getsockname()[1])
             await guest.send(json.dumps({"type": "join", "room": "tea", "name": "ann"}))
-            await asyncio.wait_for(leave(guest, way), DEADLINE)
+            await asyncio.wait_for(leave(guest, way), PATIENCE)
             assert who_ended(guest, True) == (code, "server")
 
     asyncio.run(scene())
@@ -78,6 +79,6 @@ def test_every_way_is_chosen_at_times() -> None:
 
 async def settle(endings: list[tuple[bytes | None, str]]) -> None:
     """Wait until the server has seen an ending."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE):
         while not endings:
             await asyncio.sleep(0.01)

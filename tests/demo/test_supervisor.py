@@ -18,8 +18,9 @@ import pytest
 from websockets.exceptions import InvalidHandshake
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
-from .helpers import DEADLINE, ROOT, Running, command_line, how_it_ends, running, visit, wait_for
+from .helpers import ROOT, Running, command_line, how_it_ends, running, visit
 
 HERE = Path(__file__).parent
 FAKE = str(HERE / "fake_sidecar.py")
@@ -92,7 +93,7 @@ def test_the_app_is_restarted_and_keeps_its_bug(tmp_path: Path) -> None:
             assert answer.status == 200
 
         async def stay() -> int:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     try:
                         return await how_it_ends(await visit(it.listen))
@@ -100,8 +101,8 @@ def test_the_app_is_restarted_and_keeps_its_bug(tmp_path: Path) -> None:
                         await asyncio.sleep(0.1)
 
         assert asyncio.run(stay()) == 1001
-        wait_for(lambda: it.children().get("app", first["app"]) != first["app"], "another app")
-        wait_for(lambda: accepts(it.listen), "the app answers")
+        eventually(lambda: it.children().get("app", first["app"]) != first["app"], "another app")
+        eventually(lambda: accepts(it.listen), "the app answers")
         with urllib.request.urlopen(base) as answer:
             assert answer.read() == b'{"rate": 0.125, "kind": "drops"}\n'
         assert "the app restarts" in it.run.output
@@ -127,7 +128,7 @@ def test_an_app_that_dies_is_revived(tmp_path: Path) -> None:
         victim = it.children()["app"]
         os.kill(victim, signal.SIGKILL)
         it.run.says("the app died (status -9); it is started anew")
-        wait_for(lambda: it.children().get("app", victim) != victim, "another app")
+        eventually(lambda: it.children().get("app", victim) != victim, "another app")
         it.run.send(signal.SIGINT)
         has_ended_well(it.run)
 
@@ -179,7 +180,7 @@ def test_a_reader_that_goes_away_ends_it(tmp_path: Path) -> None:
         assert len(children) == 3
     finally:
         process.stdout.close()
-    assert process.wait(DEADLINE) == 1
+    assert process.wait(PATIENCE) == 1
     assert errors.read_text() == ""
     assert not any(command_line(pid) for pid in children)
 
@@ -192,4 +193,4 @@ def test_a_demo_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None
         assert len(children) == 3
         it.run.send(signal.SIGKILL)
         assert it.run.status() == -9
-        wait_for(lambda: not any(command_line(pid) for pid in children.values()), "all have ended")
+        eventually(lambda: not any(command_line(pid) for pid in children.values()), "all have ended")

@@ -13,8 +13,9 @@ from exporter.demo import backoff, traffic
 from exporter.demo.app import Bug, BugKind, Chat, serve_chat
 from exporter.demo.traffic import Habits, Seen, Visitor
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
-from .helpers import DEADLINE, running
+from .helpers import running
 from .listener import listening
 
 
@@ -22,7 +23,7 @@ async def until_seen(habits: Habits, *seeds: str, endings: int) -> Seen:
     """Let a visitor for each seed live until they have seen so many endings or failures, and tell them to stop."""
     seen, stop = Seen(), asyncio.get_running_loop().create_future()
     tasks = [asyncio.create_task(Visitor(f"v-{seed}", habits, seed, seen, stop).live()) for seed in seeds]
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE):
         while seen.endings.total() + seen.failures.total() < endings:
             await asyncio.sleep(0.01)
             assert not any(task.done() for task in tasks)
@@ -107,7 +108,7 @@ def test_on_sigterm_all_close_with_1001(tmp_path: Path) -> None:
             url = f"ws://127.0.0.1:{server.port}/chat"
             command = ("-m", "exporter.demo.traffic", "--url", url, "--clients", "4", "--stay", "3600")
             with running(tmp_path / "out", *command) as visitors:
-                async with asyncio.timeout(DEADLINE):
+                async with asyncio.timeout(PATIENCE):
                     while server.visits < 4:
                         await asyncio.sleep(0.02)
                 visitors.send(signal.SIGTERM)
@@ -130,7 +131,7 @@ def test_who_is_told_to_stop_while_coming_in_still_counts(tmp_path: Path) -> Non
             url = f"ws://127.0.0.1:{server.port}/chat"
             command = ("-m", "exporter.demo.traffic", "--url", url, "--clients", "1")
             with running(tmp_path / "out", *command) as visitors:
-                async with asyncio.timeout(DEADLINE):
+                async with asyncio.timeout(PATIENCE):
                     while not server.asked:
                         await asyncio.sleep(0.02)
                 visitors.send(signal.SIGTERM)

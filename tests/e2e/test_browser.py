@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
 from .harness.browser import Chromium, chromium
 from .harness.process import running
 from .harness.scrape import ACTIVE, Ending
 from .harness.sidecar import Sidecar, audited
 from .harness.stack import python
-from .harness.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Playwright

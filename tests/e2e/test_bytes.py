@@ -11,9 +11,9 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
 from .harness.sidecar import Sidecar, open_session
-from .harness.waiting import PATIENCE, eventually
 from .harness.wire import (
     Peer,
     RawApp,

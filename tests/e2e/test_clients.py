@@ -13,12 +13,12 @@ from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_sync
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
 from .harness.process import Process, running
 from .harness.scrape import Ending
 from .harness.sidecar import Sidecar, audited
 from .harness.stack import CLIENTS, python, skip_without
-from .harness.waiting import PATIENCE, eventually
 
 NORMAL: Ending = ("1000", "normal", "client")
 NO_STATUS: Ending = ("1005", "no-status", "client")

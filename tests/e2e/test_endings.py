@@ -11,9 +11,9 @@ import pytest
 from websockets.frames import Opcode
 
 from tests.ports import free_port
+from tests.waiting import eventually
 
 from .harness.sidecar import Sidecar
-from .harness.waiting import eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
 
 DYING = 0.01

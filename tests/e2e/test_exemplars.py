@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.ports import free_port
+from tests.waiting import eventually
 
 from .harness.process import Process
 from .harness.sidecar import Sidecar
-from .harness.waiting import eventually
 from .harness.wire import RawApp, close_frame
 from .test_endings import session
 

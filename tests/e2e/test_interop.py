@@ -11,6 +11,7 @@ import pytest
 import socketio
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
 from .harness.bench import Bench
 from .harness.browser import chromium
@@ -27,7 +28,6 @@ from .harness.dialogue import (
 from .harness.process import Process, running
 from .harness.scrape import Ending
 from .harness.stack import CLIENTS, Stack, node, python, skip_without
-from .harness.waiting import PATIENCE, eventually
 from .test_stacks import TABLE
 
 BY_CLIENT: Ending = ("4xxx", "application", "client")

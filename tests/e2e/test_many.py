@@ -11,12 +11,12 @@ import pytest
 from websockets.frames import Opcode
 
 from tests.ports import free_port
+from tests.waiting import eventually
 
 from .harness.process import Process
 from .harness.scrape import ACTIVE
 from .harness.sidecar import Sidecar, audited
 from .harness.stack import python
-from .harness.waiting import eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
 
 MANY = 50

@@ -14,8 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from tests.e2e.harness.scrape import Scrape
+from tests.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -35,19 +35,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (requirements/dev.txt)")
 
 ROOT = Path(__file__).parents[2]
-#: Seconds after which a test gives up; ample for a busy machine.
-DEADLINE = 90.0
 
 expect = playwright.expect
-expect.set_options(timeout=DEADLINE * 1000)
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until ``condition`` is true."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE} s: {what}"
-        time.sleep(0.02)
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 def app(connection: ServerConnection) -> None:
@@ -76,7 +66,7 @@ def the_app() -> Iterator[int]:
             yield server.socket.getsockname()[1]
         finally:
             server.shutdown()
-            thread.join(DEADLINE)
+            thread.join(PATIENCE)
 
 
 class Sidecar:
@@ -100,17 +90,17 @@ class Sidecar:
                     continue
                 client.send(how)
                 with pytest.raises(ConnectionClosed):
-                    client.recv(DEADLINE)
+                    client.recv(PATIENCE)
         eventually(lambda: self.counted() >= counted, "every ending is counted")
 
     def counted(self) -> float:
         """Sessions whose ending is counted."""
-        with urlopen(f"http://{self.admin}/metrics", timeout=DEADLINE) as answer:
+        with urlopen(f"http://{self.admin}/metrics", timeout=PATIENCE) as answer:
             return Scrape.parse(answer.read().decode()).closed()
 
     def closes(self) -> dict[str, Any]:
         """What /closes says."""
-        with urlopen(f"http://{self.admin}/closes", timeout=DEADLINE) as answer:
+        with urlopen(f"http://{self.admin}/closes", timeout=PATIENCE) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
@@ -139,7 +129,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
             yield Sidecar(process, _address(started["listen"]), _address(started["admin"]))
         finally:
             process.terminate()
-            process.wait(DEADLINE)
+            process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -458,10 +448,10 @@ def test_readers_that_do_not_read_are_nothing_to_the_relay(sidecar: Sidecar) -> 
         with connect(f"ws://{sidecar.listen}/chat") as client:
             for number in range(32):  # 64 frames a story, to make the answers large
                 client.send(str(number))
-                client.recv(DEADLINE)
+                client.recv(PATIENCE)
             client.send("raise")
             with pytest.raises(ConnectionClosed):
-                client.recv(DEADLINE)
+                client.recv(PATIENCE)
     eventually(lambda: sidecar.counted() == 40, "the large ones are counted")
     sidecar.end("raise", times=460)
     assert sidecar.closes()["kept"] == 500
@@ -471,7 +461,7 @@ def test_readers_that_do_not_read_are_nothing_to_the_relay(sidecar: Sidecar) -> 
             stack.enter_context(stuck(sidecar, path))
         for number in range(300):
             client.send(f"{number}")
-            assert client.recv(DEADLINE) == f"{number}"
+            assert client.recv(PATIENCE) == f"{number}"
         grown = resident(sidecar.process) - before
         assert grown < 16 * 1024, f"{grown} KiB for 48 readers"
     eventually(lambda: sidecar.closes()["kept"] == 500, "a free place")

@@ -14,10 +14,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from tests.waiting import PATIENCE
+
 from .harness.bench import Bench
 from .harness.scrape import ACTIVE, Ending
 from .harness.stack import Stack, daphne, granian, node, python, uvicorn
-from .harness.waiting import PATIENCE
 
 INTERNAL_ERROR: Ending = ("1011", "internal-error", "server")
 GOING_AWAY: Ending = ("1001", "going-away", "server")

@@ -14,12 +14,12 @@ from websockets.frames import Opcode
 
 from exporter import __version__
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
+from .harness.scrape import CONNECT_ERRORS
 from .harness.sidecar import ROOT, Sidecar, command, open_session
-from .harness.waiting import PATIENCE, eventually
 from .harness.wire import Peer, RawApp, close_frame, frame, upgrade_request
 
-CONNECT_ERRORS = "websocket_upstream_connect_errors_total"
 HANDSHAKES = "websocket_handshakes_total"
 
 

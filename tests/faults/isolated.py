@@ -18,12 +18,11 @@ from pathlib import Path
 
 from websockets.frames import Opcode
 
-from tests.e2e.harness.scrape import ACTIVE, HANDSHAKES
+from tests.e2e.harness.scrape import ACTIVE, CONNECT_ERRORS, HANDSHAKES
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, upgrade_request
 from tests.faults.sidecars import TroubledSidecar, session, troubled
 from tests.ports import free_port
 
-CONNECT_ERRORS = "websocket_upstream_connect_errors_total"
 CLONE_NEWNET = 0x40000000
 
 HERE, THERE = "10.9.0.1", "10.9.0.2"

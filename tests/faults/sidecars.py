@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from tests.e2e.harness.sidecar import Sidecar
-from tests.e2e.harness.waiting import eventually
 from tests.e2e.harness.wire import Peer, RawApp, switching_protocols, upgrade_request
+from tests.waiting import eventually
 
 
 class TroubledSidecar(Sidecar):

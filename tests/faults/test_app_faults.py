@@ -15,14 +15,13 @@ from websockets.frames import Opcode
 from websockets.sync.client import connect as connect_sync
 
 from tests.e2e.harness.process import Process
-from tests.e2e.harness.scrape import ACTIVE, CLOSED, HANDSHAKES
+from tests.e2e.harness.scrape import ACTIVE, CLOSED, CONNECT_ERRORS, HANDSHAKES
 from tests.e2e.harness.stack import python
-from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import Peer, RawApp, frame, upgrade_request
 from tests.faults.sidecars import session, troubled
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
-CONNECT_ERRORS = "websocket_upstream_connect_errors_total"
 STACK = python("websockets", "websockets_asyncio.py", needs="websockets")
 
 

@@ -10,10 +10,10 @@ import pytest
 from websockets.frames import Opcode
 
 from tests.e2e.harness.scrape import ACTIVE
-from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import Peer, RawApp, Sender, close_frame, frame, upgrade_request
 from tests.faults.altered import TRIGGER
 from tests.faults.sidecars import session, troubled
+from tests.waiting import PATIENCE, eventually
 
 UNOBSERVED = "websocket_unobserved_connections_total"
 DURATION = "websocket_connection_duration_seconds_sum"

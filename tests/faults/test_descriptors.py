@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from websockets.frames import Opcode
 
-from tests.e2e.harness.scrape import ACTIVE
-from tests.e2e.harness.waiting import eventually
+from tests.e2e.harness.scrape import ACTIVE, CONNECT_ERRORS
 from tests.e2e.harness.wire import Peer, RawApp, frame, upgrade_request
 from tests.faults.sidecars import TroubledSidecar, session, troubled
+from tests.waiting import eventually
 
 PAUSES = "websocket_exporter_accept_pauses_total"
-CONNECT_ERRORS = "websocket_upstream_connect_errors_total"
 
 FEW = 'ulimit -n 128; exec "$@"'
 CROWD = 80

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import RawApp, close_frame
 from tests.faults.sidecars import TroubledSidecar, session, troubled
+from tests.waiting import PATIENCE, eventually
 
 DROPPED = "websocket_exporter_log_lines_dropped_total"
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 import pytest
 from websockets.frames import Opcode
 
-from tests.e2e.harness.waiting import PATIENCE, eventually
+from tests.e2e.harness.scrape import CONNECT_ERRORS
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
 from tests.faults.sidecars import TroubledSidecar, troubled
-
-CONNECT_ERRORS = "websocket_upstream_connect_errors_total"
+from tests.waiting import PATIENCE, eventually
 
 Ends = list[tuple[object, object, object]]
 

@@ -24,8 +24,8 @@ from grafana.source.config import Config
 from grafana.source.rulefiles import prometheus as rule_files
 from tests.e2e.harness.process import Process
 from tests.e2e.harness.sidecar import ROOT, command
-from tests.e2e.harness.waiting import eventually
 from tests.ports import free_port
+from tests.waiting import eventually
 
 NAMESPACE, JOB = "demo", "chat"
 

@@ -21,12 +21,12 @@ from websockets.sync.client import connect
 
 from exporter import __version__
 from tests.image.containers import IMAGE, NAME, PODMAN, ROOT, build, call, missing, owned, remove, run
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.image
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 MAX_MEGABYTES = 100
-DEADLINE = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +67,13 @@ def echo_app() -> Iterator[int]:
         yield ready[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
         loop.close()
 
 
 def wait_until(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
     """Wait for a condition; `what` it is, or a function that says so afterwards, with what is known by then."""
-    ends = time.monotonic() + DEADLINE
+    ends = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > ends:
             pytest.fail(f"never: {what if isinstance(what, str) else what()}")
@@ -131,7 +131,7 @@ def sidecar(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
             yield running
         finally:
             remove()
-        running.process.wait(DEADLINE)
+        running.process.wait(PATIENCE)
 
 
 def test_the_image_says_what_it_is(about: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ def test_it_forwards_and_counts(sidecar: Sidecar) -> None:
     with connect(f"ws://127.0.0.1:{sidecar.listen}/chat") as client:
         for message in ("hello", b"\x00\xff" * 5000):
             client.send(message)
-            assert client.recv(timeout=DEADLINE) == message
+            assert client.recv(timeout=PATIENCE) == message
     wait_until(lambda: sidecar.value(ended) == before + 1, "the ending is counted")
 
 
@@ -225,17 +225,17 @@ def test_the_pre_stop_hook_drains_and_sigterm_ends_it(sidecar: Sidecar, record_t
     print(f"start of podman to ready: {sidecar.ready_after:.2f} s")
     with connect(f"ws://127.0.0.1:{sidecar.listen}/chat") as client:
         client.send("still here")
-        assert client.recv(timeout=DEADLINE) == "still here"
+        assert client.recv(timeout=PATIENCE) == "still here"
         hook = ["websocket-exporter", "drain", f"--admin=127.0.0.1:{sidecar.admin}", "--wait"]
         draining = subprocess.Popen([*PODMAN, "exec", NAME, *hook], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=DEADLINE)
+            client.recv(timeout=PATIENCE)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
-    out, err = draining.communicate(timeout=DEADLINE)
+    out, err = draining.communicate(timeout=PATIENCE)
     assert draining.returncode == 0, (out, err)
     assert fetch(sidecar.admin, "/readyz")[0] == 503
     assert fetch(sidecar.admin, "/livez")[0] == 200
     call([*PODMAN, "kill", "--signal", "TERM", NAME])
-    assert sidecar.process.wait(DEADLINE) == 0, sidecar.log.read_text()
+    assert sidecar.process.wait(PATIENCE) == 0, sidecar.log.read_text()
     assert "Traceback" not in sidecar.log.read_text()

@@ -17,17 +17,18 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.certificates import issue, trusting
 from tests.kubernetes.test_admission import WANTED, patched, pod, review
+from tests.waiting import PATIENCE
 
 PROGRAM = "from exporter.kubernetes.command import webhook; webhook(prog_name='websocket-exporter webhook')"
-DEADLINE = 90.0
 
 
 class Webhook:
     """A running webhook with its files; new certificates can be laid over the old ones."""
 
     def __init__(self, directory: Path, *flags: str) -> None:
-        self.certificate, self.key = directory / "tls.crt", directory / "tls.key"
+        self.directory = directory
         self.authority = self.issue()
         self.log = directory / "log"
         with self.log.open("wb") as log:
@@ -45,9 +46,7 @@ class Webhook:
     def issue(self) -> trustme.CA:
         """Write a certificate for localhost by a new authority, which is returned."""
         authority = trustme.CA()
-        issued = authority.issue_cert("localhost")
-        issued.private_key_pem.write_to_path(self.key)
-        issued.cert_chain_pems[0].write_to_path(self.certificate)
+        self.certificate, self.key = issue(authority, self.directory)
         return authority
 
     def events(self) -> list[dict[str, Any]]:
@@ -55,7 +54,7 @@ class Webhook:
 
     def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
         """The count-th log line of an event, once it is there."""
-        ends = time.monotonic() + DEADLINE
+        ends = time.monotonic() + PATIENCE
         while time.monotonic() < ends:
             found = [event for event in self.events() if event["event"] == name]
             if len(found) >= count:
@@ -73,9 +72,8 @@ class Webhook:
         by: trustme.CA | None = None,
     ) -> tuple[int, bytes]:
         """Status and body of one HTTPS request on a new connection, the server's certificate checked."""
-        context = ssl.create_default_context()
-        (by or self.authority).configure_trust(context)
-        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=DEADLINE)
+        context = trusting(by or self.authority)
+        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=PATIENCE)
         try:
             connection.request(method, path, body, {"Content-Type": kind})
             response = connection.getresponse()
@@ -86,7 +84,7 @@ class Webhook:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(DEADLINE)
+            return self.process.wait(PATIENCE)
         finally:
             self.process.kill()
 
@@ -160,7 +158,7 @@ def test_a_new_certificate_is_served_without_a_restart(tmp_path: Path) -> None:
 
         second = webhook.issue()
         webhook.wait_for("certificate.reloaded")
-        ends = time.monotonic() + DEADLINE
+        ends = time.monotonic() + PATIENCE
         while True:  # the two files may have been seen one by one
             try:
                 assert webhook.ask("GET", "/livez", by=second)[0] == 200
@@ -175,7 +173,7 @@ def test_a_new_certificate_is_served_without_a_restart(tmp_path: Path) -> None:
 
 def test_a_plain_http_client_gets_no_answer(running: Webhook) -> None:
     """There is no way around TLS."""
-    connection = http.client.HTTPConnection("localhost", running.port, timeout=DEADLINE)
+    connection = http.client.HTTPConnection("localhost", running.port, timeout=PATIENCE)
     with pytest.raises((http.client.HTTPException, ConnectionError)):  # noqa: PT012
         connection.request("GET", "/livez")
         connection.getresponse()
@@ -209,7 +207,7 @@ def test_bad_flags_stop_the_start_with_one_line(tmp_path: Path, flags: list[str]
         [sys.executable, "-c", PROGRAM, *base, *flags],
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode == 2

@@ -8,9 +8,9 @@ from contextlib import suppress
 from websockets.frames import Opcode
 
 from tests.e2e.harness.sidecar import Sidecar
-from tests.e2e.harness.waiting import eventually
 from tests.e2e.harness.wire import Peer, RawApp, frame, upgrade_request
 from tests.ports import free_port
+from tests.waiting import eventually
 
 KIB = 1024
 #: Far more than kernels buffer on the way: what is left over sticks in the sidecar.

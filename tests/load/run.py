@@ -17,9 +17,9 @@ from pathlib import Path
 from tests.e2e.harness.process import Process, running
 from tests.e2e.harness.scrape import ACTIVE, CLOSED, HANDSHAKES, Scrape
 from tests.e2e.harness.sidecar import ROOT, Sidecar
-from tests.e2e.harness.waiting import eventually
 from tests.load.clients import COMMON
 from tests.ports import free_port
+from tests.waiting import eventually
 
 FRAMES = "websocket_frames_total"
 #: Seconds for sessions to be over once their clients have gone.

@@ -27,9 +27,9 @@ import uvloop
 
 from tests.e2e.harness.scrape import ACTIVE
 from tests.e2e.harness.sidecar import ROOT, Sidecar
-from tests.e2e.harness.waiting import eventually
 from tests.load.clients import begin
 from tests.load.run import stage
+from tests.waiting import eventually
 
 PROBES = 20
 #: Frames a second of one probe.

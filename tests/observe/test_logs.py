@@ -6,8 +6,7 @@ import io
 import json
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from exporter.observe import logs
 from exporter.observe.logs import LineWriter, set_up
 from tests.golden import assert_golden
 from tests.observe.scenes import Stage, opening
+from tests.waiting import PATIENCE, eventually
 from tests.wire import BINARY, KEY, TEXT, close, frame
 
 GOLDEN = Path(__file__).parent / "golden"
-DEADLINE = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +47,7 @@ class Stuck(io.StringIO):
 
     def write(self, text: str) -> int:
         self.entered.set()
-        assert self.released.wait(DEADLINE)
+        assert self.released.wait(PATIENCE)
         return super().write(text)
 
 
@@ -57,13 +56,6 @@ class Full(io.StringIO):
 
     def write(self, text: str) -> int:
         raise OSError(28, "No space left on device")
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.002)
 
 
 def crash(log: Any) -> None:
@@ -166,10 +158,10 @@ def test_a_reader_that_does_not_read_blocks_nobody(monkeypatch: pytest.MonkeyPat
     stream = Stuck()
     writer = LineWriter(stream)
     writer.write("0")
-    assert stream.entered.wait(DEADLINE)
+    assert stream.entered.wait(PATIENCE)
     writing = threading.Thread(target=lambda: [writer.write(str(number)) for number in range(1, 51)], daemon=True)
     writing.start()
-    writing.join(DEADLINE)
+    writing.join(PATIENCE)
     assert not writing.is_alive(), "write() waits for the stream"
     assert writer.dropped == 40
     assert stream.getvalue() == ""
@@ -186,7 +178,7 @@ def test_a_process_that_ends_does_not_wait_long_for_a_stuck_reader(monkeypatch: 
     stream = Stuck()
     writer = LineWriter(stream)
     writer.write("0")
-    assert stream.entered.wait(DEADLINE)
+    assert stream.entered.wait(PATIENCE)
     writer.write("1")
     writer.close()
     writer.write("2")
@@ -207,7 +199,7 @@ def test_a_stream_that_fails_costs_lines_only(broken: type[io.StringIO] | None) 
     writer = LineWriter(stream)
     for number in range(5):
         writer.write(str(number))
-    wait_for(lambda: writer.dropped == 5)
+    eventually(lambda: writer.dropped == 5, "five are dropped")
     writer.close()
     assert writer.dropped == 5
 

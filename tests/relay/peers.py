@@ -28,10 +28,8 @@ from exporter.relay.events import Opening
 from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
 from exporter.relay.upstream import Address, Upstream
+from tests.waiting import PATIENCE, until
 from tests.wire import KEY, close
-
-#: Seconds within which whatever is waited for must have come.
-DEADLINE = 60.0
 
 REQUEST = (
     b"GET /chat HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -52,7 +50,7 @@ def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
         async def guarded() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda loop, context: unexpected.append(context))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(2 * PATIENCE):
                 await test(*args, **kwargs)
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -60,15 +58,6 @@ def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         assert not unexpected, unexpected
 
     return run
-
-
-async def eventually(condition: Callable[[], object], what: str = "") -> None:
-    """Return once ``condition`` holds; fail if it does not within the deadline."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < until, f"still not so after {DEADLINE} s: {what or condition}"
-        await asyncio.sleep(0.002)
 
 
 class Wire:
@@ -85,7 +74,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         for segment in segments:
             if segment:
-                async with asyncio.timeout(DEADLINE):
+                async with asyncio.timeout(PATIENCE):
                     await loop.sock_sendall(self.sock, segment)
                 await asyncio.sleep(0)
 
@@ -94,7 +83,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         parts: list[bytes] = []
         left = size
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(PATIENCE):
             while left and (data := await loop.sock_recv(self.sock, min(left, 1 << 18))):
                 parts.append(data)
                 left -= len(data)
@@ -166,7 +155,7 @@ class App:
 
     async def accept(self) -> Wire:
         """The next connection."""
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(PATIENCE):
             sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
         return Wire(sock)
 
@@ -292,7 +281,7 @@ class Bench:
         sock.setblocking(False)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
         return Wire(sock)
 
@@ -309,16 +298,16 @@ class Bench:
         await server.expect(REQUEST)
         await server.send(SWITCH)
         await client.expect(SWITCH)
-        await eventually(lambda: len(self.told.sessions) > already, "the session is opened")
+        await until(lambda: len(self.told.sessions) > already, "the session is opened")
         return client, server, self.told.sessions[already]
 
     async def quiet(self) -> None:
         """Wait until nobody is connected and everything has been told."""
-        await eventually(lambda: self.relay.is_quiet, "the relay is quiet")
+        await until(lambda: self.relay.is_quiet, "the relay is quiet")
 
     async def ending(self, watched: Watched) -> Ending:
         """The ending of a session, once it is told."""
-        await eventually(lambda: watched.endings, "the ending is told")
+        await until(lambda: watched.endings, "the ending is told")
         return watched.ending
 
 
@@ -326,7 +315,7 @@ class Bench:
 async def bench(
     engine: Engine | None = None,
     limits: Limits | None = None,
-    close_timeout: float = DEADLINE,
+    close_timeout: float = PATIENCE,
     app: App | None = None,
     upstream: Upstream | None = None,
 ) -> AsyncIterator[Bench]:

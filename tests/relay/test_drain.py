@@ -13,7 +13,8 @@ from exporter.protocol.words import Cause, Peer
 from exporter.relay import engine as engine_module
 from exporter.relay.drain import Drain, Phase, Plan
 from exporter.relay.engine import Engine
-from tests.relay.peers import DEADLINE, REQUEST, SWITCH, Bench, Wire, bench, closes, ended, eventually, on_uvloop
+from tests.relay.peers import REQUEST, SWITCH, Bench, Wire, bench, closes, ended, on_uvloop
+from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, frame
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -32,7 +33,7 @@ async def drained(engine: Engine, plan: Plan) -> AsyncIterator[tuple[Bench, Drai
 
 
 async def over(drain: Drain) -> None:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE):
         await drain.finished.wait()
 
 
@@ -152,7 +153,7 @@ async def test_sigterms_way_waits_for_sessions_to_end_by_themselves(engine: Engi
     async with drained(engine, Plan(timeout=LATER, spread=1.0)) as (b, drain):
         client, server, watched = await b.session()
         drain.begin(patient=True)
-        await eventually(lambda: drain.phase is Phase.WAITING)
+        await until(lambda: drain.phase is Phase.WAITING)
         data = frame(TEXT, b"as ever", mask=KEY)
         await client.send(data)
         await server.expect(data)
@@ -207,7 +208,7 @@ async def test_a_handshake_under_way_may_finish(engine: Engine) -> None:
         await client.send(GET)
         await server.expect(GET)
         drain.begin(patient=False)
-        await eventually(lambda: not b.relay.is_listening)
+        await until(lambda: not b.relay.is_listening)
         await server.send(b"HTTP/1.1 204 No Content\r\n\r\n")
         await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
         await closes(*session[:2])
@@ -257,7 +258,7 @@ async def test_a_session_that_begins_while_others_are_told_is_ended_too(engine: 
         await first[0].expect(close(1001))
         await server.send(SWITCH)
         await client.expect(SWITCH)
-        await eventually(lambda: len(b.told.sessions) == 2)
+        await until(lambda: len(b.told.sessions) == 2)
         await over(drain)
         assert [ending.cause for ending in b.told.endings] == [Cause.DRAIN] * 2
 

@@ -18,7 +18,8 @@ from exporter.protocol.words import Cause, Peer, Unobserved
 from exporter.relay import engine as engine_module
 from exporter.relay.engine import Engine, close_frame
 from exporter.relay.legs import HIGH_WATER
-from tests.relay.peers import REQUEST, SWITCH, Bench, Handed, Watched, Wire, bench, ended, eventually, on_uvloop
+from tests.relay.peers import REQUEST, SWITCH, Bench, Handed, Watched, Wire, bench, ended, on_uvloop
+from tests.waiting import until
 from tests.wire import BINARY, CONTINUATION, KEY, PING, TEXT, close, cut_at, cuts, frame, singly, streams
 
 #: The most that uvloop reads at once.
@@ -46,7 +47,7 @@ async def test_frames_pass_both_ways_and_are_heard(engine: Engine, way: str) -> 
             await sender.send(*segments)
             await receiver.expect(data * 2)
         for peer in (Peer.CLIENT, Peer.SERVER):
-            await eventually(lambda peer=peer: heard(watched, peer).frames == 2)
+            await until(lambda peer=peer: heard(watched, peer).frames == 2)
             assert heard(watched, peer).payload == 4
         assert client.is_silent()
         assert server.is_silent()
@@ -79,7 +80,7 @@ async def test_early_frames_are_forwarded_and_heard_once(engine: Engine, glue: s
         await server.expect(REQUEST + HI * early)
         await server.send(SWITCH + YO)
         await client.expect(SWITCH + YO)
-        await eventually(lambda: b.told.sessions)
+        await until(lambda: b.told.sessions)
         (watched,) = b.told.sessions
         assert heard(watched, Peer.SERVER).frames == 1
         assert heard(watched, Peer.CLIENT).frames == early
@@ -222,7 +223,7 @@ async def test_a_peer_that_stops_reading_costs_little(engine: Engine, slow: Peer
             most = max(most, to_reader.get_write_buffer_size())
             return not from_writer.is_reading()
 
-        await eventually(is_held, "the fast peer is made to wait")
+        await until(is_held, "the fast peer is made to wait")
         assert not sending.done()
         assert HIGH_WATER < most <= HIGH_WATER + ONE_READ
 
@@ -661,12 +662,12 @@ async def test_an_app_that_was_held_up_is_heard_again(engine: Engine) -> None:
         while from_server.is_reading():
             await server.send(data)
             sent += 1
-            await eventually(lambda n=sent: heard(watched, Peer.SERVER).frames == n or not from_server.is_reading())
+            await until(lambda n=sent: heard(watched, Peer.SERVER).frames == n or not from_server.is_reading())
         if not heard(watched, Peer.SERVER).at_boundary:
             pytest.fail("the app is to be held up between two frames")
         await finish(b, watched)
         await server.send(YO, close(1001))
-        await eventually(lambda: watched.session.has_closed(Peer.SERVER), "the app's answer is heard")
+        await until(lambda: watched.session.has_closed(Peer.SERVER), "the app's answer is heard")
         assert await client.read(len(data) * sent + len(OURS)) == data * sent + OURS
         await client.send(close(1001, mask=KEY))
         await server.expect(close(1001, mask=KEY))

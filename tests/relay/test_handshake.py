@@ -18,7 +18,8 @@ from exporter.relay.engine import Engine
 from exporter.relay.handshake import Connection, HttpLeg, Limits
 from exporter.relay.legs import Leg
 from exporter.relay.upstream import Address, Upstream
-from tests.relay.peers import DEADLINE, REQUEST, SWITCH, App, Wire, bench, ended, eventually, on_uvloop
+from tests.relay.peers import REQUEST, SWITCH, App, Wire, bench, ended, on_uvloop
+from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, cut_at, frame, singly
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -42,7 +43,7 @@ async def test_the_handshake_passes_untouched(engine: Engine, way: str) -> None:
         await server.expect(REQUEST)
         await server.send(*segments(SWITCH))
         await client.expect(SWITCH)
-        await eventually(lambda: b.told.sessions)
+        await until(lambda: b.told.sessions)
         opening = b.told.sessions[0].opening
         assert (opening.request.target, opening.response.status) == ("/chat", 101)
         assert opening.seconds >= 0
@@ -61,7 +62,7 @@ async def test_the_third_request_may_upgrade(engine: Engine) -> None:
             await server.expect(asked)
             await server.send(answered)
             await client.expect(answered)
-        await eventually(lambda: b.told.sessions)
+        await until(lambda: b.told.sessions)
         assert b.told.refusals == [403]
         client.close()
         assert await server.rest() == b""
@@ -143,7 +144,7 @@ async def test_frames_of_a_client_that_leaves_before_the_101_reach_the_app(engin
         assert await server.rest() == REQUEST + early
         await server.send(SWITCH)
         await client.expect(SWITCH)
-        await eventually(lambda: b.told.sessions)
+        await until(lambda: b.told.sessions)
         assert b.told.sessions[0].session.client.frames == 1
         server.close()
         client.close()
@@ -209,7 +210,7 @@ async def test_a_client_that_says_nothing_to_no_app_is_let_go(engine: Engine) ->
     """A port scan while the app is down: counted as one connect error, closed as soon as the client leaves."""
     async with bench(engine, upstream=gone()) as b:
         client = await b.client()
-        await eventually(lambda: b.told.connect_errors)
+        await until(lambda: b.told.connect_errors)
         client.fin()
         assert await client.rest() == b""
         client.close()
@@ -292,7 +293,7 @@ async def test_a_dripping_client_is_disconnected(engine: Engine) -> None:
         client, server = await b.pair()
         await client.send(b"GET / HTTP/1.1\r\nHost: app\r\nX: ")
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            await drip(client, seconds=DEADLINE)
+            await drip(client, seconds=PATIENCE)
         await b.quiet()
         server.close()
         assert (b.told.refusals, b.told.aborts, b.told.sessions) == ([], 0, [])
@@ -393,7 +394,7 @@ async def test_a_client_whose_request_waits_for_the_app_is_not_idle(engine: Engi
     async with bench(engine, upstream=Slow(Address("127.0.0.1", 9))) as b:
         silent, asking = await b.client(), await b.client()
         await asking.send(REQUEST)
-        await eventually(lambda: [c.is_idle for c in b.relay._others].count(False) == 1, "the request was read")
+        await until(lambda: [c.is_idle for c in b.relay._others].count(False) == 1, "the request was read")
         b.relay.close_idle()
         assert await ended(silent) == b""
         assert b.relay.connections == 1
@@ -406,7 +407,7 @@ async def test_a_client_that_leaves_while_the_app_is_connected_to(engine: Engine
 
     async with bench(engine, upstream=Slow(Address("127.0.0.1", 9))) as b:
         client = await b.client()
-        await eventually(lambda: b.relay.connections == 1)
+        await until(lambda: b.relay.connections == 1)
         client.reset()
         await b.quiet()
         assert (b.told.connect_errors, b.told.refusals) == ([], [])
@@ -425,7 +426,7 @@ async def test_a_101_that_is_found_in_a_broken_connection_is_a_session(engine: E
             client.sock.send(frame(TEXT, b"hi", mask=KEY) * 100)
             server.sock.send(SWITCH + close(1011))
             server.reset()
-            await eventually(lambda: b.relay.is_quiet, "the session is over")
+            await until(lambda: b.relay.is_quiet, "the session is over")
             assert await ended(client) == SWITCH + close(1011)
             client.close()
         assert [ending.code for ending in b.told.endings] == ["1011"] * 30

@@ -11,7 +11,8 @@ import pytest
 from exporter.protocol.words import How, Peer
 from exporter.relay import legs
 from exporter.relay.legs import HIGH_WATER, Leg, leftover, send_fin
-from tests.relay.peers import Wire, eventually, on_uvloop
+from tests.relay.peers import Wire, on_uvloop
+from tests.waiting import until
 
 
 class Relaying(Leg):
@@ -69,7 +70,7 @@ async def test_both_fins_end_both_connections() -> None:
     await server.send(b"to the client")
     server.fin()
     assert await client.rest() == b"to the client"
-    await eventually(lambda: owner.overs)
+    await until(lambda: owner.overs)
     assert owner.cuts == [(Peer.CLIENT, How.FIN), (Peer.SERVER, How.FIN)]
     assert owner.overs == 1
     client.close()
@@ -85,7 +86,7 @@ async def test_a_fin_waits_behind_what_is_buffered() -> None:
         leg.transport.write(bytes(16384))
         written += 16384
     client.fin()
-    await eventually(lambda: owner.cuts == [(Peer.CLIENT, How.FIN)])
+    await until(lambda: owner.cuts == [(Peer.CLIENT, How.FIN)])
     assert leg.transport.get_write_buffer_size(), "the FIN overtakes nothing unless something waits"
     assert await server.rest() == bytes(written)
     server.close()
@@ -99,7 +100,7 @@ async def test_a_fin_behind_a_flood_loses_nothing() -> None:
     client, server, _, _, leg = await relay()
     data = bytes(range(256)) * 100_000
     sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, data))
-    await eventually(lambda: leg.transport.get_write_buffer_size() > 0, "bytes wait in our buffer")
+    await until(lambda: leg.transport.get_write_buffer_size() > 0, "bytes wait in our buffer")
     reading = asyncio.create_task(server.rest())
     await sending
     client.fin()
@@ -118,7 +119,7 @@ async def test_a_reset_is_told_as_one_and_ends_the_other(first: Peer) -> None:
     one.reset()
     assert await other.rest() == b""
     other.close()
-    await eventually(lambda: owner.overs)
+    await until(lambda: owner.overs)
     assert owner.cuts == [(first, How.RESET)]
     assert owner.overs == 1
 
@@ -132,7 +133,7 @@ async def test_a_reset_after_a_fin_is_not_told_again() -> None:
     client.reset()
     await server.send(b"too late", b"much too late")
     server.close()
-    await eventually(lambda: owner.overs)
+    await until(lambda: owner.overs)
     assert owner.cuts[0] == (Peer.CLIENT, How.FIN)
     assert [peer for peer, _ in owner.cuts].count(Peer.CLIENT) == 1
 
@@ -142,7 +143,7 @@ async def test_a_full_buffer_stops_the_reading_and_an_empty_one_starts_it() -> N
     """Above the mark the other leg stops reading; when the buffer has drained it reads again."""
     client, server, _, from_client, to_server = await relay()
     sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, bytes(24 << 20)))
-    await eventually(lambda: not from_client.transport.is_reading(), "the client is made to wait")
+    await until(lambda: not from_client.transport.is_reading(), "the client is made to wait")
     assert to_server.transport.get_write_buffer_size() > HIGH_WATER
     assert not sending.done()
     assert await server.read(24 << 20) == bytes(24 << 20)
@@ -160,7 +161,7 @@ async def test_a_reader_that_never_comes_back_is_given_up(monkeypatch: pytest.Mo
     while not to_server.transport.get_write_buffer_size():
         to_server.transport.write(bytes(16384))
     client.reset()
-    await eventually(lambda: owner.overs, "both are gone although the server never read")
+    await until(lambda: owner.overs, "both are gone although the server never read")
     assert owner.overs == 1
     server.close()
 
@@ -212,7 +213,7 @@ async def test_a_close_behind_a_paused_read_survives_a_failed_write() -> None:
         await asyncio.sleep(0.002)
     assert await with_end == b"\x88\x02\x03\xf3"
     client.close()
-    await eventually(lambda: owner.overs)
+    await until(lambda: owner.overs)
     assert owner.cuts[0] == (Peer.SERVER, How.RESET)
 
 

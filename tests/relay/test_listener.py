@@ -15,7 +15,8 @@ from exporter.relay import upstream as upstream_module
 from exporter.relay.engine import Engine
 from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
-from tests.relay.peers import REQUEST, Wire, bench, closes, ended, eventually, on_uvloop
+from tests.relay.peers import REQUEST, Wire, bench, closes, ended, on_uvloop
+from tests.waiting import until
 from tests.wire import KEY, close
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -56,7 +57,7 @@ async def test_a_full_house_answers_503(engine: Engine, asked: bytes) -> None:
         first.close()
         assert await first_server.rest() == b""
         first_server.close()
-        await eventually(lambda: b.relay.connections == 1)
+        await until(lambda: b.relay.connections == 1)
         again = await b.session()
         assert second[2].endings == again[2].endings == []
 
@@ -67,7 +68,7 @@ async def test_an_old_session_is_ended(engine: Engine, monkeypatch: pytest.Monke
     monkeypatch.setattr(listener, "AGE_INTERVAL", 0.02)
     async with bench(engine, Limits(max_session_age=2.0)) as b:
         old_client, old_server, old = await b.session()
-        await eventually(lambda: asyncio.get_running_loop().time() - began(b.relay) > 1.0)
+        await until(lambda: asyncio.get_running_loop().time() - began(b.relay) > 1.0)
         young_client, young_server, young = await b.session()
         await old_client.expect(close(1001))
         assert young_client.is_silent()
@@ -214,7 +215,7 @@ async def test_closing_everything_counts_every_session_as_ours(engine: Engine) -
     async with bench(engine) as b:
         opened = [await b.session() for _ in range(3)]
         plain = await b.client()
-        await eventually(lambda: b.relay.connections == 4)
+        await until(lambda: b.relay.connections == 4)
         b.relay.close_all()
         assert not b.relay.is_listening
         await b.quiet()
@@ -244,9 +245,9 @@ async def test_idle_http_is_closed_and_busy_http_is_not(engine: Engine) -> None:
         await busy.send(GET)
         await busy_server.expect(GET)
         client, server, watched = await b.session()
-        await eventually(lambda: b.relay.connections == 3)
+        await until(lambda: b.relay.connections == 3)
         b.relay.close_idle()
-        await eventually(lambda: b.relay.connections == 2)
+        await until(lambda: b.relay.connections == 2)
         assert await ended(idle) == b""
         assert await ended(idle_server) == b""
         await busy_server.send(b"HTTP/1.1 204 No Content\r\n\r\n")

@@ -14,14 +14,14 @@ import trustme
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
-from tests.certificates import issue
+from tests.certificates import issue, trusting
 from tests.e2e.conftest import raw_app
 from tests.e2e.harness.scrape import ACTIVE
 from tests.e2e.harness.sidecar import Sidecar, audited
 from tests.e2e.harness.stack import python
-from tests.e2e.harness.waiting import PATIENCE, eventually
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise, upgrade_request
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
 __all__ = ["raw_app"]
 
@@ -33,13 +33,6 @@ MIB = 1024 * 1024
 def authority() -> trustme.CA:
     """Who signs the certificates of these tests."""
     return trustme.CA()
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """What a client trusts."""
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 @contextmanager

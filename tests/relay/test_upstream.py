@@ -13,7 +13,8 @@ import pytest
 from exporter.protocol.words import ConnectError
 from exporter.relay import upstream as module
 from exporter.relay.upstream import Address, Failure, Upstream, classify
-from tests.relay.peers import App, eventually, on_uvloop
+from tests.relay.peers import App, on_uvloop
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +200,7 @@ async def test_closing_ends_a_probe_that_is_under_way() -> None:
     """A process that ends does not wait for a probe, and leaves no task."""
     upstream = Counted(Address("127.0.0.1", 9), hang=True)
     asking = asyncio.create_task(upstream.accepts())
-    await eventually(lambda: upstream.opened)
+    await until(lambda: upstream.opened)
     await upstream.close()
     asking.cancel()
     assert (await asyncio.gather(asking, return_exceptions=True))[0].__class__ in (asyncio.CancelledError, bool)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import eventually
+
 from .process import Process
-from .waiting import eventually
 
 FLAGS = (
     "--headless",

@@ -21,9 +21,10 @@ import aiohttp
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.waiting import PATIENCE
+
 from .process import Process, running
 from .stack import CLIENTS, skip_without
-from .waiting import PATIENCE
 
 T = TypeVar("T")
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.ports import listening
-
-from .waiting import eventually
+from tests.waiting import eventually
 
 STOP_PATIENCE = 5.0
 """Seconds a process has to obey SIGTERM before its group is killed."""

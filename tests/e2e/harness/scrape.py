@@ -14,6 +14,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 CLOSED = "websocket_connections_closed_total"
 ACTIVE = "websocket_connections_active"
 HANDSHAKES = "websocket_handshakes_total"
+CONNECT_ERRORS = "websocket_upstream_connect_errors_total"
 
 
 class Scrape:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE, eventually
 
 from .process import Process
 from .scrape import ACTIVE, CLOSED, HANDSHAKES, Scrape
-from .waiting import PATIENCE, eventually
 from .wire import Peer, RawApp, upgrade_request
 
 ROOT = Path(__file__).resolve().parents[3]

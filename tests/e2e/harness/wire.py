@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
-from .waiting import PATIENCE
+from tests.waiting import PATIENCE
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 """Sec-WebSocket-Key of every raw client."""
