@@ -66,7 +66,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
             shown |= {"type": _Parsed(option), "metavar": option.metavar, "multiple": option.many}
             shown |= {"required": option.required}
             if option.default is not None:
-                shown |= {"default": option.default, "show_default": True}
+                shown |= {"default": option.default, "show_default": bool(option.default)}
         command = click.option(option.flag, option.name, **shown)(command)
     return command
 

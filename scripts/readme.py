@@ -17,7 +17,7 @@ def flags() -> str:
     rows = ["| flag | default | meaning |", "|---|---|---|"]
     for option in options():
         name = f"`{option.flag} {option.metavar}`" if option.metavar else f"`{option.flag}`"
-        default = "required" if option.required else f"`{option.default}`" if option.default is not None else ""
+        default = "required" if option.required else f"`{option.default}`" if option.default else ""
         rows.append(f"| {name.replace('|', chr(92) + '|')} | {default} | {option.help} |")
     return "\n".join(rows)
 

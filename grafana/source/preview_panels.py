@@ -43,7 +43,7 @@ HEAT = LinearSegmentedColormap.from_list("heat", ["#20324F", "#2F6BC2", "#8AB8FF
 PAD, TITLE = 0.1, 0.24
 LEGEND_ROW, LEGEND_ROWS = 0.145, 4
 #: A panel's legend has two columns, unless a name is too long (characters an inch of column) to stand beside its mean.
-LEGEND_COLUMNS, LEGEND_DENSITY = 2, 9.5
+LEGEND_COLUMNS, LEGEND_DENSITY = 2, 8.5
 
 
 #: Steps in which Prometheus finds the pods for the first time: no deploy.
