@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from exporter.admin import page
 from exporter.admin.answers import HTML, as_json, line, send
 from exporter.admin.closes import Closes
-from exporter.admin.exposition import expose
+from exporter.admin.exposition import Exposition
 from exporter.admin.guard import Guard
 from exporter.admin.http import HttpProcessingError, web, web_response
 from exporter.admin.live import Live
@@ -80,7 +80,7 @@ class Admin:
         web_config: Path | None = None,
     ) -> None:
         self.scraped = float("-inf")  # when /metrics was last read, on the monotonic clock
-        self._registry = registry
+        self._exposition = Exposition(registry)
         self._hooks = hooks
         self._drain_from_anywhere = drain_from_anywhere
         self._guard = Guard(web_config, lambda request: _is_loopback(request.remote))
@@ -147,7 +147,7 @@ class Admin:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         began = monotonic()
-        text, content_type = await expose(self._registry, request.headers.get("Accept", ""), self._hooks.settle())
+        text, content_type = await self._exposition.expose(request.headers.get("Accept", ""), self._hooks.settle())
         self.scraped = began
         return web.Response(body=text, headers={"Content-Type": content_type})
 

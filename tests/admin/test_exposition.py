@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from time import monotonic
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from exporter.admin import exposition
-from exporter.admin.exposition import SLICE, expose
+from exporter.admin.exposition import SLICE, Exposition
 from tests.relay.peers import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -55,7 +56,7 @@ def test_slices_add_up_to_the_whole(accept: str, metrics: int) -> None:
     """Byte for byte what the library makes of the whole registry, in every format, with nothing in it, too."""
     made = registry(metrics)
     encode, content_type = choose_encoder(accept)
-    assert asyncio.run(expose(made, accept)) == (encode(made), content_type)
+    assert asyncio.run(Exposition(made).expose(accept)) == (encode(made), content_type)
 
 
 @pytest.mark.parametrize("accept", ACCEPT)
@@ -75,7 +76,43 @@ def test_a_metric_of_many_series_is_cut_as_well(accept: str) -> None:
     made.register(Collected(own))
     encode, content_type = choose_encoder(accept)
     whole = encode(made)
-    assert asyncio.run(expose(made, accept)) == (whole, content_type)
+    assert asyncio.run(Exposition(made).expose(accept)) == (whole, content_type)
+
+
+def test_later_scrapes_say_what_holds_then() -> None:
+    """Lines are remembered up to their values: with other values of every kind, exemplars that come and go and series
+    that are new, each scrape is what the library makes of the registry at that moment, in all formats in turn."""
+    made = CollectorRegistry()
+    gauge, counter = Gauge("g", "G.", ["n"], registry=made), Counter("c", "C.", ["n"], registry=made)
+    histogram = Histogram("h", "H.", ["n"], registry=made)
+    own = GaugeMetricFamily("own", "Own.", labels=["n"])
+    own.add_metric(["a"], 1, timestamp=12.5)
+    made.register(Collected(own))
+    exposed = Exposition(made)
+    for step, value in enumerate((0.0, 1.0, -1.5, 12345678.9, 1e21, float("inf"), float("-inf"), float("nan"))):
+        for name in ("a", 'quoted "b"\n', f"new {step}"):
+            gauge.labels(name).set(value)
+            exemplar = {"trace_id": "1"} if step % 2 else None
+            counter.labels(name).inc(1, exemplar)
+            histogram.labels(name).observe(step, exemplar)
+        for accept in ACCEPT:
+            encode, content_type = choose_encoder(accept)
+            assert asyncio.run(exposed.expose(accept)) == (encode(made), content_type)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Whoever scrapes with a new Accept header each time does not fill our memory."""
+    exposed = Exposition(registry())
+    before = count_lines()
+    for minor in range(20):
+        asyncio.run(exposed.expose(f"application/openmetrics-text;version=1.{minor}.0"))
+    assert count_lines() - before == exposition.FORMATS
+
+
+def count_lines() -> int:
+    """Formats that are remembered now."""
+    gc.collect()
+    return sum(isinstance(one, exposition.Lines) for one in gc.get_objects())
 
 
 def test_the_loop_goes_first_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +137,7 @@ def test_the_loop_goes_first_between_slices(monkeypatch: pytest.MonkeyPatch) -> 
                 await asyncio.sleep(0)
 
         beside = asyncio.create_task(traffic())
-        text, _ = await expose(made, "")
+        text, _ = await Exposition(made).expose("")
         beside.cancel()
         return text.decode(), turns
 
@@ -139,7 +176,7 @@ def test_slices_grow_with_the_turns_of_a_busy_loop(monkeypatch: pytest.MonkeyPat
                 await asyncio.sleep(0)
 
         beside = asyncio.create_task(traffic())
-        await expose(made, "")
+        await Exposition(made).expose("")
         beside.cancel()
         return counted
 
@@ -169,7 +206,7 @@ async def test_what_has_to_be_settled_is_settled_before_anything_is_read() -> No
             yield
 
     beside = asyncio.create_task(others())
-    text, _ = await expose(made, "", steps())
+    text, _ = await Exposition(made).expose("", steps())
     beside.cancel()
     assert b"\nsteps 5.0\n" in text
     assert turns >= 5
