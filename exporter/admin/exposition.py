@@ -38,7 +38,7 @@ from prometheus_client.utils import floatToGoString
 SLICE = 0.0001
 #: Or this part of how long the loop was away for the traffic the last time: nobody who waits that long notices it.
 SHARE = 0.1
-#: Samples that are read and encoded in one go: 0.1 ms the first time, a fifth of that later.
+#: Samples that are read and encoded in one go: under 0.1 ms the first time, a fifth of it later.
 PIECE = 4
 #: Formats of which lines are kept, some 300 bytes a series: Prometheus asks for one, a person who looks for another.
 FORMATS = 2

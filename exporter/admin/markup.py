@@ -7,6 +7,7 @@ names them by their hash: whatever else finds its way into a page does not run. 
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from html import escape as text
 from importlib.resources import files
@@ -77,6 +78,7 @@ def chip_list(name: str, codes: list[dict[str, str]]) -> str:
     return f'<span class="codes" data-list="{name}"><template>{blank}</template>{chips(codes)}</span>'
 
 
+@cache  # it is most of a page, and never another
 def glossary() -> str:
     """What every code means; other places point here."""
     entries = "".join(map(described, GLOSSARY))

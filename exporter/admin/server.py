@@ -186,6 +186,7 @@ class Admin:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         shown = self._snapshot(await self._hooks.unready())
+        await asyncio.sleep(0)  # the traffic goes first
         return await send(request, HTML, [page.render(self._hooks.state(), shown)])
 
     def _snapshot(self, reasons: list[str]) -> dict[str, Any]:
