@@ -5,7 +5,7 @@ How it works
 One ring serves both directions, so that the order in which frames passed is kept. A slot is 17 bytes: when the frame's
 header was read (seconds, on the caller's clock), its payload length, and one byte that holds what a person asks first:
 the opcode and FIN as they stand in the frame, and, in the bits that RFC 6455 reserves for extensions, who sent it.
-The ring comes with the first frame, small, and grows twice when it is full: ``pack`` then raises :exc:`NoRoom`.
+The ring begins small and grows twice when it is full: ``pack`` then raises :exc:`NoRoom`.
 A scanner writes the slot of a small frame that came alone itself, as :meth:`Ring.add` does, because there a call would
 be felt; of frames that came together it hands over columns, see :meth:`Ring.record`.
 
@@ -32,7 +32,7 @@ pack = Struct("@" + _FORMAT).pack_into
 SLOT = _SLOT.size
 NoRoom = error
 RING = FRAMES * SLOT
-#: Slots that a session's first frames get; a session of a few frames, as many idle ones are, never has more.
+#: Slots that a ring begins with; a session of a few frames, as many idle ones are, never has more.
 FIRST = 4
 #: How often as many it gets when these are full: 4, 16, 64.
 GROWTH = 4
@@ -63,12 +63,12 @@ class Ring(bytearray):
     __slots__ = ("at",)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(FIRST * SLOT)
         self.at = 0
 
     def grow(self) -> Ring:
         """Make room for another frame, where :data:`pack` found none. Returns itself."""
-        self += bytes(len(self) * (GROWTH - 1) or FIRST * SLOT)
+        self += bytes(len(self) * (GROWTH - 1))
         return self
 
     def add(self, now: float, length: int, first: int) -> None:

@@ -92,7 +92,7 @@ _OPCODE = 0x0F
 
 # As plain integers, which compare faster than an enum's.
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PONG = 0x0, 0x1, 0x2, 0x8, 0xA
-#: Before the first text or binary frame. No such frame has it; in a tally it has a place, to which nothing is added.
+#: Before the first text or binary frame. No such frame has it, a reserved one may: those are then counted as one kind.
 _NONE = 0xF
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
@@ -112,6 +112,8 @@ _PLAIN = tuple(first & _OPCODE if first & 0x8F in (0x81, 0x82) else 0 for first 
 #: The same, to translate many at once, and which they are.
 _OPCODES = bytes(_PLAIN)
 _PLAIN_FIRSTS = bytes(first for first in range(256) if _PLAIN[first])
+#: Opcode by first byte of what is told at once if it fills a chunk: those, and control frames; 0 for all others.
+_WHOLE = tuple(first & _OPCODE if first & 0x8F in (0x88, 0x89, 0x8A) else _PLAIN[first] for first in range(256))
 #: First bytes as the flight recorder keeps them, by sender.
 _FIRSTS = {
     sender: bytes(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
@@ -198,7 +200,8 @@ class Scanner:
                             pack(ring.grow(), slot, now, length, self.firsts[first])
                         ring.at = NEXT[slot]
                         return None
-                elif length > size and _PLAIN[data[0]] == self.opcode:
+                    return self._alone(data, now, length)
+                if length > size and _PLAIN[data[0]] == self.opcode:
                     return self._open(data, now, length)
             return self._scan(data, now, 0)
         if skip >= size:
@@ -213,6 +216,28 @@ class Scanner:
         self.payload += skip
         self.skip = 0
         return self._scan(data, now, skip)
+
+    def _alone(self, data: bytes, now: float, length: int) -> Heard | None:
+        """Take a chunk that seems to be exactly one frame, of another kind than the one before."""
+        first, second = data[0], data[1]
+        opcode = _WHOLE[first]
+        if not opcode or (opcode >= _CLOSE and second & _LENGTH > MAX_CONTROL_PAYLOAD):
+            return self._scan(data, now, 0)
+        if opcode < _CLOSE:
+            self._turn(opcode)
+        else:
+            self.tally[opcode] += 1
+            self.settled += 1
+        self.last = now
+        self.frames += 1
+        self.payload += length
+        self.ring.add(now, length, self.firsts[first])
+        if opcode < _CLOSE:
+            return None
+        if opcode == _CLOSE:
+            self.rest()
+        body = len(data) - length
+        return [Control(opcode, _unmask(data, body, len(data)) if second & _MASK else data[body:])]
 
     def _open(self, data: bytes, now: float, length: int) -> Heard | None:
         """Take a chunk that seems to be one long data frame of the kind that came last, or the beginning of one.
@@ -343,7 +368,8 @@ class Scanner:
 
     def _turn(self, opcode: int) -> None:
         """Count frames of ``opcode`` from here on."""
-        self.settle()
+        if self.frames != self.settled:
+            self.settle()
         self.opcode = opcode
 
     def settle(self) -> None:
@@ -374,5 +400,6 @@ def _malformed(first: int, length: int) -> str:
 
 def _unmask(data: bytes, body: int, end: int) -> bytes:
     """The payload ``data[body:end]`` with the masking key before it applied (RFC 6455, section 5.3)."""
-    key = data[body - 4 : body]
-    return bytes(byte ^ key[index & 3] for index, byte in enumerate(data[body:end]))
+    size = end - body
+    key = data[body - 4 : body] * (size // 4 + 1)
+    return (int.from_bytes(data[body:end], "big") ^ int.from_bytes(key[:size], "big")).to_bytes(size, "big")

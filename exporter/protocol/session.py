@@ -181,7 +181,9 @@ class Session:
             self._cut = Cut(sender, how)
             return
         passed = max(self.client.last or self.began, self.server.last or self.began)
-        unanswered = max((now - when for who, _, when in self._pings if who is sender), default=0.0)
+        unanswered = 0.0
+        if self._pings:
+            unanswered = max((now - when for who, _, when in self._pings if who is sender), default=0.0)
         self._cut = Cut(sender, how, now - passed, unanswered)
 
     @property

@@ -69,5 +69,5 @@ def test_no_payload_is_kept():
     for _ in range(200):
         played.feed(Peer.SERVER, bytes((0x81, len(SECRET))) + SECRET, 1.0)
         sizes.append(len(played.ring))
-    assert sizes == [0] + [4 * SLOT] * 4 + [16 * SLOT] * 12 + [64 * SLOT] * 184
+    assert sizes == [4 * SLOT] * 5 + [16 * SLOT] * 12 + [64 * SLOT] * 184
     assert SECRET[:4] not in bytes(played.ring)

@@ -382,7 +382,7 @@ async def test_a_defect_while_listening_does_not_touch_the_traffic(
             raise Broken
 
         if broken == "feed":
-            monkeypatch.setattr("exporter.protocol.frames.Scanner._scan", fail)
+            monkeypatch.setattr("exporter.protocol.frames.Scanner._alone", fail)
         else:
             monkeypatch.setattr("exporter.protocol.session.Session.note", fail)
         client, server, watched = await b.session()
