@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.protocol.closecodes import ABNORMAL, INVALID, NO_STATUS, UNKNOWN, CodeBook, Verdict
 from exporter.protocol.idle import DEFAULT_CUTOFFS, IdleCutoffs
@@ -44,16 +44,14 @@ _KEEPALIVE = re.compile("|".join(rf"\b{re.escape(text)}\b" for text in KEEPALIVE
 KEEPALIVE_CODES = (1000, 1011)
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """A Close frame's content. ``code`` is None for an empty body, -1 for a body of one byte, which is no code."""
 
     code: int | None
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How one session ended. ``code`` is a bounded label value; ``reason`` is free text, for the log only."""
 
     code: str
@@ -81,8 +79,7 @@ def is_keepalive(reason: str) -> bool:
     return _KEEPALIVE.search(reason.lower()) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How TCP ended: whose connection first, and how.
 
     :ivar idle: seconds for which nothing had passed either way; None if not measured.

@@ -16,6 +16,10 @@ from httptools import HttpRequestParser, HttpResponseParser
 #: the version, a space, the status, a space and two line ends.
 _HEADER_LINE, _REQUEST_LINE, _STATUS_LINE = 4, 14, 17
 
+#: A request's headers that tell us something, which most do not.
+_TELLING = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
+                      b"traceparent", b"cookie"})  # fmt: skip
+
 
 @dataclass(slots=True)
 class Request:
@@ -109,8 +113,6 @@ class RequestReader(Reader):
 
     def renew(self) -> None:
         self.start()
-        self.request = Request()
-        self.target = b""
         self.parser = HttpRequestParser(self)
 
     def on_message_begin(self) -> None:
@@ -125,7 +127,10 @@ class RequestReader(Reader):
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self.request
         self.size += len(name) + len(value) + _HEADER_LINE
-        match name.lower():
+        name = name.lower()
+        if name not in _TELLING:
+            return
+        match name:
             case b"upgrade":
                 request.websocket |= b"websocket" in value.lower()
             case b"content-length":
@@ -166,7 +171,6 @@ class ResponseReader(Reader):
     def renew(self) -> None:
         self.start()
         self.skip_body = False
-        self.response = Response()
         self.parser = HttpResponseParser(self)
 
     def renew_after_head(self) -> None:

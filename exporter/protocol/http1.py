@@ -24,7 +24,7 @@ what a peer sent.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade
 
@@ -43,30 +43,26 @@ _TLS_HANDSHAKE = 0x16
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The client asked to upgrade to WebSocket: an opening handshake has begun."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The opening handshake was answered with something other than 101; HTTP goes on."""
 
     request: Request
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Aborted:
+class Aborted(NamedTuple):
     """The opening handshake got no answer."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Switched:
+class Switched(NamedTuple):
     """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""
 
     request: Request
@@ -75,8 +71,7 @@ class Switched:
     server: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LostTrack:
+class LostTrack(NamedTuple):
     """The connection cannot be followed any more; it is still forwarded."""
 
     reason: Unobserved
