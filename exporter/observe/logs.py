@@ -38,23 +38,20 @@ class LineWriter:
     def __init__(self, stream: IO[str] | None) -> None:
         self.dropped = 0
         self._write = _writer(stream)
-        self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def write(self, line: str) -> None:
         """Queue one line. Returns at once."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if self._lines.qsize() < MAX_WAITING:
+            self._lines.put(line)
+        else:
             self.dropped += 1
 
     def close(self) -> None:
         """Write what waits, for :data:`LAST_LINES` seconds at most."""
-        try:
-            self._lines.put(_STOP, timeout=LAST_LINES)
-        except queue.Full:
-            return
+        self._lines.put(_STOP)
         self._thread.join(LAST_LINES)
 
     def _run(self) -> None:

@@ -56,6 +56,7 @@ class RouteSeries:
     handshake_duration: Histogram
     active: Gauge
     lifetime: dict[Peer, Histogram]
+    reconnect_delay: dict[Cause, Histogram]  # by the usual causes
 
 
 class Metrics:
@@ -106,6 +107,7 @@ class Metrics:
             handshake_duration=self.handshake_duration.labels(route),
             active=self.active.labels(route),
             lifetime={peer: self.lifetime.labels(route, peer) for peer in Peer},
+            reconnect_delay={cause: self.reconnect_delay.labels(route, cause) for cause in RETURN_CAUSES},
         )
 
     def settle(self) -> Iterator[None]:
@@ -115,21 +117,19 @@ class Metrics:
             yield
 
     def _start_at_zero(self, routes: Sequence[str], book: CodeBook) -> None:
-        """A series that first appears at 1 has no increase: what can be told in advance starts at 0."""
+        """A series that first appears at 1 has no increase: what can be told in advance starts at 0.
+
+        So do those of :meth:`_series`.
+        """
         for route in routes:
             for status in HANDSHAKE_STATUSES:
                 self.handshakes.labels(route, status)
-            self.handshake_duration.labels(route)
-            self.active.labels(route)
             for code, cause, initiator in rows(book):
                 self._endings[route, code, cause, initiator] = self._closed.labels(route, code, cause, initiator)
             for peer in PEERS:
                 self.idle_before_drop.labels(route, peer)
                 self.ping_rtt.labels(route, peer)
-            for cause in RETURN_CAUSES:
-                self.reconnect_delay.labels(route, cause)
             for peer in Peer:
-                self.lifetime.labels(route, peer)
                 self.incomplete.labels(route, peer)
         for reason in Unobserved:
             self.unobserved.labels(reason)
@@ -147,6 +147,11 @@ class Metrics:
         self.of[route].lifetime[ending.initiator].observe(seconds, exemplar)
         if ending.close_unanswered:
             self.incomplete.labels(route, ending.initiator).inc()
+
+    def returned(self, route: str, cause: Cause, seconds: float) -> None:
+        """Count one client that came back, ``seconds`` after its session had ended for ``cause``."""
+        series = self.of[route].reconnect_delay.get(cause)
+        (series or self.reconnect_delay.labels(route, cause)).observe(seconds)
 
     def endings(self) -> dict[tuple[str, str, str, str], int]:
         """Endings since the start by (route, code, cause, initiator), those that happened only."""

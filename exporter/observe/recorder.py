@@ -99,7 +99,7 @@ class Recorder:
         key = self.reconnects.key(request, client)
         if (back := self.reconnects.returned(key, now)) is not None:
             cause, delay = back
-            self.metrics.reconnect_delay.labels(route, cause).observe(delay)
+            self.metrics.returned(route, cause, delay)
         return key
 
     def refused(self, request: Request, status: int, seconds: float) -> None:
@@ -230,7 +230,7 @@ class Record:
 
     def line(self, ending: Ending, now: float) -> dict[str, object]:
         """The fields of the line that tells the ending."""
-        scanners = {str(peer): self.session.scanner(peer) for peer in PEERS}
+        client, server = self.session.client, self.session.server
         return {
             "session_id": self.id,
             "route": self._route,
@@ -241,14 +241,16 @@ class Record:
             "clean": ending.clean,
             "reason": safe(ending.reason),
             "duration_s": round(now - self.session.began, 3),
-            "frames": {peer: scanner.frames for peer, scanner in scanners.items()},
-            "bytes": {peer: scanner.payload for peer, scanner in scanners.items()},
-            "last_frame_age_s": {
-                peer: None if scanner.last is None else round(now - scanner.last, 3)
-                for peer, scanner in scanners.items()
-            },
+            "frames": {"client": client.frames, "server": server.frames},
+            "bytes": {"client": client.payload, "server": server.payload},
+            "last_frame_age_s": {"client": _age(client.last, now), "server": _age(server.last, now)},
             "subprotocol": self._subprotocol,
             "client": self._client,
             "forwarded_for": self._forwarded_for,
             "trace_id": self._trace_id,
         }
+
+
+def _age(when: float | None, now: float) -> float | None:
+    """Seconds from ``when`` until ``now``, as they are told; None for never."""
+    return None if when is None else round(now - when, 3)
