@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-figures audit dashboard-preview clean
+.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-instructions bench-figures audit dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -72,6 +72,10 @@ load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short one
 
 bench: $(VENV)/.bench  ## side by side with other proxies, 12 minutes; QUICK=1 for 2; needs cc, nginx, haproxy
 	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick)
+
+bench-instructions: $(VENV)/.bench  ## instructions of each proxy, counted in an emulated machine, 6 minutes; needs cc, nginx, haproxy
+	@scripts/debian-packages qemu-system-x86:qemu-system-x86_64 cpio busybox-static:busybox
+	@$(PYTHON) -m benchmarks.emulated
 
 bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it compares with these figures
 	@$(PYTHON) -m benchmarks.gate --write

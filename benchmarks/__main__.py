@@ -1,6 +1,6 @@
 """``python -m benchmarks``: measure, in turn and repeatedly, and write the tables.
 
-python -m benchmarks [--quick] [--rounds N] [--seconds S] [--peers a,b] [--cases a,b] [--to FOLDER]
+python -m benchmarks [--quick] [--rounds N] [--seconds S] [--peers a,b] [--cases a,b] [--programs FOLDER] [--to FOLDER]
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"of a measured window, default {_SECONDS}")
     for name, known in keys.items():
         parser.add_argument(f"--{name}", default=",".join(known), help="comma-separated, default all: %(default)s")
+    parser.add_argument("--programs", type=Path, help="where load, server and relay are; compiled if not given")
     parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results", help="default %(default)s")
     arguments = parser.parse_args()
     for name, known in keys.items():
@@ -73,7 +74,7 @@ class Run:
         self.cases = [_shortened(case) if quick else case for case in CASES if case.key in arguments.cases.split(",")]
         self.cores = Cores.share_out()
         self.scratch = scratch
-        self.programs = compile_programs(scratch)
+        self.programs = arguments.programs or compile_programs(scratch)
         missing = counter_missing()
         self.counts = not missing
         self.results: Results = {

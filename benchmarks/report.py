@@ -61,7 +61,7 @@ def markdown(results: Results) -> str:
 
 def _failures(results: Results) -> str:
     rows = [[str(f["round"] + 1), f["case"], _title(results, f["peer"]), f["why"]] for f in results["failures"]]
-    return "## Could not be measured\n\n" + _table(["round", "case", "peer", "why"], rows)
+    return "## Could not be measured\n\n" + table(["round", "case", "peer", "why"], rows)
 
 
 def _head(results: Results) -> str:
@@ -90,7 +90,8 @@ def _title(results: Results, peer: str) -> str:
     return title
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table as Markdown."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)
@@ -129,7 +130,7 @@ def _summary(results: Results) -> str:
 
     rows = _rows(results, lambda peer: peer not in (BASELINE, SUBJECT), cells, len(cases))
     head = ["the sidecar's CPU time, divided by that of", *[case.key for case in cases]]
-    return "## CPU time of the sidecar against each peer (below 1: the sidecar is cheaper)\n\n" + _table(head, rows)
+    return "## CPU time of the sidecar against each peer (below 1: the sidecar is cheaper)\n\n" + table(head, rows)
 
 
 def _starts(results: Results) -> str:
@@ -140,7 +141,7 @@ def _starts(results: Results) -> str:
         return [_number(middle(of(peer), "seconds"), 2), _number((middle(of(peer), "rss_kb") or 0) / 1024)]
 
     rows = _rows(results, lambda peer: bool(of(peer)), cells, 2)
-    return "## Start\n\n" + _table(["", "first handshake after, s", "RSS then, MB"], rows)
+    return "## Start\n\n" + table(["", "first handshake after, s", "RSS then, MB"], rows)
 
 
 def _case(results: Results, case: Case) -> str:
@@ -155,7 +156,7 @@ def _case(results: Results, case: Case) -> str:
     rows = _rows(results, present, cells, len(columns))
     if case.only:
         rows = [row for row in rows if not row[1].startswith("skipped")]
-    return f"## {case.title} (`{case.key}`)\n\n" + _table(["", *columns], rows) + _headroom(results, case)
+    return f"## {case.title} (`{case.key}`)\n\n" + table(["", *columns], rows) + _headroom(results, case)
 
 
 Columns = dict[str, Callable[[str], str]]
