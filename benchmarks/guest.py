@@ -70,7 +70,8 @@ def kernel(folder: Path) -> Path:
     """Debian's newest kernel for virtual machines, fetched into ``folder`` unless it is there. Raises Absent."""
     if platform.machine() != "x86_64":
         raise Absent(f"the emulated machine is an x86_64, this is {platform.machine()}")
-    said = subprocess.run(["apt-cache", "depends", _KERNEL], capture_output=True, text=True, check=False).stdout
+    command = [tool("apt-cache", "apt"), "depends", _KERNEL]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     if (match := re.search(r"Depends: (linux-image-\S+)", said)) is None:
         raise Absent(f"apt-cache knows no {_KERNEL}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +153,8 @@ def archive(to: Path, entries: list[str], command: list[str], folder: Path, answ
     """Write the guest's archive: ``entries``, and an init that runs ``command`` in ``folder`` and hands out the file
     ``answer``. Raises Absent."""
     cpio, busybox = tool("cpio", "cpio"), tool("busybox", "busybox-static")
+    if _libraries(Path(busybox)):
+        raise Absent(f"{busybox} needs libraries (Debian package busybox-static)")
     own = to.parent / "own"
     (own / "bin").mkdir(parents=True)
     shutil.copy(busybox, own / "bin" / "busybox")
