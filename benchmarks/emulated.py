@@ -101,7 +101,7 @@ def markdown(results: Results) -> str:
             "",
             f"- {results['when']}; one core, Linux {machine['kernel']}, Python {machine['python']}, uvloop "
             f"{machine['uvloop']}; see benchmarks/guest.py for how",
-            "- all threads of the proxy, user and kernel; one round, for a second one says the same within a percent",
+            "- all threads of the proxy, user and kernel; one round: another differs by a percent, by several in bulk",
             "- a `rep` instruction, which copies memory, counts once a step: bulk counts for more than by hardware",
             *absent,
             "",

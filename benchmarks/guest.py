@@ -5,7 +5,7 @@ How it works
 QEMU's emulation (TCG) can advance a machine's clock by 1 ns with each instruction (``-icount shift=0``), in the kernel
 as in a program. That kernel's account of CPU time, ``/proc/PID/task/TID/schedstat``, then is the number of instructions
 that a process ran, user and kernel: a loop of 200 million is told as 0.2002 s. How busy or fast the real machine is
-does not matter, and a second run says the same within a percent.
+does not matter: a second run differs by a percent, in bulk, where batches fall differently, by several.
 
 The guest is Debian's kernel and one archive, an initramfs, with this tree, its interpreter and the other proxies, at
 the paths that they have here. It has one core, loopback, and neither disk nor network.
