@@ -2,15 +2,10 @@
 
 How it works
 ============
-The event loop's own server is the cheapest way to accept, but it knows no pause: once the process is out of file
-descriptors, libuv takes every client in and hangs up on it. A client needs two descriptors, its own and the one to the
-app, so how many clients there is room for is known from the start (:func:`room`). While less than half of that is taken
-the loop's server accepts. From then on, and for good, this file does, one client at a time: it stops when no place is
-left, or when accept(2) itself fails for want of a resource, and looks again every :data:`RETRY` seconds. Clients that
-come meanwhile wait in the kernel's queue, as they would before any server that is slow to accept.
-
-Up to then the kernel's queue is never longer than half of the room, so that one turn of the loop's server cannot
-overshoot.
+A client needs two file descriptors, its own and the one to the app, so how many clients there is room for is known from
+the start (:func:`room`). Accepting stops when no place is left, or when accept(2) itself fails for want of a resource,
+and is tried again every :data:`RETRY` seconds. Clients that come meanwhile wait in the kernel's queue, as they would
+before any server that is slow to accept.
 """
 
 from __future__ import annotations
@@ -22,6 +17,8 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
+
+from exporter.relay.poller import READ, Poller
 
 #: Clients that the kernel may hold for us while the loop is busy; Linux clamps it to net.core.somaxconn (4096).
 BACKLOG = 4096
@@ -51,10 +48,15 @@ def room() -> int:
     return max(1, (limit - used - RESERVE) // 2)
 
 
+#: From an accepted socket, not blocking, and its peer's address to whatever becomes of it.
+Welcome = Callable[[socket.socket, object], None]
+
+
 class Door:
     """One listening port.
 
-    :param welcome: makes the protocol for a client that has been accepted.
+    :param poller: tells when clients wait.
+    :param welcome: takes a client that has been accepted.
     :param inside: how many clients there are now.
     :param paused: told why, each time that accepting is paused.
     :param keepalive: seconds of silence after which TCP asks a client for a sign of life; 0 is never.
@@ -62,85 +64,69 @@ class Door:
 
     def __init__(
         self,
-        welcome: Callable[[], asyncio.Protocol],
+        poller: Poller,
+        welcome: Welcome,
         inside: Callable[[], int],
         paused: Callable[[str], None],
         keepalive: float = 0.0,
     ) -> None:
+        self._poller = poller
         self._welcome = welcome
         self._inside = inside
         self._tell_paused = paused
         self._keepalive = keepalive
         self._room = sys.maxsize
-        self._careful_from = sys.maxsize
-        self._server: asyncio.Server | None = None
-        self._sockets: list[socket.socket] = []
-        self._coming: set[asyncio.Task[None]] = set()  # accepted, not inside yet
+        self._queues: list[_Queue] = []
         self._timer: asyncio.TimerHandle | None = None
 
     async def open(self, host: str | None, port: int) -> int:
         """Begin to accept; ``host`` None is every interface. Returns the port. Raises OSError if it is taken."""
         loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)  # bound, no more
         self._room = room()
-        self._careful_from = self._room // 2
-        backlog = min(BACKLOG, max(1, self._careful_from))
-        self._server = await loop.create_server(self._admit, host, port, backlog=backlog)
-        for theirs in self._server.sockets:
-            mine = socket.socket(fileno=os.dup(theirs.fileno()))
-            mine.setblocking(False)
-            _keep_alive(mine, self._keepalive)
-            self._sockets.append(mine)
-        bound: int = self._sockets[0].getsockname()[1]
-        return bound
+        for bound in server.sockets:
+            sock = socket.socket(fileno=os.dup(bound.fileno()))
+            _prepare(sock, self._keepalive)
+            self._queues.append(_Queue(sock, self._accept))
+        server.close()
+        for queue in self._queues:
+            queue.sock.listen(BACKLOG)
+        self._watch()
+        bound_to: int = self._queues[0].sock.getsockname()[1]
+        return bound_to
 
     @property
     def is_open(self) -> bool:
         """Whether clients are accepted, now or after a pause."""
-        return bool(self._sockets)
+        return bool(self._queues)
 
     def close(self) -> None:
         """Accept no more clients."""
-        self._watch(False)
         if self._timer is not None:
             self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        while self._sockets:
-            self._sockets.pop().close()
+            self._timer = None
+        else:
+            self._unwatch()
+        while self._queues:
+            self._queues.pop().sock.close()
 
-    def _admit(self) -> asyncio.Protocol:
-        """The loop's server has accepted a client."""
-        if self._inside() >= self._careful_from and self._server is not None:
-            asyncio.get_running_loop().call_soon(self._take_over)
-        return self._welcome()
+    def _watch(self) -> None:
+        for queue in self._queues:
+            self._poller.watch(queue.sock.fileno(), queue, READ)
 
-    def _take_over(self) -> None:
-        """From here on this file accepts."""
-        if self._server is not None:
-            self._server.close()  # the kernel goes on listening for our duplicates
-            self._server = None
-            for sock in self._sockets:
-                sock.listen(BACKLOG)  # as many as like may wait now
-            self._watch(True)
-
-    def _watch(self, on: bool) -> None:
-        if self._server is not None:
-            return
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            if on:
-                loop.add_reader(sock, self._accept, sock)
-            else:
-                loop.remove_reader(sock)
+    def _unwatch(self) -> None:
+        for queue in self._queues:
+            self._poller.forget(queue.sock.fileno())
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(AT_ONCE):
-            if self._inside() + len(self._coming) >= self._room:
+            if self._timer is not None or not self._queues:  # paused or closed by a client's arrival
+                return
+            if self._inside() >= self._room:
                 self._pause(f"there are descriptors for {self._room} clients")
                 return
             try:
-                accepted, _address = sock.accept()
+                accepted, address = sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -148,33 +134,46 @@ class Door:
                     self._pause(str(error))
                     return
                 continue  # that one client had gone before it was accepted (accept(2))
-            task = asyncio.get_running_loop().create_task(self._admit_one(accepted))
-            self._coming.add(task)
-            task.add_done_callback(self._coming.discard)
-
-    async def _admit_one(self, accepted: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._welcome, accepted)
-        except OSError:
-            accepted.close()  # it has gone again
+            accepted.setblocking(False)
+            self._welcome(accepted, address)
 
     def _pause(self, why: str) -> None:
-        self._watch(False)
-        self._tell_paused(why)
+        self._unwatch()
         self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
+        self._tell_paused(why)
 
     def _look_again(self) -> None:
-        if self._inside() + len(self._coming) < self._room:
-            self._watch(True)
+        if self._inside() < self._room:
+            self._timer = None
+            self._watch()
         else:
             self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
 
 
-def _keep_alive(sock: socket.socket, after: float) -> None:
-    """Have TCP ask silent clients for a sign of life. Accepted connections take this over from the listening one."""
-    if not after:
+class _Queue:
+    """Clients that wait at one listening socket."""
+
+    def __init__(self, sock: socket.socket, accept: Callable[[socket.socket], None]) -> None:
+        self.sock = sock
+        self._accept = accept
+
+    def ready(self, events: int) -> None:
+        """See :class:`~exporter.relay.poller.Target`."""
+        self._accept(self.sock)
+
+    def failed(self, error: Exception) -> None:
+        """See :class:`~exporter.relay.poller.Target`: the next client may fare better."""
+
+
+def _prepare(sock: socket.socket, keepalive: float) -> None:
+    """Accepted connections take over from the listening one: messages leave at once, and silent clients are asked for
+    a sign of life after ``keepalive`` seconds."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not keepalive:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", round(after)), ("TCP_KEEPINTVL", PROBE_INTERVAL), ("TCP_KEEPCNT", PROBES)):
+    times = {"TCP_KEEPIDLE": round(keepalive), "TCP_KEEPINTVL": PROBE_INTERVAL, "TCP_KEEPCNT": PROBES}
+    for option, value in times.items():
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), max(1, value))

@@ -32,6 +32,7 @@ from exporter.protocol.frames import Heard
 from exporter.protocol.session import Fact, Session
 from exporter.protocol.words import Cause, How, Peer
 from exporter.relay.legs import Leg
+from exporter.relay.stream import Stream
 
 #: Seconds that an app may take to read the Close that we sent it and to end TCP, once its client has not answered.
 LAST_WORDS = 1.0
@@ -85,14 +86,7 @@ class Engine(Protocol):
 
     name: str
 
-    def take(
-        self,
-        client: asyncio.Transport,
-        server: asyncio.Transport,
-        session: Session,
-        early: Early,
-        listener: Listener,
-    ) -> Splice:
+    def take(self, client: Stream, server: Stream, session: Session, early: Early, listener: Listener) -> Splice:
         """Own the two transports from here on."""
 
 
@@ -146,7 +140,7 @@ class PythonSplice:
         self._code = _GOING_AWAY
         self._last_words = False
 
-    def begin(self, client: asyncio.Transport, server: asyncio.Transport, early: Early) -> None:
+    def begin(self, client: Stream, server: Stream, early: Early) -> None:
         """Take the transports over, and hear what was read before."""
         self._client.transport, self._server.transport = client, server
         self._client.sink = self._server.sink = _NOWHERE  # what came early was forwarded
@@ -301,14 +295,7 @@ class PythonEngine:
 
     name = "python"
 
-    def take(
-        self,
-        client: asyncio.Transport,
-        server: asyncio.Transport,
-        session: Session,
-        early: Early,
-        listener: Listener,
-    ) -> Splice:
+    def take(self, client: Stream, server: Stream, session: Session, early: Early, listener: Listener) -> Splice:
         """See :class:`Engine`."""
         splice = PythonSplice(session, listener)
         splice.begin(client, server, early)

@@ -23,9 +23,11 @@ from typing import Protocol
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.words import How, Peer
+from exporter.relay.deadlines import Deadlines
 from exporter.relay.engine import Early
 from exporter.relay.events import Opening, guarded, report
 from exporter.relay.legs import Leg, Owner
+from exporter.relay.poller import Poller
 from exporter.relay.proxyheader import proxy_header
 from exporter.relay.relayed import Host as SessionHost
 from exporter.relay.relayed import Relayed
@@ -62,6 +64,8 @@ class Host(SessionHost, Protocol):
     """What a connection needs from whoever accepted it."""
 
     limits: Limits
+    poller: Poller
+    arriving: Deadlines[Connection]
 
     def session_began(self, connection: Connection, session: Relayed) -> None:
         """The connection has become a session."""
@@ -94,22 +98,30 @@ class HttpLeg(Leg):
 
 
 class Connection:
-    """A client's connection through the relay."""
+    """A client's connection through the relay.
 
-    def __init__(self, relay: Host, refusal: int = 0) -> None:
+    :param client: the address of the client, as it is written.
+    :param refusal: the status of the answer that it gets from us, if it is not wanted; else 0.
+    """
+
+    __slots__ = (
+        "_asked", "_client", "_client_address", "_conversation", "_held", "_over", "_refusal", "_relay", "_server",
+        "_task", "_timer",
+    )  # fmt: skip
+
+    def __init__(self, relay: Host, client: str = "", refusal: int = 0) -> None:
         self._relay = relay
+        self._client_address = client
         self._refusal = refusal  # the status of our own answer, once there is to be one
         self._client = HttpLeg(Peer.CLIENT, self)
         self._server = HttpLeg(Peer.SERVER, self)
         self._client.other, self._server.other = self._server, self._client
-        self._client.gone = True  # until it is connected, which is a moment after it was accepted
         self._server.gone = True  # until it is connected
         self._conversation = Conversation(relay.limits.max_head)
         self._held = b""  # what the client sent before the app was connected
         self._asked = 0.0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._unwanted = False  # closed by us
         self._over = False
 
     @property
@@ -128,17 +140,11 @@ class Connection:
         """A leg has its transport."""
         if leg is self._server:
             return
-        leg.gone = False
-        if self._unwanted:
-            leg.abort()
-            return
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._relay.limits.handshake_timeout, self._out_of_time)
+        self._relay.arriving.add(self)
         if not self._refusal:
-            self._task = loop.create_task(self._connect())
+            self._task = self._relay.upstream.connect(self._relay.poller, self._server, self._app_answered)
 
-    async def _connect(self) -> None:
-        failure = await self._relay.upstream.connect(lambda: self._server)
+    def _app_answered(self, failure: Failure | None) -> None:
         if self._client.gone:
             if failure is None:
                 self._server.gone = False
@@ -185,9 +191,8 @@ class Connection:
         except Exception as error:
             self._conversation.over = True
             report(self._relay.observer, error)
-        if self._timer is not None and (self._conversation.started or self._conversation.over):
-            self._timer.cancel()
-            self._timer = None
+        if self._conversation.started or self._conversation.over:
+            self._relay.arriving.remove(self)
         if self._refusal and (self._conversation.started or self._conversation.over):
             self._answer(self._refusal)
 
@@ -201,6 +206,7 @@ class Connection:
         if self._over:
             return
         self._over = True
+        self._relay.arriving.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -231,8 +237,7 @@ class Connection:
 
     def _switch(self, fact: Switched) -> None:
         relay = self._relay
-        client = spelled(self._client.transport.get_extra_info("peername"))
-        opening = Opening(fact.request, fact.response, client, monotonic() - self._asked)
+        opening = Opening(fact.request, fact.response, self._client_address, monotonic() - self._asked)
         session = Relayed(relay, relay.observer.opened(opening))
         early = Early(fact.client, fact.server, self._client.fin, self._server.fin)
         self._client.owner = self._server.owner = _NOBODY
@@ -263,16 +268,10 @@ class Connection:
         else:
             self._client.abort()
 
-    def _out_of_time(self) -> None:
-        """No request came in time: somebody holds a connection open for nothing, or drips (slowloris)."""
-        self._timer = None
-        self.close()
-
     def close(self) -> None:
-        """Close both TCP connections at once; the client's as soon as it is connected, if it is not yet."""
+        """Close both TCP connections at once."""
         if self._over:
             return
-        self._unwanted = True
         if self._task is not None:
             self._task.cancel()
         self._client.abort()

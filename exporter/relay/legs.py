@@ -7,10 +7,9 @@ the other. Three things cross over beside bytes:
 
 - **Back-pressure.** When a leg's write buffer is above its high-water mark, the other leg stops reading, so the
   kernel's window closes and the sender feels it. Buffered at most: the mark plus one read (:data:`HIGH_WATER`).
-- **Half-close.** A FIN read on one leg becomes a FIN on the other, after everything read before it was written. It is
-  sent with shutdown(2) on the borrowed descriptor: uvloop's own ``write_eof`` aborts the process under churn when it is
-  called for the peer from ``eof_received``. Both connections are closed when both FINs have been read, never on the
-  first: data may still be under way in the other direction.
+- **Half-close.** A FIN read on one leg becomes a FIN on the other, after everything read before it was written. Both
+  connections are closed when both FINs have been read, never on the first: data may still be under way in the other
+  direction.
 - **Silence.** A peer that has been told the other's FIN and sends nothing for :data:`HALF_CLOSED` seconds is given up.
   Without us the kernel would forget such a connection as soon as the app had closed it (FIN_WAIT2); with us in between
   the app has only told us, so the forgetting is ours. What the peer sends in time is passed on, however long it takes.
@@ -25,27 +24,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
-import sys
-from collections.abc import Iterator
 from typing import Protocol, cast
 
 from exporter.protocol.words import How, Peer
+from exporter.relay.stream import Stream
 
-#: Write buffer above which the other leg stops reading. uvloop reads up to 256,000 bytes at once, so a peer that stops
-#: reading costs at most about 320 KB of ours.
+#: Write buffer above which the other leg stops reading. Up to 256 KiB are read at once, so a peer that stops reading
+#: costs at most about 320 KiB of ours.
 HIGH_WATER = 64 * 1024
 #: Seconds that a closed leg may take to hand over what is still buffered for a peer that does not read.
 LINGER = 10.0
 #: Seconds for which a peer may be silent once the other one has sent its FIN; Linux' net.ipv4.tcp_fin_timeout.
 HALF_CLOSED = 60.0
-#: Bytes that are still read from a peer whose connection broke; the usual size of a kernel's receive buffer.
-MAX_SALVAGE = 1024 * 1024
-
-_READ_SIZE = 64 * 1024
-
-#: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its length: milliseconds since bytes last came.
-_LAST_DATA_RECEIVED = slice(52, 56)
 #: Errors by which the kernel says that a peer has not been heard of.
 _SILENT = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
@@ -60,22 +50,6 @@ class Owner(Protocol):
         """Both TCP connections are gone. Told once."""
 
 
-class Layer(asyncio.Transport):
-    """A transport that is not the TCP connection itself, but stands on one: it knows how to do there what follows."""
-
-    def send_fin(self) -> None:
-        """End our direction, and read on."""
-        raise NotImplementedError
-
-    def silence(self) -> float:
-        """See :func:`silence`."""
-        raise NotImplementedError
-
-    def leftover(self) -> Iterator[bytes]:
-        """See :func:`leftover`."""
-        raise NotImplementedError
-
-
 class Leg(asyncio.Protocol):
     """One of the two TCP connections. Subclasses say what happens with the bytes that are read.
 
@@ -84,7 +58,7 @@ class Leg(asyncio.Protocol):
 
     __slots__ = ("_patience", "fin", "flushing", "gone", "other", "owner", "peer", "transport")
 
-    transport: asyncio.Transport
+    transport: Stream
     other: Leg
 
     def __init__(self, peer: Peer, owner: Owner) -> None:
@@ -96,7 +70,7 @@ class Leg(asyncio.Protocol):
         self._patience: asyncio.TimerHandle | None = None  # with the other leg, once this one's FIN was read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast(Stream, transport)
         self.transport.set_write_buffer_limits(HIGH_WATER)
 
     def pause_writing(self) -> None:
@@ -106,7 +80,7 @@ class Leg(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self.flushing:
             self.flushing = False
-            send_fin(self.transport)
+            self.transport.send_fin()
         elif not self.other.gone and not self.other.fin:
             self.other.transport.resume_reading()
 
@@ -131,7 +105,7 @@ class Leg(asyncio.Protocol):
         other = self.other
         if other.gone or other.fin or self.transport.get_protocol() is not self:
             return
-        silent = HALF_CLOSED if self.transport.get_write_buffer_size() else HALF_CLOSED - silence(other.transport)
+        silent = HALF_CLOSED if self.transport.get_write_buffer_size() else HALF_CLOSED - other.transport.silence()
         if silent > 0:  # it still sends, or what it sent has not been taken yet
             self.wait_for_other(max(silent, 0.1))
         else:
@@ -163,7 +137,7 @@ class Leg(asyncio.Protocol):
             self.flushing = True
             self.transport.set_write_buffer_limits(0)
         else:
-            send_fin(self.transport)
+            self.transport.send_fin()
 
     def close(self) -> None:
         """Close, after what is buffered was sent or :data:`LINGER` has passed."""
@@ -186,62 +160,5 @@ class Leg(asyncio.Protocol):
 
     def _salvage(self) -> None:
         if not self.fin and not self.other.gone:
-            for data in leftover(self.transport):
+            for data in self.transport.leftover():
                 cast(asyncio.Protocol, self.transport.get_protocol()).data_received(data)
-
-
-def send_fin(transport: asyncio.Transport) -> None:
-    """End our direction of a connection (RFC 9293, section 3.6) without libuv's knowledge."""
-    if isinstance(transport, Layer):
-        transport.send_fin()
-        return
-    sock = _borrow(transport)
-    try:
-        sock.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass  # the connection is gone, which its own callback tells
-    finally:
-        sock.detach()
-
-
-def silence(transport: asyncio.Transport) -> float:
-    """Seconds since bytes last came on a connection; 0 where the kernel does not say (a Unix socket, not Linux)."""
-    if isinstance(transport, Layer):
-        return transport.silence()
-    try:
-        sock = _borrow(transport)
-    except (OSError, RuntimeError):
-        return 0.0
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.stop)
-        return int.from_bytes(info[_LAST_DATA_RECEIVED], sys.byteorder) / 1000
-    except (OSError, AttributeError):
-        return 0.0
-    finally:
-        sock.detach()
-
-
-def leftover(transport: asyncio.Transport) -> Iterator[bytes]:
-    """What the kernel still holds of a connection that broke, up to :data:`MAX_SALVAGE` bytes."""
-    if isinstance(transport, Layer):
-        yield from transport.leftover()
-        return
-    try:
-        sock = _borrow(transport)
-    except (OSError, RuntimeError):
-        return
-    read = 0
-    try:
-        while read < MAX_SALVAGE and (data := sock.recv(_READ_SIZE)):
-            read += len(data)
-            yield data
-    except OSError:
-        return  # nothing more, or the reset itself
-    finally:
-        sock.detach()
-
-
-def _borrow(transport: asyncio.Transport) -> socket.socket:
-    """A socket object for the transport's descriptor; to be detached, never closed."""
-    theirs = transport.get_extra_info("socket")
-    return socket.socket(theirs.family, theirs.type, theirs.proto, fileno=theirs.fileno())

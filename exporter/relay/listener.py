@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from functools import partial
 from random import random
 from time import monotonic
 
 from exporter.protocol.words import Cause
+from exporter.relay.deadlines import Deadlines
 from exporter.relay.door import Door
 from exporter.relay.engine import Engine
 from exporter.relay.events import Observer, Watch, guarded
-from exporter.relay.handshake import Connection, Limits
+from exporter.relay.handshake import Connection, Limits, spelled
+from exporter.relay.poller import new_poller
 from exporter.relay.relayed import Relayed
+from exporter.relay.tcp import Tcp, spare_big_reads
 from exporter.relay.tls import Below, TlsLayer
 from exporter.relay.upstream import Upstream
 
@@ -52,14 +56,18 @@ class Relay:
         self._tls = tls
         self.sessions: dict[Relayed, None] = {}  # in the order in which they began
         self._others: set[Connection] = set()  # not (yet) sessions
+        #: Those whose first request's head has not come: somebody may hold a connection open for nothing, or drip.
+        self.arriving: Deadlines[Connection] = Deadlines(limits.handshake_timeout, Connection.close)
         self._judging: set[asyncio.Task[None]] = set()
-        self._door = Door(self._accept, lambda: self.connections, self._paused, keepalive)
+        self.poller = new_poller()
+        self._door = Door(self.poller, self._accept, lambda: self.connections, self._paused, keepalive)
         self._changed = asyncio.Event()
         self._ageing: asyncio.Task[None] | None = None
         self.last_ending = float("-inf")  # when an ending was last told, on the monotonic clock
 
     async def listen(self, host: str | None, port: int) -> int:
         """Begin to accept; ``host`` None is every interface. Returns the port. Raises OSError if it is taken."""
+        spare_big_reads()
         bound = await self._door.open(host, port)
         if self.limits.max_session_age:
             self._ageing = asyncio.get_running_loop().create_task(self._end_aged())
@@ -79,9 +87,13 @@ class Relay:
         """Clients that are connected now, sessions or not."""
         return len(self.sessions) + len(self._others)
 
-    def _accept(self) -> asyncio.Protocol:
+    def _accept(self, sock: socket.socket, address: object) -> None:
+        Tcp(self.poller, sock, self.welcome(spelled(address)))
+
+    def welcome(self, client: str) -> asyncio.Protocol:
+        """The protocol for a client that is about to be connected; ``client`` is its address as it is written."""
         full = 0 < self.limits.max_connections <= self.connections
-        connection = Connection(self, refusal=503 if full else 0)
+        connection = Connection(self, client, refusal=503 if full else 0)
         self._others.add(connection)
         if self._tls is None:
             return connection.protocol

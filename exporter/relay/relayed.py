@@ -12,6 +12,7 @@ from exporter.protocol.session import Fact, PingAnswered, WentUnobserved
 from exporter.protocol.words import Cause, Unobserved
 from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Watch, guarded, report
+from exporter.relay.stream import Stream
 from exporter.relay.upstream import Upstream
 
 
@@ -42,7 +43,7 @@ class Relayed:
         self.splice: Splice | None = None
         self.app_alive: asyncio.Task[bool] | None = None
 
-    def begin(self, client: asyncio.Transport, server: asyncio.Transport, early: Early) -> None:
+    def begin(self, client: Stream, server: Stream, early: Early) -> None:
         """Hand both connections to the engine."""
         self.splice = self._relay.engine.take(client, server, self.watch.session, early, self)
 

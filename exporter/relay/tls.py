@@ -27,12 +27,13 @@ from contextlib import suppress
 from typing import Any, cast
 
 from exporter.relay import legs
+from exporter.relay.stream import Stream
 
 #: Plaintext that is asked of OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
 _RECORD = 16 * 1024
 
 
-class TlsLayer(legs.Layer):
+class TlsLayer(Stream):
     """A client's connection, as its leg sees it.
 
     :param context: the server's certificate and key.
@@ -46,7 +47,7 @@ class TlsLayer(legs.Layer):
         self._tell_failed = failed
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._raw: asyncio.Transport
+        self._raw: Stream
         self._up = False
         self._early: list[bytes] = []  # what the app said before the handshake was done
         self._high = legs.HIGH_WATER
@@ -54,7 +55,7 @@ class TlsLayer(legs.Layer):
 
     # From below.
 
-    def connected(self, raw: asyncio.Transport) -> None:
+    def connected(self, raw: Stream) -> None:
         """TCP is there."""
         self._raw = raw
         self._protocol.connection_made(self)
@@ -87,7 +88,7 @@ class TlsLayer(legs.Layer):
         """TCP's write buffer has room."""
         if self._fin_due:
             self._fin_due = False
-            legs.send_fin(self._raw)
+            self._raw.send_fin()
         else:
             self._protocol.resume_writing()
 
@@ -182,7 +183,7 @@ class TlsLayer(legs.Layer):
             self._fin_due = True
             self._raw.set_write_buffer_limits(0)
         else:
-            legs.send_fin(self._raw)
+            self._raw.send_fin()
 
     def _notify_close(self) -> None:
         if self._up:
@@ -205,12 +206,12 @@ class TlsLayer(legs.Layer):
         """What the kernel still holds, decrypted."""
         if not self._up:
             return
-        for data in legs.leftover(self._raw):
+        for data in self._raw.leftover():
             self._incoming.write(data)
         yield from self._read()[0]
 
     def silence(self) -> float:
-        return legs.silence(self._raw)
+        return self._raw.silence()
 
     def is_closing(self) -> bool:
         return self._closing or self._raw.is_closing()
@@ -255,4 +256,4 @@ class Below(asyncio.Protocol):
         self.resume_writing = layer.resumed  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._layer.connected(cast(asyncio.Transport, transport))
+        self._layer.connected(cast(Stream, transport))

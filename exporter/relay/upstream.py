@@ -1,16 +1,28 @@
-"""The app behind us: where it is, how to connect to it, whether it takes connections."""
+"""The app behind us: where it is, how to connect to it, whether it takes connections.
+
+How it works
+============
+An app behind a sidecar is on the same machine nearly always, and there a connection is made, or refused, before
+connect(2) has returned, although a non-blocking one answers that it is under way. So it is asked a second time at once,
+and what is known then is told before :meth:`Upstream.connect` returns: no task, no timer. Only an address that takes
+longer, and a host name, which has to be looked up first, is waited for in a task.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from exporter.protocol.words import ConnectError
+from exporter.relay.poller import Poller
+from exporter.relay.tcp import Tcp
 
 #: At most one connection a second is made only to see whether the app takes connections: an app's log and accept queue
 #: must not feel that it is watched.
@@ -25,6 +37,13 @@ PROBE_TIMEOUT = 1.0
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _ABSENT = {errno.ECONNREFUSED, errno.ENOENT}
+#: What a non-blocking connect(2) says of a connection that is still under way, the first time and later.
+_UNDER_WAY = {errno.EINPROGRESS, errno.EALREADY}
+#: What it says of one that is there.
+_THERE = {0, errno.EISCONN}
+
+#: A socket's family, and an address in the form that the family has.
+_Target = tuple[socket.AddressFamily, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +78,58 @@ class Upstream:
     def __init__(self, address: Address, timeout: float = 5.0) -> None:
         self.address = address
         self._timeout = timeout
+        self._target = _literal(address)
         self._tried = self._answered = float("-inf")  # when the last probe began and ended
         self._accepts = False
         self._probe: asyncio.Task[bool] | None = None
 
-    async def connect(self, leg: Callable[[], asyncio.BaseProtocol]) -> Failure | None:
-        """Open a connection whose protocol is ``leg()``; returns what went wrong, if anything did."""
+    def connect(
+        self, poller: Poller, leg: asyncio.Protocol, told: Callable[[Failure | None], None]
+    ) -> asyncio.Task[None] | None:
+        """Open a connection whose protocol is ``leg``, and tell what went wrong, if anything did.
+
+        It is told once: before this returns, or by the task that this returns, unless that is cancelled.
+        """
+        sock = None
+        if self._target is not None:
+            try:
+                sock, there = _dial(*self._target)
+            except OSError as error:
+                told(_failure(error))
+                return None
+            if there:
+                Tcp(poller, sock, leg)
+                told(None)
+                return None
+        return asyncio.get_running_loop().create_task(self._connect_later(poller, leg, told, sock))
+
+    async def _connect_later(
+        self, poller: Poller, leg: asyncio.Protocol, told: Callable[[Failure | None], None], sock: socket.socket | None
+    ) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                await self._open(leg)
+                sock = await self._open(sock)
         except TimeoutError:
-            return Failure(ConnectError.TIMEOUT, f"no connection within {self._timeout:g} s")
+            told(Failure(ConnectError.TIMEOUT, f"no connection within {self._timeout:g} s"))
         except OSError as error:
-            return Failure(classify(error), str(error))
-        return None
-
-    async def _open(self, leg: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseTransport:
-        loop = asyncio.get_running_loop()
-        if self.address.path:
-            transport, _ = await loop.create_unix_connection(leg, self.address.path)
+            told(_failure(error))
         else:
-            transport, _ = await loop.create_connection(leg, self.address.host, self.address.port)
-        return transport
+            Tcp(poller, sock, leg)
+            told(None)
+
+    async def _open(self, sock: socket.socket | None = None) -> socket.socket:
+        """A socket that is connected to the app; ``sock`` is one that is under way. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        if self._target is not None:
+            return await _connected(sock or _new_socket(self._target[0]), self._target[1])
+        found = await loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
+        failed = OSError("the name has no address")
+        for family, _, _, _, target in found:
+            try:
+                return await _connected(_new_socket(family), target)
+            except OSError as error:
+                failed = error
+        raise failed
 
     async def accepts(self) -> bool:
         """Whether the app takes connections, as of now or a moment later.
@@ -109,13 +158,13 @@ class Upstream:
         self._tried = monotonic()
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
-                transport = await self._open(asyncio.Protocol)
+                sock = await self._open()
         except TimeoutError:
             accepts = False
         except OSError as error:
             accepts = classify(error) is ConnectError.RESOURCES  # not the app's fault, so no verdict on it
         else:
-            transport.close()
+            sock.close()
             accepts = True
         self._answered, self._accepts = monotonic(), accepts
         return accepts
@@ -126,6 +175,60 @@ class Upstream:
             self._probe.cancel()
             with suppress(asyncio.CancelledError):
                 await self._probe
+
+
+def _literal(address: Address) -> _Target | None:
+    """Where to connect to, if that is known without asking anybody."""
+    if address.path:
+        return socket.AF_UNIX, address.path
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, address.host)
+            return family, (address.host, address.port)
+    return None
+
+
+def _new_socket(family: socket.AddressFamily) -> socket.socket:
+    """One that does not block, and sends what it is given at once. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM | _NON_BLOCKING)
+    if not _NON_BLOCKING:
+        sock.setblocking(False)
+    if family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+#: Saves a system call where it is known.
+_NON_BLOCKING = getattr(socket, "SOCK_NONBLOCK", 0)
+
+
+def _dial(family: socket.AddressFamily, target: Any) -> tuple[socket.socket, bool]:
+    """Begin to connect. Returns a socket, and whether it is connected already. Raises OSError."""
+    sock = _new_socket(family)
+    try:
+        error = sock.connect_ex(target)
+        if error in _UNDER_WAY:
+            error = sock.connect_ex(target)
+        if error not in _THERE and error not in _UNDER_WAY:
+            raise OSError(error, os.strerror(error))
+    except OSError:
+        sock.close()
+        raise
+    return sock, error in _THERE
+
+
+async def _connected(sock: socket.socket, target: Any) -> socket.socket:
+    """``sock``, once it is connected. Closes it and raises OSError if it cannot be."""
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, target)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _failure(error: OSError) -> Failure:
+    return Failure(classify(error), str(error))
 
 
 def classify(error: OSError) -> ConnectError:

@@ -30,7 +30,7 @@ from exporter.protocol.words import PEERS, Cause, How, Peer
 from exporter.relay.legs import HIGH_WATER
 from tests.fuzz.reference import read
 from tests.fuzz.script import Kind, moves
-from tests.fuzz.world import ManualLoop, Sums, World, without_sockets
+from tests.fuzz.world import ManualLoop, Sums, World
 
 #: Bytes that we may add ourselves: a Close, or a 502 or 503.
 OUR_ANSWER = 300
@@ -165,21 +165,20 @@ def relay(data: bytes) -> None:
     loop, sums = _loop(), _sums()
     opened, ended, defects = sums.opened(), sums.ended(), sums.defects()
     sums.log.lines.clear()
-    with without_sockets:
-        world = World(loop, sums, failing=scene & 1 > 0, late=scene & 2 > 0, full=scene & 12 == 12)
-        largest = _play(world, data[1:])
-        world.finish()
-        try:
-            _check_bytes(world, largest)
-            assert world.errors == [], world.errors
-            assert world.relay.is_quiet, "everything that opened has ended"
-            assert sums.active() == 0
-            assert sums.opened() - opened == sums.ended() - ended, "one ending a session"
-            assert sums.opened() - opened <= 1
-            assert sums.defects() == defects
-            _check_lines(sums)
-        finally:
-            world.close()
+    world = World(loop, sums, failing=scene & 1 > 0, late=scene & 2 > 0, full=scene & 12 == 12)
+    largest = _play(world, data[1:])
+    world.finish()
+    try:
+        _check_bytes(world, largest)
+        assert world.errors == [], world.errors
+        assert world.relay.is_quiet, "everything that opened has ended"
+        assert sums.active() == 0
+        assert sums.opened() - opened == sums.ended() - ended, "one ending a session"
+        assert sums.opened() - opened <= 1
+        assert sums.defects() == defects
+        _check_lines(sums)
+    finally:
+        world.close()
 
 
 def _play(world: World, script: bytes) -> int:

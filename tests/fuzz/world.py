@@ -2,7 +2,7 @@
 
 How it works
 ============
-:class:`World` is driven move by move. Its transports do what uvloop's do where it matters: reading can be paused, and
+:class:`World` is driven move by move. Its transports do what real ones do where it matters: reading can be paused, and
 what comes meanwhile waits, the FIN too; writes can be held up, and then the write buffer grows, is reported, and asks
 the other side to pause; ``close`` flushes, ``abort`` does not; ``connection_lost`` comes in a later turn of the loop;
 a reset leaves what was not read yet to be salvaged. The loop's clock is a number.
@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from unittest.mock import patch
 
 from exporter.observe.metrics import Metrics
 from exporter.observe.recorder import Recorder
 from exporter.protocol.closecodes import CodeBook
 from exporter.protocol.routes import Router
 from exporter.protocol.words import Cause, ConnectError
-from exporter.relay import legs
 from exporter.relay.engine import PythonEngine
 from exporter.relay.handshake import Connection, Limits
 from exporter.relay.legs import HIGH_WATER
 from exporter.relay.listener import Relay
+from exporter.relay.poller import Poller
 from exporter.relay.relayed import Relayed
+from exporter.relay.stream import Stream
 from exporter.relay.upstream import Address, Failure, Upstream
 
 #: Turns of the loop after which everything that was due must have happened.
@@ -46,11 +46,11 @@ class ManualLoop(asyncio.SelectorEventLoop):
             self.run_forever()
 
 
-class FakeTransport(asyncio.Transport):
+class FakeTransport(Stream):
     """One TCP connection. ``read`` is what was handed to protocols, ``written`` what they wrote and what left."""
 
     def __init__(self, loop: ManualLoop, protocol: asyncio.Protocol) -> None:
-        super().__init__({"peername": ("192.0.2.1", 50000), "sockname": ("192.0.2.2", 10010)})
+        super().__init__({"sockname": ("192.0.2.2", 10010)})
         self.read = bytearray()
         self.written = bytearray()
         self.accepted = 0  # bytes that write() took
@@ -152,8 +152,14 @@ class FakeTransport(asyncio.Transport):
         self._flush()
         self._watch_buffer()
 
+    def send_fin(self) -> None:
+        assert not self.buffered, "our FIN before what is buffered"
+        self.fin_sent = True
+
+    def silence(self) -> float:
+        return self._loop.time() - self.last_came
+
     def leftover(self) -> Iterator[bytes]:
-        """What the kernel still holds."""
         while self._incoming:
             data = self._incoming.pop(0)
             self.read += data
@@ -183,7 +189,7 @@ class FakeTransport(asyncio.Transport):
             self._protocol.pause_writing()
         elif not self.buffered and self._asked_to_pause:
             self._asked_to_pause = False
-            if not self._lost:  # uvloop lets go of the protocol then
+            if not self._lost:
                 self._protocol.resume_writing()
 
     def _lose(self, error: Exception | None) -> None:
@@ -202,15 +208,26 @@ class FakeUpstream(Upstream):
         self.go: asyncio.Event | None = None
         self.transport: FakeTransport | None = None
 
-    async def connect(self, leg: Callable[[], asyncio.BaseProtocol]) -> Failure | None:
+    def connect(
+        self, poller: Poller, leg: asyncio.Protocol, told: Callable[[Failure | None], None]
+    ) -> asyncio.Task[None] | None:
         if self.go is not None:
-            await self.go.wait()
-        if self.failing:
-            return Failure(ConnectError.REFUSED, "refused")
-        protocol = leg()
-        assert isinstance(protocol, asyncio.Protocol)
-        self.transport = FakeTransport(self.loop, protocol)
+            return self.loop.create_task(self._connect_when_told(self.go, leg, told))
+        self._answer(leg, told)
         return None
+
+    async def _connect_when_told(
+        self, go: asyncio.Event, leg: asyncio.Protocol, told: Callable[[Failure | None], None]
+    ) -> None:
+        await go.wait()
+        self._answer(leg, told)
+
+    def _answer(self, leg: asyncio.Protocol, told: Callable[[Failure | None], None]) -> None:
+        if self.failing:
+            told(Failure(ConnectError.REFUSED, "refused"))
+        else:
+            self.transport = FakeTransport(self.loop, leg)
+            told(None)
 
     async def accepts(self) -> bool:
         return not self.failing
@@ -274,7 +291,7 @@ class World:
         if full:
             self.relay._others.add(somebody_else)  # who has the only place
         asyncio.set_event_loop(loop)
-        self.client = self._in_loop(lambda: FakeTransport(loop, self.relay._accept()))
+        self.client = self._in_loop(lambda: FakeTransport(loop, self.relay.welcome("192.0.2.1:50000")))
         self.relay._others.discard(somebody_else)
         loop.turn(2)
 
@@ -337,23 +354,3 @@ class World:
         """Drop what is left of the loop's work."""
         self.do(self.relay.close_all)
         self.loop.turn(TURNS)
-
-
-def _send_fin(transport: asyncio.Transport) -> None:
-    assert isinstance(transport, FakeTransport)
-    assert not transport.buffered, "our FIN before what is buffered"
-    transport.fin_sent = True
-
-
-def _leftover(transport: asyncio.Transport) -> Iterator[bytes]:
-    assert isinstance(transport, FakeTransport)
-    return transport.leftover()
-
-
-def _silence(transport: asyncio.Transport) -> float:
-    assert isinstance(transport, FakeTransport)
-    return transport._loop.time() - transport.last_came
-
-
-#: Descriptors that fake transports do not have.
-without_sockets = patch.multiple(legs, send_fin=_send_fin, leftover=_leftover, silence=_silence)

@@ -27,6 +27,7 @@ from exporter.relay.engine import Early, Engine, Listener, PythonEngine, Splice
 from exporter.relay.events import Opening
 from exporter.relay.handshake import Limits
 from exporter.relay.listener import Relay
+from exporter.relay.stream import Stream
 from exporter.relay.upstream import Address, Upstream
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, close
@@ -255,12 +256,10 @@ class Handed:
 
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
-        self.transports: dict[Peer, asyncio.Transport] = {}
+        self.transports: dict[Peer, Stream] = {}
         self._engine = engine
 
-    def take(
-        self, client: asyncio.Transport, server: asyncio.Transport, session: Session, early: Early, listener: Listener
-    ) -> Splice:
+    def take(self, client: Stream, server: Stream, session: Session, early: Early, listener: Listener) -> Splice:
         """See :class:`Engine`."""
         self.transports = {Peer.CLIENT: client, Peer.SERVER: server}
         return self._engine.take(client, server, session, early, listener)

@@ -18,12 +18,13 @@ from exporter.protocol.words import Cause, Peer, Unobserved
 from exporter.relay import engine as engine_module
 from exporter.relay.engine import Engine, close_frame
 from exporter.relay.legs import HIGH_WATER
+from exporter.relay.tcp import MOST
 from tests.relay.peers import REQUEST, SWITCH, Bench, Handed, Watched, Wire, bench, ended, on_uvloop
 from tests.waiting import until
 from tests.wire import BINARY, CONTINUATION, KEY, PING, TEXT, close, cut_at, cuts, frame, singly, streams
 
-#: The most that uvloop reads at once.
-ONE_READ = 256_000
+#: The most that is read at once.
+ONE_READ = MOST
 
 HI, YO = frame(TEXT, b"hi", mask=KEY), frame(TEXT, b"yo")
 OURS = close_frame(1001)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 from collections.abc import Sequence
 
 import pytest
@@ -383,7 +384,7 @@ async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(
 class Slow(Upstream):
     """Connects and connects."""
 
-    async def _open(self, leg: object) -> asyncio.BaseTransport:
+    async def _open(self, sock: socket.socket | None = None) -> socket.socket:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -391,7 +392,7 @@ class Slow(Upstream):
 @on_uvloop
 async def test_a_client_whose_request_waits_for_the_app_is_not_idle(engine: Engine) -> None:
     """Who has asked is not hung up on with those who have not, however long the app takes to be connected to."""
-    async with bench(engine, upstream=Slow(Address("127.0.0.1", 9))) as b:
+    async with bench(engine, upstream=Slow(Address("app", 9))) as b:
         silent, asking = await b.client(), await b.client()
         await asking.send(REQUEST)
         await until(lambda: [c.is_idle for c in b.relay._others].count(False) == 1, "the request was read")
@@ -405,7 +406,7 @@ async def test_a_client_whose_request_waits_for_the_app_is_not_idle(engine: Engi
 async def test_a_client_that_leaves_while_the_app_is_connected_to(engine: Engine) -> None:
     """A client that resets before the app was reached leaves nothing behind: no task, no connection, no error."""
 
-    async with bench(engine, upstream=Slow(Address("127.0.0.1", 9))) as b:
+    async with bench(engine, upstream=Slow(Address("app", 9))) as b:
         client = await b.client()
         await until(lambda: b.relay.connections == 1)
         client.reset()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import cast
 
 import pytest
 
 from exporter.protocol.words import How, Peer
 from exporter.relay import legs
-from exporter.relay.legs import HIGH_WATER, Leg, leftover, send_fin
+from exporter.relay.legs import HIGH_WATER, Leg
+from exporter.relay.poller import new_poller
+from exporter.relay.tcp import Tcp
 from tests.relay.peers import Wire, on_uvloop
 from tests.waiting import until
 
@@ -42,9 +43,10 @@ async def relay() -> tuple[Wire, Wire, Kept, Relaying, Relaying]:
     client, server = Relaying(Peer.CLIENT, owner), Relaying(Peer.SERVER, owner)
     client.other, server.other = server, client
     ends = []
+    poller = new_poller()
     for leg in (client, server):
         ours, theirs = tcp_pair()
-        await asyncio.get_running_loop().create_connection(lambda leg=leg: leg, sock=ours)
+        Tcp(poller, ours, leg)
         ends.append(Wire(theirs))
     return ends[0], ends[1], owner, client, server
 
@@ -167,37 +169,6 @@ async def test_a_reader_that_never_comes_back_is_given_up(monkeypatch: pytest.Mo
 
 
 @on_uvloop
-async def test_what_the_kernel_holds_of_a_broken_connection_is_read() -> None:
-    """Bytes that came before a reset, and were not read because reading was paused, can still be had; then nothing."""
-    ours, theirs = tcp_pair()
-    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
-    transport.pause_reading()
-    wire = Wire(theirs)
-    await wire.send(b"\x88\x02\x03\xf3")
-    assert b"".join(leftover(transport)) == b"\x88\x02\x03\xf3"
-    await wire.send(b"last words")
-    wire.reset()
-    assert b"".join(leftover(transport)) == b"last words"
-    assert b"".join(leftover(transport)) == b""
-    transport.abort()
-
-
-@on_uvloop
-async def test_no_more_is_salvaged_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading what is left is bounded, in steps of one read."""
-    monkeypatch.setattr(legs, "MAX_SALVAGE", 1000)
-    monkeypatch.setattr(legs, "_READ_SIZE", 400)
-    ours, theirs = tcp_pair()
-    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
-    transport.pause_reading()
-    wire = Wire(theirs)
-    await wire.send(bytes(5000))
-    assert [len(part) for part in leftover(transport)] == [400, 400, 400]
-    wire.close()
-    transport.abort()
-
-
-@on_uvloop
 async def test_a_close_behind_a_paused_read_survives_a_failed_write() -> None:
     """A server that is not being read from resets; what it sent last is still passed on before its client's end."""
     client, server, owner, _, from_server = await relay()
@@ -215,20 +186,3 @@ async def test_a_close_behind_a_paused_read_survives_a_failed_write() -> None:
     client.close()
     await until(lambda: owner.overs)
     assert owner.cuts[0] == (Peer.SERVER, How.RESET)
-
-
-@on_uvloop
-async def test_borrowing_the_descriptor_leaves_the_connection_alone() -> None:
-    """Sending a FIN through the borrowed descriptor neither closes it nor keeps it, and a second one is harmless."""
-    ours, theirs = tcp_pair()
-    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
-    transport = cast(asyncio.Transport, transport)
-    send_fin(transport)
-    send_fin(transport)
-    wire = Wire(theirs)
-    assert await wire.rest() == b""
-    assert not transport.is_closing()
-    assert transport.get_extra_info("socket").fileno() >= 0
-    await wire.send(b"still heard")
-    transport.abort()
-    wire.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +12,6 @@ from exporter.relay import listener
 from exporter.relay import upstream as upstream_module
 from exporter.relay.engine import Engine
 from exporter.relay.handshake import Limits
-from exporter.relay.listener import Relay
 from tests.relay.peers import REQUEST, Wire, bench, closes, ended, on_uvloop
 from tests.waiting import until
 from tests.wire import KEY, close
@@ -255,26 +252,6 @@ async def test_idle_http_is_closed_and_busy_http_is_not(engine: Engine) -> None:
         await client.send(b"\x89\x80\0\0\0\0")
         await server.expect(b"\x89\x80\0\0\0\0")
         assert watched.endings == []
-
-
-@pytest.mark.parametrize("close", [Relay.close_idle, Relay.close_others])
-@on_uvloop
-async def test_a_client_that_is_accepted_and_not_connected_yet(engine: Engine, close: Callable[[Relay], None]) -> None:
-    """The loop connects a client a moment after it accepted it; closed in between it is let go, and the app spared."""
-    async with bench(engine) as b:
-        accepted, client = socket.socketpair()
-
-        def closed_at_once() -> asyncio.Protocol:
-            protocol = b.relay._accept()
-            close(b.relay)
-            return protocol
-
-        await asyncio.get_running_loop().connect_accepted_socket(closed_at_once, accepted)
-        assert await ended(Wire(client)) == b""
-        await b.quiet()
-        client.close()
-        with pytest.raises(BlockingIOError):
-            b.app.sock.accept()
 
 
 @on_uvloop

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from exporter.protocol.words import ConnectError
 from exporter.relay import upstream as module
+from exporter.relay.poller import new_poller
 from exporter.relay.upstream import Address, Failure, Upstream, classify
 from tests.relay.peers import App, on_uvloop
 from tests.waiting import until
@@ -60,12 +60,23 @@ def test_a_failure_has_one_of_a_few_reasons(error: OSError, reason: ConnectError
     assert classify(error) is reason
 
 
+async def connect(upstream: Upstream, leg: asyncio.Protocol | None = None) -> Failure | None:
+    """What is told of a connection to the app."""
+    told: list[Failure | None] = []
+    task = upstream.connect(new_poller(), leg or asyncio.Protocol(), told.append)
+    if task is not None:
+        assert not told
+        await task
+    (failure,) = told
+    return failure
+
+
 @on_uvloop
 async def test_nobody_listening_is_refused() -> None:
     """A port without a listener is told as a value, not raised."""
     app = App()
     app.stop()
-    failure = await Upstream(app.address).connect(asyncio.Protocol)
+    failure = await connect(Upstream(app.address))
     assert failure is not None
     assert failure.error is ConnectError.REFUSED
     assert failure.why
@@ -74,7 +85,7 @@ async def test_nobody_listening_is_refused() -> None:
 @on_uvloop
 async def test_a_missing_unix_socket_is_refused(tmp_path: Path) -> None:
     """A socket file that does not exist is an app that is not there."""
-    failure = await Upstream(Address(path=str(tmp_path / "none"))).connect(asyncio.Protocol)
+    failure = await connect(Upstream(Address(path=str(tmp_path / "none"))))
     assert failure is not None
     assert failure.error is ConnectError.REFUSED
 
@@ -85,7 +96,7 @@ async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
     path = str(tmp_path / "app.sock")
     server = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path)
     upstream = Upstream(Address(path=path))
-    assert await upstream.connect(asyncio.Protocol) is None
+    assert await connect(upstream) is None
     assert await upstream.accepts()
     server.close()
     await server.wait_closed()
@@ -94,7 +105,7 @@ async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
 @on_uvloop
 async def test_an_unknown_name_is_dns() -> None:
     """A host name that does not resolve is told as such."""
-    failure = await Upstream(Address("no-such-host.invalid", 80)).connect(asyncio.Protocol)
+    failure = await connect(Upstream(Address("no-such-host.invalid", 80)))
     assert failure is not None
     assert failure.error is ConnectError.DNS
 
@@ -107,17 +118,17 @@ class Counted(Upstream):
         self.opened: list[float] = []
         self.hang = hang
 
-    async def _open(self, leg: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseTransport:
+    async def _open(self, sock: socket.socket | None = None) -> socket.socket:
         self.opened.append(asyncio.get_running_loop().time())
         if self.hang:
             await asyncio.Event().wait()
-        return await super()._open(leg)
+        return await super()._open(sock)
 
 
 @on_uvloop
 async def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
     """An app that neither takes nor refuses the connection costs the configured time, and is told as timeout."""
-    failure = await Counted(Address("127.0.0.1", 9), timeout=0.05, hang=True).connect(asyncio.Protocol)
+    failure = await connect(Counted(Address("app", 9), timeout=0.05, hang=True))
     assert failure == Failure(ConnectError.TIMEOUT, "no connection within 0.05 s")
 
 
@@ -189,7 +200,7 @@ async def test_a_probe_that_fails_for_want_of_our_own_resources_says_nothing_of_
     """Out of descriptors ourselves: the app is not called down for it."""
 
     class Exhausted(Upstream):
-        async def _open(self, leg: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseTransport:
+        async def _open(self, sock: socket.socket | None = None) -> socket.socket:
             raise OSError(errno.EMFILE, "too many open files")
 
     assert await Exhausted(Address("127.0.0.1", 9)).accepts()

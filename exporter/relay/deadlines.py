@@ -1,0 +1,44 @@
+"""Many waits of one length, with one timer for all: what began to wait first is over first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from time import monotonic
+from typing import Generic, TypeVar
+
+_Waiting = TypeVar("_Waiting", bound=Hashable)
+
+
+class Deadlines(Generic[_Waiting]):
+    """Whatever is added and not removed for ``seconds`` is told to ``late``.
+
+    :param seconds: how long each may wait.
+    :param late: is told of one that has waited so long; it is not waiting any more then.
+    """
+
+    def __init__(self, seconds: float, late: Callable[[_Waiting], None]) -> None:
+        self._seconds = seconds
+        self._late = late
+        self._since: dict[_Waiting, float] = {}  # in the order in which they began
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, waiting: _Waiting) -> None:
+        """It begins to wait now."""
+        self._since[waiting] = monotonic()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+
+    def remove(self, waiting: _Waiting) -> None:
+        """It waits no more; nothing happens if it did not."""
+        self._since.pop(waiting, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        due = monotonic() - self._seconds
+        for waiting, since in list(self._since.items()):
+            if since > due:
+                self._timer = asyncio.get_running_loop().call_later(since - due, self._look)
+                return
+            if self._since.pop(waiting, None) is not None:  # another one's end may have removed it
+                self._late(waiting)

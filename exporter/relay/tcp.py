@@ -1,0 +1,297 @@
+"""One TCP (or Unix) connection of the relay, with asyncio's protocols on it: the transport between them and a socket.
+
+How it works
+============
+What an asyncio transport promises its protocol holds here as well: ``connection_made`` first, ``connection_lost`` once
+and last, never from inside a call of the protocol's own; ``pause_writing`` above the high-water mark and
+``resume_writing`` when a quarter of it is left. It is served by a :class:`~exporter.relay.poller.Poller` instead of the
+event loop, and made for what the relay does nearly always: read once, write once, all of it, at once.
+
+    ready ─► read(2) ─► protocol.data_received ─► (the other leg's) write ─► write(2)
+
+What the kernel does not take waits in a queue, as views of what was handed in, nothing is copied. From then until the
+queue is empty writes go behind it (``_held`` is true, the one thing that the quick way looks at), and the poller tells
+when there is room. One ``read`` asks for :data:`MOST` bytes: in bulk, fewer and larger reads cost least.
+
+An error of the socket ends the connection with it. Its descriptor stays open until the protocol has been told, which
+may still want what the kernel holds (:meth:`Tcp.leftover`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterator
+from os import read, write
+from typing import Any, cast
+
+from exporter.relay.poller import READ, WRITE, Poller
+from exporter.relay.stream import Stream
+
+#: Bytes that are read at once. In bulk, 256 KiB cost 2.7 times less a byte than 16 KiB.
+MOST = 256 * 1024
+#: The default high-water mark, asyncio's own.
+HIGH_WATER = 64 * 1024
+#: Bytes that are still read from a peer whose connection broke; the usual size of a kernel's receive buffer.
+MAX_SALVAGE = 1024 * 1024
+
+_SALVAGE = 64 * 1024  # bytes at a time
+
+#: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its length: milliseconds since bytes last came.
+_LAST_DATA_RECEIVED = slice(52, 56)
+
+
+def spare_big_reads() -> None:
+    """Have the C library keep :data:`MOST` bytes at hand, from now on, instead of asking the kernel at every read.
+
+    glibc serves what is above a threshold with mmap(2), and takes the size of such a block, once it is freed, for its
+    new threshold (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does nothing.
+    """
+    bytes(4 * MOST)
+
+
+class Tcp(Stream):
+    """A connected, non-blocking socket of which this is the owner from here on.
+
+    :param poller: tells when it is ready.
+    :param protocol: is told that the connection is made before this returns.
+    """
+
+    __slots__ = (
+        "_closing", "_dead", "_error", "_fd", "_full", "_held", "_high", "_low", "_poller", "_protocol", "_queue",
+        "_reading", "_size", "_sock", "_watched",
+    )  # fmt: skip
+
+    def __init__(self, poller: Poller, sock: socket.socket, protocol: asyncio.Protocol) -> None:
+        self._poller = poller
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._protocol = protocol
+        self._queue: deque[memoryview] | None = None  # what waits to be written
+        self._size = 0  # bytes of that
+        self._held = False  # writes are not for the socket: something waits, or it is closing
+        self._high, self._low = HIGH_WATER, HIGH_WATER // 4
+        self._full = False  # the protocol has been asked to pause writing
+        self._reading = True
+        self._watched = 0  # what the poller tells us of
+        self._closing = False
+        self._dead = False  # the protocol has been told of the end, or is about to be
+        self._error: Exception | None = None  # which ended it
+        protocol.connection_made(self)
+        self._watch()
+
+    # From the poller.
+
+    def ready(self, events: int) -> None:
+        """See :class:`~exporter.relay.poller.Target`."""
+        if events != WRITE and self._reading:
+            try:
+                data = read(self._fd, MOST)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._break(error)
+            else:
+                if data:
+                    self._protocol.data_received(data)
+                else:
+                    self._read_fin()
+        if events != READ and self._queue:
+            self._flush()
+
+    def failed(self, error: Exception) -> None:
+        """See :class:`~exporter.relay.poller.Target`."""
+        self._break(error)
+
+    def _read_fin(self) -> None:
+        self._reading = False
+        if not self._protocol.eof_received():
+            self.close()
+        elif not self._closing:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Be told of what matters now."""
+        events = (READ if self._reading else 0) | (WRITE if self._queue else 0)
+        if events == self._watched:
+            return
+        if not self._watched:
+            self._poller.watch(self._fd, self, events)
+        elif events:
+            self._poller.change(self._fd, events)
+        else:
+            self._poller.forget(self._fd)
+        self._watched = events
+
+    # Writing.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._held:
+            try:
+                sent = write(self._fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._break(error)
+                return
+            if sent != len(data):
+                self._held = True
+                self._wait(memoryview(bytes(data))[sent:])
+                self._watch()
+        elif data and not self._closing:
+            self._wait(memoryview(bytes(data)))
+
+    def _wait(self, data: memoryview) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(data)
+        self._size += len(data)
+        self._look_at_size()
+
+    def _look_at_size(self) -> None:
+        if self._size > self._high:
+            if not self._full:
+                self._full = True
+                self._protocol.pause_writing()
+        elif self._full and self._size <= self._low:
+            self._full = False
+            if not self._closing:
+                self._protocol.resume_writing()
+
+    def _flush(self) -> None:
+        queue = self._queue
+        try:
+            while queue:
+                data = queue[0]
+                sent = write(self._fd, data)
+                self._size -= sent
+                if sent != len(data):
+                    queue[0] = data[sent:]
+                    break
+                queue.popleft()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._break(error)
+            return
+        if not queue:
+            self._queue = None
+            self._held = self._closing
+            self._watch()
+            if self._closing:
+                self._end(None)
+                return
+        self._look_at_size()
+
+    def send_fin(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # the connection is gone, which the next read tells
+
+    def get_write_buffer_size(self) -> int:
+        return self._size
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = HIGH_WATER if high is None else high
+        self._low = self._high // 4 if low is None else low
+        self._look_at_size()
+
+    # Reading.
+
+    def pause_reading(self) -> None:
+        if self._reading and not self._closing:
+            self._reading = False
+            self._watch()
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self._closing:
+            self._reading = True
+            self._watch()
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def leftover(self) -> Iterator[bytes]:
+        left = MAX_SALVAGE
+        try:
+            while left > 0 and (data := read(self._fd, _SALVAGE)):
+                left -= len(data)
+                yield data
+        except OSError:
+            return  # nothing more, or the reset itself
+
+    def silence(self) -> float:
+        try:
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.stop)
+        except (OSError, AttributeError):
+            return 0.0
+        return int.from_bytes(info[_LAST_DATA_RECEIVED], sys.byteorder) / 1000
+
+    # The end.
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = self._held = True
+            self._reading = False
+            if self._queue:
+                self._watch()
+            else:
+                self._end(None)
+
+    def abort(self) -> None:
+        self._break(None)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def _break(self, error: Exception | None) -> None:
+        """End it now; what waits is lost."""
+        self._closing = self._held = True
+        self._reading = False
+        self._queue = None
+        self._size = 0
+        self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._dead:
+            self._dead = True
+            self._error = error
+            self._poller.bury(self._tell_lost)
+
+    def _tell_lost(self) -> None:
+        if self._watched:
+            self._poller.drop(self._fd)
+            self._watched = 0
+        try:
+            self._protocol.connection_lost(self._error)
+        finally:
+            self._sock.close()
+            self._error = None
+            self._protocol = _NOBODY  # which leaves no cycle to the garbage collector
+
+    # About it.
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast(asyncio.Protocol, protocol)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``socket``, ``peername`` and ``sockname``, as asyncio has them; ``default`` if the peer has gone already."""
+        if name == "socket":
+            return self._sock
+        try:
+            if name == "peername":
+                return self._sock.getpeername()
+            if name == "sockname":
+                return self._sock.getsockname()
+        except OSError:
+            pass
+        return default
+
+
+_NOBODY = asyncio.Protocol()
