@@ -31,7 +31,8 @@ from typing import Protocol
 from exporter.protocol.frames import Heard
 from exporter.protocol.session import Fact, Session
 from exporter.protocol.words import Cause, How, Peer
-from exporter.relay.legs import Leg
+from exporter.relay.deadlines import Deadlines
+from exporter.relay.legs import Leg, patience
 from exporter.relay.stream import Stream
 
 #: Seconds that an app may take to read the Close that we sent it and to end TCP, once its client has not answered.
@@ -127,10 +128,11 @@ class SessionLeg(Leg):
 class PythonSplice:
     """One session in this engine."""
 
-    __slots__ = ("_cause", "_client", "_code", "_last_words", "_listener", "_server", "_timer", "session")
+    __slots__ = ("_cause", "_client", "_code", "_last_words", "_listener", "_server", "_timer", "patience", "session")
 
-    def __init__(self, session: Session, listener: Listener) -> None:
+    def __init__(self, session: Session, listener: Listener, patience: Deadlines[Leg]) -> None:
         self.session = session
+        self.patience = patience
         self._listener = listener
         self._client = SessionLeg(Peer.CLIENT, self)
         self._server = SessionLeg(Peer.SERVER, self)
@@ -142,22 +144,27 @@ class PythonSplice:
 
     def begin(self, client: Stream, server: Stream, early: Early) -> None:
         """Take the transports over, and hear what was read before."""
-        self._client.transport, self._server.transport = client, server
-        self._client.sink = self._server.sink = _NOWHERE  # what came early was forwarded
-        for leg, data, fin in (
-            (self._client, early.client, early.client_fin),
-            (self._server, early.server, early.server_fin),
-        ):
-            leg.ear = self.session.scanner(leg.peer)
-            leg.transport.set_protocol(leg)
-            if data:
-                leg.data_received(data)
-            if fin:
-                leg.fin = True
-                self.session.eof(leg.peer, How.FIN, monotonic())
-                leg.other.finish_writing()
-                leg.wait_for_other()
-        self._client.sink, self._server.sink = server, client
+        ours, theirs = self._client, self._server
+        ours.transport, theirs.transport = client, server
+        ours.sink = theirs.sink = _NOWHERE  # what came early was forwarded
+        ours.ear, theirs.ear = self.session.client, self.session.server
+        client.set_protocol(ours)
+        if early.client or early.client_fin:
+            self._catch_up(ours, early.client, early.client_fin)
+        server.set_protocol(theirs)
+        if early.server or early.server_fin:
+            self._catch_up(theirs, early.server, early.server_fin)
+        ours.sink, theirs.sink = server, client
+
+    def _catch_up(self, leg: SessionLeg, data: bytes, fin: bool) -> None:
+        """Hear what came early."""
+        if data:
+            leg.data_received(data)
+        if fin:
+            leg.fin = True
+            self.session.eof(leg.peer, How.FIN, monotonic())
+            leg.other.finish_writing()
+            leg.wait_for_other()
 
     # From the legs.
 
@@ -295,9 +302,12 @@ class PythonEngine:
 
     name = "python"
 
+    def __init__(self) -> None:
+        self._patience = patience()
+
     def take(self, client: Stream, server: Stream, session: Session, early: Early, listener: Listener) -> Splice:
         """See :class:`Engine`."""
-        splice = PythonSplice(session, listener)
+        splice = PythonSplice(session, listener, self._patience)
         splice.begin(client, server, early)
         return splice
 

@@ -26,12 +26,12 @@ from exporter.protocol.words import How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.engine import Early
 from exporter.relay.events import Opening, guarded, report
-from exporter.relay.legs import Leg, Owner
+from exporter.relay.legs import Leg
 from exporter.relay.poller import Poller
 from exporter.relay.proxyheader import proxy_header
 from exporter.relay.relayed import Host as SessionHost
 from exporter.relay.relayed import Relayed
-from exporter.relay.upstream import Address, Failure
+from exporter.relay.upstream import Failure
 
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
 FAREWELL = 2.0
@@ -66,6 +66,7 @@ class Host(SessionHost, Protocol):
     limits: Limits
     poller: Poller
     arriving: Deadlines[Connection]
+    patience: Deadlines[Leg]
 
     def session_began(self, connection: Connection, session: Relayed) -> None:
         """The connection has become a session."""
@@ -105,12 +106,13 @@ class Connection:
     """
 
     __slots__ = (
-        "_asked", "_client", "_client_address", "_conversation", "_held", "_over", "_refusal", "_relay", "_server",
-        "_task", "_timer",
+        "_arriving", "_asked", "_client", "_client_address", "_conversation", "_held", "_over", "_refusal", "_relay",
+        "_server", "_task", "_timer", "patience",
     )  # fmt: skip
 
     def __init__(self, relay: Host, client: str = "", refusal: int = 0) -> None:
         self._relay = relay
+        self.patience = relay.patience
         self._client_address = client
         self._refusal = refusal  # the status of our own answer, once there is to be one
         self._client = HttpLeg(Peer.CLIENT, self)
@@ -122,6 +124,7 @@ class Connection:
         self._asked = 0.0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._arriving = False  # connected, and its first request's head has not come
         self._over = False
 
     @property
@@ -140,6 +143,7 @@ class Connection:
         """A leg has its transport."""
         if leg is self._server:
             return
+        self._arriving = True
         self._relay.arriving.add(self)
         if not self._refusal:
             self._task = self._relay.upstream.connect(self._relay.poller, self._server, self._app_answered)
@@ -176,25 +180,29 @@ class Connection:
 
     def received(self, leg: HttpLeg, data: bytes) -> None:
         """Bytes came: pass them on, then listen."""
-        if leg.other.gone and not self._refusal:
+        other, conversation = leg.other, self._conversation
+        if not other.gone:
+            other.transport.write(data)
+        elif not self._refusal:
             self._held += data
             leg.transport.pause_reading()
             return
-        if not leg.other.gone:
-            leg.other.transport.write(data)
-        if self._conversation.over:
+        if conversation.over:
             return
         try:
-            facts = self._conversation.request(data) if leg is self._client else self._conversation.response(data)
-            for fact in facts:
+            for fact in conversation.request(data) if leg is self._client else conversation.response(data):
                 self._heard(fact)
         except Exception as error:
-            self._conversation.over = True
+            conversation.over = True
             report(self._relay.observer, error)
-        if self._conversation.started or self._conversation.over:
-            self._relay.arriving.remove(self)
-        if self._refusal and (self._conversation.started or self._conversation.over):
-            self._answer(self._refusal)
+        if self._arriving and (conversation.started or conversation.over):
+            self._arrived()
+            if self._refusal:
+                self._answer(self._refusal)
+
+    def _arrived(self) -> None:
+        self._arriving = False
+        self._relay.arriving.remove(self)
 
     def cut(self, peer: Peer, how: How) -> None:
         """See :class:`~exporter.relay.legs.Owner`. A client that we refuse has nobody else to hang up on it."""
@@ -206,7 +214,8 @@ class Connection:
         if self._over:
             return
         self._over = True
-        self._relay.arriving.remove(self)
+        if self._arriving:
+            self._arrived()
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -218,6 +227,9 @@ class Connection:
     # From the conversation.
 
     def _heard(self, fact: Fact) -> None:
+        if type(fact) is Switched:  # first, because this is what nearly every client comes for
+            self._switch(fact)
+            return
         observer = self._relay.observer
         match fact:
             case Asked():
@@ -232,15 +244,14 @@ class Connection:
                 guarded(observer, lambda: observer.aborted(fact.request))
             case LostTrack():
                 guarded(observer, lambda: observer.unobserved(fact.reason, fact.why))
-            case Switched():
-                self._switch(fact)
 
     def _switch(self, fact: Switched) -> None:
         relay = self._relay
         opening = Opening(fact.request, fact.response, self._client_address, monotonic() - self._asked)
         session = Relayed(relay, relay.observer.opened(opening))
         early = Early(fact.client, fact.server, self._client.fin, self._server.fin)
-        self._client.owner = self._server.owner = _NOBODY
+        for leg in (self._client, self._server):
+            leg.wait_no_more()
         session.begin(self._client.transport, self._server.transport, early)
         self._dissolve()
         relay.session_began(self, session)
@@ -278,22 +289,12 @@ class Connection:
         self._server.abort()
 
 
-class _Nobody:
-    """The owner of legs whose transports an engine has taken."""
-
-    def cut(self, peer: Peer, how: How) -> None:
-        """Not ours any more."""
-
-    def over(self) -> None:
-        """Not ours any more."""
-
-
-_NOBODY: Owner = _Nobody()
-
-
 def spelled(peername: object) -> str:
     """The address of a TCP peer, as asyncio tells it, in the way it is written: 192.0.2.7:5000, [2001:db8::1]:5000.
 
     Empty for one that has gone already.
     """
-    return str(Address(*peername[:2])) if isinstance(peername, tuple) else ""
+    if not isinstance(peername, tuple):
+        return ""
+    host, port = peername[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,7 +6,7 @@ A client's connection through us has two *legs*, one to the client and one to th
 the other. Three things cross over beside bytes:
 
 - **Back-pressure.** When a leg's write buffer is above its high-water mark, the other leg stops reading, so the
-  kernel's window closes and the sender feels it. Buffered at most: the mark plus one read (:data:`HIGH_WATER`).
+  kernel's window closes and the sender feels it. Buffered at most: the mark, 64 KiB, plus one read, 256 KiB.
 - **Half-close.** A FIN read on one leg becomes a FIN on the other, after everything read before it was written. Both
   connections are closed when both FINs have been read, never on the first: data may still be under way in the other
   direction.
@@ -27,11 +27,9 @@ import errno
 from typing import Protocol, cast
 
 from exporter.protocol.words import How, Peer
+from exporter.relay.deadlines import Deadlines
 from exporter.relay.stream import Stream
 
-#: Write buffer above which the other leg stops reading. Up to 256 KiB are read at once, so a peer that stops reading
-#: costs at most about 320 KiB of ours.
-HIGH_WATER = 64 * 1024
 #: Seconds that a closed leg may take to hand over what is still buffered for a peer that does not read.
 LINGER = 10.0
 #: Seconds for which a peer may be silent once the other one has sent its FIN; Linux' net.ipv4.tcp_fin_timeout.
@@ -41,7 +39,12 @@ _SILENT = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
 class Owner(Protocol):
-    """Whoever opened the two legs."""
+    """Whoever opened the two legs.
+
+    :ivar patience: see :func:`patience`.
+    """
+
+    patience: Deadlines[Leg]
 
     def cut(self, peer: Peer, how: How) -> None:
         """The TCP connection of ``peer`` has ended, or will send no more. Told once a leg, not for ends of our own."""
@@ -50,13 +53,18 @@ class Owner(Protocol):
         """Both TCP connections are gone. Told once."""
 
 
+def patience() -> Deadlines[Leg]:
+    """For legs whose peer has ended: after :data:`HALF_CLOSED` seconds each looks at the other."""
+    return Deadlines(HALF_CLOSED, Leg.look_at_other)
+
+
 class Leg(asyncio.Protocol):
     """One of the two TCP connections. Subclasses say what happens with the bytes that are read.
 
     :param peer: who is at the far end.
     """
 
-    __slots__ = ("_patience", "fin", "flushing", "gone", "other", "owner", "peer", "transport")
+    __slots__ = ("_look", "fin", "flushing", "gone", "other", "owner", "peer", "transport", "waiting")
 
     transport: Stream
     other: Leg
@@ -67,11 +75,11 @@ class Leg(asyncio.Protocol):
         self.fin = False  # read: the peer sends no more
         self.gone = False
         self.flushing = False  # a FIN of ours waits for what is buffered
-        self._patience: asyncio.TimerHandle | None = None  # with the other leg, once this one's FIN was read
+        self.waiting = False  # for the other peer, since this one's FIN was read
+        self._look: asyncio.TimerHandle | None = None  # another one at the other peer, some time after its FIN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(Stream, transport)
-        self.transport.set_write_buffer_limits(HIGH_WATER)
 
     def pause_writing(self) -> None:
         if not self.other.gone:
@@ -95,19 +103,19 @@ class Leg(asyncio.Protocol):
             self.wait_for_other()
         return True
 
-    def wait_for_other(self, seconds: float | None = None) -> None:
-        """Be patient with the other peer, now that this one has ended: :data:`HALF_CLOSED` seconds, or ``seconds``."""
-        patience = HALF_CLOSED if seconds is None else seconds
-        self._patience = asyncio.get_running_loop().call_later(patience, self._look_at_other)
+    def wait_for_other(self) -> None:
+        """Be patient with the other peer, now that this one has ended."""
+        self.waiting = True
+        self.owner.patience.add(self)
 
-    def _look_at_other(self) -> None:
+    def look_at_other(self) -> None:
         """This peer has ended: give the other one up if nothing comes from it any more."""
         other = self.other
         if other.gone or other.fin or self.transport.get_protocol() is not self:
             return
         silent = HALF_CLOSED if self.transport.get_write_buffer_size() else HALF_CLOSED - other.transport.silence()
         if silent > 0:  # it still sends, or what it sent has not been taken yet
-            self.wait_for_other(max(silent, 0.1))
+            self._look = asyncio.get_running_loop().call_later(max(silent, 0.1), self.look_at_other)
         else:
             other.abort()
 
@@ -121,13 +129,22 @@ class Leg(asyncio.Protocol):
                 silent = isinstance(exc, OSError) and exc.errno in _SILENT
                 self.owner.cut(self.peer, How.SILENCE if silent else How.RESET)
         self.gone = True
-        for leg in (self, self.other):
-            if leg._patience is not None:
-                leg._patience.cancel()
-        if self.other.gone:
+        other = self.other
+        if self.waiting or other.waiting:
+            self.wait_no_more()
+            other.wait_no_more()
+        if other.gone:
             self.owner.over()
         else:
-            self.other.close()
+            other.close()
+
+    def wait_no_more(self) -> None:
+        """Be patient no more: one of the two connections is gone, or has become somebody else's."""
+        if self.waiting:
+            self.waiting = False
+            self.owner.patience.remove(self)
+            if self._look is not None:
+                self._look.cancel()
 
     def finish_writing(self) -> None:
         """Send a FIN once everything that is buffered has been sent."""
@@ -154,8 +171,6 @@ class Leg(asyncio.Protocol):
 
     def part(self) -> None:
         """Let go of the other leg and the owner: both are gone, and no cycle is left to the garbage collector."""
-        if self._patience is not None:
-            self._patience.cancel()
         del self.other, self.owner
 
     def _salvage(self) -> None:

@@ -15,6 +15,7 @@ from exporter.relay.door import Door
 from exporter.relay.engine import Engine
 from exporter.relay.events import Observer, Watch, guarded
 from exporter.relay.handshake import Connection, Limits, spelled
+from exporter.relay.legs import patience
 from exporter.relay.poller import new_poller
 from exporter.relay.relayed import Relayed
 from exporter.relay.tcp import Tcp, spare_big_reads
@@ -58,6 +59,7 @@ class Relay:
         self._others: set[Connection] = set()  # not (yet) sessions
         #: Those whose first request's head has not come: somebody may hold a connection open for nothing, or drip.
         self.arriving: Deadlines[Connection] = Deadlines(limits.handshake_timeout, Connection.close)
+        self.patience = patience()
         self._judging: set[asyncio.Task[None]] = set()
         self.poller = new_poller()
         self._door = Door(self.poller, self._accept, lambda: self.connections, self._paused, keepalive)

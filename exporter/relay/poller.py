@@ -34,6 +34,10 @@ READ, WRITE = 0x1, 0x4  # as epoll has them (EPOLLIN, EPOLLOUT), so that nothing
 BATCH = 512
 
 
+#: What is done for a connection that has ended, for an error or none.
+LastRites = Callable[[Exception | None], None]
+
+
 class Target(Protocol):
     """Whose descriptor is watched."""
 
@@ -50,7 +54,7 @@ class Poller:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop
         self._targets: dict[int, Target] = {}
-        self._dead: list[Callable[[], None]] = []
+        self._dead: list[tuple[LastRites, Exception | None]] = []
         self._busy = False
 
     def watch(self, fd: int, target: Target, events: int) -> None:
@@ -80,9 +84,9 @@ class Poller:
     def _end(self) -> None:
         """There is none any more."""
 
-    def bury(self, last_rites: Callable[[], None]) -> None:
-        """Call ``last_rites``, once, when the targets that are being served have been."""
-        self._dead.append(last_rites)
+    def bury(self, last_rites: LastRites, error: Exception | None) -> None:
+        """Call ``last_rites`` with ``error``, once, when the targets that are being served have been."""
+        self._dead.append((last_rites, error))
         if not self._busy and len(self._dead) == 1:
             self._loop.call_soon(self._bury)
 
@@ -96,9 +100,9 @@ class Poller:
     def _bury(self) -> None:
         """Say good-bye to all who have ended, those who end on the way included."""
         self._busy = True
-        for last_rites in self._dead:
+        for last_rites, why in self._dead:
             try:
-                last_rites()
+                last_rites(why)
             except Exception as error:
                 self._blame(error)
         self._dead.clear()

@@ -60,8 +60,8 @@ class Tcp(Stream):
     """
 
     __slots__ = (
-        "_closing", "_dead", "_error", "_fd", "_full", "_held", "_high", "_low", "_poller", "_protocol", "_queue",
-        "_reading", "_size", "_sock", "_watched",
+        "_closing", "_dead", "_fd", "_held", "_high", "_poller", "_protocol", "_reading", "_sock", "_waiting",
+        "_watched",
     )  # fmt: skip
 
     def __init__(self, poller: Poller, sock: socket.socket, protocol: asyncio.Protocol) -> None:
@@ -69,18 +69,16 @@ class Tcp(Stream):
         self._sock = sock
         self._fd = sock.fileno()
         self._protocol = protocol
-        self._queue: deque[memoryview] | None = None  # what waits to be written
-        self._size = 0  # bytes of that
+        self._waiting: _Waiting | None = None  # to be written; kept once there has been some
         self._held = False  # writes are not for the socket: something waits, or it is closing
-        self._high, self._low = HIGH_WATER, HIGH_WATER // 4
-        self._full = False  # the protocol has been asked to pause writing
+        self._high = HIGH_WATER
         self._reading = True
         self._watched = 0  # what the poller tells us of
         self._closing = False
         self._dead = False  # the protocol has been told of the end, or is about to be
-        self._error: Exception | None = None  # which ended it
         protocol.connection_made(self)
-        self._watch()
+        if self._reading:
+            self._watch()
 
     # From the poller.
 
@@ -98,8 +96,8 @@ class Tcp(Stream):
                     self._protocol.data_received(data)
                 else:
                     self._read_fin()
-        if events != READ and self._queue:
-            self._flush()
+        if events != READ and self._waiting:
+            self._flush(self._waiting)
 
     def failed(self, error: Exception) -> None:
         """See :class:`~exporter.relay.poller.Target`."""
@@ -114,7 +112,9 @@ class Tcp(Stream):
 
     def _watch(self) -> None:
         """Be told of what matters now."""
-        events = (READ if self._reading else 0) | (WRITE if self._queue else 0)
+        events = READ if self._reading else 0
+        if self._waiting:
+            events |= WRITE
         if events == self._watched:
             return
         if not self._watched:
@@ -137,53 +137,51 @@ class Tcp(Stream):
                 self._break(error)
                 return
             if sent != len(data):
-                self._held = True
                 self._wait(memoryview(bytes(data))[sent:])
-                self._watch()
         elif data and not self._closing:
             self._wait(memoryview(bytes(data)))
 
     def _wait(self, data: memoryview) -> None:
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append(data)
-        self._size += len(data)
-        self._look_at_size()
+        if self._waiting is None:
+            self._waiting = _Waiting()
+        self._waiting.append(data)
+        self._waiting.size += len(data)
+        self._held = True
+        self._watch()
+        self._look_at_size(self._waiting)
 
-    def _look_at_size(self) -> None:
-        if self._size > self._high:
-            if not self._full:
-                self._full = True
+    def _look_at_size(self, waiting: _Waiting) -> None:
+        if waiting.size > self._high:
+            if not waiting.is_much:
+                waiting.is_much = True
                 self._protocol.pause_writing()
-        elif self._full and self._size <= self._low:
-            self._full = False
+        elif waiting.is_much and waiting.size <= self._high // 4:
+            waiting.is_much = False
             if not self._closing:
                 self._protocol.resume_writing()
 
-    def _flush(self) -> None:
-        queue = self._queue
+    def _flush(self, waiting: _Waiting) -> None:
         try:
-            while queue:
-                data = queue[0]
+            while waiting:
+                data = waiting[0]
                 sent = write(self._fd, data)
-                self._size -= sent
+                waiting.size -= sent
                 if sent != len(data):
-                    queue[0] = data[sent:]
+                    waiting[0] = data[sent:]
                     break
-                queue.popleft()
+                waiting.popleft()
         except BlockingIOError:
             pass
         except OSError as error:
             self._break(error)
             return
-        if not queue:
-            self._queue = None
+        if not waiting:
             self._held = self._closing
             self._watch()
             if self._closing:
                 self._end(None)
                 return
-        self._look_at_size()
+        self._look_at_size(waiting)
 
     def send_fin(self) -> None:
         try:
@@ -192,12 +190,13 @@ class Tcp(Stream):
             return  # the connection is gone, which the next read tells
 
     def get_write_buffer_size(self) -> int:
-        return self._size
+        return self._waiting.size if self._waiting else 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """``low`` is always a quarter of ``high``."""
         self._high = HIGH_WATER if high is None else high
-        self._low = self._high // 4 if low is None else low
-        self._look_at_size()
+        if self._waiting:
+            self._look_at_size(self._waiting)
 
     # Reading.
 
@@ -236,7 +235,7 @@ class Tcp(Stream):
         if not self._closing:
             self._closing = self._held = True
             self._reading = False
-            if self._queue:
+            if self._waiting:
                 self._watch()
             else:
                 self._end(None)
@@ -251,25 +250,22 @@ class Tcp(Stream):
         """End it now; what waits is lost."""
         self._closing = self._held = True
         self._reading = False
-        self._queue = None
-        self._size = 0
+        self._waiting = None
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
         if not self._dead:
             self._dead = True
-            self._error = error
-            self._poller.bury(self._tell_lost)
+            self._poller.bury(self._tell_lost, error)
 
-    def _tell_lost(self) -> None:
+    def _tell_lost(self, error: Exception | None) -> None:
         if self._watched:
             self._poller.drop(self._fd)
             self._watched = 0
         try:
-            self._protocol.connection_lost(self._error)
+            self._protocol.connection_lost(error)
         finally:
             self._sock.close()
-            self._error = None
             self._protocol = _NOBODY  # which leaves no cycle to the garbage collector
 
     # About it.
@@ -292,6 +288,21 @@ class Tcp(Stream):
         except OSError:
             pass
         return default
+
+
+class _Waiting(deque[memoryview]):
+    """What waits to be written.
+
+    :ivar size: its bytes.
+    :ivar is_much: whether the protocol has been asked to pause writing.
+    """
+
+    __slots__ = ("is_much", "size")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        self.is_much = False
 
 
 _NOBODY = asyncio.Protocol()

@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, cast
 
-from exporter.relay import legs
 from exporter.relay.stream import Stream
+from exporter.relay.tcp import HIGH_WATER
 
 #: Plaintext that is asked of OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
 _RECORD = 16 * 1024
@@ -50,7 +50,7 @@ class TlsLayer(Stream):
         self._raw: Stream
         self._up = False
         self._early: list[bytes] = []  # what the app said before the handshake was done
-        self._high = legs.HIGH_WATER
+        self._high = HIGH_WATER
         self._paused = self._closing = self._fin_read = self._fin_due = self._fin_sent = False
 
     # From below.
@@ -237,7 +237,7 @@ class TlsLayer(Stream):
             asyncio.get_running_loop().call_soon(self._pump)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._high = legs.HIGH_WATER if high is None else high
+        self._high = HIGH_WATER if high is None else high
         self._raw.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:

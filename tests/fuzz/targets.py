@@ -27,7 +27,7 @@ from exporter.protocol.http1 import MAX_PARKED, Aborted, Asked, Conversation, Lo
 from exporter.protocol.presets import PRESETS
 from exporter.protocol.session import CloseSeen, Session, WentUnobserved
 from exporter.protocol.words import PEERS, Cause, How, Peer
-from exporter.relay.legs import HIGH_WATER
+from exporter.relay.tcp import HIGH_WATER
 from tests.fuzz.reference import read
 from tests.fuzz.script import Kind, moves
 from tests.fuzz.world import ManualLoop, Sums, World

@@ -20,11 +20,11 @@ from exporter.protocol.routes import Router
 from exporter.protocol.words import Cause, ConnectError
 from exporter.relay.engine import PythonEngine
 from exporter.relay.handshake import Connection, Limits
-from exporter.relay.legs import HIGH_WATER
 from exporter.relay.listener import Relay
 from exporter.relay.poller import Poller
 from exporter.relay.relayed import Relayed
 from exporter.relay.stream import Stream
+from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.upstream import Address, Failure, Upstream
 
 #: Turns of the loop after which everything that was due must have happened.

@@ -17,8 +17,7 @@ from exporter.protocol.frames import Scanner, new_tally
 from exporter.protocol.words import Cause, Peer, Unobserved
 from exporter.relay import engine as engine_module
 from exporter.relay.engine import Engine, close_frame
-from exporter.relay.legs import HIGH_WATER
-from exporter.relay.tcp import MOST
+from exporter.relay.tcp import HIGH_WATER, MOST
 from tests.relay.peers import REQUEST, SWITCH, Bench, Handed, Watched, Wire, bench, ended, on_uvloop
 from tests.waiting import until
 from tests.wire import BINARY, CONTINUATION, KEY, PING, TEXT, close, cut_at, cuts, frame, singly, streams

@@ -9,9 +9,9 @@ import pytest
 
 from exporter.protocol.words import How, Peer
 from exporter.relay import legs
-from exporter.relay.legs import HIGH_WATER, Leg
+from exporter.relay.legs import Leg, patience
 from exporter.relay.poller import new_poller
-from exporter.relay.tcp import Tcp
+from exporter.relay.tcp import HIGH_WATER, Tcp
 from tests.relay.peers import Wire, on_uvloop
 from tests.waiting import until
 
@@ -29,6 +29,7 @@ class Kept:
     def __init__(self) -> None:
         self.cuts: list[tuple[Peer, How]] = []
         self.overs = 0
+        self.patience = patience()
 
     def cut(self, peer: Peer, how: How) -> None:
         self.cuts.append((peer, how))
