@@ -33,7 +33,7 @@ from exporter.protocol.session import Fact, Session
 from exporter.protocol.words import Cause, How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.legs import Leg, patience
-from exporter.relay.stream import Stream
+from exporter.relay.stream import Overhearing, Stream
 
 #: Seconds that an app may take to read the Close that we sent it and to end TCP, once its client has not answered.
 LAST_WORDS = 1.0
@@ -105,7 +105,7 @@ class Ear(Protocol):
         """See :meth:`~exporter.protocol.frames.Scanner.feed`."""
 
 
-class SessionLeg(Leg):
+class SessionLeg(Leg, Overhearing):
     """A leg whose bytes are forwarded and heard."""
 
     __slots__ = ("ear", "sink")
@@ -114,8 +114,18 @@ class SessionLeg(Leg):
     ear: Ear
     sink: Sink
 
+    def pour(self, sink: Sink) -> None:
+        """From now on what is read goes there."""
+        self.sink = sink
+        to = self.other.transport
+        self.transport.short_cut(to if sink is to else None)
+
     def data_received(self, data: bytes) -> None:
         self.sink.write(data)
+        self.heard(data)
+
+    def heard(self, data: bytes) -> None:
+        """See :class:`~exporter.relay.stream.Overhearing`."""
         try:
             heard = self.ear.feed(data, monotonic())
         except Exception as error:
@@ -154,7 +164,8 @@ class PythonSplice:
         server.set_protocol(theirs)
         if early.server or early.server_fin:
             self._catch_up(theirs, early.server, early.server_fin)
-        ours.sink, theirs.sink = server, client
+        ours.pour(server)
+        theirs.pour(client)
 
     def _catch_up(self, leg: SessionLeg, data: bytes, fin: bool) -> None:
         """Hear what came early."""
@@ -213,7 +224,7 @@ class PythonSplice:
         if self.session.server.at_boundary:
             self._close_client()
         elif not self.session.server.lost:
-            self._server.sink = _ToBoundary(self)
+            self._server.pour(_ToBoundary(self))
             self._server.ear = _DEAF
 
     def write_to_boundary(self, data: bytes) -> None:
@@ -240,7 +251,7 @@ class PythonSplice:
                 return
 
     def _resume_forwarding(self, rest: bytes) -> None:
-        self._server.sink = self._client.transport
+        self._server.pour(self._client.transport)
         self._server.ear = self.session.server
         if rest:
             self._server.data_received(rest)
@@ -249,7 +260,7 @@ class PythonSplice:
         assert self._cause is not None
         self.session.end_by_proxy(self._cause, self._code)
         self._client.transport.write(close_frame(self._code))
-        self._server.sink = _NOWHERE
+        self._server.pour(_NOWHERE)
         self._server.ear = self.session.server
         if not self._server.fin:
             self._server.transport.resume_reading()
@@ -285,7 +296,8 @@ class PythonSplice:
     def _close_server(self) -> None:
         """Tell the app what its client did not, and give it a moment to go. Nothing else passes any more."""
         self._last_words = True
-        self._client.sink = self._server.sink = _NOWHERE
+        self._client.pour(_NOWHERE)
+        self._server.pour(_NOWHERE)
         self._client.ear = _DEAF
         self._server.transport.write(close_frame(_GOING_AWAY, mask=os.urandom(4)))
         self._server.finish_writing()

@@ -8,6 +8,7 @@ and last, never from inside a call of the protocol's own; ``pause_writing`` abov
 event loop, and made for what the relay does nearly always: read once, write once, all of it, at once.
 
     ready ─► read(2) ─► protocol.data_received ─► (the other leg's) write ─► write(2)
+    ready ─► read(2) ─► write(2) ─► protocol.heard                    with a short cut to the other leg's
 
 What the kernel does not take waits in a queue, as views of what was handed in, nothing is copied. From then until the
 queue is empty writes go behind it (``_held`` is true, the one thing that the quick way looks at), and the poller tells
@@ -60,8 +61,8 @@ class Tcp(Stream):
     """
 
     __slots__ = (
-        "_closing", "_dead", "_fd", "_held", "_high", "_poller", "_protocol", "_reading", "_sock", "_waiting",
-        "_watched",
+        "_closing", "_dead", "_fd", "_held", "_high", "_onto", "_poller", "_protocol", "_reading",
+        "_sock", "_waiting", "_watched",
     )  # fmt: skip
 
     def __init__(self, poller: Poller, sock: socket.socket, protocol: asyncio.Protocol) -> None:
@@ -70,6 +71,7 @@ class Tcp(Stream):
         self._fd = sock.fileno()
         self._protocol = protocol
         self._waiting: _Waiting | None = None  # to be written; kept once there has been some
+        self._onto: Tcp | None = None  # a short cut for what is read
         self._held = False  # writes are not for the socket: something waits, or it is closing
         self._high = HIGH_WATER
         self._reading = True
@@ -92,10 +94,22 @@ class Tcp(Stream):
             except OSError as error:
                 self._break(error)
             else:
-                if data:
-                    self._protocol.data_received(data)
-                else:
+                onto = self._onto
+                if not data:
                     self._read_fin()
+                elif onto is None or onto._held:
+                    self._protocol.data_received(data)
+                else:  # it is onto.write(data) and protocol.data_received(data), without two calls
+                    try:
+                        sent = write(onto._fd, data)
+                    except BlockingIOError:
+                        onto._wait(memoryview(data))
+                    except OSError as error:
+                        onto._break(error)
+                    else:
+                        if sent != len(data):
+                            onto._wait(memoryview(data)[sent:])
+                    self._protocol.heard(data)  # type: ignore[attr-defined]  # who asked for a short cut has it
         if events != READ and self._waiting:
             self._flush(self._waiting)
 
@@ -124,6 +138,9 @@ class Tcp(Stream):
         else:
             self._poller.forget(self._fd)
         self._watched = events
+
+    def short_cut(self, to: Stream | None) -> None:
+        self._onto = to if isinstance(to, Tcp) else None
 
     # Writing.
 
@@ -267,6 +284,7 @@ class Tcp(Stream):
         finally:
             self._sock.close()
             self._protocol = _NOBODY  # which leaves no cycle to the garbage collector
+            self._onto = None
 
     # About it.
 
@@ -275,6 +293,7 @@ class Tcp(Stream):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = cast(asyncio.Protocol, protocol)
+        self._onto = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """``socket``, ``peername`` and ``sockname``, as asyncio has them; ``default`` if the peer has gone already."""
