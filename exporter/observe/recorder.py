@@ -14,7 +14,7 @@ import structlog
 
 from exporter.observe.closes import Closes, Story, describe
 from exporter.observe.history import History
-from exporter.observe.metrics import Metrics, status_label
+from exporter.observe.metrics import Metrics, RouteSeries, status_label
 from exporter.observe.reconnects import Reconnects
 from exporter.observe.seldom import Seldom
 from exporter.observe.text import path_of, safe, trace_id
@@ -82,17 +82,16 @@ class Recorder:
     def opened(self, opening: Opening) -> Record:
         """See :class:`exporter.relay.events.Observer`."""
         route = self._router.route(opening.request.target)
-        metrics = self.metrics
-        series = metrics.of[route]
+        series = self.metrics.of[route]
         series.switched.inc()
         series.handshake_duration.observe(opening.seconds)
         series.active.inc()
         now = self.clock()
-        tallies = metrics.tallies[route, Peer.CLIENT], metrics.tallies[route, Peer.SERVER]
-        session = Session(self._book, *tallies, now, self._record_payload)
-        metrics.sessions.add(session)
+        from_client, from_server = series.tallies
+        session = Session(self._book, from_client, from_server, now, self._record_payload)
+        self.metrics.sessions.add(session)
         key = self._returned(route, opening.request, opening.client, now - opening.seconds)
-        return Record(self, session, route, opening, next(self._ids), key)
+        return Record(self, session, series, opening, next(self._ids), key)
 
     def _returned(self, route: str, request: Request, client: str, now: float) -> int:
         """Note that a client asks again. Returns the key by which its next end is to be kept."""
@@ -152,17 +151,17 @@ class Record:
     """
 
     __slots__ = (
-        "_client", "_forwarded_for", "_key", "_number", "_path", "_recorder", "_route", "_subprotocol", "_trace_id",
+        "_client", "_forwarded_for", "_key", "_number", "_path", "_recorder", "_series", "_subprotocol", "_trace_id",
         "session",
     )  # fmt: skip
 
     def __init__(
-        self, recorder: Recorder, session: Session, route: str, opening: Opening, number: int, key: int
+        self, recorder: Recorder, session: Session, series: RouteSeries, opening: Opening, number: int, key: int
     ) -> None:
         self._number = number
         self.session = session
         self._recorder = recorder
-        self._route = route
+        self._series = series
         self._key = key
         self._client = opening.client
         self._path = intern(path_of(opening.request.target))
@@ -177,26 +176,26 @@ class Record:
 
     def ping_answered(self, sender: Peer, seconds: float) -> None:
         """See :class:`exporter.relay.events.Watch`."""
-        self._recorder.metrics.ping_rtt.labels(self._route, sender).observe(seconds)
+        self._recorder.metrics.ping_rtt.labels(self._series.route, sender).observe(seconds)
 
     def unobserved(self, reason: Unobserved, why: str) -> None:
         """See :class:`exporter.relay.events.Watch`."""
         self._recorder.metrics.unobserved.labels(reason).inc()
         self._recorder.log.warning(
-            "session.unobserved", session_id=self.id, route=self._route, reason=reason, why=safe(why)
+            "session.unobserved", session_id=self.id, route=self._series.route, reason=reason, why=safe(why)
         )
 
     def closed(self, ending: Ending, now: float) -> None:
         """See :class:`exporter.relay.events.Watch`."""
         recorder = self._recorder
         try:
-            recorder.metrics.ended(self._route, ending, now - self.session.began, self._trace_id)
+            recorder.metrics.ended(self._series.route, ending, now - self.session.began, self._trace_id)
             if (idle := self.session.idle_before_drop) is not None:
-                recorder.metrics.idle_before_drop.labels(self._route, ending.initiator).observe(idle)
+                recorder.metrics.idle_before_drop.labels(self._series.route, ending.initiator).observe(idle)
             recorder.reconnects.ended(self._key, ending.cause, now)
             recorder.history.add(ending)
         finally:
-            recorder.metrics.of[self._route].active.dec()
+            self._series.active.dec()
             recorder.metrics.sessions.discard(self.session)
             self.session.settle()
         worth = recorder.is_worth_a_line(ending)
@@ -233,7 +232,7 @@ class Record:
         client, server = self.session.client, self.session.server
         return {
             "session_id": self.id,
-            "route": self._route,
+            "route": self._series.route,
             "path": self._path,
             "code": ending.code,
             "cause": ending.cause,
