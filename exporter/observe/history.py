@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 
 from exporter.protocol.causes import Ending
@@ -31,7 +32,9 @@ class History:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.total = 0  # ever counted, so that a reader can tell whether something is new
         self._clock = clock
-        self._buckets: OrderedDict[int, Counter[Kind]] = OrderedDict()
+        self._buckets: OrderedDict[int, dict[Kind, int]] = OrderedDict()  # a Counter's steps are slow
+        self._bucket: dict[Kind, int] = {}  # of the minute that is under way ...
+        self._until = -inf  # ... until then
 
     @property
     def minute(self) -> int:
@@ -40,13 +43,17 @@ class History:
 
     def add(self, ending: Ending) -> None:
         """Count one ending, now."""
-        minute = self.minute
-        bucket = self._buckets.get(minute)
-        if bucket is None:
-            self._forget(minute)
-            bucket = self._buckets[minute] = Counter()
-        bucket[str(ending.code), str(ending.cause), str(ending.initiator)] += 1
+        if self._clock() >= self._until:
+            self._turn(self.minute)
+        kind = ending[:3]
+        self._bucket[kind] = self._bucket.get(kind, 0) + 1
         self.total += 1
+
+    def _turn(self, minute: int) -> None:
+        """Count in this minute from here on."""
+        self._until = (minute + 1) * 60.0
+        self._forget(minute)
+        self._bucket = self._buckets.setdefault(minute, {})
 
     def minutes(self) -> list[Counter[Kind]]:
         """The last hour, oldest minute first, the one under way last; always :data:`MINUTES` of them."""
