@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from hashlib import blake2b
 from os import urandom
 from urllib.parse import parse_qs, urlsplit
 
@@ -32,13 +31,15 @@ Identity = Callable[[Request, str], str]
 
 def by_address(request: Request, client: str) -> str:
     """The first forwarded address, else the connection's, and the user agent."""
-    address = request.forwarded_for.partition(",")[0].strip() or client
+    address = client
+    if request.forwarded_for:
+        address = request.forwarded_for.partition(",")[0].strip() or client
     return f"{_host(address)}\n{request.user_agent}"
 
 
 def _host(address: str) -> str:
     """Without its port, which is another at every connection; some proxies forward that as well."""
-    if address.startswith("["):
+    if address[:1] == "[":
         return address[1:].partition("]")[0]
     host, _, rest = address.partition(":")
     return address if ":" in rest else host  # a bare IPv6 address has several
@@ -79,28 +80,30 @@ class Reconnects:
     def __init__(self, identity: Identity = by_address, limit: int = MAX_ENDS) -> None:
         self._identity = identity
         self._limit = limit
-        self._salt = urandom(16)
+        self._salt = urandom(16).hex()
         self._ends: OrderedDict[int, tuple[float, Cause]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def key(self, request: Request, client: str) -> int:
-        """What is kept of a client's identity; 0 if nothing identifies it."""
+        """What is kept of a client's identity; 0 if nothing identifies it.
+
+        The hash of a text is SipHash with a key that Python makes at its start. Where PYTHONHASHSEED gives that key
+        away, our salt before the text keeps the secret.
+        """
         identity = self._identity(request, client)
-        if not identity:
-            return 0
-        digest = blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8, key=self._salt).digest()
-        return int.from_bytes(digest, "big") or 1
+        return (hash(self._salt + identity) or 1) if identity else 0
 
     def ended(self, key: int, cause: Cause, now: float) -> None:
         """A session of this client has ended."""
         if not key:
             return
-        self._ends.pop(key, None)
-        self._ends[key] = (now, cause)
-        if len(self._ends) > self._limit:
-            self._ends.popitem(last=False)
+        ends = self._ends
+        ends[key] = (now, cause)
+        ends.move_to_end(key)
+        if len(ends) > self._limit:
+            ends.popitem(last=False)
 
     def returned(self, key: int, now: float) -> tuple[Cause, float] | None:
         """This client asks for a session. Why its last one ended, and how many seconds ago; None if unknown."""

@@ -98,6 +98,17 @@ def test_keys_are_salted_anew_for_each_process():
     assert Reconnects().key(PHONE, "") != Reconnects().key(PHONE, "")
 
 
+def test_a_key_is_a_keyed_hash_of_64_bits():
+    """Which is what Python's hash of a text is where it is SipHash."""
+    assert sys.hash_info.algorithm.startswith("siphash")
+    assert sys.hash_info.width == sys.hash_info.hash_bits == 64
+
+
+def test_an_identity_of_any_characters_has_a_key():
+    """Headers come as Latin-1, but a query may decode to what UTF-8 cannot say."""
+    assert Reconnects(by_query("u")).key(Request(target="/?u=%ff\udcff"), "") != 0
+
+
 def test_an_end_of_long_ago_is_no_reason_to_come_back():
     """A return after the longest delay is a new visit."""
     seen = Reconnects()
