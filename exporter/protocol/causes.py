@@ -62,16 +62,20 @@ class Ending(NamedTuple):
     close_unanswered: bool = False
 
 
+_NO_STATUS = Verdict(NO_STATUS, Cause.NO_STATUS)
+
+
 def close_verdict(close: Close, book: CodeBook) -> Verdict:
     """The label value and cause of a Close frame that a peer sent."""
-    if close.code is None:
-        return Verdict(NO_STATUS, Cause.NO_STATUS)
-    verdict = book.verdict(close.code)
-    if not close.reason or verdict.label == INVALID:
+    code, reason = close
+    if code is None:
+        return _NO_STATUS
+    verdict = book.verdict(code)
+    if not reason or verdict.label == INVALID:
         return verdict
-    if (cause := book.reasons(close.reason)) is not None:
+    if (cause := book.reasons(reason)) is not None:
         return Verdict(verdict.label, cause)
-    return Verdict(verdict.label, Cause.PING_TIMEOUT) if is_keepalive(close.reason) else verdict
+    return Verdict(verdict.label, Cause.PING_TIMEOUT) if is_keepalive(reason) else verdict
 
 
 def is_keepalive(reason: str) -> bool:

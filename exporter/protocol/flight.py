@@ -63,7 +63,7 @@ class Ring(bytearray):
     __slots__ = ("at",)
 
     def __init__(self) -> None:
-        super().__init__(FIRST * SLOT)
+        bytearray.__init__(self, FIRST * SLOT)
         self.at = 0
 
     def grow(self) -> Ring:

@@ -85,6 +85,9 @@ class Lost(NamedTuple):
 
 Heard = list[Control | Lost]
 
+#: Makes a named tuple of a tuple, without the function in Python that calling its class goes through.
+_new = tuple.__new__
+
 _FIN = 0x80
 _MASK = 0x80
 _LENGTH = 0x7F
@@ -92,8 +95,6 @@ _OPCODE = 0x0F
 
 # As plain integers, which compare faster than an enum's.
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PONG = 0x0, 0x1, 0x2, 0x8, 0xA
-#: Before the first text or binary frame. No such frame has it, a reserved one may: those are then counted as one kind.
-_NONE = 0xF
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
 RESTING = -1
@@ -145,7 +146,7 @@ class Scanner:
         self.frames = 0  # frames whose header was complete
         self.payload = 0  # payload bytes that passed
         self.settled = self.settled_payload = 0  # of these two, what the tally has
-        self.opcode = _NONE  # of the frames counted since
+        self.opcode = _TEXT  # of the frames counted since; most sessions begin with text
         self.skip = 0  # payload bytes of the current frame still to come
         self.pending = b""  # the unfinished header or control frame
         self.last: float | None = None  # when bytes last came, on the caller's clock
@@ -200,7 +201,7 @@ class Scanner:
                             pack(ring.grow(), slot, now, length, self.firsts[first])
                         ring.at = NEXT[slot]
                         return None
-                    return self._alone(data, now, length)
+                    return self._alone(data, now, first, length)
                 if length > size and _PLAIN[data[0]] == self.opcode:
                     return self._open(data, now, length)
             return self._scan(data, now, 0)
@@ -217,27 +218,28 @@ class Scanner:
         self.skip = 0
         return self._scan(data, now, skip)
 
-    def _alone(self, data: bytes, now: float, length: int) -> Heard | None:
+    def _alone(self, data: bytes, now: float, first: int, length: int) -> Heard | None:
         """Take a chunk that seems to be exactly one frame, of another kind than the one before."""
-        first, second = data[0], data[1]
         opcode = _WHOLE[first]
+        second = data[1]
         if not opcode or (opcode >= _CLOSE and second & _LENGTH > MAX_CONTROL_PAYLOAD):
             return self._scan(data, now, 0)
-        if opcode < _CLOSE:
-            self._turn(opcode)
-        else:
-            self.tally[opcode] += 1
-            self.settled += 1
         self.last = now
-        self.frames += 1
-        self.payload += length
         self.ring.add(now, length, self.firsts[first])
         if opcode < _CLOSE:
+            self._turn(opcode)
+            self.frames += 1
+            self.payload += length
             return None
+        self.tally[opcode] += 1
+        self.settled += 1
+        self.frames += 1
+        self.payload += length
         if opcode == _CLOSE:
-            self.rest()
+            self.skip = RESTING
         body = len(data) - length
-        return [Control(opcode, _unmask(data, body, len(data)) if second & _MASK else data[body:])]
+        payload = _unmask(data, body, len(data)) if second & _MASK else data[body:]
+        return [_new(Control, (opcode, payload))]
 
     def _open(self, data: bytes, now: float, length: int) -> Heard | None:
         """Take a chunk that seems to be one long data frame of the kind that came last, or the beginning of one.
@@ -401,5 +403,7 @@ def _malformed(first: int, length: int) -> str:
 def _unmask(data: bytes, body: int, end: int) -> bytes:
     """The payload ``data[body:end]`` with the masking key before it applied (RFC 6455, section 5.3)."""
     size = end - body
+    if size == 2:  # a Close without a reason text, as most are
+        return bytes((data[body] ^ data[body - 4], data[body + 1] ^ data[body - 3]))
     key = data[body - 4 : body] * (size // 4 + 1)
     return (int.from_bytes(data[body:end], "big") ^ int.from_bytes(key[:size], "big")).to_bytes(size, "big")

@@ -19,6 +19,7 @@ A session knows no clock and no socket. Whoever drives it hands in bytes with a 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from exporter.protocol.causes import Close, Cut, Ending, close_verdict, tcp_cause
@@ -26,7 +27,7 @@ from exporter.protocol.closecodes import ABNORMAL, UNKNOWN, CodeBook
 from exporter.protocol.flight import Ring
 from exporter.protocol.frames import Control, Heard, Lost, Opcode, Scanner, Tally
 from exporter.protocol.sampling import SamplingScanner
-from exporter.protocol.words import Cause, How, Peer
+from exporter.protocol.words import PEERS, Cause, How, Peer
 
 
 class CloseSeen(NamedTuple):
@@ -50,6 +51,15 @@ class WentUnobserved(NamedTuple):
 
 
 Fact = CloseSeen | PingAnswered | WentUnobserved
+
+# Looked up once: Python 3.11 takes a detour to an enum's members.
+_CLIENT, _SERVER = PEERS
+_CLOSE, _PING = int(Opcode.CLOSE), int(Opcode.PING)
+#: Makes a named tuple of a tuple, without the function in Python that calling its class goes through.
+_new = tuple.__new__
+
+#: Close frames whose content is remembered: nearly all say one of a few things.
+_KNOWN_CLOSES = 64
 
 #: Pings of one peer that may wait for their pongs; whoever pings faster than it is answered loses the oldest.
 MAX_PINGS = 4
@@ -82,13 +92,13 @@ class Session:
     def __init__(self, book: CodeBook, client: Tally, server: Tally, now: float = 0.0, sample: int = 0) -> None:
         self.book = book
         self.began = now
-        self.ring = Ring()
+        self.ring = ring = Ring()
         if sample:
-            self.client: Scanner = SamplingScanner(client, Peer.CLIENT, self.ring, sample)
-            self.server: Scanner = SamplingScanner(server, Peer.SERVER, self.ring, sample)
+            self.client: Scanner = SamplingScanner(client, _CLIENT, ring, sample)
+            self.server: Scanner = SamplingScanner(server, _SERVER, ring, sample)
         else:
-            self.client = Scanner(client, Peer.CLIENT, self.ring)
-            self.server = Scanner(server, Peer.SERVER, self.ring)
+            self.client = Scanner(client, _CLIENT, ring)
+            self.server = Scanner(server, _SERVER, ring)
         self.unobserved = False
         self._first: CloseSeen | None = None
         self._closed: tuple[Peer, ...] = ()
@@ -98,7 +108,7 @@ class Session:
 
     def scanner(self, sender: Peer) -> Scanner:
         """The scanner of what ``sender`` sends."""
-        return self.client if sender is Peer.CLIENT else self.server
+        return self.client if sender is _CLIENT else self.server
 
     def settle(self) -> None:
         """Bring the shared counters up to date; to be done before they are read, and at the end."""
@@ -117,9 +127,9 @@ class Session:
         for item in heard:
             if isinstance(item, Lost):
                 facts += self.lose(item.why)
-            elif item.opcode == Opcode.CLOSE:
+            elif item.opcode == _CLOSE:
                 facts.append(self._close(sender, item))
-            elif item.opcode == Opcode.PING:
+            elif item.opcode == _PING:
                 self._ping(sender, item.payload, now)
             else:
                 facts += self._pong(sender, item.payload, now)
@@ -155,7 +165,7 @@ class Session:
             scanner.rest()
 
     def _close(self, sender: Peer, frame: Control) -> CloseSeen:
-        seen = CloseSeen(sender, _parse_close(frame.payload))
+        seen = _new(CloseSeen, (sender, _parse_close(frame.payload)))
         if self._first is None:
             self._first = seen
         self._closed += (sender,)
@@ -180,11 +190,11 @@ class Session:
         if now is None:
             self._cut = Cut(sender, how)
             return
-        passed = max(self.client.last or self.began, self.server.last or self.began)
+        sent, answered = self.client.last or self.began, self.server.last or self.began
         unanswered = 0.0
         if self._pings:
             unanswered = max((now - when for who, _, when in self._pings if who is sender), default=0.0)
-        self._cut = Cut(sender, how, now - passed, unanswered)
+        self._cut = _new(Cut, (sender, how, now - (sent if sent > answered else answered), unanswered))
 
     @property
     def cut(self) -> Cut | None:
@@ -235,18 +245,15 @@ class Session:
         return Ending(ABNORMAL, tcp_cause(cut, app_alive, self.book.idle), cut.initiator, clean=False)
 
     def _end_by_close(self, first: CloseSeen) -> Ending:
-        verdict = close_verdict(first.close, self.book)
-        answered = self.has_closed(first.sender.other)
-        return Ending(
-            verdict.label,
-            verdict.cause,
-            first.sender,
-            clean=answered,
-            reason=first.close.reason,
-            close_unanswered=not answered and not self.scanner(first.sender.other).lost,
-        )
+        initiator, close = first
+        verdict = close_verdict(close, self.book)
+        other = _SERVER if initiator is _CLIENT else _CLIENT
+        clean = other in self._closed
+        unanswered = not clean and not self.scanner(other).lost
+        return _new(Ending, (verdict.label, verdict.cause, initiator, clean, close.reason, unanswered))
 
 
+@lru_cache(_KNOWN_CLOSES)
 def _parse_close(payload: bytes) -> Close:
     """A Close frame's body (RFC 6455, section 5.5.1): nothing, or a code and a reason text."""
     if not payload:
