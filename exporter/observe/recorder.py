@@ -66,7 +66,7 @@ class Recorder:
         history: History | None = None,
     ) -> None:
         self.metrics = metrics
-        self.log = log or structlog.get_logger()
+        self.log = log or structlog.get_logger().bind()  # bound now, else each line would look for its method anew
         self.log_endings = log_endings
         self.clock = clock
         self.reconnects = reconnects if reconnects is not None else Reconnects()  # an empty one is false
@@ -164,10 +164,11 @@ class Record:
         self._series = series
         self._key = key
         self._client = opening.client
-        self._path = intern(path_of(opening.request.target))
-        self._forwarded_for = safe(opening.request.forwarded_for)
-        self._subprotocol = intern(safe(opening.response.subprotocol))
-        self._trace_id = trace_id(opening.request.traceparent) if opening.request.traceparent else ""
+        request, subprotocol = opening.request, opening.response.subprotocol
+        self._path = intern(path_of(request.target))
+        self._forwarded_for = request.forwarded_for and safe(request.forwarded_for)  # most are empty
+        self._subprotocol = subprotocol and intern(safe(subprotocol))
+        self._trace_id = request.traceparent and trace_id(request.traceparent)
 
     @property
     def id(self) -> str:
@@ -238,7 +239,7 @@ class Record:
             "cause": ending.cause,
             "initiator": ending.initiator,
             "clean": ending.clean,
-            "reason": safe(ending.reason),
+            "reason": ending.reason and safe(ending.reason),
             "duration_s": round(now - self.session.began, 3),
             "frames": {"client": client.frames, "server": server.frames},
             "bytes": {"client": client.payload, "server": server.payload},

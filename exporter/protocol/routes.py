@@ -17,7 +17,7 @@ class Router:
     """
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
-        self._patterns = [(pattern, re.compile(translate(pattern))) for pattern in patterns]
+        self._patterns = [(pattern, re.compile(translate(pattern)).match) for pattern in patterns]
 
     @property
     def names(self) -> list[str]:
@@ -30,7 +30,7 @@ class Router:
         if not self._patterns:
             return ALL
         path = path.partition("?")[0]
-        for pattern, compiled in self._patterns:
-            if compiled.match(path):
+        for pattern, matches in self._patterns:
+            if matches(path):
                 return pattern
         return OTHER
