@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from time import monotonic
+from types import MappingProxyType
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Enum,
+    Gauge,
+    Histogram,
+    Info,
+    Summary,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
-from exporter.admin import exposition
+from exporter.admin import exposition, inside, lines
 from exporter.admin.exposition import SLICE, Exposition
 from tests.relay.peers import on_uvloop
 
@@ -27,6 +40,12 @@ ACCEPT = ["", "text/plain;version=0.0.4", OPENMETRICS, f"{OPENMETRICS};escaping=
 def _nothing_created() -> None:
     """As in the sidecar, no metric has a series that says when it was made."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(autouse=True)
+def _all_formats_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that ask for all formats in turn find what was kept of each."""
+    monkeypatch.setattr(exposition, "FORMATS", len(ACCEPT))
 
 
 class Collected(Collector):
@@ -98,6 +117,244 @@ def test_later_scrapes_say_what_holds_then() -> None:
         for accept in ACCEPT:
             encode, content_type = choose_encoder(accept)
             assert asyncio.run(exposed.expose(accept)) == (encode(made), content_type)
+
+
+class Derived(Counter):
+    """A counter of somebody's own, which says more than the library's."""
+
+    def _child_samples(self) -> Any:
+        (said,) = super()._child_samples()
+        return said, said._replace(name="_twice_total", value=said.value * 2)
+
+
+VALUES = [0.0, -0.0, 0, 1, 3, True, 0.1, 1e-7, 999999.0, 1e6, 12345678.9, 2**53, 2**70, 1e21, 1e300, -1.5, -1e9,
+          float("inf"), float("-inf"), float("nan")]  # fmt: skip
+NAMES = [
+    "a",
+    "b",
+    "",
+    'quoted "c"',
+    "two\nlines",
+    "back\\slash",
+    "ünï",
+    "a b",
+    "{}",
+    "%s",
+    "c",
+    "d",
+    "e",
+    *map(str, range(20)),
+]
+
+
+class History:
+    """A registry with a metric of every kind, to which things happen at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.registry = CollectorRegistry()
+        self._random = random.Random(seed)
+        labels = ["n", "other"]
+        self._counters = [Counter("c", 'A "help"\nof two.', labels, registry=self.registry),
+                          Derived("derived", "D.", labels, registry=self.registry)]  # fmt: skip
+        self._gauge = Gauge("g", "G.", labels, registry=self.registry)
+        self._histograms = [
+            Histogram("h", "H.", labels, registry=self.registry),
+            Histogram("below", "From below zero.", labels, registry=self.registry, buckets=(-1, 0, 1e9)),
+        ]
+        self._summary = Summary("s", "S.", labels, registry=self.registry)
+        self._alone = Counter("alone", "A.", registry=self.registry)
+        self._level = Gauge("level", "L.", registry=self.registry)
+        Info("i", "I.", registry=self.registry).info({"v": "1"})
+        self._enum = Enum("e", "E.", states=["x", "y"], registry=self.registry)
+        self._more = 0
+
+    def go_on(self) -> None:
+        """Something happens; often nothing does."""
+        steps: list[Callable[[], object]] = [self._count, self._touch, self._set, self._observe]
+        steps += [self._seldom] if self._random.random() < 0.2 else []
+        for _ in range(self._random.choice((0, 0, 1, 3))):
+            self._random.choice(steps)()
+
+    def _child(self, metric: Any) -> Any:
+        return metric.labels(self._random.choice(NAMES), self._random.choice("xy"))
+
+    def _exemplar(self) -> dict[str, str] | None:
+        return self._random.choice((None, {"trace_id": 'a"\n'}, {"trace_id": str(self._random.random())}))
+
+    def _count(self) -> None:
+        counter = self._random.choice([self._alone, *map(self._child, self._counters)])
+        counter.inc(self._random.choice((0, 0, 1, 1, 0.1, 1e9, float("inf"))), self._exemplar())
+
+    def _set(self) -> None:
+        gauge = self._random.choice((self._level, self._child(self._gauge)))
+        value = self._random.choice(VALUES)
+        if self._random.random() < 0.2:
+            gauge.set_function(lambda: float(value))
+        else:
+            gauge.set(value)
+
+    def _touch(self) -> None:
+        """A cell gets another value or another exemplar, by itself."""
+        cell = self._random.choice((self._alone, self._child(self._counters[0])))._value
+        if self._random.random() < 0.5:
+            cell.set(self._random.choice(VALUES))
+        else:
+            cell.set_exemplar(Exemplar({"a": "b"}, self._random.choice(VALUES), self._random.choice((None, 1.5))))
+
+    def _observe(self) -> None:
+        self._child(self._random.choice(self._histograms)).observe(self._random.choice(VALUES), self._exemplar())
+
+    def _seldom(self) -> None:
+        metric = self._random.choice([*self._counters, self._gauge, *self._histograms, self._summary])
+        child = self._child(metric)
+        self._summary.labels("a", "b").observe(1)
+        self._enum.state(self._random.choice("xy"))
+        match self._random.randrange(4):
+            case 0:
+                metric.remove(*child._labelvalues)
+            case 1:
+                metric.clear()
+            case 2:
+                child = self._child(self._counters[0])
+                child.reset()
+                child.inc(0, self._exemplar())
+            case 3:
+                self._more += 1
+                Counter(f"more_{self._more}", "M.", registry=self.registry).inc(3)
+
+
+def same_as_the_library(exposed: Exposition, made: CollectorRegistry) -> None:
+    """A scrape in each format says what the library says."""
+    for accept in ACCEPT:
+        encode, content_type = choose_encoder(accept)
+        assert asyncio.run(exposed.expose(accept)) == (encode(made), content_type)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happened_a_scrape_says_what_the_library_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Series that come, go and stay as they were, exemplars, functions, odd names and values, metrics of every kind:
+    after each of many steps all formats are what the library makes of them, whatever was kept from before."""
+    monkeypatch.setattr(lines, "NEIGHBOURS", seed % 3 + 1)  # few, so that what changes hides nothing beside it
+    history = History(seed)
+    exposed = Exposition(history.registry)
+    for _ in range(40):
+        history.go_on()
+        same_as_the_library(exposed, history.registry)
+
+
+def unlike_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are kept in something else than we know."""
+    monkeypatch.setattr(inside, "MutexValue", int)
+
+
+def unlike_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell has no exemplar, or has it under another name."""
+    monkeypatch.setattr(inside, "_CELL", ("_value", "_exemplar_by_another_name"))
+
+
+def unlike_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric lacks what we ask it for."""
+    monkeypatch.setattr(inside, "_NEEDED", ("_by_another_name",))
+
+
+def unlike_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No metric is of a kind that we know."""
+    monkeypatch.setattr(inside, "_KINDS", ())
+
+
+@pytest.mark.parametrize("unlike", [unlike_cells, unlike_cell, unlike_metrics, unlike_kinds])
+def test_a_library_that_is_made_otherwise_is_asked_for_everything(
+    unlike: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where something is not as we expect it inside the library, nothing is taken for unchanged."""
+    unlike(monkeypatch)
+    history = History(1)
+    exposed = Exposition(history.registry)
+    for _ in range(15):
+        history.go_on()
+        same_as_the_library(exposed, history.registry)
+
+
+def test_series_that_are_kept_otherwise_are_read_by_the_library() -> None:
+    """A metric whose series are in no dict, in a registry that does not say what it collects from."""
+    made = CollectorRegistry()
+    counter = Counter("c", "C.", ["n"], registry=made)
+    series = counter.labels("a")
+    counter._metrics = MappingProxyType(counter._metrics)  # type: ignore[assignment]
+    exposed = Exposition(Bare(made))  # type: ignore[arg-type]
+    for _ in range(3):
+        series.inc(1, {"trace_id": "1"})
+        same_as_the_library(exposed, made)
+
+
+def test_scrapes_at_the_same_time_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three that take turns within every metric, when nothing is kept yet and later, say the same as one."""
+    monkeypatch.setattr(exposition, "SLICE", -1.0)
+    monkeypatch.setattr(exposition, "SHARE", -1.0)
+    history = History(1)
+    exposed = Exposition(history.registry)
+
+    async def three() -> list[tuple[bytes, str]]:
+        return await asyncio.gather(*(exposed.expose(OPENMETRICS) for _ in range(3)))
+
+    encode, content_type = choose_encoder(OPENMETRICS)
+    for _ in range(10):
+        for _ in range(20):
+            history.go_on()
+        assert asyncio.run(three()) == [(encode(history.registry), content_type)] * 3
+
+
+def test_equal_is_not_unchanged() -> None:
+    """What is written otherwise is written anew, though it equals what was there."""
+    made = CollectorRegistry()
+    cell = Counter("c", "C.", registry=made)._value
+    exposed = Exposition(made)
+    for value in (0.0, -0.0, 0, False, float("nan"), float("nan"), 1, 1.0):
+        cell.set(value)
+        same_as_the_library(exposed, made)
+
+
+class Bare(Collector):
+    """A registry that can be collected from, and nothing else."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.collect = registry.collect  # type: ignore[method-assign]
+
+
+def test_what_has_not_changed_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of forty counters and ten histograms only the neighbours of the one that counted, and a histogram alone."""
+    made = CollectorRegistry()
+    counter, histogram = Counter("c", "C.", ["n"], registry=made), Histogram("h", "H.", ["n"], registry=made)
+    counters = [counter.labels(str(number)) for number in range(40)]
+    histograms = [histogram.labels(str(number)) for number in range(10)]
+    read: list[object] = []
+    for kind in (Counter, Histogram):
+        monkeypatch.setattr(kind, "_child_samples", noting(kind._child_samples, read))
+    exposed = Exposition(made)
+
+    def scraped() -> list[object]:
+        read.clear()
+        asyncio.run(exposed.expose(OPENMETRICS))
+        return list(read)
+
+    assert scraped() == [*counters, *histograms]
+    assert scraped() == []
+    counters[20].inc()
+    histograms[3].observe(1)
+    assert scraped() == [*counters[16:32], histograms[3]]
+    counters[39].inc(0, {"trace_id": "1"})
+    assert scraped() == counters[32:40]
+    assert scraped() == []
+
+
+def noting(method: Callable[[Any], Any], called: list[object]) -> Callable[[Any], Any]:
+    """The method, but it notes on what it was called."""
+
+    def noted(self: Any) -> Any:
+        called.append(self)
+        return method(self)
+
+    return noted
 
 
 def test_what_is_remembered_is_bounded() -> None:
