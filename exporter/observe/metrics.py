@@ -7,7 +7,7 @@ sender), and a collector reads these when somebody scrapes. That costs the traff
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -182,27 +182,52 @@ class Metrics:
 
 
 class _TallyCollector(Collector):
-    """Reads the scanners' shared counters, those of one route and sender at a time."""
+    """Reads the scanners' shared counters, those of one route and sender at a time.
+
+    The samples of a tally that has not changed are the same objects again: whoever encodes them may know them by that.
+    """
 
     def __init__(self, tallies: dict[tuple[str, Peer], Tally]) -> None:
-        self._tallies = tallies
+        self._readings = {
+            metric: [_Reading(metric, labels, tally, read) for labels, tally in tallies.items()]
+            for metric, read in ((catalogue.FRAMES, _frames), (catalogue.PAYLOAD, _payload))
+        }
 
     def collect(self) -> Iterator[Family]:
-        for metric, read in ((catalogue.FRAMES, _frames), (catalogue.PAYLOAD, _payload)):
+        for metric, readings in self._readings.items():
             family = _family(metric)
-            family.samples = _WhenTaken(partial(self._samples, metric, read))
+            family.samples = _WhenTaken(partial(_all_samples, readings))
             yield family
-
-    def _samples(self, metric: Metric, read: Callable[[Tally], _Counts]) -> Iterator[Sample]:
-        for labels, tally in self._tallies.items():
-            piece = _family(metric)
-            for more, count in read(tally):
-                piece.add_metric((*labels, *more), count)
-            yield from piece.samples
 
 
 #: What a tally counted: further label values, and the count.
 _Counts = Iterator[tuple[tuple[str, ...], int]]
+
+
+class _Reading:
+    """What one tally says under one metric."""
+
+    def __init__(self, metric: Metric, labels: tuple[str, ...], tally: Tally, read: Callable[[Tally], _Counts]) -> None:
+        self._metric = metric
+        self._labels = labels
+        self._tally = tally
+        self._read = read
+        self._seen: Tally = []
+        self._said: list[Sample] = []
+
+    def samples(self) -> list[Sample]:
+        """As of now."""
+        if self._tally != self._seen:
+            piece = _family(self._metric)
+            for more, count in self._read(self._tally):
+                piece.add_metric((*self._labels, *more), count)
+            self._seen, self._said = self._tally.copy(), piece.samples
+        return self._said
+
+
+def _all_samples(readings: Iterable[_Reading]) -> Iterator[Sample]:
+    for reading in readings:
+        yield from reading.samples()
 
 
 def _frames(tally: Tally) -> _Counts:
