@@ -12,14 +12,15 @@ that died.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from exporter.admin.answers import begin, drop, line
 from exporter.admin.http import web
+from exporter.admin.pace import at_leisure
+from exporter.admin.snapshot import encoded
 
 #: Listeners at a time: people who look at one pod, with some to spare.
 MAX_LISTENERS = 16
@@ -42,14 +43,14 @@ class Live:
 
     :param pulse: something that is different whenever the state is; cheap.
     :param unready: the reasons why we are not ready; may ask the app.
-    :param take: makes the state, ready for JSON, with these reasons.
+    :param take: makes the state with these reasons: names and values ready for JSON, in small steps.
     """
 
     def __init__(
         self,
         pulse: Callable[[], Hashable],
         unready: Callable[[], Awaitable[list[str]]],
-        take: Callable[[list[str]], dict[str, Any]],
+        take: Callable[[list[str]], Iterable[tuple[str, Any]]],
     ) -> None:
         self.listeners = 0
         self._pulse = pulse
@@ -60,6 +61,7 @@ class Live:
         self._seen: Hashable = None
         self._made = float("-inf")
         self._state = b""
+        self._making = asyncio.Lock()  # who comes meanwhile waits for what is being made
         self._closing = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -111,8 +113,11 @@ class Live:
         if monotonic() - self._asked >= READINESS:
             self._asked = monotonic()
             self._reasons = await self._unready()
-        pulse = (self._pulse(), *self._reasons)
-        if pulse != self._seen and monotonic() - self._made >= FRESH:
-            self._seen, self._made = pulse, monotonic()
-            self._state = f"data: {json.dumps(self._take(self._reasons), separators=(',', ':'))}\n\n".encode()
-        return self._state
+        async with self._making:
+            pulse = (self._pulse(), *self._reasons)
+            if pulse != self._seen and monotonic() - self._made >= FRESH:
+                began = monotonic()
+                state = dict(await at_leisure(self._take(self._reasons)))
+                self._state = f"data: {''.join(await at_leisure(encoded(state)))}\n\n".encode()
+                self._seen, self._made = pulse, began
+            return self._state

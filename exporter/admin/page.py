@@ -8,12 +8,12 @@ new row is a clone of the ``template`` beside the rows, which is made here by th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from exporter.admin.markup import chip_list, ending, frame, glossary, text
 from exporter.admin.meanings import meaning_of, name_of
-from exporter.admin.snapshot import VERSUS, State, chip
+from exporter.admin.snapshot import VERSUS, State, chip, encoded
 from exporter.admin.telling import iso
 from exporter.protocol.closecodes import ABNORMAL, Nature
 
@@ -25,6 +25,12 @@ _NATURES = {
     Nature.WEATHER: "weather: expected from time to time",
     Nature.ORDINARY: "ordinary: it was over",
 }
+_FOOTER = """<footer>
+<nav aria-label="More of this port"><a href="/closes">/closes</a> <a href="/metrics">/metrics</a>
+<a href="/livez">/livez</a> <a href="/readyz">/readyz</a> <a href="/drain">/drain</a></nav>
+<p>One pod, since its start. For all pods and longer times there are the dashboards.</p>
+</footer>
+<p id="announcer" class="unseen" role="status" aria-live="polite"></p>"""
 _BLANK_CAUSE: Data = {"key": "", "nature": "", "codes": [], "by": "", "hour": "", "ever": ""}
 _BLANK_STORY: Data = dict.fromkeys(("key", "nature", "cause", "by", "link", "when", "headline", "more", "path"), "") | {
     "code": [],
@@ -32,30 +38,24 @@ _BLANK_STORY: Data = dict.fromkeys(("key", "nature", "cause", "by", "link", "whe
 }
 
 
-def render(state: State, shown: Data) -> str:
-    """The page as HTML. ``shown`` is the snapshot that it begins with."""
-    body = f"""{_header(state, shown)}
-<main id="main">
-{_versus(shown["versus"])}
-{_facts(shown)}
-{_hour(shown["natures"])}
-{_causes(shown["causes"])}
-{_stories(shown["stories"])}
-{glossary()}
-</main>
-<footer>
-<nav aria-label="More of this port"><a href="/closes">/closes</a> <a href="/metrics">/metrics</a>
-<a href="/livez">/livez</a> <a href="/readyz">/readyz</a> <a href="/drain">/drain</a></nav>
-<p>One pod, since its start. For all pods and longer times there are the dashboards.</p>
-</footer>
-<p id="announcer" class="unseen" role="status" aria-live="polite"></p>
-<script type="application/json" id="first">{_data(shown)}</script>"""
-    return f"{frame('websocket-exporter: why connections end')}{body}{ending()}"
-
-
-def _data(shown: Data) -> str:
-    """JSON that may stand in a page: nothing in it can end the element around it."""
-    return json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
+def render(state: State, shown: Data) -> Iterator[str]:
+    """The page as HTML, in small steps. ``shown`` is the snapshot that it begins with."""
+    yield frame("websocket-exporter: why connections end")
+    yield _header(state, shown)
+    yield '\n<main id="main">\n'
+    yield _versus(shown["versus"])
+    yield "\n"
+    yield _facts(shown)
+    yield "\n"
+    yield from _hour(shown["natures"])
+    yield "\n"
+    yield from _causes(shown["causes"])
+    yield "\n"
+    yield from _stories(shown["stories"])
+    yield f"\n{glossary()}\n</main>\n{_FOOTER}\n"
+    yield '<script type="application/json" id="first">'
+    yield from (piece.replace("<", "\\u003c") for piece in encoded(shown))  # so that nothing ends the element around it
+    yield f"</script>{ending()}"
 
 
 def _header(state: State, shown: Data) -> str:
@@ -124,24 +124,23 @@ def _since(name: str, value: str) -> str:
     return f'last hour, <span data-text="{name}">{text(value)}</span> since start'
 
 
-def _hour(natures: Data) -> str:
+def _hour(natures: Data) -> Iterator[str]:
     legend = "".join(f'<li data-nature="{nature}">{text(words)}</li>' for nature, words in _NATURES.items())
-    last = len(natures[Nature.FAULT]) - 1
-    minutes = [
-        {"key": str(last - place), **{nature: str(natures[nature][place]) for nature in Nature}}
-        for place in range(last, -1, -1)
-        if any(natures[nature][place] for nature in Nature)
-    ]
     blank = _minute({"key": "", **dict.fromkeys(Nature, "")})
     heads = "".join(f'<th scope="col" class="number">{nature}</th>' for nature in _NATURES)
-    return f"""<section aria-labelledby="hour-title">
+    yield f"""<section aria-labelledby="hour-title">
 <h2 id="hour-title">Endings by the minute, last hour</h2>
 <ul class="legend">{legend}</ul>
 <svg id="chart" role="img" aria-label="A chart of endings by the minute"></svg>
 <details id="minutes"><summary>These numbers as a table</summary>
 <table><caption class="unseen">Endings in each minute of the last hour in which there were any, newest first</caption>
 <thead><tr><th scope="col">Minutes ago</th>{heads}</tr></thead>
-<tbody data-list="table"><template>{blank}</template>{"".join(map(_minute, minutes))}</tbody></table>
+<tbody data-list="table"><template>{blank}</template>"""
+    newest_first = reversed(list(zip(*(natures[nature] for nature in _NATURES), strict=True)))
+    for ago, counts in enumerate(newest_first):
+        if any(counts):
+            yield _minute({"key": str(ago), **dict(zip(_NATURES, map(str, counts), strict=True))})
+    yield """</tbody></table>
 </details>
 </section>"""
 
@@ -151,13 +150,15 @@ def _minute(row: Mapping[str, str]) -> str:
     return f'<tr data-key="{text(row["key"])}"><th scope="row" data-text="key">{text(row["key"])}</th>{cells}</tr>'
 
 
-def _causes(rows: Sequence[Data]) -> str:
-    return f"""<section aria-labelledby="causes-title">
+def _causes(rows: Sequence[Data]) -> Iterator[str]:
+    yield f"""<section aria-labelledby="causes-title">
 <h2 id="causes-title">Why connections ended</h2>
 <table class="causes"><caption class="unseen">Endings by cause, faults first</caption>
 <thead><tr><th scope="col">Cause</th><th scope="col" class="trend">Last hour, by the minute</th>
 <th scope="col" class="number">Last hour</th><th scope="col" class="number">Since start</th></tr></thead>
-<tbody data-list="causes"><template>{_cause(_BLANK_CAUSE)}</template>{"".join(map(_cause, rows))}</tbody></table>
+<tbody data-list="causes"><template>{_cause(_BLANK_CAUSE)}</template>"""
+    yield from map(_cause, rows)
+    yield f"""</tbody></table>
 <p class="none" data-empty="causes"{" hidden" if rows else ""}>None has ended since the start.</p>
 </section>"""
 
@@ -174,10 +175,12 @@ def _cause(row: Data) -> str:
 <td class="number" data-text="ever">{text(row["ever"])}</td></tr>"""
 
 
-def _stories(rows: Sequence[Data]) -> str:
-    return f"""<section aria-labelledby="stories-title">
+def _stories(rows: Sequence[Data]) -> Iterator[str]:
+    yield f"""<section aria-labelledby="stories-title">
 <h2 id="stories-title">Last abnormal endings</h2>
-<ol class="stories" data-list="stories"><template>{_story(_BLANK_STORY)}</template>{"".join(map(_story, rows))}</ol>
+<ol class="stories" data-list="stories"><template>{_story(_BLANK_STORY)}</template>"""
+    yield from map(_story, rows)
+    yield f"""</ol>
 <p class="none" data-empty="stories"{" hidden" if rows else ""}>None so far.</p>
 <p><a href="/closes">All that are kept, with filters</a></p>
 </section>"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -25,6 +25,7 @@ from exporter.admin.guard import Guard
 from exporter.admin.http import HttpProcessingError, web, web_response
 from exporter.admin.live import Live
 from exporter.admin.markup import HEADERS
+from exporter.admin.pace import at_leisure
 from exporter.admin.snapshot import Book, State, snapshot
 from exporter.units import parse_duration
 
@@ -185,11 +186,13 @@ class Admin:
         return as_json(202, self._hooks.progress())
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        shown = self._snapshot(await self._hooks.unready())
+        reasons = await self._hooks.unready()
+        state = self._hooks.state()
         await asyncio.sleep(0)  # the traffic goes first
-        return await send(request, HTML, [page.render(self._hooks.state(), shown)])
+        shown = dict(await at_leisure(snapshot(state, reasons, self._hooks.closes)))
+        return await send(request, HTML, ["".join(await at_leisure(page.render(state, shown)))])
 
-    def _snapshot(self, reasons: list[str]) -> dict[str, Any]:
+    def _snapshot(self, reasons: list[str]) -> Iterator[tuple[str, Any]]:
         return snapshot(self._hooks.state(), reasons, self._hooks.closes)
 
     async def _hang_up(self, app: web.Application) -> None:

@@ -6,8 +6,9 @@ same names. Whoever wants numbers without a page can read it from ``/events`` as
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import time
@@ -20,6 +21,8 @@ from exporter.protocol.words import Cause, Peer
 
 #: What endings are told apart by: code, cause, initiator.
 Kind = tuple[str, str, str]
+
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 #: Abnormal endings that the landing page shows; the others are a link away.
 LATEST = 8
@@ -78,31 +81,59 @@ class State:
 VERSUS = (("1001", Cause.GOING_AWAY), ("1011", Cause.INTERNAL_ERROR))
 
 
-def snapshot(state: State, reasons: Sequence[str], book: Book) -> dict[str, Any]:
-    """Everything that the page shows, ready for JSON.
+def snapshot(state: State, reasons: Sequence[str], book: Book) -> Iterator[tuple[str, Any]]:
+    """Everything that the page shows, name by name, ready for JSON, in small steps: a list comes again with each row.
 
     :param reasons: why the sidecar is not ready; empty if it is.
     :param book: the abnormal endings that are kept.
     """
+    latest = [story for _, story in islice(book.walk(), LATEST)]
     hour: Counter[Kind] = Counter()
-    for minute in state.minutes:
+    for minute in filter(None, state.minutes):
         hour.update(minute)
+    yield "now", round(time(), 3)
+    yield "status", _status(state, reasons)
+    yield "standing", "draining" if state.draining else "unready" if reasons else "ready"
+    yield "up", _up(state.uptime)
+    yield "active", f"{state.active:,}"
+    yield "hour", f"{hour.total():,}"
+    yield "ever", f"{sum(state.ever.values()):,}"
+    yield "abnormal", book.total
     series = _series(state.minutes)
-    return {
-        "now": round(time(), 3),
-        "status": _status(state, reasons),
-        "standing": "draining" if state.draining else "unready" if reasons else "ready",
-        "up": _up(state.uptime),
-        "active": f"{state.active:,}",
-        "hour": f"{hour.total():,}",
-        "ever": f"{sum(state.ever.values()):,}",
-        "abnormal": book.total,
-        "versus": [_versus(code, cause, series[cause], state.ever) for code, cause in VERSUS],
-        "dropped": _dropped(hour, state.ever),
-        "natures": _natures(series),
-        "causes": [row for cause in CAUSES if (row := _cause(cause, series[cause], state.ever))],
-        "stories": [_story(story.as_dict()) for _, story in islice(book.walk(), LATEST)],
-    }
+    yield "versus", [_versus(code, cause, series[cause], state.ever) for code, cause in VERSUS]
+    yield "dropped", _dropped(hour, state.ever)
+    yield "natures", _natures(series, len(state.minutes))
+    for rows in _growing(_causes(series, state.ever)):
+        yield "causes", rows
+    for rows in _growing(_story(story.as_dict()) for story in latest):
+        yield "stories", rows
+
+
+def _growing(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    found: list[dict[str, Any]] = []
+    yield found
+    for row in rows:
+        found.append(row)
+        yield found
+
+
+def encoded(shown: Mapping[str, Any]) -> Iterator[str]:
+    """A snapshot as JSON, in small steps."""
+    before = "{"
+    for name, value in shown.items():
+        yield f"{before}{_JSON.encode(name)}:"
+        yield from _encoded_list(value) if isinstance(value, list) else (_JSON.encode(value),)
+        before = ","
+    yield "}"
+
+
+def _encoded_list(rows: Iterable[Any]) -> Iterator[str]:
+    yield "["
+    comma = ""
+    for row in rows:
+        yield comma + _JSON.encode(row)
+        comma = ","
+    yield "]"
 
 
 def _series(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:
@@ -165,24 +196,33 @@ def _dropped(hour: Mapping[Kind, int], ever: Mapping[Kind, int]) -> dict[str, di
     return found
 
 
-def _natures(series: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+def _natures(series: Mapping[str, Sequence[int]], minutes: int) -> dict[str, list[int]]:
     """A series a nature, for the chart."""
     found: dict[str, list[int]] = {}
+    none = [0] * minutes
     for nature in (Nature.FAULT, Nature.WEATHER, Nature.ORDINARY):
-        rows = (series[cause] for cause in CAUSES if meaning_of(cause).nature is nature)
-        found[nature] = [sum(minute) for minute in zip(*rows, strict=True)]
+        rows = [row for cause in CAUSES if any(row := series[cause]) and meaning_of(cause).nature is nature]
+        found[nature] = [sum(minute) for minute in zip(none, *rows, strict=True)]
     return found
 
 
-def _cause(cause: Cause, minutes: Sequence[int], ever: Mapping[Kind, int]) -> dict[str, Any] | None:
-    """One row of the table; None for a cause that has not been seen."""
-    if not (total := _sum(ever, cause=cause)):
-        return None
+def _causes(series: Mapping[str, Sequence[int]], ever: Mapping[Kind, int]) -> Iterator[dict[str, Any]]:
+    """The rows of the table: the causes that were seen."""
+    seen: dict[str, dict[Kind, int]] = {}
+    for kind, count in ever.items():
+        seen.setdefault(kind[1], {})[kind] = count
+    for cause in CAUSES:
+        if cause in seen and (total := sum(seen[cause].values())):
+            yield _cause(cause, series[cause], seen[cause], total)
+
+
+def _cause(cause: Cause, minutes: Sequence[int], ever: Mapping[Kind, int], total: int) -> dict[str, Any]:
+    """One of them, from the endings of this cause alone."""
     return {
         "key": cause,
         "nature": meaning_of(cause).nature,
-        "codes": [chip(code) for code in sorted({a_code for a_code, a_cause, _ in ever if a_cause == cause})],
-        "by": ", ".join(f"{peer} {count:,}" for peer in Peer if (count := _sum(ever, cause=cause, initiator=peer))),
+        "codes": [chip(code) for code in sorted({code for code, _, _ in ever})],
+        "by": ", ".join(f"{peer} {count:,}" for peer in Peer if (count := _sum(ever, initiator=peer))),
         "hour": f"{sum(minutes):,}",
         "ever": f"{total:,}",
         "minutes": minutes,

@@ -28,8 +28,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from exporter.admin import exposition, inside, lines
-from exporter.admin.exposition import SLICE, Exposition
+from exporter.admin import exposition, inside, lines, pace
+from exporter.admin.exposition import Exposition
+from exporter.admin.pace import SLICE
 from tests.relay.peers import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -289,8 +290,8 @@ def test_series_that_are_kept_otherwise_are_read_by_the_library() -> None:
 
 def test_scrapes_at_the_same_time_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three that take turns within every metric, when nothing is kept yet and later, say the same as one."""
-    monkeypatch.setattr(exposition, "SLICE", -1.0)
-    monkeypatch.setattr(exposition, "SHARE", -1.0)
+    monkeypatch.setattr(pace, "SLICE", -1.0)
+    monkeypatch.setattr(pace, "SHARE", -1.0)
     history = History(1)
     exposed = Exposition(history.registry)
 
@@ -369,14 +370,14 @@ def test_what_is_remembered_is_bounded() -> None:
 def count_lines() -> int:
     """Formats that are remembered now."""
     gc.collect()
-    return sum(isinstance(one, exposition.Lines) for one in gc.get_objects())
+    return sum(isinstance(one, lines.Lines) for one in gc.get_objects())
 
 
 def test_the_loop_goes_first_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a slice used up after every piece, the loop turns once a piece, inside a metric too; and what traffic counts
     meanwhile never tears a series: the last bucket of a histogram is its count."""
-    monkeypatch.setattr(exposition, "SLICE", -1.0)
-    monkeypatch.setattr(exposition, "SHARE", -1.0)
+    monkeypatch.setattr(pace, "SLICE", -1.0)
+    monkeypatch.setattr(pace, "SHARE", -1.0)
     made = CollectorRegistry()
     histogram = Histogram("seconds", "Times.", ["kind"], registry=made)
     for number in range(20):
@@ -400,7 +401,7 @@ def test_the_loop_goes_first_between_slices(monkeypatch: pytest.MonkeyPatch) -> 
 
     text, turns = asyncio.run(scrape())
     (family,) = text_string_to_metric_families(text)
-    assert turns >= len(family.samples) // exposition.PIECE
+    assert turns >= len(family.samples) // lines.PIECE
     last = {s.labels["kind"]: s.value for s in family.samples if s.labels.get("le") == "+Inf"}
     counts = {s.labels["kind"]: s.value for s in family.samples if s.name == "seconds_count"}
     assert last == counts
@@ -416,10 +417,10 @@ def test_slices_grow_with_the_turns_of_a_busy_loop(monkeypatch: pytest.MonkeyPat
         now += SLICE / 2  # what a piece takes
         return now
 
-    monkeypatch.setattr(exposition, "monotonic", clock)
+    monkeypatch.setattr(pace, "monotonic", clock)
     made = CollectorRegistry()
     gauge = Gauge("g", "G.", ["n"], registry=made)
-    for number in range(100 * exposition.PIECE):
+    for number in range(100 * lines.PIECE):
         gauge.labels(str(number))
 
     async def turns(seconds: float) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from exporter.admin import live
+from exporter.admin import live, pace, snapshot
 from exporter.admin.markup import HEADERS
 from exporter.admin.meanings import CAUSES, GLOSSARY, explain, meaning_of
 from exporter.admin.snapshot import LATEST
@@ -115,6 +115,31 @@ async def test_the_page_stands_without_a_script() -> None:
     assert 'href="/closes/abcd-0"' in body
     assert "<noscript>Without JavaScript this page stands still" in body
     assert '<th scope="row" data-text="key">0</th><td class="number" data-text="fault">1</td>' in body
+
+
+@in_loop
+async def test_the_page_is_made_in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traffic has a turn at least once a cause and once a story, and the page is the one that is made in one go."""
+    world = World()
+    for code, cause in (("1001", Cause.GOING_AWAY), ("1006", Cause.CONNECTION_LOST), ("1011", Cause.INTERNAL_ERROR)):
+        world.end(code, cause, times=5)
+    monkeypatch.setattr(snapshot, "time", lambda: 1_800_000_000.0)
+    async with served(world) as client:
+        turns = 0
+
+        async def traffic() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        whole = await (await client.get("/")).text()
+        monkeypatch.setattr(pace, "SLICE", -1.0)
+        monkeypatch.setattr(pace, "SHARE", -1.0)
+        beside = asyncio.create_task(traffic())
+        assert await (await client.get("/")).text() == whole
+        beside.cancel()
+    assert turns > 2 * (3 + LATEST)
 
 
 @in_loop
