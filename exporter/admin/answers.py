@@ -53,6 +53,7 @@ async def begin(request: web.Request, content_type: str, status: int = 200) -> w
 async def send(request: web.Request, content_type: str, pieces: Iterable[str], status: int = 200) -> web.StreamResponse:
     """Answer with ``pieces``, each made when it is its turn; drops a reader who needs too long."""
     response = await begin(request, content_type, status)
+    await asyncio.sleep(0)
     try:
         async with asyncio.timeout(ANSWER_TIME):
             for piece in pieces if request.method != "HEAD" else ():

@@ -147,9 +147,11 @@ class Admin:
             await self._runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(0)  # aiohttp has used up a slice by now, and will again
         began = monotonic()
         text, content_type = await self._exposition.expose(request.headers.get("Accept", ""), self._hooks.settle())
         self.scraped = began
+        await asyncio.sleep(0)
         return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def _livez(self, request: web.Request) -> web.Response:
@@ -187,10 +189,13 @@ class Admin:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         reasons = await self._hooks.unready()
+        await asyncio.sleep(0)  # as above
         state = self._hooks.state()
-        await asyncio.sleep(0)  # the traffic goes first
+        await asyncio.sleep(0)
         shown = dict(await at_leisure(snapshot(state, reasons, self._hooks.closes)))
-        return await send(request, HTML, ["".join(await at_leisure(page.render(state, shown)))])
+        whole = "".join(await at_leisure(page.render(state, shown)))
+        await asyncio.sleep(0)
+        return await send(request, HTML, [whole])
 
     def _snapshot(self, reasons: list[str]) -> Iterator[tuple[str, Any]]:
         return snapshot(self._hooks.state(), reasons, self._hooks.closes)

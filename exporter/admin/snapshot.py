@@ -200,8 +200,9 @@ def _natures(series: Mapping[str, Sequence[int]], minutes: int) -> dict[str, lis
     """A series a nature, for the chart."""
     found: dict[str, list[int]] = {}
     none = [0] * minutes
+    seen = [(meaning_of(cause).nature, row) for cause in CAUSES if any(row := series[cause])]
     for nature in (Nature.FAULT, Nature.WEATHER, Nature.ORDINARY):
-        rows = [row for cause in CAUSES if any(row := series[cause]) and meaning_of(cause).nature is nature]
+        rows = [row for of, row in seen if of is nature]
         found[nature] = [sum(minute) for minute in zip(none, *rows, strict=True)]
     return found
 
