@@ -12,12 +12,9 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from time import gmtime, strftime, time_ns
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import structlog
-
-from exporter.observe.jsontext import dumps
 
 Format = Literal["auto", "json", "console"]
 
@@ -25,8 +22,6 @@ Format = Literal["auto", "json", "console"]
 MAX_WAITING = 10_000
 #: Seconds that a process which ends waits for its last lines to be written.
 LAST_LINES = 1.0
-
-_LEVELS = ("debug", "info", "warning", "error")
 
 _STOP = None
 
@@ -113,46 +108,6 @@ class _QueueLogger:
     debug = info = warning = error = critical = msg = _write
 
 
-class _Stamp:
-    """A processor that adds level and time, and the traceback where there is one.
-
-    It is structlog's ``add_log_level``, ``TimeStamper`` (ISO 8601, UTC) and ``format_exc_info`` in one step; the text
-    of a second is made once.
-    """
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def __call__(self, logger: object, level: str, fields: Any) -> Any:
-        fields["level"] = level
-        second, nanoseconds = divmod(time_ns(), 1_000_000_000)
-        if second != self._second:
-            self._second, self._text = second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        microseconds = nanoseconds // 1000
-        fields["timestamp"] = f"{self._text}.{microseconds:06d}Z" if microseconds else f"{self._text}Z"
-        if "exc_info" in fields:
-            structlog.processors.format_exc_info(logger, level, fields)
-        return fields
-
-
-def _logger_class(level: str) -> type[Any]:
-    """structlog's logger that leaves out what is below ``level``, but without copying a line's fields on the way."""
-
-    def method(name: str) -> Callable[..., None]:
-        def say(self: Any, event: str, **fields: Any) -> None:
-            line: Any = {**self._context, **fields} if self._context else fields
-            line["event"] = event
-            for process in self._processors:
-                line = process(self._logger, name, line)
-            self._logger.msg(line)
-
-        return say
-
-    said = _LEVELS[_LEVELS.index(level) :]
-    return type("Logger", (structlog.make_filtering_bound_logger(level),), {name: method(name) for name in said})
-
-
 def set_up(fmt: Format = "auto", level: str = "info", stream: IO[str] | None = None) -> LineWriter:
     """Configure structlog for the process.
 
@@ -166,11 +121,16 @@ def set_up(fmt: Format = "auto", level: str = "info", stream: IO[str] | None = N
     terminal = stream is not None and stream.isatty()
     console = fmt == "console" or (fmt == "auto" and terminal)
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=terminal) if console else structlog.processors.JSONRenderer(dumps)
+        structlog.dev.ConsoleRenderer(colors=terminal) if console else structlog.processors.JSONRenderer()
     )
     structlog.configure(
-        processors=[_Stamp(), renderer],
-        wrapper_class=_logger_class(level),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *args: _QueueLogger(writer),
         cache_logger_on_first_use=True,
     )

@@ -227,7 +227,7 @@ class Session:
             and self._first is None
             and not self.unobserved
             and self._cut is not None
-            and self._cut.initiator is Peer.SERVER
+            and self._cut.initiator is _SERVER
         )
 
     def end(self, app_alive: bool = True) -> Ending:

@@ -30,7 +30,7 @@ from typing import Protocol
 
 from exporter.protocol.frames import Heard
 from exporter.protocol.session import Fact, Session
-from exporter.protocol.words import Cause, How, Peer
+from exporter.protocol.words import PEERS, Cause, How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.legs import Leg, patience
 from exporter.relay.stream import Overhearing, Stream
@@ -39,6 +39,7 @@ from exporter.relay.stream import Overhearing, Stream
 LAST_WORDS = 1.0
 
 _GOING_AWAY = 1001
+_CLIENT, _SERVER = PEERS
 
 
 @dataclass(slots=True)
@@ -144,8 +145,8 @@ class PythonSplice:
         self.session = session
         self.patience = patience
         self._listener = listener
-        self._client = SessionLeg(Peer.CLIENT, self)
-        self._server = SessionLeg(Peer.SERVER, self)
+        self._client = SessionLeg(_CLIENT, self)
+        self._server = SessionLeg(_SERVER, self)
         self._client.other, self._server.other = self._server, self._client
         self._timer: asyncio.TimerHandle | None = None
         self._cause: Cause | None = None
@@ -201,7 +202,7 @@ class PythonSplice:
             self.session.eof(peer, how, monotonic())
             if self.session.needs_app_check:
                 self._listener.app_dropped()
-        if self._last_words and peer is Peer.SERVER:
+        if self._last_words and peer is _SERVER:
             asyncio.get_running_loop().call_soon(self._hang_up)
 
     def over(self) -> None:

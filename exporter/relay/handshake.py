@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Protocol
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
-from exporter.protocol.words import How, Peer
+from exporter.protocol.words import PEERS, How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.engine import Early
 from exporter.relay.events import Opening, guarded, report
@@ -35,6 +35,8 @@ from exporter.relay.upstream import Failure
 
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
 FAREWELL = 2.0
+
+_CLIENT, _SERVER = PEERS
 
 _ANSWERS = {
     502: ("Bad Gateway", "websocket-exporter: the app behind this sidecar does not accept connections\n"),
@@ -115,8 +117,8 @@ class Connection:
         self.patience = relay.patience
         self._client_address = client
         self._refusal = refusal  # the status of our own answer, once there is to be one
-        self._client = HttpLeg(Peer.CLIENT, self)
-        self._server = HttpLeg(Peer.SERVER, self)
+        self._client = HttpLeg(_CLIENT, self)
+        self._server = HttpLeg(_SERVER, self)
         self._client.other, self._server.other = self._server, self._client
         self._server.gone = True  # until it is connected
         self._conversation = Conversation(relay.limits.max_head)

@@ -34,6 +34,8 @@ from exporter.relay.stream import Stream
 LINGER = 10.0
 #: Seconds for which a peer may be silent once the other one has sent its FIN; Linux' net.ipv4.tcp_fin_timeout.
 HALF_CLOSED = 60.0
+#: Looked up once: Python 3.11 takes a detour to an enum's members, and every connection ends with this one.
+_FIN = How.FIN
 #: Errors by which the kernel says that a peer has not been heard of.
 _SILENT = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
@@ -94,7 +96,7 @@ class Leg(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.fin = True
-        self.owner.cut(self.peer, How.FIN)
+        self.owner.cut(self.peer, _FIN)
         if self.other.fin:
             self.close()
             self.other.close()

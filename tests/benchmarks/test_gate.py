@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from benchmarks import gate
-from benchmarks.hotpath import SCRIPTS, drive, legs
-from exporter.protocol.frames import PAYLOAD
+from benchmarks.hotpath import SCRIPTS, drive, session
+from exporter.protocol.frames import PAYLOAD, Scanner
+from exporter.relay import tcp
 from exporter.relay.engine import PythonEngine, SessionLeg
 
 #: Under valgrind each script takes seconds; these two are what most traffic is.
@@ -38,13 +41,13 @@ def test_instructions_of_a_unit_stay_at_their_figure() -> None:
 def test_a_dearer_hot_path_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more call for each chunk is enough to be over the tolerance of the commonest script."""
     figures = {"pp64": gate.count_bytecodes()["pp64"]}
-    cheap = SessionLeg.data_received
+    cheap = SessionLeg.heard
 
     def dear(leg: SessionLeg, data: bytes) -> None:
         len(data)
         cheap(leg, data)
 
-    monkeypatch.setattr(SessionLeg, "data_received", dear)
+    monkeypatch.setattr(SessionLeg, "heard", dear)
     assert gate.count_bytecodes()["pp64"] > figures["pp64"] * (1 + gate.BYTECODE_TOLERANCE)
 
 
@@ -52,25 +55,34 @@ def test_a_dearer_hot_path_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scripts_are_whole_frames(name: str) -> None:
     """What is counted is real traffic: every byte of a script is understood, and ends at a frame boundary."""
     script = SCRIPTS[name]
-    for chunks, receive in zip((script.client, script.server), legs(PythonEngine()), strict=True):
-        scanner = receive.__self__.ear  # type: ignore[attr-defined]
-        for data in chunks:
-            receive(data)
-        scanner.settle()
-        assert scanner.at_boundary
-        assert not scanner.lost
-        assert (scanner.frames > 0) == bool(chunks)
-        assert scanner.payload == scanner.tally[PAYLOAD] < sum(map(len, chunks)) + (not chunks)
+    with session() as ends:
+        for chunks, end in zip((script.client, script.server), ends, strict=True):
+            for data in chunks:
+                end.send(data)
+            scanner = end.leg.ear
+            assert isinstance(scanner, Scanner)
+            scanner.settle()
+            assert scanner.at_boundary
+            assert not scanner.lost
+            assert (scanner.frames > 0) == bool(chunks)
+            assert scanner.payload == scanner.tally[PAYLOAD] < sum(map(len, chunks)) + (not chunks)
 
 
 def test_driving_repeats_the_script() -> None:
-    """A script that is driven three times makes three times as many calls as one driven once, and leaves no error."""
-    calls: list[int] = []
+    """A script that is driven three times is heard three times, of both peers, and sockets are as before."""
+    heard: list[int] = []
 
     class Engine(PythonEngine):
-        def take(self, client, server, *rest):  # type: ignore[no-untyped-def]
-            client.write = server.write = lambda data: calls.append(len(data))
-            return super().take(client, server, *rest)
+        def take(self, client, server, session, early, listener):  # type: ignore[no-untyped-def]
+            made = super().take(client, server, session, early, listener)
+            for leg in (client.get_protocol(), server.get_protocol()):
+                leg.ear = self
+            return made
 
-    drive(SCRIPTS["pp64"], 3, Engine())()
-    assert len(calls) == 6
+        def feed(self, data: bytes, now: float) -> None:
+            heard.append(len(data))
+
+    drive(SCRIPTS["pp64"], 3, Engine())
+    assert heard == [136, 132] * 3
+    assert tcp.read is os.read
+    assert tcp.write is os.write
