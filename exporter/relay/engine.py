@@ -33,7 +33,7 @@ from exporter.protocol.session import Fact, Session
 from exporter.protocol.words import PEERS, Cause, How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.legs import Leg, patience
-from exporter.relay.stream import Overhearing, Stream
+from exporter.relay.stream import Ear, Overhearing, Stream
 
 #: Seconds that an app may take to read the Close that we sent it and to end TCP, once its client has not answered.
 LAST_WORDS = 1.0
@@ -99,13 +99,6 @@ class Sink(Protocol):
         """Take ``data``."""
 
 
-class Ear(Protocol):
-    """Who hears a leg's bytes: its direction's scanner, but for a direction that is not listened to any more."""
-
-    def feed(self, data: bytes, now: float) -> Heard | None:
-        """See :meth:`~exporter.protocol.frames.Scanner.feed`."""
-
-
 class SessionLeg(Leg, Overhearing):
     """A leg whose bytes are forwarded and heard."""
 
@@ -115,18 +108,14 @@ class SessionLeg(Leg, Overhearing):
     ear: Ear
     sink: Sink
 
-    def pour(self, sink: Sink) -> None:
-        """From now on what is read goes there."""
-        self.sink = sink
+    def set(self, sink: Sink, ear: Ear) -> None:
+        """From now on what is read goes to ``sink`` and is heard by ``ear``."""
+        self.sink, self.ear = sink, ear
         to = self.other.transport
-        self.transport.short_cut(to if sink is to else None)
+        self.transport.short_cut(to if sink is to else None, ear)
 
     def data_received(self, data: bytes) -> None:
         self.sink.write(data)
-        self.heard(data)
-
-    def heard(self, data: bytes) -> None:
-        """See :class:`~exporter.relay.stream.Overhearing`."""
         try:
             heard = self.ear.feed(data, monotonic())
         except Exception as error:
@@ -134,6 +123,12 @@ class SessionLeg(Leg, Overhearing):
         else:
             if heard is not None:
                 self.owner.hear(self.peer, heard, monotonic())
+
+    def heard(self, heard: Heard) -> None:
+        self.owner.hear(self.peer, heard, monotonic())
+
+    def deafened(self, error: Exception) -> None:
+        self.owner.deafen(error)
 
 
 class PythonSplice:
@@ -165,8 +160,8 @@ class PythonSplice:
         server.set_protocol(theirs)
         if early.server or early.server_fin:
             self._catch_up(theirs, early.server, early.server_fin)
-        ours.pour(server)
-        theirs.pour(client)
+        ours.set(server, ours.ear)
+        theirs.set(client, theirs.ear)
 
     def _catch_up(self, leg: SessionLeg, data: bytes, fin: bool) -> None:
         """Hear what came early."""
@@ -193,7 +188,7 @@ class PythonSplice:
     def deafen(self, error: Exception) -> None:
         """Listening failed for a defect of ours: go on without it."""
         for leg in (self._client, self._server):
-            leg.ear = _DEAF
+            leg.set(leg.sink, _DEAF)
         self.session.deafen()
         self._listener.defect(error)
 
@@ -225,8 +220,7 @@ class PythonSplice:
         if self.session.server.at_boundary:
             self._close_client()
         elif not self.session.server.lost:
-            self._server.pour(_ToBoundary(self))
-            self._server.ear = _DEAF
+            self._server.set(_ToBoundary(self), _DEAF)
 
     def write_to_boundary(self, data: bytes) -> None:
         """Forward and hear ``data`` up to the next frame boundary, say Close there, drop the rest."""
@@ -252,8 +246,7 @@ class PythonSplice:
                 return
 
     def _resume_forwarding(self, rest: bytes) -> None:
-        self._server.pour(self._client.transport)
-        self._server.ear = self.session.server
+        self._server.set(self._client.transport, self.session.server)
         if rest:
             self._server.data_received(rest)
 
@@ -261,8 +254,7 @@ class PythonSplice:
         assert self._cause is not None
         self.session.end_by_proxy(self._cause, self._code)
         self._client.transport.write(close_frame(self._code))
-        self._server.pour(_NOWHERE)
-        self._server.ear = self.session.server
+        self._server.set(_NOWHERE, self.session.server)
         if not self._server.fin:
             self._server.transport.resume_reading()
 
@@ -297,9 +289,8 @@ class PythonSplice:
     def _close_server(self) -> None:
         """Tell the app what its client did not, and give it a moment to go. Nothing else passes any more."""
         self._last_words = True
-        self._client.pour(_NOWHERE)
-        self._server.pour(_NOWHERE)
-        self._client.ear = _DEAF
+        self._client.set(_NOWHERE, _DEAF)
+        self._server.set(_NOWHERE, self._server.ear)
         self._server.transport.write(close_frame(_GOING_AWAY, mask=os.urandom(4)))
         self._server.finish_writing()
         self._server.transport.resume_reading()

@@ -8,7 +8,7 @@ and last, never from inside a call of the protocol's own; ``pause_writing`` abov
 event loop, and made for what the relay does nearly always: read once, write once, all of it, at once.
 
     ready ─► read(2) ─► protocol.data_received ─► (the other leg's) write ─► write(2)
-    ready ─► read(2) ─► write(2) ─► protocol.heard                    with a short cut to the other leg's
+    ready ─► read(2) ─► write(2) ─► ear.feed                          with a short cut to the other leg's
 
 What the kernel does not take waits in a queue, as views of what was handed in, nothing is copied. From then until the
 queue is empty writes go behind it (``_held`` is true, the one thing that the quick way looks at), and the poller tells
@@ -26,10 +26,11 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from os import read, write
+from time import monotonic
 from typing import Any, cast
 
 from exporter.relay.poller import READ, WRITE, Poller
-from exporter.relay.stream import Stream
+from exporter.relay.stream import Ear, Overhearing, Stream
 
 #: Bytes that are read at once. In bulk, 256 KiB cost 2.7 times less a byte than 16 KiB.
 MOST = 256 * 1024
@@ -61,7 +62,7 @@ class Tcp(Stream):
     """
 
     __slots__ = (
-        "_closing", "_dead", "_fd", "_held", "_high", "_onto", "_poller", "_protocol", "_reading",
+        "_closing", "_dead", "_ear", "_fd", "_held", "_high", "_onto", "_poller", "_protocol", "_reading",
         "_sock", "_waiting", "_watched",
     )  # fmt: skip
 
@@ -71,7 +72,8 @@ class Tcp(Stream):
         self._fd = sock.fileno()
         self._protocol = protocol
         self._waiting: _Waiting | None = None  # to be written; kept once there has been some
-        self._onto: Tcp | None = None  # a short cut for what is read
+        self._onto: Tcp | None = None  # a short cut for what is read, and who hears it then
+        self._ear: Ear
         self._held = False  # writes are not for the socket: something waits, or it is closing
         self._high = HIGH_WATER
         self._reading = True
@@ -99,17 +101,21 @@ class Tcp(Stream):
                     self._read_fin()
                 elif onto is None or onto._held:
                     self._protocol.data_received(data)
-                else:  # it is onto.write(data) and protocol.data_received(data), without two calls
+                else:  # it is onto.write(data) and what data_received would do, without the calls
                     try:
                         sent = write(onto._fd, data)
-                    except BlockingIOError:
-                        onto._wait(memoryview(data))
                     except OSError as error:
-                        onto._break(error)
+                        onto._not_written(data, error)
                     else:
                         if sent != len(data):
                             onto._wait(memoryview(data)[sent:])
-                    self._protocol.heard(data)  # type: ignore[attr-defined]  # who asked for a short cut has it
+                    try:
+                        heard = self._ear.feed(data, monotonic())
+                    except Exception as error:
+                        cast(Overhearing, self._protocol).deafened(error)
+                    else:
+                        if heard is not None:
+                            cast(Overhearing, self._protocol).heard(heard)
         if events != READ and self._waiting:
             self._flush(self._waiting)
 
@@ -139,8 +145,9 @@ class Tcp(Stream):
             self._poller.forget(self._fd)
         self._watched = events
 
-    def short_cut(self, to: Stream | None) -> None:
+    def short_cut(self, to: Stream | None, ear: Ear) -> None:
         self._onto = to if isinstance(to, Tcp) else None
+        self._ear = ear
 
     # Writing.
 
@@ -148,15 +155,19 @@ class Tcp(Stream):
         if not self._held:
             try:
                 sent = write(self._fd, data)
-            except BlockingIOError:
-                sent = 0
             except OSError as error:
-                self._break(error)
-                return
-            if sent != len(data):
-                self._wait(memoryview(bytes(data))[sent:])
+                self._not_written(data, error)
+            else:
+                if sent != len(data):
+                    self._wait(memoryview(bytes(data))[sent:])
         elif data and not self._closing:
             self._wait(memoryview(bytes(data)))
+
+    def _not_written(self, data: bytes | bytearray | memoryview, error: OSError) -> None:
+        if isinstance(error, BlockingIOError):
+            self._wait(memoryview(bytes(data)))
+        else:
+            self._break(error)
 
     def _wait(self, data: memoryview) -> None:
         if self._waiting is None:

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import gate
 from benchmarks.hotpath import SCRIPTS, drive, session
-from exporter.protocol.frames import PAYLOAD, Scanner
+from exporter.protocol.frames import PAYLOAD, Heard, Scanner
 from exporter.relay import tcp
-from exporter.relay.engine import PythonEngine, SessionLeg
+from exporter.relay.engine import PythonEngine
 
 #: Under valgrind each script takes seconds; these two are what most traffic is.
 COUNTED = ("pp64", "pipe")
@@ -41,13 +41,13 @@ def test_instructions_of_a_unit_stay_at_their_figure() -> None:
 def test_a_dearer_hot_path_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more call for each chunk is enough to be over the tolerance of the commonest script."""
     figures = {"pp64": gate.count_bytecodes()["pp64"]}
-    cheap = SessionLeg.heard
+    cheap = Scanner.feed
 
-    def dear(leg: SessionLeg, data: bytes) -> None:
+    def dear(scanner: Scanner, data: bytes, now: float) -> Heard | None:
         len(data)
-        cheap(leg, data)
+        return cheap(scanner, data, now)
 
-    monkeypatch.setattr(SessionLeg, "heard", dear)
+    monkeypatch.setattr(Scanner, "feed", dear)
     assert gate.count_bytecodes()["pp64"] > figures["pp64"] * (1 + gate.BYTECODE_TOLERANCE)
 
 
@@ -76,7 +76,7 @@ def test_driving_repeats_the_script() -> None:
         def take(self, client, server, session, early, listener):  # type: ignore[no-untyped-def]
             made = super().take(client, server, session, early, listener)
             for leg in (client.get_protocol(), server.get_protocol()):
-                leg.ear = self
+                leg.set(leg.sink, self)
             return made
 
         def feed(self, data: bytes, now: float) -> None:
