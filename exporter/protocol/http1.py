@@ -24,7 +24,7 @@ what a peer sent.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from httptools import HttpParserError, HttpParserUpgrade
 
@@ -43,26 +43,30 @@ _TLS_HANDSHAKE = 0x16
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-class Asked(NamedTuple):
+@dataclass(slots=True)
+class Asked:
     """The client asked to upgrade to WebSocket: an opening handshake has begun."""
 
     request: Request
 
 
-class Refused(NamedTuple):
+@dataclass(slots=True)
+class Refused:
     """The opening handshake was answered with something other than 101; HTTP goes on."""
 
     request: Request
     status: int
 
 
-class Aborted(NamedTuple):
+@dataclass(slots=True)
+class Aborted:
     """The opening handshake got no answer."""
 
     request: Request
 
 
-class Switched(NamedTuple):
+@dataclass(slots=True)
+class Switched:
     """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""
 
     request: Request
@@ -71,7 +75,8 @@ class Switched(NamedTuple):
     server: bytes
 
 
-class LostTrack(NamedTuple):
+@dataclass(slots=True)
+class LostTrack:
     """The connection cannot be followed any more; it is still forwarded."""
 
     reason: Unobserved
