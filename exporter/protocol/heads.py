@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from httptools import HttpRequestParser, HttpResponseParser
+from httptools import HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 #: Bytes of a head beside what its parser hands out: ": " and the line's end; two spaces, the version and two line ends;
 #: the version, a space, the status, a space and two line ends.
@@ -77,59 +77,64 @@ class Reader:
     """What the two readers share: a parser, and the size of a head.
 
     ``head_bytes`` counts the bytes fed for an unfinished head (short by those that came in one segment with the message
-    before it), ``size`` what the head has held so far; ``begun`` is true inside a message.
+    before it), ``size`` what the head has held so far; ``in_head`` is false inside a body. A conversation that is over
+    deletes ``parser``, which breaks the cycle between the two; nothing can be fed then.
+
+    Both readers have a ``renew`` and a ``feed`` of their own: the interpreter is quick where it meets objects of one
+    class only. ``feed`` is short because what an exception costs grows with the function that it passes through.
     """
 
-    __slots__ = ("begun", "conversation", "head_bytes", "in_head", "parser", "size")
+    __slots__ = ("conversation", "head_bytes", "in_head", "parser", "size")
+
+    #: What httptools would call as well; it is quicker to find None than to find nothing.
+    on_body = on_chunk_header = on_chunk_complete = None
+
+    parser: HttpRequestParser | HttpResponseParser
+
+
+class RequestReader(Reader):
+    """httptools' callbacks for requests. ``begun`` is true inside a message."""
+
+    __slots__ = ("begun", "request", "target")
+
+    parser: HttpRequestParser
 
     def __init__(self, conversation: Listening) -> None:
         self.conversation = conversation
         self.renew()
 
-    def start(self) -> None:
-        """Nothing of the next message has been read."""
-        self.in_head, self.head_bytes, self.size, self.begun = True, 0, 0, False
-
     def renew(self) -> None:
         """Begin anew, at the start of a message."""
-        raise NotImplementedError
-
-    def release(self) -> None:
-        """Break the cycle between reader and parser, so that both go at once."""
-        self.parser: HttpRequestParser | HttpResponseParser | None = None
-
-    def feed(self, data: bytes) -> None:
-        """Parse; raises httptools' errors, HttpParserUpgrade among them."""
-        if self.parser is not None:
-            if self.in_head:
-                self.head_bytes += len(data)
-            self.parser.feed_data(data)
-
-
-class RequestReader(Reader):
-    """httptools' callbacks for requests."""
-
-    __slots__ = ("request", "target")
-
-    def renew(self) -> None:
-        self.start()
+        self.head_bytes = 0
+        self.in_head = True
+        self.begun = False
         self.parser = HttpRequestParser(self)
+
+    def feed(self, data: bytes) -> int:
+        """Parse. Returns where a request to upgrade ends, with which llhttp stops, or -1. Raises HttpParserError."""
+        if self.in_head:
+            self.head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as switch:
+            end: int = switch.args[0]
+            return end
+        return -1
 
     def on_message_begin(self) -> None:
         self.request = Request()
         self.target = b""
-        self.in_head = self.begun = True
+        self.size = 0
+        self.begun = True
 
     def on_url(self, part: bytes) -> None:
         self.target += part
-        self.size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        request = self.request
         self.size += len(name) + len(value) + _HEADER_LINE
-        name = name.lower()
-        if name not in _TELLING:
+        if (name := name.lower()) not in _TELLING:
             return
+        request = self.request
         match name:
             case b"upgrade":
                 request.websocket |= b"websocket" in value.lower()
@@ -147,30 +152,41 @@ class RequestReader(Reader):
                 request.cookie = _joined(request.cookie, "; ", value)
 
     def on_headers_complete(self) -> None:
-        parser, request = self.parser, self.request
-        assert isinstance(parser, HttpRequestParser)
+        parser, request, target = self.parser, self.request, self.target
         self.in_head, self.head_bytes = False, 0
-        request.method = parser.get_method().decode("latin-1")
-        if self.size + len(request.method) + _REQUEST_LINE > self.conversation.max_head:
+        method = parser.get_method()
+        if self.size + len(method) + len(target) + _REQUEST_LINE > self.conversation.max_head:
             self.conversation.head_too_large("request")
             return
-        request.target = self.target.decode("latin-1")
-        request.upgrade = parser.should_upgrade()
-        request.websocket &= request.upgrade
+        request.method = method.decode()
+        request.target = target.decode("latin-1")
+        request.upgrade = upgrade = parser.should_upgrade()
+        request.websocket &= upgrade
         self.conversation.request_head(request)
 
     def on_message_complete(self) -> None:
-        self.start()
+        self.in_head, self.begun = True, False
 
 
 class ResponseReader(Reader):
     """httptools' callbacks for responses."""
 
-    __slots__ = ("response", "skip_body")
+    __slots__ = ("extensions", "response", "skip_body", "subprotocol")
+
+    parser: HttpResponseParser
+    on_message_begin = None
+
+    def __init__(self, conversation: Listening) -> None:
+        self.conversation = conversation
+        self.renew()
 
     def renew(self) -> None:
-        self.start()
+        """Begin anew, at the start of a message."""
+        self.head_bytes = 0
         self.skip_body = False
+        self.in_head = True
+        self.size = 0
+        self.subprotocol = self.extensions = ""
         self.parser = HttpResponseParser(self)
 
     def renew_after_head(self) -> None:
@@ -180,38 +196,45 @@ class ResponseReader(Reader):
             self.renew()
             self.conversation.response_done(done)
 
-    def on_message_begin(self) -> None:
-        self.response = Response()
-        self.in_head = self.begun = True
+    def feed(self, data: bytes) -> int:
+        """Parse. Returns where a 101 ends, with which llhttp stops, or -1. Raises HttpParserError."""
+        if self.in_head:
+            self.head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as switch:
+            end: int = switch.args[0]
+            return end
+        return -1
 
     def on_status(self, reason: bytes) -> None:
         self.size += len(reason)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.size += len(name) + len(value) + _HEADER_LINE
-        match name.lower():
-            case b"sec-websocket-protocol":
-                self.response.subprotocol = value.decode("latin-1")
-            case b"sec-websocket-extensions":
-                self.response.extensions = value.decode("latin-1")
+        name = name.lower()
+        if name == b"sec-websocket-protocol":
+            self.subprotocol = value.decode("latin-1")
+        elif name == b"sec-websocket-extensions":
+            self.extensions = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        assert isinstance(self.parser, HttpResponseParser)
         self.in_head, self.head_bytes = False, 0
         if self.size + _STATUS_LINE > self.conversation.max_head:
             self.conversation.head_too_large("response")
             return
-        self.response.status = self.parser.get_status_code()
+        self.response = Response(self.parser.get_status_code(), self.subprotocol, self.extensions)
         self.skip_body = self.conversation.response_head(self.response)
 
     def on_message_complete(self) -> None:
-        self.start()
-        if not self.skip_body and not self.parser_upgraded():
+        self.in_head = True
+        self.size = 0
+        self.subprotocol = self.extensions = ""
+        if not self.skip_body and (self.response.status != 101 or not self.parser.should_upgrade()):
             self.conversation.response_done(self.response)
 
     def parser_upgraded(self) -> bool:
         """Whether this is a 101 with the headers of an upgrade: llhttp then stops right behind it."""
-        assert isinstance(self.parser, HttpResponseParser)
         return self.response.status == 101 and self.parser.should_upgrade()
 
 

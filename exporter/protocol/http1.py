@@ -23,10 +23,9 @@ what a peer sent.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError
 
 from exporter.protocol.heads import Request, RequestReader, Response, ResponseReader
 from exporter.protocol.words import Unobserved
@@ -97,22 +96,22 @@ class Conversation:
     """
 
     __slots__ = (
-        "_answering", "_facts", "_heads", "_max_head", "_opening", "_parked", "_requests", "_responses", "_singles",
-        "_upgrading", "_waiting", "over", "started",
+        "_answering", "_facts", "_heads", "_opening", "_parked", "_requests", "_responses", "_singles", "_upgrading",
+        "_waiting", "max_head", "over", "started",
     )  # fmt: skip
 
     def __init__(self, max_head: int = 64 * 1024) -> None:
         self.over = False
         self.started = False  # a request's head was complete
-        self._max_head = max_head
-        self._facts: list[Fact] = []
-        self._waiting: deque[Request] = deque()
-        self._answering: Request | None = None  # by the answer whose head came last; None if nothing had been asked
+        self.max_head = max_head
+        self._facts: list[Fact]
+        self._waiting: list[Request] = []
+        self._answering: Request | None = None  # by the head that came last; None: an interim one, or nothing was asked
         self._heads = 0  # HEAD requests among those waiting
         self._singles = 0
         self._upgrading: Request | None = None
-        self._parked = bytearray()
-        self._opening = b""
+        self._parked: bytes | bytearray = b""
+        self._opening = b""  # the connection's first bytes, while they are not known to be HTTP/1.1
         self._requests = RequestReader(self)
         self._responses = ResponseReader(self)
 
@@ -123,41 +122,38 @@ class Conversation:
 
     def request(self, data: bytes) -> list[Fact]:
         """Take the next bytes from the client."""
+        facts: list[Fact] = []
+        self._facts = facts
         if not self.over:
-            if len(self._opening) < len(_HTTP2_PREFACE):
-                self._opening += data[: len(_HTTP2_PREFACE)]
             self._read_requests(data)
-        return self._told()
+        return facts
 
     def response(self, data: bytes) -> list[Fact]:
         """Take the next bytes from the server."""
+        facts: list[Fact] = []
+        self._facts = facts
         if not self.over:
             self._read_responses(data)
-        return self._told()
+        return facts
 
     def eof(self) -> list[Fact]:
         """Both directions have ended."""
+        facts: list[Fact] = []
+        self._facts = facts
         if not self.over:
             self._abort()
             self._finish()
-        return self._told()
+        return facts
 
     def dissolve(self) -> None:
         """Let go of the readers once :attr:`over`, so that no cycle is left to the garbage collector. The last call."""
         del self._requests, self._responses
 
-    def _told(self) -> list[Fact]:
-        if not (facts := self._facts):
-            return facts
-        self._facts = []
-        return facts
-
     def _finish(self) -> None:
         self.over = True
-        self._waiting.clear()
-        self._parked = bytearray()
-        self._requests.release()
-        self._responses.release()
+        self._waiting = []
+        self._parked = b""
+        del self._requests.parser, self._responses.parser
 
     def _abort(self) -> None:
         request = self._upgrading
@@ -176,26 +172,32 @@ class Conversation:
             return
         reader = self._requests
         try:
-            reader.feed(data)
-        except HttpParserUpgrade as switch:
-            if not self.over:
-                self._upgrade_asked(reader.request)
-                self._park(data[switch.args[0] :])
+            http = reader.feed(data)
         except HttpParserError as error:
-            self._lose(*self._not_http1(error))
-        if reader.head_bytes > self._max_head:
+            self._lose(*self._not_http1(error, data))
+        else:
+            if http >= 0 and not self.over:
+                self._upgrade_asked(reader.request)
+                if http < len(data):
+                    self._park(data[http:])
+        if not self.started and len(self._opening) < len(_HTTP2_PREFACE):
+            self._opening += data[: len(_HTTP2_PREFACE)]
+        if reader.head_bytes > self.max_head:
             self.head_too_large("request")
 
     def _park(self, data: bytes) -> None:
+        if not self._parked:
+            self._parked = bytearray()  # made when needed, which is seldom
         self._parked += data
         if len(self._parked) > MAX_PARKED:
             self._lose(Unobserved.HTTP1, f"over {MAX_PARKED} bytes before the answer to an upgrade")
 
-    def _not_http1(self, error: Exception) -> tuple[Unobserved, str]:
+    def _not_http1(self, error: Exception, data: bytes) -> tuple[Unobserved, str]:
         if not self.started:
-            if self._opening[0] == _TLS_HANDSHAKE:
+            opening = self._opening + data[: len(_HTTP2_PREFACE)]
+            if opening[0] == _TLS_HANDSHAKE:
                 return Unobserved.TLS, "TLS"
-            if self._opening.startswith(_HTTP2_PREFACE[:14]):
+            if opening.startswith(_HTTP2_PREFACE[:14]):
                 return Unobserved.HTTP2, "HTTP/2 with prior knowledge"
         return Unobserved.HTTP1, f"request: {error}"
 
@@ -208,25 +210,34 @@ class Conversation:
             self._lose(Unobserved.HTTP1, "a body in a request to upgrade to another protocol")
 
     def _read_responses(self, data: bytes) -> None:
-        fed = at = 0
-        try:
-            while (self._heads or self._parked) and at < len(data) and not self.over:
-                self._singles += 1
-                if self._singles > MAX_SINGLE_BYTES:
-                    self._lose(Unobserved.HTTP1, "too much data while an answer to HEAD or an upgrade is awaited")
-                    return
-                fed, at = at, at + 1
-                self._responses.feed(data[fed:at])
+        at = self._read_singly(data) if self._heads or self._parked else 0
+        if at < len(data) and not self.over:
+            self._read_response(data, at, len(data))
+        if self._responses.head_bytes > self.max_head:
+            self.head_too_large("response")
+
+    def _read_singly(self, data: bytes) -> int:
+        """Read byte by byte for as long as there is need to. Returns how many bytes were read."""
+        at = 0
+        while (self._heads or self._parked) and at < len(data) and not self.over:
+            self._singles += 1
+            if self._singles > MAX_SINGLE_BYTES:
+                self._lose(Unobserved.HTTP1, "too much data while an answer to HEAD or an upgrade is awaited")
+                break
+            self._read_response(data, at, at + 1)
+            if not self.over:
                 self._responses.renew_after_head()
-            if at < len(data) and not self.over:
-                fed = at
-                self._responses.feed(data[fed:])
-        except HttpParserUpgrade as switch:
-            self._switch(data[fed + switch.args[0] :])
+            at += 1
+        return at
+
+    def _read_response(self, data: bytes, start: int, end: int) -> None:
+        try:
+            http = self._responses.feed(data[start:end])
         except HttpParserError as error:
             self._lose(Unobserved.HTTP1, f"response: {error}")
-        if self._responses.head_bytes > self._max_head:
-            self.head_too_large("response")
+        else:
+            if http >= 0:
+                self._switch(data[start + http :])
 
     def _switch(self, rest: bytes) -> None:
         """llhttp saw the end of a 101 with the headers of an upgrade."""
@@ -236,33 +247,30 @@ class Conversation:
         if request is None or not request.websocket:
             self._lose(Unobserved.UPGRADE, "switched to another protocol")
             return
-        client = bytes(self._parked)
+        client = bytes(self._parked) if self._parked else b""
         self._upgrading = None
         self._finish()
         self._facts.append(Switched(request, response, client, rest))
 
     # Called by the readers.
 
-    @property
-    def max_head(self) -> int:
-        """Bytes that a head may have."""
-        return self._max_head
-
     def head_too_large(self, whose: str) -> None:
         """A head is over the limit, finished or not."""
-        self._lose(Unobserved.HEAD_TOO_LARGE, f"a {whose}'s head of over {self._max_head} bytes")
+        self._lose(Unobserved.HEAD_TOO_LARGE, f"a {whose}'s head of over {self.max_head} bytes")
 
     def request_head(self, request: Request) -> None:
         """A request's head is complete."""
         self.started = True
         self._waiting.append(request)
-        self._heads += request.method == "HEAD"
+        if request.method == "HEAD":
+            self._heads += 1
         if len(self._waiting) > MAX_PIPELINED:
             self._lose(Unobserved.HTTP1, f"over {MAX_PIPELINED} requests without an answer")
 
     def response_head(self, response: Response) -> bool:
         """A response's head is complete. Returns whether its body is to be skipped because it answers a HEAD."""
         if response.is_interim:
+            self._answering = None
             return False
         request = self._answering = self._waiting[0] if self._waiting else None
         if request is not None and request is self._upgrading:
@@ -276,16 +284,16 @@ class Conversation:
     def response_done(self, response: Response) -> None:
         """A response is complete, body and all: the next one belongs to the next request."""
         request = self._answering
-        if response.is_interim or request is None or self.over:
+        if request is None or self.over:
             return
-        self._waiting.popleft()
+        del self._waiting[0]
         self._heads -= request.method == "HEAD"
         if request is not self._upgrading:
             return
         if response.status == 101:
             self._lose(Unobserved.UPGRADE, "switched to another protocol")
             return
-        parked, self._parked = bytes(self._parked), bytearray()
+        parked, self._parked = bytes(self._parked), b""
         self._upgrading = None
         self._requests.renew()
         if parked:
