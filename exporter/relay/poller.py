@@ -58,7 +58,7 @@ class Poller:
         self._busy = False
 
     def watch(self, fd: int, target: Target, events: int) -> None:
-        """Tell ``target`` of ``events`` on ``fd`` from now on."""
+        """Tell ``target`` of ``events`` on ``fd`` from now on. Raises OSError."""
         if not self._targets:
             self._loop = asyncio.get_running_loop()
             self._begin()
@@ -88,7 +88,7 @@ class Poller:
         """Call ``last_rites`` with ``error``, once, when the targets that are being served have been."""
         self._dead.append((last_rites, error))
         if not self._busy and len(self._dead) == 1:
-            self._loop.call_soon(self._bury)
+            asyncio.get_running_loop().call_soon(self._bury)
 
     def _serve(self, target: Target, events: int) -> None:
         try:
@@ -121,8 +121,8 @@ class EpollPoller(Poller):
 
     def watch(self, fd: int, target: Target, events: int) -> None:
         """See :class:`Poller`."""
-        super().watch(fd, target, events)
         self._epoll.register(fd, events)
+        super().watch(fd, target, events)
 
     def change(self, fd: int, events: int) -> None:
         """See :class:`Poller`."""

@@ -137,13 +137,17 @@ class Tcp(Stream):
             events |= WRITE
         if events == self._watched:
             return
-        if not self._watched:
-            self._poller.watch(self._fd, self, events)
-        elif events:
-            self._poller.change(self._fd, events)
+        try:
+            if not self._watched:
+                self._poller.watch(self._fd, self, events)
+            elif events:
+                self._poller.change(self._fd, events)
+            else:
+                self._poller.forget(self._fd)
+        except OSError as error:  # the kernel has no more memory, or room, for what is watched
+            self._break(error)
         else:
-            self._poller.forget(self._fd)
-        self._watched = events
+            self._watched = events
 
     def short_cut(self, to: Stream | None, ear: Ear) -> None:
         self._onto = to if isinstance(to, Tcp) else None

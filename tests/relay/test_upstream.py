@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,51 @@ async def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
     """An app that neither takes nor refuses the connection costs the configured time, and is told as timeout."""
     failure = await connect(Counted(Address("app", 9), timeout=0.05, hang=True))
     assert failure == Failure(ConnectError.TIMEOUT, "no connection within 0.05 s")
+
+
+def busy() -> tuple[socket.socket, list[socket.socket]]:
+    """An app whose queue is full, and who fills it: who comes now waits, as for an app that is far away."""
+    app = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = []
+    while True:
+        client = socket.socket()
+        client.setblocking(False)
+        waiting.append(client)
+        client.connect_ex(app.getsockname())
+        if client.connect_ex(app.getsockname()) == errno.EALREADY:
+            return app, waiting
+
+
+@pytest.mark.parametrize("comes", [True, False])
+@on_uvloop
+async def test_a_connection_that_is_under_way_is_waited_for(comes: bool) -> None:
+    """An app that does not answer at once is waited for: until it does, or for the configured time."""
+    app, waiting = busy()
+    leg = asyncio.Protocol()
+    told: list[Failure | None] = []
+    upstream = Upstream(Address(*app.getsockname()), timeout=20.0 if comes else 0.2)
+    task = upstream.connect(new_poller(), leg, told.append)
+    assert task is not None
+    await asyncio.sleep(0.05)
+    assert told == []
+    if comes:
+        app.setblocking(False)
+        while not task.done():
+            with suppress(BlockingIOError):
+                app.accept()[0].close()
+            await asyncio.sleep(0.01)
+    await task
+    assert told == [None if comes else Failure(ConnectError.TIMEOUT, "no connection within 0.2 s")]
+    for sock in (app, *waiting):
+        sock.close()
+
+
+@on_uvloop
+async def test_a_path_that_is_too_long_is_told_as_a_value(tmp_path: Path) -> None:
+    """What the system refuses before it tries is a failure like any other."""
+    failure = await connect(Upstream(Address(path=str(tmp_path / ("x" * 200)))))
+    assert failure is not None
+    assert failure.error is ConnectError.OTHER
 
 
 @on_uvloop
