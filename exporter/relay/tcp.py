@@ -174,13 +174,15 @@ class Tcp(Stream):
             self._break(error)
 
     def _wait(self, data: memoryview) -> None:
-        if self._waiting is None:
-            self._waiting = _Waiting()
-        self._waiting.append(data)
-        self._waiting.size += len(data)
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = _Waiting()
+        waiting.append(data)
+        waiting.size += len(data)
         self._held = True
         self._watch()
-        self._look_at_size(self._waiting)
+        if not self._dead:  # it could be watched
+            self._look_at_size(waiting)
 
     def _look_at_size(self, waiting: _Waiting) -> None:
         if waiting.size > self._high:

@@ -159,7 +159,7 @@ async def test_a_kernel_without_room_ends_the_connection(monkeypatch: pytest.Mon
     """If a socket cannot be watched (epoll_ctl(2), ENOSPC) its protocol is told of the end, like of any other."""
     poller = EpollPoller()
 
-    def full(fd: int, target: object, events: int) -> None:
+    def full(*asked: object) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(poller, "watch", full)
@@ -169,6 +169,17 @@ async def test_a_kernel_without_room_ends_the_connection(monkeypatch: pytest.Mon
     await until(lambda: kept.lost)
     assert isinstance(kept.lost[0], OSError)
     assert theirs.recv(1) == b""
+    theirs.close()
+
+    monkeypatch.undo()
+    ours, theirs = pair()
+    kept = Kept()
+    tcp = Tcp(poller, ours, kept)
+    monkeypatch.setattr(poller, "change", full)
+    tcp.write(bytes(16 << 20))
+    await until(lambda: kept.lost)
+    assert isinstance(kept.lost[0], OSError)
+    assert kept.told == ["made"]
     theirs.close()
 
 
