@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
 
 from websockets.sync.server import ServerConnection, serve
@@ -20,7 +21,9 @@ def echo(websocket: ServerConnection) -> None:
             else:
                 websocket.send(message)
     finally:
-        print("saw", websocket.close_code, websocket.close_reason, flush=True)
+        # In one piece: print() writes its arguments one by one, and another thread's may come in between.
+        sys.stdout.write(f"saw {websocket.close_code} {websocket.close_reason}\n")
+        sys.stdout.flush()
 
 
 parser = argparse.ArgumentParser()
