@@ -43,7 +43,7 @@ def collectors(registry: CollectorRegistry) -> tuple[Collector, ...]:
 
 def series_of(metric: Collector) -> tuple[Series, ...] | None:
     """The series of a metric in the order in which the library reads them; None if it is not as described."""
-    if type(metric) not in _KINDS or not _has(metric, _NEEDED):
+    if not isinstance(metric, _KINDS) or not _has(metric, _NEEDED):
         return None
     known = cast(Series, metric)
     if not known._labelnames:
@@ -99,9 +99,9 @@ def _cells(series: Series) -> Sequence[object]:
     found: list[object] = []
     if "_child_samples" in vars(series):  # replaced, as by a gauge's set_function
         return ()
-    if type(series) is Counter:
+    if isinstance(series, Counter):
         found = [getattr(series, "_value", None)]
-    elif type(series) is Histogram:
+    elif isinstance(series, Histogram):
         found = [*getattr(series, "_buckets", (None,)), getattr(series, "_sum", None)]
     return found if all(type(cell) is MutexValue and _has(cell, _CELL) for cell in found) else ()
 
