@@ -31,6 +31,8 @@ from prometheus_client.samples import Exemplar
 from exporter.admin import exposition, inside, lines, pace
 from exporter.admin.exposition import Exposition
 from exporter.admin.pace import SLICE
+from exporter.observe.metrics import Metrics
+from exporter.protocol.closecodes import CodeBook
 from tests.relay.peers import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -468,3 +470,19 @@ async def test_what_has_to_be_settled_is_settled_before_anything_is_read() -> No
     beside.cancel()
     assert b"\nsteps 5.0\n" in text
     assert turns >= 5
+
+
+def test_the_sidecars_own_counters_and_histograms_are_known() -> None:
+    """Of what a sidecar counts, whatever has not changed since the last scrape can be told apart without reading it."""
+    metrics = Metrics(["all"], CodeBook(), "0", "python")
+    for metric in (metrics.handshakes, metrics.handshake_duration, metrics.lifetime):
+        series = inside.series_of(metric)
+        assert series
+        cells = inside.Cells(series)
+        cells.keep(cells.look())
+        assert cells.unchanged()
+    metrics.of["all"].switched.inc()
+    cells = inside.Cells(inside.series_of(metrics.handshakes) or ())
+    cells.keep(cells.look())
+    metrics.of["all"].switched.inc()
+    assert not cells.unchanged()
