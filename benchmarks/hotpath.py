@@ -103,6 +103,7 @@ class End:
     def __init__(self, fd: int, other: int) -> None:
         self._fd, self._other = fd, other
         self.tcp = Tcp(_Poller(), _Socket(fd), asyncio.Protocol())  # type: ignore[arg-type]
+        self.tcp._asks = tcp.MOST  # so that the first read of much takes all of it
 
     @property
     def leg(self) -> SessionLeg:

@@ -117,9 +117,11 @@ _PLAIN_FIRSTS = bytes(first for first in range(256) if _PLAIN[first])
 _WHOLE = tuple(first & _OPCODE if first & 0x8F in (0x88, 0x89, 0x8A) else _PLAIN[first] for first in range(256))
 #: First bytes as the flight recorder keeps them, by sender.
 _FIRSTS = {
-    sender: bytes(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
+    sender: tuple(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
     for sender in Peer
 }
+#: The same, to translate many at once, by how a first byte of 0 is kept.
+_MANY_FIRSTS = {firsts[0]: bytes(firsts) for firsts in _FIRSTS.values()}
 
 #: After a frame that is none of the commonest, bytes in which to look for a run of those; doubled as they are found.
 #: Who alternates kinds makes us look at each frame a few times, not at the rest of the chunk for each frame.
@@ -182,28 +184,29 @@ class Scanner:
         size = len(data)
         skip = self.skip
         if not skip:
-            if size > 3:
-                second = data[1]
-                length = _SHORT[second]
-                if length is None:
-                    length = data[2] << 8 | data[3]
-                if _HEADER[second] + length == size:
-                    first = data[0]
-                    if _PLAIN[first] == self.opcode:
-                        self.last = now
-                        self.frames += 1
-                        self.payload += length
-                        ring = self.ring  # from here on it is ring.add(), without the call
-                        slot = ring.at
-                        try:
-                            pack(ring, slot, now, length, self.firsts[first])
-                        except NoRoom:
-                            pack(ring.grow(), slot, now, length, self.firsts[first])
-                        ring.at = NEXT[slot]
-                        return None
+            if size < 4:
+                return self._scan(data, now, 0)
+            second = data[1]
+            length = _SHORT[second]
+            if length is None:
+                length = data[2] << 8 | data[3]
+            if _HEADER[second] + length == size:
+                first = data[0]
+                if _PLAIN[first] != self.opcode:
                     return self._alone(data, now, first, length)
-                if length > size and _PLAIN[data[0]] == self.opcode:
-                    return self._open(data, now, length)
+                self.last = now
+                self.frames += 1
+                self.payload += length
+                ring = self.ring  # from here on it is ring.add(), without the call
+                slot = ring.at
+                try:
+                    pack(ring, slot, now, length, self.firsts[first])
+                except NoRoom:
+                    pack(ring.grow(), slot, now, length, self.firsts[first])
+                ring.at = NEXT[slot]
+                return None
+            if length > size and _PLAIN[data[0]] == self.opcode:
+                return self._open(data, now, length)
             return self._scan(data, now, 0)
         if skip >= size:
             self.last = now
@@ -319,7 +322,7 @@ class Scanner:
         self.settled += others
         self.frames += frames
         self.payload += sum(lengths)
-        self.ring.record(now, lengths, firsts.translate(self.firsts))
+        self.ring.record(now, lengths, firsts.translate(_MANY_FIRSTS[self.firsts[0]]))
         return at
 
     def _one(self, data: bytes, now: float, at: int, heard: Heard) -> int:

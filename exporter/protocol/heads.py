@@ -233,10 +233,6 @@ class ResponseReader(Reader):
         if not self.skip_body and (self.response.status != 101 or not self.parser.should_upgrade()):
             self.conversation.response_done(self.response)
 
-    def parser_upgraded(self) -> bool:
-        """Whether this is a 101 with the headers of an upgrade: llhttp then stops right behind it."""
-        return self.response.status == 101 and self.parser.should_upgrade()
-
 
 def _joined(lines: str, separator: str, line: bytes) -> str:
     """A header of several lines is one with their values in order (RFC 9110, section 5.3)."""

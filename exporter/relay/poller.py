@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 #: What can be waited for.
@@ -49,9 +50,13 @@ class Target(Protocol):
 
 
 class Poller:
-    """Watches descriptors in the event loop that is running when the first is watched."""
+    """Watches descriptors in the event loop that is running when the first is watched.
+
+    :ivar now: when the targets that are being served were found ready, on the monotonic clock; looked at once for all.
+    """
 
     def __init__(self) -> None:
+        self.now = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._targets: dict[int, Target] = {}
         self._dead: list[tuple[LastRites, Exception | None]] = []
@@ -91,6 +96,7 @@ class Poller:
             asyncio.get_running_loop().call_soon(self._bury)
 
     def _serve(self, target: Target, events: int) -> None:
+        self.now = monotonic()
         try:
             target.ready(events)
         except Exception as error:
@@ -145,15 +151,19 @@ class EpollPoller(Poller):
 
     def _turn(self) -> None:
         self._busy = True
-        target_of = self._targets.get
-        for fd, events in self._epoll.poll(0, BATCH):
-            target = target_of(fd)
-            if target is not None:
-                try:
-                    target.ready(events)
-                except Exception as error:
-                    self._blame(error)
-                    target.failed(error)
+        targets = self._targets
+        ready = self._epoll.poll(0, BATCH)
+        self.now = monotonic()
+        for fd, events in ready:
+            try:
+                target = targets[fd]
+            except KeyError:  # gone in this very turn
+                continue
+            try:
+                target.ready(events)
+            except Exception as error:
+                self._blame(error)
+                target.failed(error)
         self._busy = False
         if self._dead:
             self._bury()

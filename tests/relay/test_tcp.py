@@ -12,7 +12,7 @@ import pytest
 
 from exporter.relay import tcp as module
 from exporter.relay.poller import EpollPoller, LoopPoller, Poller
-from exporter.relay.tcp import HIGH_WATER, Tcp
+from exporter.relay.tcp import FEW, HIGH_WATER, MOST, Tcp
 from tests.relay.peers import Wire, ended, on_uvloop
 from tests.relay.test_legs import tcp_pair
 from tests.waiting import until
@@ -130,6 +130,70 @@ async def test_a_paused_connection_reads_nothing(new: New) -> None:
     assert kept.data == b"later"
     tcp.abort()
     await until(lambda: kept.lost == [None])
+
+
+@POLLERS
+@on_uvloop
+async def test_what_has_come_is_told_at_once(new: New) -> None:
+    """Whatever waits in the kernel, up to the most that is read, is told in one piece, whether few bytes or many came
+    before it."""
+    pieces: list[int] = []
+    tcp, wire = connected(new, Kept(lambda data: pieces.append(len(data))))
+    sizes = [1, FEW - 1, FEW, FEW + 1, 20_000, FEW, 1, 20_000, FEW, FEW, FEW - 1, 2]
+    for size in sizes:
+        tcp.pause_reading()
+        await wire.send(bytes(size))
+        tcp.resume_reading()
+        await until(lambda size=size: sum(pieces) >= size)
+        assert pieces == [size]
+        pieces.clear()
+    tcp.abort()
+
+
+@on_uvloop
+async def test_a_reset_behind_few_bytes_is_told_behind_them() -> None:
+    """A peer that resets right behind what it said is heard, and its reset is told as one, however much it said.
+
+    (Not with LoopPoller on Linux: libuv looks no more at a descriptor with an error, once it has told.)
+    """
+    for size in (FEW - 1, FEW, FEW + 1):
+        kept = Kept()
+        tcp, wire = connected(EpollPoller, kept)
+        tcp.pause_reading()
+        await wire.send(bytes(size))
+        wire.reset()
+        tcp.resume_reading()
+        await until(lambda kept=kept: kept.lost)
+        assert (len(kept.data), [type(error) for error in kept.lost]) == (size, [ConnectionResetError])
+
+
+@pytest.mark.parametrize("then", [BlockingIOError(), ConnectionResetError(), b""], ids=repr)
+@on_uvloop
+async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
+    then: BaseException | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly as many bytes as were asked for are told although nothing, a reset or a FIN is all that follows."""
+    asked: list[int] = []
+
+    def read(fd: int, most: int) -> bytes:
+        asked.append(most)
+        if len(asked) == 1:
+            return bytes(FEW)
+        if isinstance(then, BaseException):
+            raise then
+        return then
+
+    kept = Kept()
+    tcp, wire = connected(EpollPoller, kept)
+    monkeypatch.setattr(module, "read", read)
+    await wire.send(b"ready")
+    await until(lambda: kept.data)
+    if isinstance(then, ConnectionResetError):
+        await until(lambda: kept.lost == [then])
+    elif isinstance(then, bytes):
+        await until(lambda: kept.told == ["made", "eof"])
+    assert (kept.data, asked[:2]) == (bytes(FEW), [FEW, MOST])
+    tcp.abort()
 
 
 @POLLERS
