@@ -40,10 +40,11 @@ from exporter.relay.upstream import Address, Upstream
 _LAST_ENDINGS = 0.5
 #: Seconds between looks at whether the awaited last scrape has come.
 _SCRAPE_POLL = 0.1
-#: Collections of the middle generation for each full one, a hundred times Python's own number. A full one walks over
-#: every session there is (30 ms for 4,000) and finds next to nothing: a session that ends leaves no cycle behind.
-#: What it would find, a defect's traceback or so, can wait for half a million sessions.
-_FULL_COLLECTION = 1000
+#: When the garbage collector runs, for which there is next to nothing to find (a defect's traceback or so): a session
+#: that ends leaves no cycle behind. A young collection after this many objects more, where Python's own 700 are those
+#: of a few dozen clients; every third is a middle one, of 9,000 objects then; every thousandth of these a full one,
+#: which walks over every session there is, 30 ms for 4,000.
+_COLLECTIONS = (3000, 2, 1000)
 #: Seconds between looks whether the certificate has been renewed.
 _RENEW = 5.0
 
@@ -270,8 +271,7 @@ def _spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, _FULL_COLLECTION)
+    gc.set_threshold(*_COLLECTIONS)
 
 
 def _certificate(settings: Settings) -> Certificate | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
+from time import monotonic
 from typing import Generic, TypeVar
 
 _Waiting = TypeVar("_Waiting", bound=Hashable)
@@ -24,10 +25,9 @@ class Deadlines(Generic[_Waiting]):
 
     def add(self, waiting: _Waiting) -> None:
         """It begins to wait now."""
-        loop = asyncio.get_running_loop()
-        self._since[waiting] = loop.time()
+        self._since[waiting] = monotonic()
         if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
 
     def remove(self, waiting: _Waiting) -> None:
         """It waits no more; nothing happens if it did not."""
@@ -35,12 +35,11 @@ class Deadlines(Generic[_Waiting]):
 
     def _look(self) -> None:
         self._timer = None
-        loop = asyncio.get_running_loop()
-        due = loop.time() - self._seconds
+        due = monotonic() - self._seconds
         for waiting, since in list(self._since.items()):
             if since > due:
                 if self._timer is None:
-                    self._timer = loop.call_later(since - due, self._look)
+                    self._timer = asyncio.get_running_loop().call_later(since - due, self._look)
                 return
             if self._since.pop(waiting, None) is not None:  # another one's end may have removed it
                 self._late(waiting)

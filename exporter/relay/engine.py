@@ -108,6 +108,15 @@ class SessionLeg(Leg, Overhearing):
     ear: Ear
     sink: Sink
 
+    def __init__(self, peer: Peer, owner: PythonSplice, transport: Stream, sink: Sink, ear: Ear) -> None:
+        self.peer = peer  # what Leg.__init__ does: the interpreter is quick where it meets objects of one class only
+        self.owner = owner
+        self.fin = self.gone = self.flushing = self.waiting = False
+        self._look = None
+        self.transport = transport
+        self.sink = sink
+        self.ear = ear
+
     def set(self, sink: Sink, ear: Ear) -> None:
         """From now on what is read goes to ``sink`` and is heard by ``ear``."""
         self.sink, self.ear = sink, ear
@@ -136,24 +145,24 @@ class PythonSplice:
 
     __slots__ = ("_cause", "_client", "_code", "_last_words", "_listener", "_server", "_timer", "patience", "session")
 
-    def __init__(self, session: Session, listener: Listener, patience: Deadlines[Leg]) -> None:
+    def __init__(
+        self, client: Stream, server: Stream, session: Session, listener: Listener, patience: Deadlines[Leg]
+    ) -> None:
         self.session = session
         self.patience = patience
         self._listener = listener
-        self._client = SessionLeg(_CLIENT, self)
-        self._server = SessionLeg(_SERVER, self)
+        self._client = SessionLeg(_CLIENT, self, client, _NOWHERE, session.client)  # what came early was forwarded
+        self._server = SessionLeg(_SERVER, self, server, _NOWHERE, session.server)
         self._client.other, self._server.other = self._server, self._client
         self._timer: asyncio.TimerHandle | None = None
         self._cause: Cause | None = None
         self._code = _GOING_AWAY
         self._last_words = False
 
-    def begin(self, client: Stream, server: Stream, early: Early) -> None:
+    def begin(self, early: Early) -> None:
         """Take the transports over, and hear what was read before."""
         ours, theirs = self._client, self._server
-        ours.transport, theirs.transport = client, server
-        ours.sink = theirs.sink = _NOWHERE  # what came early was forwarded
-        ours.ear, theirs.ear = self.session.client, self.session.server
+        client, server = ours.transport, theirs.transport
         client.set_protocol(ours)
         if early.client or early.client_fin:
             self._catch_up(ours, early.client, early.client_fin)
@@ -311,8 +320,8 @@ class PythonEngine:
 
     def take(self, client: Stream, server: Stream, session: Session, early: Early, listener: Listener) -> Splice:
         """See :class:`Engine`."""
-        splice = PythonSplice(session, listener, self._patience)
-        splice.begin(client, server, early)
+        splice = PythonSplice(client, server, session, listener, self._patience)
+        splice.begin(early)
         return splice
 
 

@@ -85,11 +85,11 @@ class HttpLeg(Leg):
     connection: Connection
 
     def __init__(self, peer: Peer, connection: Connection) -> None:
-        super().__init__(peer, connection)
+        Leg.__init__(self, peer, connection)  # super() would be felt, with every connection
         self.connection = connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        self.transport = transport  # type: ignore[assignment]  # a Stream, the relay has no others
         self.connection.connected(self)
 
     def data_received(self, data: bytes) -> None:

@@ -64,10 +64,7 @@ class Poller:
 
     def watch(self, fd: int, target: Target, events: int) -> None:
         """Tell ``target`` of ``events`` on ``fd`` from now on. Raises OSError."""
-        if not self._targets:
-            self._loop = asyncio.get_running_loop()
-            self._begin()
-        self._targets[fd] = target
+        raise NotImplementedError
 
     def change(self, fd: int, events: int) -> None:
         """Tell of other ``events`` than before on ``fd``, which is watched."""
@@ -75,13 +72,22 @@ class Poller:
 
     def forget(self, fd: int) -> None:
         """Tell no more of ``fd``, which is watched."""
-        del self._targets[fd]
-        if not self._targets:
-            self._end()
+        raise NotImplementedError
 
     def drop(self, fd: int) -> None:
         """Like :meth:`forget`, for a descriptor that is closed right behind."""
         self.forget(fd)
+
+    def _enter(self, fd: int, target: Target) -> None:
+        if not self._targets:
+            self._loop = asyncio.get_running_loop()
+            self._begin()
+        self._targets[fd] = target
+
+    def _strike(self, fd: int) -> None:
+        del self._targets[fd]
+        if not self._targets:
+            self._end()
 
     def _begin(self) -> None:
         """There is a descriptor to be watched."""
@@ -128,7 +134,7 @@ class EpollPoller(Poller):
     def watch(self, fd: int, target: Target, events: int) -> None:
         """See :class:`Poller`."""
         self._epoll.register(fd, events)
-        super().watch(fd, target, events)
+        self._enter(fd, target)
 
     def change(self, fd: int, events: int) -> None:
         """See :class:`Poller`."""
@@ -137,11 +143,11 @@ class EpollPoller(Poller):
     def forget(self, fd: int) -> None:
         """See :class:`Poller`."""
         self._epoll.unregister(fd)
-        self.drop(fd)
+        self._strike(fd)
 
     def drop(self, fd: int) -> None:
         """See :class:`Poller`. The kernel forgets a descriptor by itself when it is closed (epoll(7))."""
-        super().forget(fd)
+        self._strike(fd)
 
     def _begin(self) -> None:
         self._loop.add_reader(self._epoll.fileno(), self._turn)
@@ -174,7 +180,7 @@ class LoopPoller(Poller):
 
     def watch(self, fd: int, target: Target, events: int) -> None:
         """See :class:`Poller`."""
-        super().watch(fd, target, events)
+        self._enter(fd, target)
         self.change(fd, events)
 
     def change(self, fd: int, events: int) -> None:
@@ -191,7 +197,7 @@ class LoopPoller(Poller):
 
     def forget(self, fd: int) -> None:
         """See :class:`Poller`."""
-        super().forget(fd)
+        self._strike(fd)
         self._loop.remove_reader(fd)
         self._loop.remove_writer(fd)
 
