@@ -70,7 +70,7 @@ fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SE
 load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, the worst clients, scrapes (half an hour)
 	$(PYTHON) -m tests.load $(LOAD)
 
-bench: $(VENV)/.bench  ## side by side with other proxies, 12 minutes; QUICK=1 for 2; needs cc, nginx, haproxy
+bench: $(VENV)/.bench  ## side by side with other proxies, a quarter of an hour; QUICK=1 for 2 minutes; needs cc, nginx, haproxy
 	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick)
 
 bench-instructions: $(VENV)/.bench  ## instructions of each proxy, counted in an emulated machine, 6 minutes; needs cc, nginx, haproxy

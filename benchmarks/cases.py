@@ -14,6 +14,14 @@ class Shows(StrEnum):
     MEMORY = "memory"
 
 
+class Read(StrEnum):
+    """Whose /metrics and landing page are read while a case is measured."""
+
+    NOBODYS = ""
+    STAND_INS = "stand-in"  # has the sidecar's answers ready: shows what the reading itself costs the others
+    SIDECARS = "sidecar"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One shape of traffic.
@@ -24,7 +32,8 @@ class Case:
     :ivar load: the load generator's arguments.
     :ivar scale: how many of what the load generator counts make one unit.
     :ivar stretch: length of the measured window, as a multiple of the run's usual one.
-    :ivar scraped: whether somebody reads /metrics and the landing page, once a second each, meanwhile.
+    :ivar read: whose /metrics and landing page are read meanwhile.
+    :ivar every: seconds from one reading of a page to the next; the other one is read half-way between.
     :ivar only: the peers it is for; empty is all.
     """
 
@@ -35,7 +44,8 @@ class Case:
     shows: Shows = Shows.COST
     scale: int = 1
     stretch: float = 1.0
-    scraped: bool = False
+    read: Read = Read.NOBODYS
+    every: float = 1.0
     only: tuple[str, ...] = ()
 
 
@@ -94,13 +104,43 @@ CASES = (
         stretch=2,
     ),
     Case(
-        "scraped",
-        "The same while /metrics and the landing page are read once a second each",
+        "unread",
+        "The same for longer: what the next three are to be compared with",
         "round trip",
         _PACED,
         Shows.LATENCY,
-        stretch=2,
-        scraped=True,
+        stretch=4,
+        only=("sidecar",),
+    ),
+    Case(
+        "standin",
+        "The same while a stand-in's /metrics and landing page are read once a second each: what reading costs",
+        "round trip",
+        _PACED,
+        Shows.LATENCY,
+        stretch=4,
+        read=Read.STAND_INS,
+        only=("sidecar",),
+    ),
+    Case(
+        "scraped",
+        "The same while the sidecar's /metrics and landing page are read once a second each",
+        "round trip",
+        _PACED,
+        Shows.LATENCY,
+        stretch=4,
+        read=Read.SIDECARS,
+        only=("sidecar",),
+    ),
+    Case(
+        "scraped15",
+        "The same while they are read every 15 seconds, as a Prometheus would",
+        "round trip",
+        _PACED,
+        Shows.LATENCY,
+        stretch=17,
+        read=Read.SIDECARS,
+        every=15.0,
         only=("sidecar",),
     ),
     Case(

@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cases import Case
+from benchmarks.cases import Case, Read
 from benchmarks.peers import Absent, Peer, Place, environment
 from benchmarks.sampling import Counter, Usage, family, usage
 
@@ -181,8 +181,11 @@ def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: f
         watchdog = threading.Timer(length + _SETUP, load.kill)
         watchdog.start()
         stack.callback(watchdog.cancel)
-        if case.scraped:
-            stack.enter_context(scraping(target.spare, cores.load))
+        if case.read is Read.SIDECARS:
+            stack.enter_context(reading(target.spare, case.every, cores.load))
+        elif case.read is Read.STAND_INS:
+            port = stack.enter_context(standing_in(target.spare, cores.proxy))
+            stack.enter_context(reading(port, case.every, cores.load))
         assert load.stdin is not None
         assert load.stdout is not None
         _expect(load.stdout.readline(), "begin")
@@ -240,18 +243,22 @@ def _judge(
     )
 
 
+#: What is read.
+_PAGES = ("/metrics", "/")
+
+
 @contextmanager
-def scraping(port: int, cores: set[int]) -> Iterator[None]:
-    """Meanwhile read /metrics and the landing page, once a second each and half a second apart, on ``cores``."""
+def reading(port: int, every: float, cores: set[int]) -> Iterator[None]:
+    """Meanwhile read /metrics and the landing page in turn, each every so many seconds, on ``cores``."""
     stop = threading.Event()
 
     def read() -> None:
         os.sched_setaffinity(0, cores)  # of this thread alone: a reader beside the proxy would take its time
         while True:
-            for path in ("/metrics", "/"):
+            for path in _PAGES:
                 with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                     answer.read()
-                if stop.wait(0.5):
+                if stop.wait(every / 2):
                     return
 
     reader = threading.Thread(target=read)
@@ -261,3 +268,37 @@ def scraping(port: int, cores: set[int]) -> Iterator[None]:
     finally:
         stop.set()
         reader.join()
+
+
+@contextmanager
+def standing_in(port: int, cores: set[int]) -> Iterator[int]:
+    """Have somebody on ``cores`` answer with what is answered on ``port`` now, and do nothing else for it.
+
+    Yields its port.
+    """
+    answers = {}
+    for path in _PAGES:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            body = answer.read()
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        answers[f"GET {path} ".encode()] = head.encode() + body
+
+    def answer_all() -> None:
+        os.sched_setaffinity(0, cores)
+        while True:
+            asker, _ = listening.accept()
+            with asker:
+                asked = asker.recv(4096)
+                if not asked:  # enough, says the end of this block
+                    return
+                asker.sendall(next(answer for request, answer in answers.items() if asked.startswith(request)))
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        own_port: int = listening.getsockname()[1]
+        answerer = threading.Thread(target=answer_all)
+        answerer.start()
+        try:
+            yield own_port
+        finally:
+            socket.create_connection(("127.0.0.1", own_port)).close()
+            answerer.join()
