@@ -31,11 +31,16 @@ from typing import Any, cast
 from exporter.relay.poller import READ, WRITE, Poller
 from exporter.relay.stream import Ear, Overhearing, Stream
 
-#: Bytes that are read at once. In bulk, 256 KiB cost 2.7 times less a byte than 16 KiB.
+#: Bytes that are read at once where many come. In bulk, 256 KiB cost 2.7 times less a byte than 16 KiB.
 MOST = 256 * 1024
-#: Bytes that are asked for while no more come. A result of this size is made by Python's own allocator, which saves a
-#: fifth of a read's instructions (callgrind); when as many come, the rest is asked for at once.
+#: Bytes that are asked for where few come. A result of this size is made by Python's own allocator, which saves a fifth
+#: of a read's instructions (callgrind); when as many come, the rest is asked for at once.
 FEW = 479
+#: So many reads in a row must bring fewer than that first, for long messages have short tails.
+SHORT_READS = 10
+
+_MANY = MOST - SHORT_READS  # asked for after bulk; one more after each short read since, which counts them
+
 #: The default high-water mark, asyncio's own.
 HIGH_WATER = 64 * 1024
 #: Bytes that are still read from a peer whose connection broke; the usual size of a kernel's receive buffer.
@@ -99,20 +104,21 @@ class Tcp(Stream):
             self._hand_over()
             return
         try:  # it is _hand_over(), onto.write(data) and what data_received would do, without the calls
-            data = read(self._fd, self._asks)
+            asks = self._asks
+            data = read(self._fd, asks)
         except OSError as error:
             self._not_read(error)
             return
         size = len(data)
-        if size >= FEW:
-            if self._asks == FEW:
-                data = self._read_on(data)
-                size = len(data)
-        else:
-            self._asks = FEW
+        if size < FEW:
+            if asks != FEW:
+                self._ask_for_less(asks)
             if not size:
                 self._read_fin()
                 return
+        elif asks != _MANY:
+            data = self._read_on(data, asks)
+            size = len(data)
         try:
             sent = write(onto._fd, data)
         except OSError as error:
@@ -139,24 +145,31 @@ class Tcp(Stream):
         if not self._reading:
             return
         try:
-            data = read(self._fd, self._asks)
+            asks = self._asks
+            data = read(self._fd, asks)
         except OSError as error:
             self._not_read(error)
             return
         if len(data) < FEW:
-            self._asks = FEW
-        elif self._asks == FEW:
-            data = self._read_on(data)
+            self._ask_for_less(asks)
+        elif asks != _MANY:
+            data = self._read_on(data, asks)
         if data:
             self._protocol.data_received(data)
         else:
             self._read_fin()
 
-    def _read_on(self, data: bytes) -> bytes:
-        """There may be more than the few bytes that were asked for: ask for many, now and from now on."""
-        self._asks = MOST
+    def _ask_for_less(self, asks: int) -> None:
+        """Few bytes came: if that goes on, few will be asked for."""
+        self._asks = asks + 1 if FEW < asks < MOST - 1 else FEW
+
+    def _read_on(self, data: bytes, asked: int) -> bytes:
+        """Many bytes came: ask for many from now on, and at once if few had been asked for."""
+        self._asks = _MANY
+        if asked != FEW:
+            return data
         try:
-            return data + read(self._fd, MOST)
+            return data + read(self._fd, _MANY)
         except BlockingIOError:
             pass
         except OSError as error:  # is told but once; ``data`` came before it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import weakref
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 
 from exporter.relay import tcp as module
 from exporter.relay.poller import EpollPoller, LoopPoller, Poller
-from exporter.relay.tcp import FEW, HIGH_WATER, MOST, Tcp
+from exporter.relay.tcp import FEW, HIGH_WATER, MOST, SHORT_READS, Tcp
 from tests.relay.peers import Wire, ended, on_uvloop
 from tests.relay.test_legs import tcp_pair
 from tests.waiting import until
@@ -151,6 +152,41 @@ async def test_what_has_come_is_told_at_once(new: New) -> None:
 
 
 @on_uvloop
+async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After much, as much is asked for again although its tail was short; after many short reads, little, until more
+    than that comes."""
+    asked: list[int] = []
+
+    def read(fd: int, most: int) -> bytes:
+        asked.append(most)
+        return os.read(fd, most)
+
+    monkeypatch.setattr(module, "read", read)
+    kept = Kept()
+    tcp, wire = connected(EpollPoller, kept)
+
+    async def come(*sizes: int) -> list[int]:
+        asked.clear()
+        for size in sizes:
+            before = len(kept.data)
+            tcp.pause_reading()
+            await wire.send(bytes(size))
+            tcp.resume_reading()
+            await until(lambda before=before, size=size: len(kept.data) == before + size)
+        return asked.copy()
+
+    def is_few(asked: list[int]) -> list[bool]:
+        assert all(most == FEW or MOST - SHORT_READS <= most <= MOST for most in asked)
+        return [most == FEW for most in asked]
+
+    assert is_few(await come(1, 20_000)) == [True, True, False]
+    assert is_few(await come(*[20_000, 67] * 20)) == [False] * 40
+    assert is_few(await come(20_000, *[100] * (SHORT_READS + 2))) == [False] * (SHORT_READS + 1) + [True] * 2
+    assert is_few(await come(FEW - 1, FEW, 67)) == [True, True, False, False]
+    tcp.abort()
+
+
+@on_uvloop
 async def test_a_reset_behind_few_bytes_is_told_behind_them() -> None:
     """A peer that resets right behind what it said is heard, and its reset is told as one, however much it said.
 
@@ -192,7 +228,8 @@ async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
         await until(lambda: kept.lost == [then])
     elif isinstance(then, bytes):
         await until(lambda: kept.told == ["made", "eof"])
-    assert (kept.data, asked[:2]) == (bytes(FEW), [FEW, MOST])
+    assert (kept.data, asked[0]) == (bytes(FEW), FEW)
+    assert asked[1] > FEW
     tcp.abort()
 
 
