@@ -54,7 +54,20 @@ IDLE_SESSIONS = 5000
 #: Messages a second in the open loop that latency is measured with: every peer can carry it on half a core.
 PACE = 4000
 
-_PACED = ("--mode", "echo", "--connections", "64", "--rate", str(PACE))
+
+def _paced(
+    key: str,
+    title: str,
+    read: Read = Read.NOBODYS,
+    *,
+    every: float = 1.0,
+    stretch: float = 4,
+    only: tuple[str, ...] = ("sidecar",),
+) -> Case:
+    """A case at :data:`PACE`."""
+    load = ("--mode", "echo", "--connections", "64", "--rate", str(PACE))
+    return Case(key, title, "round trip", load, Shows.LATENCY, stretch=stretch, read=read, every=every, only=only)
+
 
 #: In the order of a round. Memory comes first, while the processes are fresh; the stream comes last, because a proxy
 #: that is slower than the server still has full buffers to read when its clients are gone.
@@ -95,53 +108,24 @@ CASES = (
         ("--mode", "churn", "--connections", "512", "--rate", "1000"),
         Shows.LATENCY,
     ),
-    Case(
-        "paced",
-        f"Latency at {PACE:,} messages a second, 64 connections",
-        "round trip",
-        _PACED,
-        Shows.LATENCY,
-        stretch=2,
-    ),
-    Case(
-        "unread",
-        "The same for longer: what the next three are to be compared with",
-        "round trip",
-        _PACED,
-        Shows.LATENCY,
-        stretch=4,
-        only=("sidecar",),
-    ),
-    Case(
+    _paced("paced", f"Latency at {PACE:,} messages a second, 64 connections", stretch=2, only=()),
+    _paced("unread", "The same for longer: what the next three are to be compared with"),
+    _paced(
         "standin",
         "The same while a stand-in's /metrics and landing page are read once a second each: what reading costs",
-        "round trip",
-        _PACED,
-        Shows.LATENCY,
-        stretch=4,
-        read=Read.STAND_INS,
-        only=("sidecar",),
+        Read.STAND_INS,
     ),
-    Case(
+    _paced(
         "scraped",
         "The same while the sidecar's /metrics and landing page are read once a second each",
-        "round trip",
-        _PACED,
-        Shows.LATENCY,
-        stretch=4,
-        read=Read.SIDECARS,
-        only=("sidecar",),
+        Read.SIDECARS,
     ),
-    Case(
+    _paced(
         "scraped15",
         "The same while they are read every 15 seconds, as a Prometheus would",
-        "round trip",
-        _PACED,
-        Shows.LATENCY,
-        stretch=17,
-        read=Read.SIDECARS,
+        Read.SIDECARS,
         every=15.0,
-        only=("sidecar",),
+        stretch=17,
     ),
     Case(
         "stream",

@@ -181,10 +181,10 @@ def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: f
         watchdog = threading.Timer(length + _SETUP, load.kill)
         watchdog.start()
         stack.callback(watchdog.cancel)
-        if case.read is Read.SIDECARS:
-            stack.enter_context(reading(target.spare, case.every, cores.load))
-        elif case.read is Read.STAND_INS:
-            port = stack.enter_context(standing_in(target.spare, cores.proxy))
+        if case.read:
+            port = target.spare
+            if case.read is Read.STAND_INS:
+                port = stack.enter_context(standing_in(port, cores.proxy))
             stack.enter_context(reading(port, case.every, cores.load))
         assert load.stdin is not None
         assert load.stdout is not None
@@ -247,6 +247,12 @@ def _judge(
 _PAGES = ("/metrics", "/")
 
 
+def _page(port: int, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        body: bytes = answer.read()
+    return body
+
+
 @contextmanager
 def reading(port: int, every: float, cores: set[int]) -> Iterator[None]:
     """Meanwhile read /metrics and the landing page in turn, each every so many seconds, on ``cores``."""
@@ -256,8 +262,8 @@ def reading(port: int, every: float, cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, cores)  # of this thread alone: a reader beside the proxy would take its time
         while True:
             for path in _PAGES:
-                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                    answer.read()
+                with suppress(OSError):
+                    _page(port, path)
                 if stop.wait(every / 2):
                     return
 
@@ -278,8 +284,7 @@ def standing_in(port: int, cores: set[int]) -> Iterator[int]:
     """
     answers = {}
     for path in _PAGES:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            body = answer.read()
+        body = _page(port, path)
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         answers[f"GET {path} ".encode()] = head.encode() + body
 

@@ -168,11 +168,7 @@ class _Listening(socket.socket):
     @property
     def type(self) -> socket.SocketKind:
         """As at the start."""
-        return _STREAM
-
-
-#: Looked up once: Python 3.11 takes a detour to an enum's members.
-_STREAM = socket.SOCK_STREAM
+        return socket.SOCK_STREAM
 
 
 class _Queue:

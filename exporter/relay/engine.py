@@ -109,7 +109,8 @@ class SessionLeg(Leg, Overhearing):
     sink: Sink
 
     def __init__(self, peer: Peer, owner: PythonSplice, transport: Stream, sink: Sink, ear: Ear) -> None:
-        self.peer = peer  # what Leg.__init__ does: the interpreter is quick where it meets objects of one class only
+        # What Leg.__init__ does: the interpreter is quick where it meets one class only (4,000 instructions in all).
+        self.peer = peer
         self.owner = owner
         self.fin = self.gone = self.flushing = self.waiting = False
         self._look = None

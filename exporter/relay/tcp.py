@@ -103,8 +103,8 @@ class Tcp(Stream):
         if onto is None or onto._held or not self._reading:
             self._hand_over()
             return
+        asks = self._asks
         try:  # it is _hand_over(), onto.write(data) and what data_received would do, without the calls
-            asks = self._asks
             data = read(self._fd, asks)
         except OSError as error:
             self._not_read(error)
@@ -144,8 +144,8 @@ class Tcp(Stream):
         """Read, and have the protocol take it."""
         if not self._reading:
             return
+        asks = self._asks
         try:
-            asks = self._asks
             data = read(self._fd, asks)
         except OSError as error:
             self._not_read(error)

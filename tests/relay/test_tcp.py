@@ -66,6 +66,13 @@ def connected(new: New, protocol: asyncio.Protocol) -> tuple[Tcp, Wire]:
     return Tcp(new(), ours, protocol), Wire(theirs)
 
 
+async def come_at_once(tcp: Tcp, wire: Wire, size: int) -> None:
+    """Have ``size`` bytes come that are all there when they are looked at."""
+    tcp.pause_reading()
+    await wire.send(bytes(size))
+    tcp.resume_reading()
+
+
 @POLLERS
 @on_uvloop
 async def test_bytes_pass_both_ways(new: New) -> None:
@@ -142,9 +149,7 @@ async def test_what_has_come_is_told_at_once(new: New) -> None:
     tcp, wire = connected(new, Kept(lambda data: pieces.append(len(data))))
     sizes = [1, FEW - 1, FEW, FEW + 1, 20_000, FEW, 1, 20_000, FEW, FEW, FEW - 1, 2]
     for size in sizes:
-        tcp.pause_reading()
-        await wire.send(bytes(size))
-        tcp.resume_reading()
+        await come_at_once(tcp, wire, size)
         await until(lambda size=size: sum(pieces) >= size)
         assert pieces == [size]
         pieces.clear()
@@ -169,9 +174,7 @@ async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.Monkey
         asked.clear()
         for size in sizes:
             before = len(kept.data)
-            tcp.pause_reading()
-            await wire.send(bytes(size))
-            tcp.resume_reading()
+            await come_at_once(tcp, wire, size)
             await until(lambda before=before, size=size: len(kept.data) == before + size)
         return asked.copy()
 
