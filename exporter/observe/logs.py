@@ -1,29 +1,43 @@
 """Logging: structlog, one JSON object a line, or coloured text on a terminal. A log line never blocks the traffic.
 
-Lines are rendered where they arise and written by a thread of its own. If whoever reads our output stops reading, or
-the disk is full, lines are dropped and counted; the relay does not notice.
+Lines are rendered where they arise and written by a thread of its own, those of some milliseconds at once: a thread
+that woke up for each would take the interpreter's lock from the relay each time. If whoever reads our output stops
+reading, or the disk is full, lines are dropped and counted; the relay does not notice.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
-from typing import IO, Literal
+from itertools import accumulate
+from time import sleep
+from typing import IO, Any, Literal
 
+import orjson
 import structlog
+from structlog.typing import EventDict, Processor
 
 Format = Literal["auto", "json", "console"]
 
 #: Lines that may wait for a reader that is slow: some seconds of the busiest log, a few MB.
 MAX_WAITING = 10_000
+#: Lines that are written at once, at most.
+AT_ONCE = 500
+#: Seconds for which a line waits for others. A reader does not notice; at 1,000 lines a second they go twenty at once.
+GATHER = 0.02
 #: Seconds that a process which ends waits for its last lines to be written.
 LAST_LINES = 1.0
 
 _STOP = None
+
+#: Writes lines to somewhere and returns how many of them were lost.
+_Write = Callable[[list[str]], int]
 
 
 class LineWriter:
@@ -36,7 +50,8 @@ class LineWriter:
     """
 
     def __init__(self, stream: IO[str] | None) -> None:
-        self.dropped = 0
+        self._refused = 0  # each counted by one thread only
+        self._lost = 0
         self._write = _writer(stream)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -47,7 +62,12 @@ class LineWriter:
         if self._lines.qsize() < MAX_WAITING:
             self._lines.put(line)
         else:
-            self.dropped += 1
+            self._refused += 1
+
+    @property
+    def dropped(self) -> int:
+        """Lines for which there was no room, and lines that could not be written."""
+        return self._refused + self._lost
 
     def close(self) -> None:
         """Write what waits, for :data:`LAST_LINES` seconds at most."""
@@ -55,16 +75,26 @@ class LineWriter:
         self._thread.join(LAST_LINES)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not _STOP:
-            try:
-                self._write(line + "\n")
-            except (OSError, ValueError):  # disk full, pipe closed, stream closed
-                self.dropped += 1
+        stopped = False
+        while not stopped:
+            gathered = self._gather()
+            stopped = gathered[-1] is _STOP
+            if lines := [line for line in gathered if line is not _STOP]:
+                self._lost += self._write(lines)
+
+    def _gather(self) -> list[str | None]:
+        """The next lines, waited for: at least one, or the sign to stop, which comes last."""
+        lines = [self._lines.get()]
+        if self._lines.qsize() < AT_ONCE:
+            sleep(GATHER)
+        while lines[-1] is not _STOP and len(lines) < AT_ONCE and self._lines.qsize():
+            lines.append(self._lines.get())
+        return lines
 
 
-def _writer(stream: IO[str] | None) -> Callable[[str], None]:
+def _writer(stream: IO[str] | None) -> _Write:
     if stream is None:
-        return _write_nowhere
+        return len  # all are lost
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):  # io.StringIO and its like
@@ -72,13 +102,13 @@ def _writer(stream: IO[str] | None) -> Callable[[str], None]:
     return _DescriptorWriter(descriptor)
 
 
-def _write_nowhere(text: str) -> None:
-    raise OSError("standard output is closed")
-
-
-def _write_stream(stream: IO[str], text: str) -> None:
-    stream.write(text)
-    stream.flush()
+def _write_stream(stream: IO[str], lines: list[str]) -> int:
+    try:
+        stream.write("".join(f"{line}\n" for line in lines))
+        stream.flush()
+    except (OSError, ValueError):  # full, closed
+        return len(lines)
+    return 0
 
 
 class _DescriptorWriter:
@@ -88,12 +118,21 @@ class _DescriptorWriter:
         self._descriptor = descriptor
         self._cut_short = False
 
-    def __call__(self, text: str) -> None:
-        data = memoryview(("\n" * self._cut_short + text).encode("utf-8", "backslashreplace"))
-        while data:
-            written = os.write(self._descriptor, data)
-            data = data[written:]
-            self._cut_short = bool(data)
+    def __call__(self, lines: list[str]) -> int:
+        encoded = [f"{line}\n".encode("utf-8", "backslashreplace") for line in lines]
+        if self._cut_short:
+            encoded[0] = b"\n" + encoded[0]
+        data = memoryview(b"".join(encoded))
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError:  # disk full, pipe closed
+            pass
+        ends = list(accumulate(map(len, encoded)))
+        if written:
+            self._cut_short = written not in ends
+        return sum(end > written for end in ends)
 
 
 class _QueueLogger:
@@ -108,6 +147,39 @@ class _QueueLogger:
     debug = info = warning = error = critical = msg = _write
 
 
+def _spread(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Let ``fields``, a dict of its own, stand for what it holds: as keywords they would be copied three times."""
+    fields: EventDict | None = event.pop("fields", None)
+    if fields is None:
+        return event
+    fields.update(event)
+    return fields
+
+
+def _stamp(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Add the time as orjson takes it, which writes it five times as quickly as Python does."""
+    event["timestamp"] = datetime.now(UTC)
+    return event
+
+
+def _json(event: EventDict, default: Callable[[Any], Any]) -> str:
+    """``event`` as one JSON object; ``default`` says what to write for what JSON does not know."""
+    try:
+        return orjson.dumps(event, default, orjson.OPT_UTC_Z).decode()
+    except orjson.JSONEncodeError:  # half a surrogate pair, a number of more than 64 bits: the standard library's may
+        return json.dumps({**event, "timestamp": f"{event['timestamp']:%Y-%m-%dT%H:%M:%S.%fZ}"}, default=default)
+
+
+def _rendering(console: bool, colors: bool) -> list[Processor]:
+    """The processors that end in a line: of text for a person, or of JSON."""
+    if console:
+        stamp: Processor = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        renderer: Processor = structlog.dev.ConsoleRenderer(colors=colors)
+    else:
+        stamp, renderer = _stamp, structlog.processors.JSONRenderer(_json)
+    return [structlog.processors.add_log_level, stamp, structlog.processors.format_exc_info, renderer]
+
+
 def set_up(fmt: Format = "auto", level: str = "info", stream: IO[str] | None = None) -> LineWriter:
     """Configure structlog for the process.
 
@@ -120,16 +192,8 @@ def set_up(fmt: Format = "auto", level: str = "info", stream: IO[str] | None = N
     writer = LineWriter(stream)
     terminal = stream is not None and stream.isatty()
     console = fmt == "console" or (fmt == "auto" and terminal)
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=terminal) if console else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[_spread, *_rendering(console, terminal)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *args: _QueueLogger(writer),
         cache_logger_on_first_use=True,

@@ -202,13 +202,13 @@ class Record:
         worth = recorder.is_worth_a_line(ending)
         if ending.cause.is_normal:
             if worth:
-                recorder.log.info("session.closed", **self.line(ending, now))
+                recorder.log.info("session.closed", fields=self.line(ending, now))
             return
         line = {**self.line(ending, now), **self.circumstances(now)}
         ring = self.session.ring
         recorder.closes.add(Story(line | {"ended_at": time()}, bytes(ring), ring.at, now))
         if worth:
-            recorder.log.warning("session.closed", **line, last_frames=describe(ring.frames(), now))
+            recorder.log.warning("session.closed", fields=line, last_frames=describe(ring.frames(), now))
 
     def circumstances(self, now: float) -> dict[str, object]:
         """What else is known of an abnormal ending: what was under way when it came."""

@@ -239,8 +239,8 @@ class FakeLog:
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, object]]] = []
 
-    def info(self, event: str, **fields: object) -> None:
-        self.lines.append((event, fields))
+    def info(self, event: str, fields: dict[str, object] | None = None, **more: object) -> None:
+        self.lines.append((event, {**(fields or {}), **more}))
 
     warning = error = info
 

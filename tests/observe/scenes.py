@@ -38,13 +38,16 @@ class Lines:
     lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     def info(self, event: str, **fields: Any) -> None:
-        self.lines.append(("info", event, fields))
+        self._add("info", event, **fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        self.lines.append(("warning", event, fields))
+        self._add("warning", event, **fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        self.lines.append(("error", event, fields))
+        self._add("error", event, **fields)
+
+    def _add(self, level: str, event: str, fields: dict[str, Any] | None = None, **more: Any) -> None:
+        self.lines.append((level, event, {**(fields or {}), **more}))
 
 
 class Stage:

@@ -15,6 +15,7 @@ import structlog
 
 from exporter.observe import logs
 from exporter.observe.logs import LineWriter, set_up
+from exporter.protocol.words import How
 from tests.golden import assert_golden
 from tests.observe.scenes import Stage, opening
 from tests.waiting import PATIENCE, eventually
@@ -138,6 +139,42 @@ def test_levels_below_the_least_are_not_written(level: str, events: list[str]) -
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == events
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1 << 70, 1 << 70),
+        ("\udcff", "\udcff"),
+        (Path("/etc"), "PosixPath('/etc')"),
+        (b"\xff", "b'\\xff'"),
+        (float("nan"), None),
+        (How.FIN, "fin"),
+        ("naïve", "naïve"),
+    ],
+)
+def test_whatever_is_logged_makes_a_line_of_json(value: object, told: object) -> None:
+    """Numbers beyond 64 bits, half a surrogate pair, what JSON has no word for: there is a line, the rest intact."""
+    stream = io.StringIO()
+    writer = set_up("json", stream=stream)
+    structlog.get_logger().info("odd", value=value, other="kept")
+    writer.close()
+    line = json.loads(stream.getvalue())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", line.pop("timestamp"))
+    assert line == {"event": "odd", "level": "info", "value": told, "other": "kept"}
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_fields_stand_for_what_they_hold(fmt: logs.Format) -> None:
+    """A line is the same whether its fields come as keywords or as a dict; keywords may come beside it."""
+    texts = []
+    for fields in ({"fields": {"a": 1, "b": "2"}, "c": 3.5}, {"a": 1, "b": "2", "c": 3.5}):
+        stream = io.StringIO()
+        writer = set_up(fmt, stream=stream)
+        structlog.get_logger().info("e", **fields)
+        writer.close()
+        texts.append(steady(stream.getvalue()))
+    assert texts[0] == texts[1]
+
+
 def test_a_traceback_stays_on_its_line() -> None:
     """A defect's traceback is a field of the line, not lines of its own."""
     stream = io.StringIO()
@@ -213,3 +250,62 @@ def test_every_line_is_written_before_the_end() -> None:
     writer.close()
     assert stream.getvalue().split() == [str(number) for number in range(5000)]
     assert writer.dropped == 0
+
+
+class Pipe(io.StringIO):
+    """A stream with a file descriptor; ``takes`` says how many bytes each write(2) takes, the last for ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes: list[int]) -> None:
+        super().__init__()
+        self.takes = takes
+        self.got: list[bytes] = []
+        monkeypatch.setattr(logs.os, "write", self._take)
+
+    def fileno(self) -> int:
+        return 12345
+
+    def _take(self, descriptor: int, data: memoryview) -> int:
+        assert descriptor == 12345
+        taken = min(self.takes.pop(0) if len(self.takes) > 1 else self.takes[0], len(data))
+        if taken < 0:
+            raise OSError(28, "No space left on device")
+        self.got.append(bytes(data[:taken]))
+        return taken
+
+
+def test_lines_that_come_together_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred lines in a row cost a few writes, not a hundred."""
+    pipe = Pipe(monkeypatch, [1_000_000])
+    writer = LineWriter(pipe)
+    for number in range(100):
+        writer.write(str(number))
+    writer.close()
+    assert b"".join(pipe.got) == b"".join(b"%d\n" % number for number in range(100))
+    assert len(pipe.got) <= 5
+
+
+@pytest.mark.parametrize(
+    ("takes", "arrived", "lost"),
+    [
+        pytest.param([2, 100], b"aa\nbb\ncc\n" + b"dd\n", 0, id="in pieces"),
+        pytest.param([-1, 100], b"dd\n", 3, id="nothing, then all"),
+        pytest.param([3, -1, 100], b"aa\n" + b"dd\n", 2, id="a whole line, then none"),
+        pytest.param([4, -1, 100], b"aa\nb" + b"\ndd\n", 2, id="a line and a half: ended before the next"),
+        pytest.param([4, -1, -1], b"aa\nb", 3, id="a line and a half, then none"),
+    ],
+)
+def test_each_line_that_did_not_arrive_whole_is_counted(
+    monkeypatch: pytest.MonkeyPatch, takes: list[int], arrived: bytes, lost: int
+) -> None:
+    """Of lines that are written at once those that arrived are not counted; half a line is, and spoils no other."""
+    monkeypatch.setattr(logs, "AT_ONCE", 3)
+    pipe = Pipe(monkeypatch, takes)
+    writer = LineWriter(pipe)
+    writer.write("aa")
+    writer.write("bb")
+    writer.write("cc")
+    eventually(lambda: writer.dropped or b"".join(pipe.got).count(b"\n") == 3, "three lines went their way")
+    writer.write("dd")
+    writer.close()
+    assert b"".join(pipe.got) == arrived
+    assert writer.dropped == lost
