@@ -127,9 +127,12 @@ class Run:
                 start = {"seconds": target.started, "rss_kb": usage(target.pids).rss_kb}
                 self.results["starts"].append({"round": number, "peer": key, **start})
             for case in self.cases:
-                for key, target in targets.items():
-                    if (not case.only or key in case.only) and (target.pids or case.shows is not Shows.MEMORY):
-                        self._measure(number, case, key, target)
+                for peer in self.peers:
+                    if peer.key not in targets or not peer.takes_part(case):
+                        continue
+                    target = targets[peer.key]
+                    if target.pids or case.shows is not Shows.MEMORY:
+                        self._measure(number, case, peer.key, target)
 
     def _stage(self, peer: Peer, port: int) -> AbstractContextManager[Target]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix=peer.key))

@@ -35,6 +35,7 @@ class Case:
     :ivar read: whose /metrics and landing page are read meanwhile.
     :ivar every: seconds from one reading of a page to the next; the other one is read half-way between.
     :ivar only: the peers it is for; empty is all.
+    :ivar beside: another load generator's arguments, which runs meanwhile and is not measured.
     """
 
     key: str
@@ -47,12 +48,15 @@ class Case:
     read: Read = Read.NOBODYS
     every: float = 1.0
     only: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 #: Sessions that stand idle while memory is measured.
 IDLE_SESSIONS = 5000
 #: Messages a second in the open loop that latency is measured with: every peer can carry it on half a core.
 PACE = 4000
+#: New connections a second beside them, in the case that has any: a busy day's, not a storm's.
+NEWCOMERS = 200
 
 
 def _paced(
@@ -63,10 +67,14 @@ def _paced(
     every: float = 1.0,
     stretch: float = 4,
     only: tuple[str, ...] = ("sidecar",),
+    beside: tuple[str, ...] = (),
 ) -> Case:
     """A case at :data:`PACE`."""
     load = ("--mode", "echo", "--connections", "64", "--rate", str(PACE))
-    return Case(key, title, "round trip", load, Shows.LATENCY, stretch=stretch, read=read, every=every, only=only)
+    shown = Shows.LATENCY
+    return Case(
+        key, title, "round trip", load, shown, stretch=stretch, read=read, every=every, only=only, beside=beside
+    )
 
 
 #: In the order of a round. Memory comes first, while the processes are fresh; the stream comes last, because a proxy
@@ -126,6 +134,12 @@ CASES = (
         Read.SIDECARS,
         every=15.0,
         stretch=17,
+    ),
+    _paced(
+        "newcomers",
+        f"The same beside {NEWCOMERS} new connections a second: what logging their endings costs the others",
+        only=("direct", "sidecar", "default"),
+        beside=("--mode", "churn", "--connections", "128", "--rate", str(NEWCOMERS)),
     ),
     Case(
         "stream",

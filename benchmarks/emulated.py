@@ -23,7 +23,7 @@ from benchmarks.stage import compile_programs
 
 _TREE = Path(__file__).parent.parent
 _KERNELS = _TREE / "build" / "kernel"
-_PEERS = "direct,relay,sidecar,nginx,haproxy,envoy"
+_PEERS = "direct,relay,sidecar,default,nginx,haproxy,envoy"
 _CASES = "pp64,pipe,b64k,b1m,churn,stream"
 
 
@@ -43,6 +43,7 @@ def main() -> int:
     except (subprocess.SubprocessError, json.JSONDecodeError) as failed:
         print(f"benchmark: the emulated machine gave no answer: {failed}", file=sys.stderr)
         return 1
+    arguments.to.mkdir(parents=True, exist_ok=True)
     (arguments.to / "instructions.json").write_text(json.dumps(results, indent=1) + "\n")
     tables = markdown(results)
     (arguments.to / "instructions.md").write_text(tables)

@@ -2,6 +2,7 @@
 
 A peer that cannot be had on this machine says so with :class:`Absent`; its rows then show the reason, no numbers.
 Nobody writes an access log, except the sidecar: it runs with everything on that it has, every ending logged to a file.
+What that costs is told where connections end, by a second one that logs abnormal endings only, as it does by default.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.cases import IDLE_SESSIONS
+from benchmarks.cases import IDLE_SESSIONS, Case
 from exporter import __version__
 
 #: Sessions that each proxy must be able to hold, with some to spare; each has a client's and a server's connection.
@@ -51,11 +53,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One way from the clients to the server. ``command`` is None for the direct one."""
+    """One way from the clients to the server. ``command`` is None for the direct one.
+
+    :ivar cases: the cases that it is for; empty is all.
+    """
 
     key: str
     title: Callable[[], str]
     command: Callable[[Place], list[str]] | None
+    cases: tuple[str, ...] = ()
+
+    def takes_part(self, case: Case) -> bool:
+        """Whether this peer and ``case`` are for each other."""
+        return (not case.only or self.key in case.only) and (not self.cases or case.key in self.cases)
 
 
 def _program(name: str) -> str:
@@ -75,14 +85,14 @@ def _relay(place: Place) -> list[str]:
     return [str(place.programs / "relay"), "--port", str(place.port), "--upstream", str(place.upstream)]
 
 
-def _sidecar(place: Place) -> list[str]:
+def _sidecar(place: Place, log_endings: str = "all") -> list[str]:
     return [
         sys.executable, "-m", "exporter", "run",
         "--upstream", f"127.0.0.1:{place.upstream}",
         "--listen", f"127.0.0.1:{place.port}",
         "--admin", f"127.0.0.1:{place.spare}",
         "--route", "/echo*", "--route", "/stream/*",
-        "--log-endings", "all", "--log-format", "json",
+        "--log-endings", log_endings, "--log-format", "json",
     ]  # fmt: skip
 
 
@@ -218,6 +228,12 @@ PEERS = (
     Peer("direct", lambda: "direct, no proxy", None),
     Peer("relay", lambda: "bare relay in C", _relay),
     Peer("sidecar", lambda: f"websocket-exporter {__version__}", _sidecar),
+    Peer(
+        "default",
+        lambda: f"websocket-exporter {__version__}, only abnormal endings logged",
+        partial(_sidecar, log_endings="abnormal"),
+        ("churn", "churn1000", "newcomers"),
+    ),
     Peer("nginx", lambda: "nginx " + _version([_program("nginx"), "-v"], r"nginx/(\S+)"), _nginx),
     Peer("haproxy", lambda: "HAProxy " + _version([_program("haproxy"), "-v"], r"version (\d+\.\d+\.\d+)"), _haproxy),
     Peer("envoy", lambda: "Envoy " + _version([_envoy_program(), "--version"], r"/(\d+\.\d+\.\d+)/"), _envoy),

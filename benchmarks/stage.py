@@ -31,6 +31,9 @@ _POLL = 0.005
 #: Seconds beyond its own that a load may take: opening thousands of connections through a slow proxy.
 _SETUP = 90.0
 
+#: Seconds that a load beside the measured one outlasts its window by: it is started first, and warms up as well.
+_BESIDE = 5.0
+
 #: A proxy that buffers without bound may still be at work on messages whose clients have gone: seconds that it is
 #: waited for, seconds between looks, and the share of a core below which it counts as done.
 _BACKLOG, _LOOK, _IDLE = 10.0, 0.05, 0.1
@@ -162,22 +165,17 @@ class Measured:
 def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: float, count: bool) -> Measured:
     """Run one case. ``count`` says whether the hardware counts instructions. Raises LoadFailed."""
     length = case.stretch * seconds
-    command = [
-        str(programs / "load"), "--port", str(target.port), *case.load,
-        "--seconds", f"{length}", "--warm", f"{min(0.5, length / 3)}",
-    ]  # fmt: skip
+    warm = min(0.5, length / 3)
+    generator = [str(programs / "load"), "--port", str(target.port)]
     unloaded = _quiet(target.pids)
     with ExitStack() as stack:
-        load = stack.enter_context(
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, cores.load),
+        if case.beside:
+            beside = stack.enter_context(
+                _load([*generator, *case.beside, "--seconds", f"{length + _BESIDE}"], cores.load)
             )
-        )
-        stack.callback(load.kill)
+            _say(beside, "\n\n")  # which begins and ends unasked
+        command = [*generator, *case.load, "--seconds", f"{length}", "--warm", f"{warm}"]
+        load = stack.enter_context(_load(command, cores.load))
         watchdog = threading.Timer(length + _SETUP, load.kill)
         watchdog.start()
         stack.callback(watchdog.cancel)
@@ -186,19 +184,15 @@ def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: f
             if case.read is Read.STAND_INS:
                 port = stack.enter_context(standing_in(port, cores.proxy))
             stack.enter_context(reading(port, case.every, cores.load))
-        assert load.stdin is not None
-        assert load.stdout is not None
-        _expect(load.stdout.readline(), "begin")
+        _expect(load, "begin")
         counter = stack.enter_context(closing(Counter(target.pids))) if count else None
         before = usage(target.pids)
-        load.stdin.write("\n")
-        load.stdin.flush()
-        _expect(load.stdout.readline(), "end")
+        _say(load, "\n")
+        _expect(load, "end")
         after = usage(target.pids)
         instructions = counter.read() if counter else 0
-        load.stdin.write("\n")
-        load.stdin.flush()
-        said = json.loads(load.stdout.readline())
+        _say(load, "\n")
+        said = json.loads(_hear(load))
     return _judge(case, said, unloaded, before, after, instructions)
 
 
@@ -214,9 +208,36 @@ def _quiet(pids: list[int]) -> Usage:
         before = now
 
 
-def _expect(line: str, word: str) -> None:
-    if line.strip() != word:
-        raise LoadFailed(f"the load said {line.strip()!r} instead of {word!r}")
+@contextmanager
+def _load(command: list[str], cores: set[int]) -> Iterator[subprocess.Popen[str]]:
+    """Run a load generator until the block ends."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    ) as load:
+        try:
+            yield load
+        finally:
+            load.kill()
+
+
+def _say(load: subprocess.Popen[str], words: str) -> None:
+    assert load.stdin is not None
+    load.stdin.write(words)
+    load.stdin.flush()
+
+
+def _hear(load: subprocess.Popen[str]) -> str:
+    assert load.stdout is not None
+    return load.stdout.readline().strip()
+
+
+def _expect(load: subprocess.Popen[str], word: str) -> None:
+    if (said := _hear(load)) != word:
+        raise LoadFailed(f"the load said {said!r} instead of {word!r}")
 
 
 def _judge(

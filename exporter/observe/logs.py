@@ -1,6 +1,6 @@
 """Logging: structlog, one JSON object a line, or coloured text on a terminal. A log line never blocks the traffic.
 
-Lines are rendered where they arise and written by a thread of its own, those of some milliseconds at once: a thread
+Lines are rendered where they arise and written by a thread of its own, those of a tenth of a second at once: a thread
 that woke up for each would take the interpreter's lock from the relay each time. If whoever reads our output stops
 reading, or the disk is full, lines are dropped and counted; the relay does not notice.
 """
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import accumulate
-from time import sleep
 from typing import IO, Any, Literal
 
 import orjson
@@ -29,8 +28,8 @@ Format = Literal["auto", "json", "console"]
 MAX_WAITING = 10_000
 #: Lines that are written at once, at most.
 AT_ONCE = 500
-#: Seconds for which a line waits for others. A reader does not notice; at 1,000 lines a second they go twenty at once.
-GATHER = 0.02
+#: Seconds for which a line waits for others: no reader notices, and a thread that wakes up takes the interpreter's lock.
+GATHER = 0.1
 #: Seconds that a process which ends waits for its last lines to be written.
 LAST_LINES = 1.0
 
@@ -54,6 +53,7 @@ class LineWriter:
         self._lost = 0
         self._write = _writer(stream)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -72,6 +72,7 @@ class LineWriter:
     def close(self) -> None:
         """Write what waits, for :data:`LAST_LINES` seconds at most."""
         self._lines.put(_STOP)
+        self._closing.set()
         self._thread.join(LAST_LINES)
 
     def _run(self) -> None:
@@ -86,7 +87,7 @@ class LineWriter:
         """The next lines, waited for: at least one, or the sign to stop, which comes last."""
         lines = [self._lines.get()]
         if self._lines.qsize() < AT_ONCE:
-            sleep(GATHER)
+            self._closing.wait(GATHER)
         while lines[-1] is not _STOP and len(lines) < AT_ONCE and self._lines.qsize():
             lines.append(self._lines.get())
         return lines
