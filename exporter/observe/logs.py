@@ -28,7 +28,7 @@ Format = Literal["auto", "json", "console"]
 MAX_WAITING = 10_000
 #: Lines that are written at once, at most.
 AT_ONCE = 500
-#: Seconds for which a line waits for others: no reader notices, and a thread that wakes up takes the interpreter's lock.
+#: Seconds for which a line waits for others: no reader notices, and a thread that wakes takes the interpreter's lock.
 GATHER = 0.1
 #: Seconds that a process which ends waits for its last lines to be written.
 LAST_LINES = 1.0
