@@ -6,7 +6,6 @@ python -m benchmarks [--quick] [--rounds N] [--seconds S] [--peers a,b] [--cases
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.cases import CASES, Case, Shows
 from benchmarks.peers import PEERS, Absent, Peer
-from benchmarks.report import Results, markdown
+from benchmarks.report import Results, markdown, publish
 from benchmarks.sampling import counter_missing, usage
 from benchmarks.stage import Cores, LoadFailed, Target, compile_programs, free_port, measure, running, stage
 
@@ -109,29 +108,26 @@ class Run:
     def _round(self, number: int, port: int) -> None:
         """Start everybody anew, then each case on each peer in turn."""
         with ExitStack() as stack:
-            targets: dict[str, Target] = {}
+            targets: list[tuple[Peer, Target]] = []
             for peer in self.peers:
                 about = self.results["peers"][peer.key]
                 if about["absent"]:
                     continue
                 try:
                     about["title"] = peer.title()
-                    targets[peer.key] = stack.enter_context(self._stage(peer, port))
+                    targets.append((peer, stack.enter_context(self._stage(peer, port))))
                 except Absent as absent:
                     about["absent"] = str(absent)
                     print(f"{peer.key}: skipped: {absent}", file=sys.stderr)
             time.sleep(_SETTLE)
-            for key, target in targets.items():
+            for peer, target in targets:
                 if not target.pids:
                     continue
                 start = {"seconds": target.started, "rss_kb": usage(target.pids).rss_kb}
-                self.results["starts"].append({"round": number, "peer": key, **start})
+                self.results["starts"].append({"round": number, "peer": peer.key, **start})
             for case in self.cases:
-                for peer in self.peers:
-                    if peer.key not in targets or not peer.takes_part(case):
-                        continue
-                    target = targets[peer.key]
-                    if target.pids or case.shows is not Shows.MEMORY:
+                for peer, target in targets:
+                    if peer.takes_part(case) and (target.pids or case.shows is not Shows.MEMORY):
                         self._measure(number, case, peer.key, target)
 
     def _stage(self, peer: Peer, port: int) -> AbstractContextManager[Target]:
@@ -175,11 +171,7 @@ def main() -> int:
             return 1
         run.go()
     name = "quick" if arguments.quick else "latest"
-    arguments.to.mkdir(parents=True, exist_ok=True)
-    (arguments.to / f"{name}.json").write_text(json.dumps(run.results, indent=1) + "\n")
-    tables = markdown(run.results)
-    (arguments.to / f"{name}.md").write_text(tables)
-    print(tables)
+    publish(run.results, markdown(run.results), arguments.to, name)
     print(f"benchmark: {time.monotonic() - began:.0f} s; wrote {arguments.to / name}.md and .json", file=sys.stderr)
     return 0
 

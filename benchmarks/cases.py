@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -59,23 +59,21 @@ PACE = 4000
 NEWCOMERS = 200
 
 
-def _paced(
-    key: str,
-    title: str,
-    read: Read = Read.NOBODYS,
-    *,
-    every: float = 1.0,
-    stretch: float = 4,
-    only: tuple[str, ...] = ("sidecar",),
-    beside: tuple[str, ...] = (),
-) -> Case:
-    """A case at :data:`PACE`."""
-    load = ("--mode", "echo", "--connections", "64", "--rate", str(PACE))
-    shown = Shows.LATENCY
-    return Case(
-        key, title, "round trip", load, shown, stretch=stretch, read=read, every=every, only=only, beside=beside
-    )
-
+_PACED = Case(
+    "paced",
+    f"Latency at {PACE:,} messages a second, 64 connections",
+    "round trip",
+    ("--mode", "echo", "--connections", "64", "--rate", str(PACE)),
+    Shows.LATENCY,
+    stretch=2,
+)
+_UNREAD = replace(
+    _PACED,
+    key="unread",
+    title="The same for longer: what the next three are to be compared with",
+    stretch=4,
+    only=("sidecar",),
+)
 
 #: In the order of a round. Memory comes first, while the processes are fresh; the stream comes last, because a proxy
 #: that is slower than the server still has full buffers to read when its clients are gone.
@@ -116,28 +114,32 @@ CASES = (
         ("--mode", "churn", "--connections", "512", "--rate", "1000"),
         Shows.LATENCY,
     ),
-    _paced("paced", f"Latency at {PACE:,} messages a second, 64 connections", stretch=2, only=()),
-    _paced("unread", "The same for longer: what the next three are to be compared with"),
-    _paced(
-        "standin",
-        "The same while a stand-in's /metrics and landing page are read once a second each: what reading costs",
-        Read.STAND_INS,
+    _PACED,
+    _UNREAD,
+    replace(
+        _UNREAD,
+        key="standin",
+        title="The same while a stand-in's /metrics and landing page are read once a second each: what reading costs",
+        read=Read.STAND_INS,
     ),
-    _paced(
-        "scraped",
-        "The same while the sidecar's /metrics and landing page are read once a second each",
-        Read.SIDECARS,
+    replace(
+        _UNREAD,
+        key="scraped",
+        title="The same while the sidecar's /metrics and landing page are read once a second each",
+        read=Read.SIDECARS,
     ),
-    _paced(
-        "scraped15",
-        "The same while they are read every 15 seconds, as a Prometheus would",
-        Read.SIDECARS,
+    replace(
+        _UNREAD,
+        key="scraped15",
+        title="The same while they are read every 15 seconds, as a Prometheus would",
+        read=Read.SIDECARS,
         every=15.0,
         stretch=17,
     ),
-    _paced(
-        "newcomers",
-        f"The same beside {NEWCOMERS} new connections a second: what logging their endings costs the others",
+    replace(
+        _UNREAD,
+        key="newcomers",
+        title=f"The same beside {NEWCOMERS} new connections a second: what logging their endings costs the others",
         only=("direct", "sidecar", "default"),
         beside=("--mode", "churn", "--connections", "128", "--rate", str(NEWCOMERS)),
     ),

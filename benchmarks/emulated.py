@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import guest
 from benchmarks.cases import CASES
 from benchmarks.peers import Absent
-from benchmarks.report import BASELINE, SUBJECT, Results, samples, table
+from benchmarks.report import BASELINE, SUBJECT, Results, publish, samples, table
 from benchmarks.stage import compile_programs
 
 _TREE = Path(__file__).parent.parent
@@ -43,11 +43,7 @@ def main() -> int:
     except (subprocess.SubprocessError, json.JSONDecodeError) as failed:
         print(f"benchmark: the emulated machine gave no answer: {failed}", file=sys.stderr)
         return 1
-    arguments.to.mkdir(parents=True, exist_ok=True)
-    (arguments.to / "instructions.json").write_text(json.dumps(results, indent=1) + "\n")
-    tables = markdown(results)
-    (arguments.to / "instructions.md").write_text(tables)
-    print(tables)
+    publish(results, markdown(results), arguments.to, "instructions")
     return 0
 
 

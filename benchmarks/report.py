@@ -5,7 +5,9 @@ Everything here is computed from what :func:`benchmarks.__main__.run` wrote to t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -57,6 +59,14 @@ def markdown(results: Results) -> str:
     parts += [_case(results, case) for case in CASES if any(s["case"] == case.key for s in results["samples"])]
     parts += [_failures(results)] if results["failures"] else []
     return "\n\n".join(parts) + "\n"
+
+
+def publish(results: Results, tables: str, to: Path, name: str) -> None:
+    """Write the results as JSON and their tables as Markdown into the folder ``to``, and print the tables."""
+    to.mkdir(parents=True, exist_ok=True)
+    (to / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (to / f"{name}.md").write_text(tables)
+    print(tables)
 
 
 def _failures(results: Results) -> str:

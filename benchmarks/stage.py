@@ -165,7 +165,6 @@ class Measured:
 def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: float, count: bool) -> Measured:
     """Run one case. ``count`` says whether the hardware counts instructions. Raises LoadFailed."""
     length = case.stretch * seconds
-    warm = min(0.5, length / 3)
     generator = [str(programs / "load"), "--port", str(target.port)]
     unloaded = _quiet(target.pids)
     with ExitStack() as stack:
@@ -174,7 +173,7 @@ def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: f
                 _load([*generator, *case.beside, "--seconds", f"{length + _BESIDE}"], cores.load)
             )
             _say(beside, "\n\n")  # which begins and ends unasked
-        command = [*generator, *case.load, "--seconds", f"{length}", "--warm", f"{warm}"]
+        command = [*generator, *case.load, "--seconds", f"{length}", "--warm", f"{min(0.5, length / 3)}"]
         load = stack.enter_context(_load(command, cores.load))
         watchdog = threading.Timer(length + _SETUP, load.kill)
         watchdog.start()

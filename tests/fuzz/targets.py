@@ -241,7 +241,7 @@ def _check_ours(out: bytes, came: bytes, head: bytes) -> None:
 
 
 def _check_lines(sums: Sums) -> None:
-    for event, fields in sums.log.lines:
+    for _, event, fields in sums.log.lines:
         line = json.dumps({"event": event, **{key: value for key, value in fields.items() if key != "exc_info"}})
         assert line.isprintable()
 

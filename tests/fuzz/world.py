@@ -26,6 +26,7 @@ from exporter.relay.relayed import Relayed
 from exporter.relay.stream import Stream
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.upstream import Address, Failure, Upstream
+from tests.observe.scenes import Lines
 
 #: Turns of the loop after which everything that was due must have happened.
 TURNS = 8
@@ -233,25 +234,13 @@ class FakeUpstream(Upstream):
         return not self.failing
 
 
-class FakeLog:
-    """Keeps lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, object]]] = []
-
-    def info(self, event: str, fields: dict[str, object] | None = None, **more: object) -> None:
-        self.lines.append((event, {**(fields or {}), **more}))
-
-    warning = error = info
-
-
 class Sums:
     """The counters of a recorder that must balance."""
 
     def __init__(self) -> None:
         book, router = CodeBook(), Router(["/chat/*"])
         self.metrics = Metrics(router.names, book, "0", "python")
-        self.log = FakeLog()
+        self.log = Lines()
         self.recorder = Recorder(self.metrics, router, book, "all", log=self.log)  # type: ignore[arg-type]
         self.routes = router.names
 

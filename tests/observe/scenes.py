@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Any
 
 from exporter.observe.metrics import Metrics
@@ -37,17 +38,12 @@ class Lines:
 
     lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
-    def info(self, event: str, **fields: Any) -> None:
-        self._add("info", event, **fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        self._add("warning", event, **fields)
-
-    def error(self, event: str, **fields: Any) -> None:
-        self._add("error", event, **fields)
-
     def _add(self, level: str, event: str, fields: dict[str, Any] | None = None, **more: Any) -> None:
         self.lines.append((level, event, {**(fields or {}), **more}))
+
+    info = partialmethod(_add, "info")
+    warning = partialmethod(_add, "warning")
+    error = partialmethod(_add, "error")
 
 
 class Stage:

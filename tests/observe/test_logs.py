@@ -59,6 +59,27 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
+class Pipe(io.StringIO):
+    """A stream with a file descriptor; ``takes`` says how many bytes each write(2) takes, the last for ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes: list[int]) -> None:
+        super().__init__()
+        self.takes = takes
+        self.got: list[bytes] = []
+        monkeypatch.setattr(logs.os, "write", self._take)
+
+    def fileno(self) -> int:
+        return 12345
+
+    def _take(self, descriptor: int, data: memoryview) -> int:
+        assert descriptor == 12345
+        taken = min(self.takes.pop(0) if len(self.takes) > 1 else self.takes[0], len(data))
+        if taken < 0:
+            raise OSError(28, "No space left on device")
+        self.got.append(bytes(data[:taken]))
+        return taken
+
+
 def crash(log: Any) -> None:
     """An ending worth a line, with a reason that would like to be two."""
     stage = Stage(log=log)
@@ -250,27 +271,6 @@ def test_every_line_is_written_before_the_end() -> None:
     writer.close()
     assert stream.getvalue().split() == [str(number) for number in range(5000)]
     assert writer.dropped == 0
-
-
-class Pipe(io.StringIO):
-    """A stream with a file descriptor; ``takes`` says how many bytes each write(2) takes, the last for ever."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes: list[int]) -> None:
-        super().__init__()
-        self.takes = takes
-        self.got: list[bytes] = []
-        monkeypatch.setattr(logs.os, "write", self._take)
-
-    def fileno(self) -> int:
-        return 12345
-
-    def _take(self, descriptor: int, data: memoryview) -> int:
-        assert descriptor == 12345
-        taken = min(self.takes.pop(0) if len(self.takes) > 1 else self.takes[0], len(data))
-        if taken < 0:
-            raise OSError(28, "No space left on device")
-        self.got.append(bytes(data[:taken]))
-        return taken
 
 
 def test_lines_that_come_together_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
