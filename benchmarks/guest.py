@@ -98,6 +98,7 @@ def contents(tree: Path, programs: Path) -> Iterator[Path]:
     yield from (Path(sys.prefix, "pyvenv.cfg"), Path(sys.executable))
     for package in ("exporter", "benchmarks"):
         yield from below(tree / package)
+    yield from tree.glob("*.so")  # what all compiled modules share
     found = [shutil.which(name, path=_PATH) for name in ("nginx", "haproxy")]
     envoy = importlib.util.find_spec("envoy")
     if envoy is not None and envoy.origin is not None:

@@ -11,7 +11,6 @@ free of what the start of the process cost.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from exporter.protocol.session import Session
 from exporter.relay import tcp
 from exporter.relay.engine import Early, Engine, PythonEngine, SessionLeg
 from exporter.relay.poller import READ, Poller, Target
+from exporter.relay.stream import Receiver
 from exporter.relay.tcp import Tcp
 
 _KEY = b"\x37\xfa\x21\x3d"
@@ -102,7 +102,7 @@ class End:
 
     def __init__(self, fd: int, other: int) -> None:
         self._fd, self._other = fd, other
-        self.tcp = Tcp(_Poller(), _Socket(fd), asyncio.Protocol())  # type: ignore[arg-type]
+        self.tcp = Tcp(_Poller(), _Socket(fd), Receiver())  # type: ignore[arg-type]
         self.tcp._asks = tcp._MANY  # so that the first read of much takes all of it
 
     @property

@@ -1,30 +1,27 @@
 """The metrics of one sidecar, in a registry of their own: each that :mod:`exporter.observe.catalogue` lists, once.
 
 Frames and payload bytes are not counted through the metrics library: scanners add to plain lists (a Tally a route and
-sender), and a collector reads these when somebody scrapes. That costs the traffic nothing and is as live as a counter.
+sender), and a collector reads these when somebody scrapes (:mod:`exporter.observe.tallies`). That costs the traffic
+nothing and is as live as a counter.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import prometheus_client
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
 from exporter.observe.lean import Counter, Gauge, Histogram
 from exporter.observe.process import Process
+from exporter.observe.tallies import Reading, TallyCollector
 from exporter.protocol.causes import Ending, rows
 from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.frames import PAYLOAD, Opcode, Tally, new_tally
+from exporter.protocol.frames import Tally, new_tally
 from exporter.protocol.session import Session
 from exporter.protocol.words import PEERS, Cause, ConnectError, Peer, Unobserved
 
@@ -34,9 +31,6 @@ HANDSHAKE_STATUSES = ("101", "400", "401", "403", "404", "426", "429", "500", "5
 #: Causes after which clients are known to come back in numbers; their series start at zero.
 RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SERVICE_RESTART, Cause.CONNECTION_LOST,
                  Cause.CONNECTION_RESET, Cause.APP_DOWN, Cause.DRAIN)  # fmt: skip
-
-OPCODES: dict[int, str] = {opcode: opcode.name.lower() for opcode in Opcode}
-RESERVED = "reserved"
 
 #: HTTP statuses that keep their number as label value (IANA registry); any other shares a class such as ``5xx``.
 _NUMBERED = frozenset({*range(100, 104), *range(200, 209), 226, *range(300, 309), *range(400, 419), *range(421, 427),
@@ -95,9 +89,9 @@ class Metrics:
         self._drain_sessions = self._gauge(catalogue.DRAIN_SESSIONS)
         self._drain_seconds = self._gauge(catalogue.DRAIN_SECONDS)
         self._gauge(catalogue.BUILD).labels(version, platform.python_version(), engine).set(1)
-        self.registry.register(_TallyCollector(self.tallies))
+        self.registry.register(TallyCollector(self.tallies))
         self._lines_dropped: Callable[[], int] = int
-        self.registry.register(_Reader(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
+        self.registry.register(Reading(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
         self.registry.register(Process())
         self._endings: dict[tuple[str, str, str, str], Counter] = {}
         self._start_at_zero(routes, book)
@@ -179,90 +173,3 @@ class Metrics:
 
     def _histogram(self, metric: Metric) -> Histogram:
         return Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
-
-
-class _TallyCollector(Collector):
-    """Reads the scanners' shared counters, those of one route and sender at a time.
-
-    The samples of a tally that has not changed are the same objects again: whoever encodes them may know them by that.
-    """
-
-    def __init__(self, tallies: dict[tuple[str, Peer], Tally]) -> None:
-        self._readings = {
-            metric: [_Reading(metric, labels, tally, read) for labels, tally in tallies.items()]
-            for metric, read in ((catalogue.FRAMES, _frames), (catalogue.PAYLOAD, _payload))
-        }
-
-    def collect(self) -> Iterator[Family]:
-        for metric, readings in self._readings.items():
-            family = _family(metric)
-            family.samples = _WhenTaken(partial(_all_samples, readings))
-            yield family
-
-
-#: What a tally counted: further label values, and the count.
-_Counts = Iterator[tuple[tuple[str, ...], int]]
-
-
-class _Reading:
-    """What one tally says under one metric."""
-
-    def __init__(self, metric: Metric, labels: tuple[str, ...], tally: Tally, read: Callable[[Tally], _Counts]) -> None:
-        self._metric = metric
-        self._labels = labels
-        self._tally = tally
-        self._read = read
-        self._seen: Tally = []
-        self._said: list[Sample] = []
-
-    def samples(self) -> list[Sample]:
-        """As of now."""
-        if self._tally != self._seen:
-            piece = _family(self._metric)
-            for more, count in self._read(self._tally):
-                piece.add_metric((*self._labels, *more), count)
-            self._seen, self._said = self._tally.copy(), piece.samples
-        return self._said
-
-
-def _all_samples(readings: Iterable[_Reading]) -> Iterator[Sample]:
-    for reading in readings:
-        yield from reading.samples()
-
-
-def _frames(tally: Tally) -> _Counts:
-    for opcode, name in OPCODES.items():
-        yield (name,), tally[opcode]
-    yield (RESERVED,), sum(tally[opcode] for opcode in range(PAYLOAD) if opcode not in OPCODES)
-
-
-def _payload(tally: Tally) -> _Counts:
-    yield (), tally[PAYLOAD]
-
-
-class _WhenTaken(list[Sample]):
-    """Samples that are made as they are taken, so that a scrape can let the traffic go first in between."""
-
-    def __init__(self, make: Callable[[], Iterator[Sample]]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __iter__(self) -> Iterator[Sample]:
-        return self._make()
-
-
-class _Reader(Collector):
-    """A counter without labels that somebody else keeps."""
-
-    def __init__(self, metric: Metric, read: Callable[[], int]) -> None:
-        self._metric = metric
-        self._read = read
-
-    def collect(self) -> Iterator[Family]:
-        family = _family(self._metric)
-        family.add_metric((), self._read())
-        yield family
-
-
-def _family(metric: Metric) -> CounterMetricFamily:
-    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)

@@ -206,7 +206,7 @@ class Record:
             return
         line = {**self.line(ending, now), **self.circumstances(now)}
         ring = self.session.ring
-        recorder.closes.add(Story(line | {"ended_at": time()}, bytes(ring), ring.at, now))
+        recorder.closes.add(Story(line | {"ended_at": time()}, bytes(ring.slots), ring.at, now))
         if worth:
             recorder.log.warning("session.closed", fields=line, last_frames=describe(ring.frames(), now))
 

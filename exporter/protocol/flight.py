@@ -17,34 +17,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from struct import Struct, error
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from exporter.protocol.words import Peer
 
 #: Frames that are kept: enough to see the last exchange, small enough for every idle session to have its own ring.
-FRAMES = 64
+FRAMES: Final = 64
 
 #: Native byte order without alignment. The machine's own alignment gives one slot the same layout, and packs it faster.
-_FORMAT = "dQB"
-_SLOT = Struct("=" + _FORMAT)
+_FORMAT: Final = "dQB"
+_SLOT: Final = Struct("=" + _FORMAT)
 #: Writes one slot: (ring, offset, seconds, length, first byte of the frame with the sender's bit).
-pack = Struct("@" + _FORMAT).pack_into
-SLOT = _SLOT.size
-NoRoom = error
-RING = FRAMES * SLOT
+pack: Final = Struct("@" + _FORMAT).pack_into
+SLOT: Final = _SLOT.size
+NoRoom: Final = error
+RING: Final = FRAMES * SLOT
 #: Slots that a ring begins with; a session of a few frames, as many idle ones are, never has more.
-FIRST = 4
+FIRST: Final = 4
 #: How often as many it gets when these are full: 4, 16, 64.
-GROWTH = 4
+GROWTH: Final = 4
 #: The slot to be written after one, by its offset.
-NEXT = tuple((offset + SLOT) % RING for offset in range(RING))
+NEXT: Final = tuple((offset + SLOT) % RING for offset in range(RING))
 
 #: The bits of a frame's first byte that are kept: FIN and the opcode. RSV bits give their place to the sender.
-KEPT = 0x8F
+KEPT: Final = 0x8F
 #: The sender's bit: set for the server.
-BY_SERVER = 0x40
+BY_SERVER: Final = 0x40
 #: Set in every slot that was ever written.
-WRITTEN = 0x10
+WRITTEN: Final = 0x10
 
 
 class Frame(NamedTuple):
@@ -57,25 +57,25 @@ class Frame(NamedTuple):
     at: float
 
 
-class Ring(bytearray):
+class Ring:
     """The recorder of one session: its slots, and the offset of the one to be written next."""
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "slots")
 
     def __init__(self) -> None:
-        bytearray.__init__(self, FIRST * SLOT)
+        self.slots = bytearray(FIRST * SLOT)
         self.at = 0
 
-    def grow(self) -> Ring:
-        """Make room for another frame, where :data:`pack` found none. Returns itself."""
-        self += bytes(len(self) * (GROWTH - 1))
-        return self
+    def grow(self) -> bytearray:
+        """Make room for another frame, where :data:`pack` found none. Returns the slots."""
+        self.slots += bytes(len(self.slots) * (GROWTH - 1))
+        return self.slots
 
     def add(self, now: float, length: int, first: int) -> None:
         """Write the slot of one frame: its length, its first byte with the sender's bit."""
         slot = self.at
         try:
-            pack(self, slot, now, length, first)
+            pack(self.slots, slot, now, length, first)
         except NoRoom:
             pack(self.grow(), slot, now, length, first)
         self.at = NEXT[slot]
@@ -87,18 +87,18 @@ class Ring(bytearray):
         columns[2::3] = firsts[-FRAMES:]
         packed = _slots(len(columns) // 3).pack(*columns)
         end = self.at + len(packed)
-        while len(self) < min(end, RING):
+        while len(self.slots) < min(end, RING):
             self.grow()
         if end <= RING:
-            self[self.at : end] = packed
+            self.slots[self.at : end] = packed
         else:
-            self[self.at :] = packed[: RING - self.at]
-            self[: end - RING] = packed[RING - self.at :]
+            self.slots[self.at :] = packed[: RING - self.at]
+            self.slots[: end - RING] = packed[RING - self.at :]
         self.at = end % RING
 
     def frames(self) -> list[Frame]:
         """The frames that are kept, oldest first."""
-        return unpack(bytes(self), self.at)
+        return unpack(bytes(self.slots), self.at)
 
 
 @cache

@@ -39,13 +39,13 @@ from __future__ import annotations
 from enum import IntEnum
 from operator import itemgetter
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from exporter.protocol.flight import BY_SERVER, KEPT, NEXT, WRITTEN, NoRoom, Ring, pack
 from exporter.protocol.words import Peer
 
 #: Largest payload of a control frame (RFC 6455, section 5.5).
-MAX_CONTROL_PAYLOAD = 125
+MAX_CONTROL_PAYLOAD: Final = 125
 #: 2 header bytes, a masking key and a full control payload: the most that is ever kept between chunks.
 LONGEST_KEPT = 2 + 4 + MAX_CONTROL_PAYLOAD
 
@@ -63,7 +63,7 @@ class Opcode(IntEnum):
 
 #: Counters that scanners share: indices 0 to 15 count frames by opcode, :data:`PAYLOAD` counts payload bytes.
 Tally = list[int]
-PAYLOAD = 16
+PAYLOAD: Final = 16
 
 
 def new_tally() -> Tally:
@@ -87,49 +87,65 @@ class Lost(NamedTuple):
 Heard = list[Control | Lost]
 
 #: Makes a named tuple of a tuple, without the function in Python that calling its class goes through.
-_new = tuple.__new__
+_new: Final = tuple.__new__
 
-_FIN = 0x80
-_MASK = 0x80
-_LENGTH = 0x7F
-_OPCODE = 0x0F
+_FIN: Final = 0x80
+_MASK: Final = 0x80
+_LENGTH: Final = 0x7F
+_OPCODE: Final = 0x0F
 
 # As plain integers, which compare faster than an enum's.
-_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PONG = 0x0, 0x1, 0x2, 0x8, 0xA
+_CONTINUATION: Final = 0x0
+_TEXT: Final = 0x1
+_BINARY: Final = 0x2
+_CLOSE: Final = 0x8
+_PONG: Final = 0xA
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
-RESTING = -1
+RESTING: Final = -1
 #: ``skip`` of a direction whose next header, or control frame, has begun and is in ``pending``.
-_PENDING = -2
+_PENDING: Final = -2
 
 #: Reads a length of eight bytes.
-_LONG = Struct(">Q").unpack_from
+_LONG: Final = Struct(">Q").unpack_from
 #: Header length by second byte.
-_HEADER = tuple(2 + (4 if second & _MASK else 0) + {126: 2, 127: 8}.get(second & _LENGTH, 0) for second in range(256))
+_HEADER: Final = tuple(
+    2 + (4 if second & _MASK else 0) + {126: 2, 127: 8}.get(second & _LENGTH, 0) for second in range(256)
+)
 #: Payload length by second byte; None where it follows in two bytes, and more than any chunk has where in eight (but
 #: within the 30 bits that CPython compares fast).
-_SHORT = tuple({126: None, 127: 1 << 29}.get(second & _LENGTH, second & _LENGTH) for second in range(256))
+_SHORT: Final = tuple({126: None, 127: 1 << 29}.get(second & _LENGTH, second & _LENGTH) for second in range(256))
 #: Opcode by first byte for the commonest frames, text or binary, FIN set, compressed or not; 0 for all others.
-_PLAIN = tuple(first & _OPCODE if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
+_PLAIN: Final = tuple(first & _OPCODE if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
 #: The same, to translate many at once, and which they are.
-_OPCODES = bytes(_PLAIN)
-_PLAIN_FIRSTS = bytes(first for first in range(256) if _PLAIN[first])
+_OPCODES: Final = bytes(_PLAIN)
+_PLAIN_FIRSTS: Final = bytes(first for first in range(256) if _PLAIN[first])
 #: Opcode by first byte of what is told at once if it fills a chunk: those, and control frames; 0 for all others.
-_WHOLE = tuple(first & _OPCODE if first & 0x8F in (0x88, 0x89, 0x8A) else _PLAIN[first] for first in range(256))
+_WHOLE: Final = tuple(first & _OPCODE if first & 0x8F in (0x88, 0x89, 0x8A) else _PLAIN[first] for first in range(256))
 #: First bytes as the flight recorder keeps them, by sender.
-_FIRSTS = {
+_FIRSTS: Final = {
     sender: tuple(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
     for sender in Peer
 }
 #: The same, to translate many at once, by how a first byte of 0 is kept.
-_MANY_FIRSTS = {firsts[0]: bytes(firsts) for firsts in _FIRSTS.values()}
+_MANY_FIRSTS: Final = {firsts[0]: bytes(firsts) for firsts in _FIRSTS.values()}
 
 #: After a frame that is none of the commonest, bytes in which to look for a run of those; doubled as they are found.
 #: Who alternates kinds makes us look at each frame a few times, not at the rest of the chunk for each frame.
-_WINDOW = 64
+_WINDOW: Final = 64
 
 
-class Scanner:
+class Ear:
+    """Hears one direction of a session: a scanner, but where nobody listens (any more)."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes, now: float) -> Heard | None:
+        """See :meth:`Scanner.feed`."""
+        raise NotImplementedError
+
+
+class Scanner(Ear):
     """Follows one direction. Feed it every byte of that direction, in order.
 
     :param tally: shared counters to add to.
@@ -201,7 +217,7 @@ class Scanner:
                 ring = self.ring  # from here on it is ring.add(), without the call
                 slot = ring.at
                 try:
-                    pack(ring, slot, now, length, self.firsts[first])
+                    pack(ring.slots, slot, now, length, self.firsts[first])
                 except NoRoom:
                     pack(ring.grow(), slot, now, length, self.firsts[first])
                 ring.at = NEXT[slot]

@@ -8,16 +8,18 @@ could count its bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from httptools import HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 #: Bytes of a head beside what its parser hands out: ": " and the line's end; two spaces, the version and two line ends;
 #: the version, a space, the status, a space and two line ends.
-_HEADER_LINE, _REQUEST_LINE, _STATUS_LINE = 4, 14, 17
+_HEADER_LINE: Final = 4
+_REQUEST_LINE: Final = 14
+_STATUS_LINE: Final = 17
 
 #: A request's headers that tell us something, which most do not.
-_TELLING = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
+_TELLING: Final = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
                       b"traceparent", b"cookie"})  # fmt: skip
 
 
@@ -87,7 +89,11 @@ class Reader:
     __slots__ = ("conversation", "head_bytes", "in_head", "parser", "size")
 
     #: What httptools would call as well; it is quicker to find None than to find nothing.
-    on_body = on_chunk_header = on_chunk_complete = None
+    on_body = None
+    on_chunk_header = None
+    on_chunk_complete = None
+
+    __deletable__ = ("parser",)
 
     parser: HttpRequestParser | HttpResponseParser
 

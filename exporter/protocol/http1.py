@@ -99,6 +99,7 @@ class Conversation:
         "_answering", "_facts", "_heads", "_opening", "_parked", "_requests", "_responses", "_singles", "_upgrading",
         "_waiting", "max_head", "over", "started",
     )  # fmt: skip
+    __deletable__ = ("_requests", "_responses")
 
     def __init__(self, max_head: int = 64 * 1024) -> None:
         self.over = False

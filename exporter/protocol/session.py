@@ -20,14 +20,14 @@ A session knows no clock and no socket. Whoever drives it hands in bytes with a 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from exporter.protocol.causes import Close, Cut, Ending, close_verdict, tcp_cause
 from exporter.protocol.closecodes import ABNORMAL, UNKNOWN, CodeBook
 from exporter.protocol.flight import Ring
 from exporter.protocol.frames import Control, Heard, Lost, Opcode, Scanner, Tally
 from exporter.protocol.sampling import SamplingScanner
-from exporter.protocol.words import PEERS, Cause, How, Peer
+from exporter.protocol.words import Cause, How, Peer
 
 
 class CloseSeen(NamedTuple):
@@ -53,16 +53,18 @@ class WentUnobserved(NamedTuple):
 Fact = CloseSeen | PingAnswered | WentUnobserved
 
 # Looked up once: Python 3.11 takes a detour to an enum's members.
-_CLIENT, _SERVER = PEERS
-_CLOSE, _PING = int(Opcode.CLOSE), int(Opcode.PING)
+_CLIENT: Final = Peer.CLIENT
+_SERVER: Final = Peer.SERVER
+_CLOSE: Final = int(Opcode.CLOSE)
+_PING: Final = int(Opcode.PING)
 #: Makes a named tuple of a tuple, without the function in Python that calling its class goes through.
-_new = tuple.__new__
+_new: Final = tuple.__new__
 
 #: Close frames whose content is remembered: nearly all say one of a few things.
-_KNOWN_CLOSES = 64
+_KNOWN_CLOSES: Final = 64
 
 #: Pings of one peer that may wait for their pongs; whoever pings faster than it is answered loses the oldest.
-MAX_PINGS = 4
+MAX_PINGS: Final = 4
 
 
 class Session:

@@ -17,6 +17,9 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
+
+from mypy_extensions import mypyc_attr
 
 from exporter.relay.poller import READ, Poller
 
@@ -82,7 +85,8 @@ class Door:
     async def open(self, host: str | None, port: int) -> int:
         """Begin to accept; ``host`` None is every interface. Returns the port. Raises OSError if it is taken."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)  # bound, no more
+        # Bound, no more. Of any type: uvloop's server has a list of sockets where asyncio's has a tuple.
+        server: Any = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
         self._room = room()
         for bound in server.sockets:
             sock = _Listening(bound.family, os.dup(bound.fileno()))
@@ -150,6 +154,7 @@ class Door:
             self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
 
 
+@mypyc_attr(native_class=False)
 class _Listening(socket.socket):
     """A listening TCP socket whose ``accept`` costs 8,000 instructions instead of 17,000 (callgrind).
 

@@ -26,20 +26,21 @@ import asyncio
 import os
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol, cast
 
-from exporter.protocol.frames import Heard
+from exporter.protocol.frames import Ear, Heard
 from exporter.protocol.session import Fact, Session
-from exporter.protocol.words import PEERS, Cause, How, Peer
+from exporter.protocol.words import Cause, How, Peer
 from exporter.relay.deadlines import Deadlines
-from exporter.relay.legs import Leg, patience
-from exporter.relay.stream import Ear, Overhearing, Stream
+from exporter.relay.legs import Leg, Owner, patience
+from exporter.relay.stream import Stream
 
 #: Seconds that an app may take to read the Close that we sent it and to end TCP, once its client has not answered.
 LAST_WORDS = 1.0
 
-_GOING_AWAY = 1001
-_CLIENT, _SERVER = PEERS
+_GOING_AWAY: Final = 1001
+_CLIENT: Final = Peer.CLIENT
+_SERVER: Final = Peer.SERVER
 
 
 @dataclass(slots=True)
@@ -99,12 +100,11 @@ class Sink(Protocol):
         """Take ``data``."""
 
 
-class SessionLeg(Leg, Overhearing):
+class SessionLeg(Leg):
     """A leg whose bytes are forwarded and heard."""
 
     __slots__ = ("ear", "sink")
 
-    owner: PythonSplice
     ear: Ear
     sink: Sink
 
@@ -129,22 +129,22 @@ class SessionLeg(Leg, Overhearing):
         try:
             heard = self.ear.feed(data, monotonic())
         except Exception as error:
-            self.owner.deafen(error)
+            self.deafened(error)
         else:
             if heard is not None:
-                self.owner.hear(self.peer, heard, monotonic())
+                self.heard(heard)
 
     def heard(self, heard: Heard) -> None:
-        self.owner.hear(self.peer, heard, monotonic())
+        cast(PythonSplice, self.owner).hear(self.peer, heard, monotonic())
 
     def deafened(self, error: Exception) -> None:
-        self.owner.deafen(error)
+        cast(PythonSplice, self.owner).deafen(error)
 
 
-class PythonSplice:
+class PythonSplice(Owner):
     """One session in this engine."""
 
-    __slots__ = ("_cause", "_client", "_code", "_last_words", "_listener", "_server", "_timer", "patience", "session")
+    __slots__ = ("_cause", "_client", "_code", "_last_words", "_listener", "_server", "_timer", "session")
 
     def __init__(
         self, client: Stream, server: Stream, session: Session, listener: Listener, patience: Deadlines[Leg]
@@ -356,7 +356,7 @@ class _ToBoundary:
         self._splice.write_to_boundary(data)
 
 
-class _Deaf:
+class _Deaf(Ear):
     """How a direction is heard that is not listened to any more."""
 
     __slots__ = ()
@@ -366,5 +366,5 @@ class _Deaf:
         return None
 
 
-_NOWHERE = _Nowhere()
-_DEAF = _Deaf()
+_NOWHERE: Final = _Nowhere()
+_DEAF: Final = _Deaf()

@@ -19,24 +19,26 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
-from exporter.protocol.words import PEERS, How, Peer
+from exporter.protocol.words import How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.engine import Early
 from exporter.relay.events import Opening, guarded, report
-from exporter.relay.legs import Leg
+from exporter.relay.legs import Leg, Owner
 from exporter.relay.poller import Poller
 from exporter.relay.proxyheader import proxy_header
 from exporter.relay.relayed import Host as SessionHost
 from exporter.relay.relayed import Relayed
+from exporter.relay.stream import Receiver, Stream
 from exporter.relay.upstream import Failure
 
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
 FAREWELL = 2.0
 
-_CLIENT, _SERVER = PEERS
+_CLIENT: Final = Peer.CLIENT
+_SERVER: Final = Peer.SERVER
 
 _ANSWERS = {
     502: ("Bad Gateway", "websocket-exporter: the app behind this sidecar does not accept connections\n"),
@@ -81,6 +83,7 @@ class HttpLeg(Leg):
     """A leg before the 101."""
 
     __slots__ = ("connection",)
+    __deletable__ = ("connection",)
 
     connection: Connection
 
@@ -88,8 +91,8 @@ class HttpLeg(Leg):
         Leg.__init__(self, peer, connection)  # super() would be felt, with every connection
         self.connection = connection
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # a Stream, the relay has no others
+    def connection_made(self, stream: Stream) -> None:
+        self.transport = stream
         self.connection.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -100,7 +103,7 @@ class HttpLeg(Leg):
         del self.connection
 
 
-class Connection:
+class Connection(Owner):
     """A client's connection through the relay.
 
     :param client: the address of the client, as it is written.
@@ -109,7 +112,7 @@ class Connection:
 
     __slots__ = (
         "_arriving", "_asked", "_client", "_client_address", "_conversation", "_held", "_over", "_refusal", "_relay",
-        "_server", "_task", "_timer", "patience",
+        "_server", "_task", "_timer",
     )  # fmt: skip
 
     def __init__(self, relay: Host, client: str = "", refusal: int = 0) -> None:
@@ -130,7 +133,7 @@ class Connection:
         self._over = False
 
     @property
-    def protocol(self) -> asyncio.Protocol:
+    def protocol(self) -> Receiver:
         """The protocol for the accepted transport."""
         return self._client
 

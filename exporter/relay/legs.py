@@ -24,35 +24,39 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import Protocol, cast
+from typing import Final
 
 from exporter.protocol.words import How, Peer
 from exporter.relay.deadlines import Deadlines
-from exporter.relay.stream import Stream
+from exporter.relay.stream import Receiver, Stream
 
 #: Seconds that a closed leg may take to hand over what is still buffered for a peer that does not read.
 LINGER = 10.0
 #: Seconds for which a peer may be silent once the other one has sent its FIN; Linux' net.ipv4.tcp_fin_timeout.
 HALF_CLOSED = 60.0
 #: Looked up once: Python 3.11 takes a detour to an enum's members, and every connection ends with this one.
-_FIN = How.FIN
+_FIN: Final = How.FIN
 #: Errors by which the kernel says that a peer has not been heard of.
-_SILENT = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+_SILENT: Final = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
-class Owner(Protocol):
+class Owner:
     """Whoever opened the two legs.
 
     :ivar patience: see :func:`patience`.
     """
 
+    __slots__ = ("patience",)
+
     patience: Deadlines[Leg]
 
     def cut(self, peer: Peer, how: How) -> None:
         """The TCP connection of ``peer`` has ended, or will send no more. Told once a leg, not for ends of our own."""
+        raise NotImplementedError
 
     def over(self) -> None:
         """Both TCP connections are gone. Told once."""
+        raise NotImplementedError
 
 
 def patience() -> Deadlines[Leg]:
@@ -60,13 +64,14 @@ def patience() -> Deadlines[Leg]:
     return Deadlines(HALF_CLOSED, Leg.look_at_other)
 
 
-class Leg(asyncio.Protocol):
+class Leg(Receiver):
     """One of the two TCP connections. Subclasses say what happens with the bytes that are read.
 
     :param peer: who is at the far end.
     """
 
     __slots__ = ("_look", "fin", "flushing", "gone", "other", "owner", "peer", "transport", "waiting")
+    __deletable__ = ("other", "owner")
 
     transport: Stream
     other: Leg
@@ -80,8 +85,8 @@ class Leg(asyncio.Protocol):
         self.waiting = False  # for the other peer, since this one's FIN was read
         self._look: asyncio.TimerHandle | None = None  # another one at the other peer, some time after its FIN
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(Stream, transport)
+    def connection_made(self, stream: Stream) -> None:
+        self.transport = stream
 
     def pause_writing(self) -> None:
         if not self.other.gone:
@@ -121,14 +126,14 @@ class Leg(asyncio.Protocol):
         else:
             other.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
+    def connection_lost(self, error: Exception | None) -> None:
+        if error is not None:
             self._salvage()
             if (heir := self.transport.get_protocol()) is not self:
-                heir.connection_lost(exc)
+                heir.connection_lost(error)
                 return
             if not self.fin:
-                silent = isinstance(exc, OSError) and exc.errno in _SILENT
+                silent = isinstance(error, OSError) and error.errno in _SILENT
                 self.owner.cut(self.peer, How.SILENCE if silent else How.RESET)
         self.gone = True
         other = self.other
@@ -178,4 +183,4 @@ class Leg(asyncio.Protocol):
     def _salvage(self) -> None:
         if not self.fin and not self.other.gone:
             for data in self.transport.leftover():
-                cast(asyncio.Protocol, self.transport.get_protocol()).data_received(data)
+                self.transport.get_protocol().data_received(data)

@@ -18,6 +18,7 @@ from exporter.relay.handshake import Connection, Limits, spelled
 from exporter.relay.legs import patience
 from exporter.relay.poller import new_poller
 from exporter.relay.relayed import Relayed
+from exporter.relay.stream import Receiver
 from exporter.relay.tcp import Tcp, spare_big_reads
 from exporter.relay.tls import Below, TlsLayer
 from exporter.relay.upstream import Upstream
@@ -92,7 +93,7 @@ class Relay:
     def _accept(self, sock: socket.socket, address: object) -> None:
         Tcp(self.poller, sock, self.welcome(spelled(address)))
 
-    def welcome(self, client: str) -> asyncio.Protocol:
+    def welcome(self, client: str) -> Receiver:
         """The protocol for a client that is about to be connected; ``client`` is its address as it is written."""
         full = 0 < self.limits.max_connections <= self.connections
         connection = Connection(self, client, refusal=503 if full else 0)

@@ -26,13 +26,14 @@ import asyncio
 import select
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 #: What can be waited for.
-READ, WRITE = 0x1, 0x4  # as epoll has them (EPOLLIN, EPOLLOUT), so that nothing needs translation
+READ: Final = 0x1  # as epoll has them (EPOLLIN, EPOLLOUT), so that nothing needs translation
+WRITE: Final = 0x4
 
 #: Targets that are served before the loop gets its turn.
-BATCH = 512
+BATCH: Final = 512
 
 
 #: What is done for a connection that has ended, for an error or none.

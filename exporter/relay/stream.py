@@ -1,46 +1,113 @@
-"""A connection as the relay uses it: asyncio's transport, and three things more that need the socket below."""
+"""A connection as the relay uses it, and who is told what comes over it.
+
+Both have the names of asyncio's transports and protocols, and keep the promises of those; what is new is what needs the
+socket below. They are classes of our own so that all that carries traffic can be compiled (docs/performance.md).
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any
 
-from exporter.protocol.frames import Heard
+from mypy_extensions import mypyc_attr
 
-
-class Ear(Protocol):
-    """Hears what passes: the scanner of one direction, but for one that is not listened to any more."""
-
-    def feed(self, data: bytes, now: float) -> Heard | None:
-        """See :meth:`~exporter.protocol.frames.Scanner.feed`."""
+from exporter.protocol.frames import Ear, Heard
 
 
-class Overhearing(asyncio.Protocol):
-    """A protocol that is content to hear what is told of bytes which were passed on without it."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Receiver:
+    """Who is told what comes over a :class:`Stream`: ``connection_made`` first, ``connection_lost`` once and last."""
 
     __slots__ = ()
 
+    def connection_made(self, stream: Stream) -> None:
+        """It is told what comes over ``stream`` from now on."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def eof_received(self) -> bool:
+        """The peer's FIN came. Returns whether our direction is to stay open."""
+        return False
+
+    def pause_writing(self) -> None:
+        """What waits to be written is above the high-water mark."""
+
+    def resume_writing(self) -> None:
+        """A quarter of that is left, after it was told to pause."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is over, for ``error`` or as we wished."""
+
     def heard(self, heard: Heard) -> None:
-        """Its ear had this to tell."""
+        """After :meth:`Stream.short_cut`: its ear had this to tell."""
         raise NotImplementedError
 
     def deafened(self, error: Exception) -> None:
-        """Its ear failed with ``error``, a defect of ours."""
+        """After :meth:`Stream.short_cut`: its ear failed with ``error``, a defect of ours."""
         raise NotImplementedError
 
 
-class Stream(asyncio.Transport):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Stream:
     """One end of a connection: plain TCP (or a Unix socket), or a layer such as TLS that stands on it."""
 
     __slots__ = ()
 
+    def get_protocol(self) -> Receiver:
+        """Who is told."""
+        raise NotImplementedError
+
+    def set_protocol(self, protocol: Receiver) -> None:
+        """Tell somebody else from now on."""
+        raise NotImplementedError
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``socket``, ``peername`` and ``sockname``; ``default`` if that is not known (any more)."""
+        raise NotImplementedError
+
     def short_cut(self, to: Stream | None, ear: Ear) -> None:
         """What is read may be written to ``to`` and then told to ``ear`` right away, without the protocol's
-        ``data_received``, which must be :class:`Overhearing`. None, or another protocol, ends that."""
+        ``data_received``. None ends that."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send ``data``, now or as soon as there is room."""
+        raise NotImplementedError
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait to be written."""
+        raise NotImplementedError
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """Have the protocol pause above ``high`` bytes, and resume when a quarter of that is left."""
+        raise NotImplementedError
+
+    def pause_reading(self) -> None:
+        """Let the kernel keep what comes."""
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        raise NotImplementedError
 
     def send_fin(self) -> None:
         """End our direction (RFC 9293, section 3.6), and read on. Nothing may wait in the write buffer."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the connection once all that waits has been written."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """End the connection now; what waits is lost."""
+        raise NotImplementedError
+
+    def is_reading(self) -> bool:
+        """Whether what comes is read."""
+        raise NotImplementedError
+
+    def is_closing(self) -> bool:
+        """Whether the connection is over, or about to be."""
         raise NotImplementedError
 
     def silence(self) -> float:

@@ -1,4 +1,4 @@
-"""One TCP (or Unix) connection of the relay, with asyncio's protocols on it: the transport between them and a socket.
+"""One TCP (or Unix) connection of the relay, with a receiver on it: what asyncio calls a transport.
 
 How it works
 ============
@@ -20,29 +20,29 @@ may still want what the kernel holds (:meth:`Tcp.leftover`).
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sys
 from collections import deque
 from collections.abc import Iterator
 from os import read, write
-from typing import Any, cast
+from typing import Any, Final
 
+from exporter.protocol.frames import Ear
 from exporter.relay.poller import READ, WRITE, Poller
-from exporter.relay.stream import Ear, Overhearing, Stream
+from exporter.relay.stream import Receiver, Stream
 
 #: Bytes that are read at once where many come. In bulk, 256 KiB cost 2.7 times less a byte than 16 KiB.
-MOST = 256 * 1024
+MOST: Final = 256 * 1024
 #: Bytes that are asked for where few come. A result of this size is made by Python's own allocator, which saves a fifth
 #: of a read's instructions (callgrind); when as many come, the rest is asked for at once.
-FEW = 479
+FEW: Final = 479
 #: So many reads in a row must bring fewer than that first, for long messages have short tails.
-SHORT_READS = 10
+SHORT_READS: Final = 10
 
-_MANY = MOST - SHORT_READS  # asked for after bulk; one more after each short read since, which counts them
+_MANY: Final = MOST - SHORT_READS  # asked for after bulk; one more after each short read since, which counts them
 
 #: The default high-water mark, asyncio's own.
-HIGH_WATER = 64 * 1024
+HIGH_WATER: Final = 64 * 1024
 #: Bytes that are still read from a peer whose connection broke; the usual size of a kernel's receive buffer.
 MAX_SALVAGE = 1024 * 1024
 
@@ -73,7 +73,7 @@ class Tcp(Stream):
         "_sock", "_waiting", "_watched",
     )  # fmt: skip
 
-    def __init__(self, poller: Poller, sock: socket.socket, protocol: asyncio.Protocol) -> None:
+    def __init__(self, poller: Poller, sock: socket.socket, protocol: Receiver) -> None:
         self._poller = poller
         self._sock = sock
         self._fd = sock.fileno()
@@ -129,10 +129,10 @@ class Tcp(Stream):
         try:
             heard = self._ear.feed(data, self._poller.now)
         except Exception as error:
-            cast(Overhearing, self._protocol).deafened(error)
+            self._protocol.deafened(error)
         else:
             if heard is not None:
-                cast(Overhearing, self._protocol).heard(heard)
+                self._protocol.heard(heard)
 
     def _ready(self, events: int) -> None:
         if events != WRITE:  # bytes, or an error or hang-up, which reading tells
@@ -287,9 +287,8 @@ class Tcp(Stream):
     def get_write_buffer_size(self) -> int:
         return self._waiting.size if self._waiting else 0
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """``low`` is always a quarter of ``high``."""
-        self._high = HIGH_WATER if high is None else high
+    def set_write_buffer_limits(self, high: int) -> None:
+        self._high = high
         if self._waiting:
             self._look_at_size(self._waiting)
 
@@ -366,11 +365,11 @@ class Tcp(Stream):
 
     # About it.
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
+    def get_protocol(self) -> Receiver:
         return self._protocol
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = cast(asyncio.Protocol, protocol)
+    def set_protocol(self, protocol: Receiver) -> None:
+        self._protocol = protocol
         self._onto = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -402,4 +401,4 @@ class _Waiting(deque[memoryview]):
         self.is_much = False
 
 
-_NOBODY = asyncio.Protocol()
+_NOBODY: Final = Receiver()

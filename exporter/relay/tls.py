@@ -24,9 +24,9 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
-from exporter.relay.stream import Stream
+from exporter.relay.stream import Receiver, Stream
 from exporter.relay.tcp import HIGH_WATER
 
 #: Plaintext that is asked of OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
@@ -41,8 +41,7 @@ class TlsLayer(Stream):
     :param failed: told why, if the client's handshake or a record of it cannot be taken.
     """
 
-    def __init__(self, context: ssl.SSLContext, protocol: asyncio.Protocol, failed: Callable[[str], None]) -> None:
-        super().__init__()
+    def __init__(self, context: ssl.SSLContext, protocol: Receiver, failed: Callable[[str], None]) -> None:
         self._protocol = protocol
         self._tell_failed = failed
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -219,11 +218,11 @@ class TlsLayer(Stream):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._raw.get_extra_info(name, default)
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
+    def get_protocol(self) -> Receiver:
         return self._protocol
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = cast(asyncio.Protocol, protocol)
+    def set_protocol(self, protocol: Receiver) -> None:
+        self._protocol = protocol
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -236,24 +235,36 @@ class TlsLayer(Stream):
             self._raw.resume_reading()
             asyncio.get_running_loop().call_soon(self._pump)
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._high = HIGH_WATER if high is None else high
-        self._raw.set_write_buffer_limits(high, low)
+    def set_write_buffer_limits(self, high: int) -> None:
+        self._high = high
+        self._raw.set_write_buffer_limits(high)
 
     def get_write_buffer_size(self) -> int:
         return self._raw.get_write_buffer_size() + sum(map(len, self._early))
 
 
-class Below(asyncio.Protocol):
+class Below(Receiver):
     """TCP's side of a :class:`TlsLayer`."""
+
+    __slots__ = ("_layer",)
 
     def __init__(self, layer: TlsLayer) -> None:
         self._layer = layer
-        self.connection_lost = layer.lost  # type: ignore[method-assign]
-        self.data_received = layer.received  # type: ignore[method-assign]
-        self.eof_received = layer.ended  # type: ignore[method-assign]
-        self.pause_writing = layer.paused  # type: ignore[method-assign]
-        self.resume_writing = layer.resumed  # type: ignore[method-assign]
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._layer.connected(cast(Stream, transport))
+    def connection_made(self, stream: Stream) -> None:
+        self._layer.connected(stream)
+
+    def data_received(self, data: bytes) -> None:
+        self._layer.received(data)
+
+    def eof_received(self) -> bool:
+        return self._layer.ended()
+
+    def pause_writing(self) -> None:
+        self._layer.paused()
+
+    def resume_writing(self) -> None:
+        self._layer.resumed()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._layer.lost(error)

@@ -22,6 +22,7 @@ from typing import Any
 
 from exporter.protocol.words import ConnectError
 from exporter.relay.poller import Poller
+from exporter.relay.stream import Receiver
 from exporter.relay.tcp import Tcp
 
 #: At most one connection a second is made only to see whether the app takes connections: an app's log and accept queue
@@ -84,7 +85,7 @@ class Upstream:
         self._probe: asyncio.Task[bool] | None = None
 
     def connect(
-        self, poller: Poller, leg: asyncio.Protocol, told: Callable[[Failure | None], None]
+        self, poller: Poller, leg: Receiver, told: Callable[[Failure | None], None]
     ) -> asyncio.Task[None] | None:
         """Open a connection whose protocol is ``leg``, and tell what went wrong, if anything did.
 
@@ -104,7 +105,7 @@ class Upstream:
         return asyncio.get_running_loop().create_task(self._connect_later(poller, leg, told, sock))
 
     async def _connect_later(
-        self, poller: Poller, leg: asyncio.Protocol, told: Callable[[Failure | None], None], sock: socket.socket | None
+        self, poller: Poller, leg: Receiver, told: Callable[[Failure | None], None], sock: socket.socket | None
     ) -> None:
         try:
             async with asyncio.timeout(self._timeout):

@@ -16,7 +16,7 @@ from exporter.observe.catalogue import (
     PING_RTT,
     UNOBSERVED,
 )
-from exporter.observe.metrics import OPCODES
+from exporter.observe.tallies import OPCODES
 from exporter.protocol.frames import Opcode
 from exporter.protocol.words import Peer
 from grafana.source import panels

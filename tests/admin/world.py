@@ -75,7 +75,7 @@ def story(number: int, frames: int = 4, **changed: Any) -> Story:
         "ended_at": 1_700_000_000.0 + number,
     }
     recorder = ring(min(frames, FRAMES))
-    return Story(fields | changed, bytes(recorder), recorder.at, 200.0)
+    return Story(fields | changed, bytes(recorder.slots), recorder.at, 200.0)
 
 
 class World:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from exporter.observe.metrics import Metrics
 from exporter.observe.recorder import Recorder
@@ -23,7 +24,7 @@ from exporter.relay.handshake import Connection, Limits
 from exporter.relay.listener import Relay
 from exporter.relay.poller import Poller
 from exporter.relay.relayed import Relayed
-from exporter.relay.stream import Stream
+from exporter.relay.stream import Receiver, Stream
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.upstream import Address, Failure, Upstream
 from tests.observe.scenes import Lines
@@ -50,8 +51,7 @@ class ManualLoop(asyncio.SelectorEventLoop):
 class FakeTransport(Stream):
     """One TCP connection. ``read`` is what was handed to protocols, ``written`` what they wrote and what left."""
 
-    def __init__(self, loop: ManualLoop, protocol: asyncio.Protocol) -> None:
-        super().__init__({"sockname": ("192.0.2.2", 10010)})
+    def __init__(self, loop: ManualLoop, protocol: Receiver) -> None:
         self.read = bytearray()
         self.written = bytearray()
         self.accepted = 0  # bytes that write() took
@@ -75,12 +75,14 @@ class FakeTransport(Stream):
 
     # For protocols.
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
+    def get_protocol(self) -> Receiver:
         return self._protocol
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)
+    def set_protocol(self, protocol: Receiver) -> None:
         self._protocol = protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("192.0.2.2", 10010) if name == "sockname" else default
 
     def is_closing(self) -> bool:
         return self._closing
@@ -96,8 +98,8 @@ class FakeTransport(Stream):
             self._paused = False
             self._loop.call_soon(self._deliver)
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._high = HIGH_WATER if high is None else high
+    def set_write_buffer_limits(self, high: int) -> None:
+        self._high = high
         self._watch_buffer()
 
     def get_write_buffer_size(self) -> int:
@@ -210,7 +212,7 @@ class FakeUpstream(Upstream):
         self.transport: FakeTransport | None = None
 
     def connect(
-        self, poller: Poller, leg: asyncio.Protocol, told: Callable[[Failure | None], None]
+        self, poller: Poller, leg: Receiver, told: Callable[[Failure | None], None]
     ) -> asyncio.Task[None] | None:
         if self.go is not None:
             return self.loop.create_task(self._connect_when_told(self.go, leg, told))
@@ -218,12 +220,12 @@ class FakeUpstream(Upstream):
         return None
 
     async def _connect_when_told(
-        self, go: asyncio.Event, leg: asyncio.Protocol, told: Callable[[Failure | None], None]
+        self, go: asyncio.Event, leg: Receiver, told: Callable[[Failure | None], None]
     ) -> None:
         await go.wait()
         self._answer(leg, told)
 
-    def _answer(self, leg: asyncio.Protocol, told: Callable[[Failure | None], None]) -> None:
+    def _answer(self, leg: Receiver, told: Callable[[Failure | None], None]) -> None:
         if self.failing:
             told(Failure(ConnectError.REFUSED, "refused"))
         else:

@@ -8,7 +8,7 @@ from exporter.protocol.flight import Ring
 
 def story(number: int) -> Story:
     ring = Ring()
-    return Story({"session_id": f"s-{number}", "code": "1011"}, bytes(ring), ring.at, 0.0)
+    return Story({"session_id": f"s-{number}", "code": "1011"}, bytes(ring.slots), ring.at, 0.0)
 
 
 def book(stories: int, limit: int = 5) -> Closes:

@@ -65,9 +65,9 @@ def test_the_longest_length_there_is_can_be_kept():
 def test_no_payload_is_kept():
     """The ring grows to 4, 16 and 64 slots, no further, and no byte of a message is in it."""
     played = session()
-    sizes = [len(played.ring)]
+    sizes = [len(played.ring.slots)]
     for _ in range(200):
         played.feed(Peer.SERVER, bytes((0x81, len(SECRET))) + SECRET, 1.0)
-        sizes.append(len(played.ring))
+        sizes.append(len(played.ring.slots))
     assert sizes == [4 * SLOT] * 5 + [16 * SLOT] * 12 + [64 * SLOT] * 184
-    assert SECRET[:4] not in bytes(played.ring)
+    assert SECRET[:4] not in bytes(played.ring.slots)

@@ -13,6 +13,7 @@ import pytest
 
 from exporter.relay import tcp as module
 from exporter.relay.poller import EpollPoller, LoopPoller, Poller
+from exporter.relay.stream import Receiver, Stream
 from exporter.relay.tcp import FEW, HIGH_WATER, MOST, SHORT_READS, Tcp
 from tests.relay.peers import Wire, ended, on_uvloop
 from tests.relay.test_legs import tcp_pair
@@ -22,7 +23,7 @@ POLLERS = pytest.mark.parametrize("new", [EpollPoller, LoopPoller])
 New = Callable[[], Poller]
 
 
-class Kept(asyncio.Protocol):
+class Kept(Receiver):
     """A protocol that writes down what it is told, and does what the test wants when bytes come."""
 
     def __init__(self, on_data: Callable[[bytes], None] | None = None, keep_open: bool = True) -> None:
@@ -33,7 +34,7 @@ class Kept(asyncio.Protocol):
         self._keep_open = keep_open
         self._inside = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, stream: Stream) -> None:
         self.told.append("made")
 
     def data_received(self, data: bytes) -> None:
@@ -55,12 +56,12 @@ class Kept(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.told.append("resume")
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         assert not self._inside, "told of its end inside a call of its own"
-        self.lost.append(exc)
+        self.lost.append(error)
 
 
-def connected(new: New, protocol: asyncio.Protocol) -> tuple[Tcp, Wire]:
+def connected(new: New, protocol: Receiver) -> tuple[Tcp, Wire]:
     """A connection with ``protocol`` on it, and the far end."""
     ours, theirs = tcp_pair()
     return Tcp(new(), ours, protocol), Wire(theirs)

@@ -13,6 +13,7 @@ import pytest
 from exporter.protocol.words import ConnectError
 from exporter.relay import upstream as module
 from exporter.relay.poller import new_poller
+from exporter.relay.stream import Receiver
 from exporter.relay.upstream import Address, Failure, Upstream, classify
 from tests.relay.peers import App, on_uvloop
 from tests.waiting import until
@@ -61,10 +62,10 @@ def test_a_failure_has_one_of_a_few_reasons(error: OSError, reason: ConnectError
     assert classify(error) is reason
 
 
-async def connect(upstream: Upstream, leg: asyncio.Protocol | None = None) -> Failure | None:
+async def connect(upstream: Upstream, leg: Receiver | None = None) -> Failure | None:
     """What is told of a connection to the app."""
     told: list[Failure | None] = []
-    task = upstream.connect(new_poller(), leg or asyncio.Protocol(), told.append)
+    task = upstream.connect(new_poller(), leg or Receiver(), told.append)
     if task is not None:
         assert not told
         await task
@@ -151,7 +152,7 @@ def busy() -> tuple[socket.socket, list[socket.socket]]:
 async def test_a_connection_that_is_under_way_is_waited_for(comes: bool) -> None:
     """An app that does not answer at once is waited for: until it does, or for the configured time."""
     app, waiting = busy()
-    leg = asyncio.Protocol()
+    leg = Receiver()
     told: list[Failure | None] = []
     upstream = Upstream(Address(*app.getsockname()), timeout=20.0 if comes else 0.2)
     task = upstream.connect(new_poller(), leg, told.append)
