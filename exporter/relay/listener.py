@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from functools import partial
 from random import random
+from socket import SocketType
 from time import monotonic
 
 from exporter.protocol.words import Cause
@@ -90,7 +90,7 @@ class Relay:
         """Clients that are connected now, sessions or not."""
         return len(self.sessions) + len(self._others)
 
-    def _accept(self, sock: socket.socket, address: object) -> None:
+    def _accept(self, sock: SocketType, address: object) -> None:
         Tcp(self.poller, sock, self.welcome(spelled(address)))
 
     def welcome(self, client: str) -> Receiver:

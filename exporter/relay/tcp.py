@@ -25,6 +25,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from os import read, write
+from socket import SHUT_WR, SocketType
 from typing import Any, Final
 
 from exporter.protocol.frames import Ear
@@ -65,6 +66,7 @@ class Tcp(Stream):
     """A connected, non-blocking socket of which this is the owner from here on.
 
     :param poller: tells when it is ready.
+    :param sock: the interpreter's own type of a socket, or the library's that stands on it, which does more.
     :param protocol: is told that the connection is made before this returns.
     """
 
@@ -73,7 +75,7 @@ class Tcp(Stream):
         "_sock", "_waiting", "_watched",
     )  # fmt: skip
 
-    def __init__(self, poller: Poller, sock: socket.socket, protocol: Receiver) -> None:
+    def __init__(self, poller: Poller, sock: SocketType, protocol: Receiver) -> None:
         self._poller = poller
         self._sock = sock
         self._fd = sock.fileno()
@@ -280,7 +282,7 @@ class Tcp(Stream):
 
     def send_fin(self) -> None:
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            self._sock.shutdown(SHUT_WR)
         except OSError:
             return  # the connection is gone, which the next read tells
 

@@ -17,8 +17,9 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from socket import SocketType
 from time import monotonic
-from typing import Any
+from typing import Any, Final, cast
 
 from exporter.protocol.words import ConnectError
 from exporter.relay.poller import Poller
@@ -43,8 +44,16 @@ _UNDER_WAY = {errno.EINPROGRESS, errno.EALREADY}
 #: What it says of one that is there.
 _THERE = {0, errno.EISCONN}
 
+# As plain numbers, which need no detour over an enum.
+_UNIX: Final = int(socket.AF_UNIX)
+_STREAM: Final = int(socket.SOCK_STREAM)
+_TCP: Final = int(socket.IPPROTO_TCP)
+_NODELAY: Final = int(socket.TCP_NODELAY)
+#: Saves a system call where it is known.
+_NON_BLOCKING: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
+
 #: A socket's family, and an address in the form that the family has.
-_Target = tuple[socket.AddressFamily, Any]
+_Target = tuple[int, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ class Upstream:
         return asyncio.get_running_loop().create_task(self._connect_later(poller, leg, told, sock))
 
     async def _connect_later(
-        self, poller: Poller, leg: Receiver, told: Callable[[Failure | None], None], sock: socket.socket | None
+        self, poller: Poller, leg: Receiver, told: Callable[[Failure | None], None], sock: SocketType | None
     ) -> None:
         try:
             async with asyncio.timeout(self._timeout):
@@ -118,7 +127,7 @@ class Upstream:
             Tcp(poller, sock, leg)
             told(None)
 
-    async def _open(self, sock: socket.socket | None = None) -> socket.socket:
+    async def _open(self, sock: SocketType | None = None) -> SocketType:
         """A socket that is connected to the app; ``sock`` is one that is under way. Raises OSError."""
         loop = asyncio.get_running_loop()
         if self._target is not None:
@@ -181,29 +190,25 @@ class Upstream:
 def _literal(address: Address) -> _Target | None:
     """Where to connect to, if that is known without asking anybody."""
     if address.path:
-        return socket.AF_UNIX, address.path
+        return _UNIX, address.path
     for family in (socket.AF_INET, socket.AF_INET6):
         with suppress(OSError):
             socket.inet_pton(family, address.host)
-            return family, (address.host, address.port)
+            return int(family), (address.host, address.port)
     return None
 
 
-def _new_socket(family: socket.AddressFamily) -> socket.socket:
+def _new_socket(family: int) -> SocketType:
     """One that does not block, and sends what it is given at once. Raises OSError."""
-    sock = socket.socket(family, socket.SOCK_STREAM | _NON_BLOCKING)
+    sock = SocketType(family, _STREAM | _NON_BLOCKING)
     if not _NON_BLOCKING:
         sock.setblocking(False)
-    if family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if family != _UNIX:
+        sock.setsockopt(_TCP, _NODELAY, 1)
     return sock
 
 
-#: Saves a system call where it is known.
-_NON_BLOCKING = getattr(socket, "SOCK_NONBLOCK", 0)
-
-
-def _dial(family: socket.AddressFamily, target: Any) -> tuple[socket.socket, bool]:
+def _dial(family: int, target: Any) -> tuple[SocketType, bool]:
     """Begin to connect. Returns a socket, and whether it is connected already. Raises OSError."""
     sock = _new_socket(family)
     try:
@@ -218,10 +223,10 @@ def _dial(family: socket.AddressFamily, target: Any) -> tuple[socket.socket, boo
     return sock, error in _THERE
 
 
-async def _connected(sock: socket.socket, target: Any) -> socket.socket:
+async def _connected(sock: SocketType, target: Any) -> SocketType:
     """``sock``, once it is connected. Closes it and raises OSError if it cannot be."""
     try:
-        await asyncio.get_running_loop().sock_connect(sock, target)
+        await asyncio.get_running_loop().sock_connect(cast(socket.socket, sock), target)
     except BaseException:
         sock.close()
         raise
