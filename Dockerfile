@@ -1,11 +1,12 @@
 # The sidecar's image: an interpreter, the packages it runs on, and nothing else. No shell, no package manager.
 #
-# BASE_IMAGE brings Python 3.11 or later with venv (glibc; the official python:*-slim images, or Debian with
-# python3-venv). What runs is copied out of it onto an empty file system, so that base tools do not come along.
+# BASE_IMAGE brings Python 3.11 or later with venv, and a C compiler for the modules that carry traffic (glibc; the
+# official python images that are not slim, or Debian with python3-venv, python3-dev, gcc and libc6-dev). What runs is
+# copied out of it onto an empty file system, so that base tools do not come along.
 #
 #   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" -t websocket-exporter:0.1.0 .
 
-ARG BASE_IMAGE=python:3.11-slim
+ARG BASE_IMAGE=python:3.11
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src
@@ -13,9 +14,14 @@ RUN python3 -m venv /build && python3 -m venv --without-pip /opt/websocket-expor
 COPY requirements/run.txt requirements/run.txt
 RUN /build/bin/pip --python /opt/websocket-exporter/bin/python install \
     --no-cache-dir --no-compile --requirement requirements/run.txt
-COPY pyproject.toml README.md ./
+# The compiler looks at types, those of the packages included.
+COPY requirements/build.txt requirements/build.txt
+RUN /build/bin/pip install --no-cache-dir --requirement requirements/run.txt --requirement requirements/build.txt
+COPY pyproject.toml setup.py README.md ./
 COPY exporter exporter
-RUN /build/bin/pip --python /opt/websocket-exporter/bin/python install --no-cache-dir --no-compile --no-deps .
+RUN WEBSOCKET_EXPORTER_COMPILE=1 /build/bin/pip wheel \
+        --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
+    && /build/bin/pip --python /opt/websocket-exporter/bin/python install --no-cache-dir --no-compile --no-deps /wheel/*.whl
 COPY deploy/image/rootfs.py deploy/image/rootfs.py
 RUN /opt/websocket-exporter/bin/python deploy/image/rootfs.py /rootfs /opt/websocket-exporter
 # The bill of materials (CycloneDX) of what is in there, made by tools that are not.

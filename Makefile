@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-instructions bench-figures audit dashboard-preview clean
+.PHONY: help demo test test-compiled compiled lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-instructions bench-figures audit dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -30,6 +30,10 @@ $(VENV)/.bench: $(VENV)/.run requirements/bench.txt
 	$(PYTHON) -m pip install --quiet --requirement requirements/bench.txt
 	@touch $@
 
+$(VENV)/.compile: $(VENV)/.run requirements/build.txt
+	$(PYTHON) -m pip install --quiet --requirement requirements/build.txt
+	@touch $@
+
 demo: $(VENV)/.run  ## an app, traffic and the sidecar, to look at
 	@$(VENV)/bin/websocket-exporter demo
 
@@ -40,7 +44,22 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/lint-imports
 
 test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  ## everything that must hold
+	@$(MAKE) --no-print-directory test-compiled
 	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+build/compiled/.made: $(VENV)/.compile setup.py pyproject.toml $(wildcard exporter/*/*.py)
+	rm -rf build/compiled && mkdir -p build/compiled
+	cp -r exporter setup.py pyproject.toml README.md build/compiled
+	cd build/compiled && WEBSOCKET_EXPORTER_COMPILE=1 $(CURDIR)/$(PYTHON) setup.py --quiet build_ext --inplace >build.log 2>&1 \
+	  || { cat build.log; exit 1; }
+	@touch $@
+
+compiled: build/compiled/.made  ## compile the busiest modules as the image has them, in build/compiled; needs cc
+
+test-compiled: $(VENV)/.reliability  ## the tests of what is compiled, on the compiled modules
+	@if ! command -v cc >/dev/null; then echo "test-compiled skipped: no C compiler"; else \
+	  $(MAKE) compiled && cd build/compiled && rm -rf tests && cp -r ../../tests . && \
+	  $(CURDIR)/$(PYTHON) -m pytest --numprocesses 3 tests/protocol tests/relay tests/observe; fi
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
 	$(PYTHON) -m pytest tests/image -m image -s

@@ -138,9 +138,9 @@ class Session:
         return facts
 
     def _ping(self, sender: Peer, payload: bytes, now: float) -> None:
-        mine = [ping for ping in self._pings if ping[0] is sender]
-        dropped = mine[0] if len(mine) >= MAX_PINGS else None
-        self._pings = (*(ping for ping in self._pings if ping is not dropped), (sender, payload, now))
+        mine = [at for at, ping in enumerate(self._pings) if ping[0] is sender]
+        dropped = mine[0] if len(mine) >= MAX_PINGS else -1
+        self._pings = (*(ping for at, ping in enumerate(self._pings) if at != dropped), (sender, payload, now))
 
     def _pong(self, sender: Peer, payload: bytes, now: float) -> list[Fact]:
         """A pong answers the ping with its payload, and all that were sent before it (RFC 6455, section 5.5.3)."""

@@ -34,12 +34,13 @@ class Deadlines(Generic[_Waiting]):
         self._since.pop(waiting, None)
 
     def _look(self) -> None:
-        self._timer = None
         due = monotonic() - self._seconds
         for waiting, since in list(self._since.items()):
             if since > due:
-                if self._timer is None:
-                    self._timer = asyncio.get_running_loop().call_later(since - due, self._look)
+                self._timer = asyncio.get_running_loop().call_later(since - due, self._look)
                 return
             if self._since.pop(waiting, None) is not None:  # another one's end may have removed it
                 self._late(waiting)
+        self._timer = None
+        if self._since:  # one's end was another's beginning
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)

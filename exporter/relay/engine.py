@@ -312,9 +312,9 @@ class PythonSplice(Owner):
 
 
 class PythonEngine:
-    """Protocols on the event loop, scanners in plain Python."""
+    """Legs on the relay's own streams, scanners in Python, compiled or not (docs/performance.md)."""
 
-    name = "python"
+    name = "python" if hasattr(patience, "__code__") else "compiled"  # of a compiled function there is none
 
     def __init__(self) -> None:
         self._patience = patience()

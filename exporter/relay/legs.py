@@ -26,6 +26,8 @@ import asyncio
 import errno
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.words import How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.stream import Receiver, Stream
@@ -40,6 +42,7 @@ _FIN: Final = How.FIN
 _SILENT: Final = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Owner:
     """Whoever opened the two legs.
 
@@ -64,6 +67,7 @@ def patience() -> Deadlines[Leg]:
     return Deadlines(HALF_CLOSED, Leg.look_at_other)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Leg(Receiver):
     """One of the two TCP connections. Subclasses say what happens with the bytes that are read.
 

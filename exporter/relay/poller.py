@@ -28,6 +28,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol
 
+from mypy_extensions import mypyc_attr
+
 #: What can be waited for.
 READ: Final = 0x1  # as epoll has them (EPOLLIN, EPOLLOUT), so that nothing needs translation
 WRITE: Final = 0x4
@@ -50,6 +52,7 @@ class Target(Protocol):
         """:meth:`ready` raised ``error``, a defect of ours."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Poller:
     """Watches descriptors in the event loop that is running when the first is watched.
 
@@ -125,6 +128,7 @@ class Poller:
         self._loop.call_exception_handler({"message": "a connection of the relay failed", "exception": error})
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class EpollPoller(Poller):
     """All of them in one epoll instance."""
 

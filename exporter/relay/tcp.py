@@ -49,8 +49,9 @@ MAX_SALVAGE = 1024 * 1024
 
 _SALVAGE = 64 * 1024  # bytes at a time
 
-#: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its length: milliseconds since bytes last came.
-_LAST_DATA_RECEIVED = slice(52, 56)
+#: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its end: milliseconds since bytes last came.
+_LAST_DATA_RECEIVED: Final = 52
+_END_OF_IT: Final = 56
 
 
 def spare_big_reads() -> None:
@@ -139,8 +140,9 @@ class Tcp(Stream):
     def _ready(self, events: int) -> None:
         if events != WRITE:  # bytes, or an error or hang-up, which reading tells
             self._hand_over()
-        if events != READ and self._waiting:
-            self._flush(self._waiting)
+        waiting = self._waiting
+        if events != READ and waiting is not None and waiting.size:
+            self._flush(waiting)
 
     def _hand_over(self) -> None:
         """Read, and have the protocol take it."""
@@ -196,7 +198,7 @@ class Tcp(Stream):
     def _watch(self) -> None:
         """Be told of what matters now."""
         events = READ if self._reading else 0
-        if self._waiting:
+        if self.get_write_buffer_size():
             events |= WRITE
         if events == self._watched:
             return
@@ -240,7 +242,7 @@ class Tcp(Stream):
         waiting = self._waiting
         if waiting is None:
             waiting = self._waiting = _Waiting()
-        waiting.append(data)
+        waiting.parts.append(data)
         waiting.size += len(data)
         self._held = True
         self._watch()
@@ -258,21 +260,22 @@ class Tcp(Stream):
                 self._protocol.resume_writing()
 
     def _flush(self, waiting: _Waiting) -> None:
+        parts = waiting.parts
         try:
-            while waiting:
-                data = waiting[0]
+            while parts:
+                data = parts[0]
                 sent = write(self._fd, data)
                 waiting.size -= sent
                 if sent != len(data):
-                    waiting[0] = data[sent:]
+                    parts[0] = data[sent:]
                     break
-                waiting.popleft()
+                parts.popleft()
         except BlockingIOError:
             pass
         except OSError as error:
             self._break(error)
             return
-        if not waiting:
+        if not parts:
             self._held = self._closing
             self._watch()
             if self._closing:
@@ -287,12 +290,14 @@ class Tcp(Stream):
             return  # the connection is gone, which the next read tells
 
     def get_write_buffer_size(self) -> int:
-        return self._waiting.size if self._waiting else 0
+        waiting = self._waiting
+        return 0 if waiting is None else waiting.size
 
     def set_write_buffer_limits(self, high: int) -> None:
         self._high = high
-        if self._waiting:
-            self._look_at_size(self._waiting)
+        waiting = self._waiting
+        if waiting is not None and waiting.size:
+            self._look_at_size(waiting)
 
     # Reading.
 
@@ -320,10 +325,10 @@ class Tcp(Stream):
 
     def silence(self) -> float:
         try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.stop)
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _END_OF_IT)
         except (OSError, AttributeError):
             return 0.0
-        return int.from_bytes(info[_LAST_DATA_RECEIVED], sys.byteorder) / 1000
+        return int.from_bytes(info[_LAST_DATA_RECEIVED:_END_OF_IT], sys.byteorder) / 1000
 
     # The end.
 
@@ -331,7 +336,7 @@ class Tcp(Stream):
         if not self._closing:
             self._closing = self._held = True
             self._reading = False
-            if self._waiting:
+            if self.get_write_buffer_size():
                 self._watch()
             else:
                 self._end(None)
@@ -388,17 +393,17 @@ class Tcp(Stream):
         return default
 
 
-class _Waiting(deque[memoryview]):
+class _Waiting:
     """What waits to be written.
 
     :ivar size: its bytes.
     :ivar is_much: whether the protocol has been asked to pause writing.
     """
 
-    __slots__ = ("is_much", "size")
+    __slots__ = ("is_much", "parts", "size")
 
     def __init__(self) -> None:
-        super().__init__()
+        self.parts: deque[memoryview] = deque()
         self.size = 0
         self.is_much = False
 

@@ -166,7 +166,8 @@ class TlsLayer(Stream):
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[self._tls.write(rest) :]
+                taken = self._tls.write(rest)  # beside the slice: mypyc 2.4 evaluates a bound of some twice
+                rest = rest[taken:]
         except (ssl.SSLError, OSError) as error:
             self._fail(error)
             return

@@ -21,6 +21,8 @@ from socket import SocketType
 from time import monotonic
 from typing import Any, Final, cast
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.words import ConnectError
 from exporter.relay.poller import Poller
 from exporter.relay.stream import Receiver
@@ -78,6 +80,7 @@ class Failure:
     why: str
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Upstream:
     """Connects to the app.
 

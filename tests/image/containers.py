@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "websocket-exporter" / "image"
-BASE = "localhost/websocket-exporter-base:bookworm"
+BASE = "localhost/websocket-exporter-base:bookworm-cc"
 IMAGE = "localhost/websocket-exporter:test"
 NAME = "websocket-exporter-test"
 TOOLS = ("debootstrap", "buildah", "podman", "runc")
@@ -33,6 +33,8 @@ _STORAGE = [
     "--runroot",
     "/run/websocket-exporter-test",
 ]
+#: What the base has beside Debian's smallest.
+_PACKAGES = ("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev")
 BUILDAH = ["buildah", *_STORAGE]
 PODMAN = ["podman", *_STORAGE, "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
 
@@ -75,12 +77,12 @@ def remove() -> None:
 
 def base_image() -> str:
     """The Debian base with Python, made once."""
-    tree = CACHE / "rootfs"
+    tree = CACHE / "rootfs-with-cc"
     if not tree.exists():
         partial = CACHE / "rootfs.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        call(["debootstrap", "--variant=minbase", "--include=python3,python3-venv", "bookworm", str(partial)])
+        call(["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", "bookworm", str(partial)])
         partial.rename(tree)
     if subprocess.run([*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False).returncode:
         archive = CACHE / "rootfs.tar"
@@ -92,7 +94,7 @@ def base_image() -> str:
 
 def wheels() -> Path:
     """The pinned packages and the build's, downloaded once for each state of the pins."""
-    pins = [ROOT / "requirements" / name for name in ("run.txt", "audit.txt")]
+    pins = [ROOT / "requirements" / name for name in ("run.txt", "build.txt", "audit.txt")]
     directory = CACHE / "wheels" / hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
     if not directory.exists():
         partial = directory.with_suffix(".partial")
@@ -107,7 +109,7 @@ def wheels() -> Path:
             "--dest",
             str(partial),
         ]
-        call([*pip, "--requirement", str(pins[0]), "--requirement", str(pins[1]), "setuptools>=68", "wheel"])
+        call([*pip, *(word for path in pins for word in ("--requirement", str(path)))])
         partial.rename(directory)
     return directory
 

@@ -8,6 +8,7 @@ from exporter.observe.recorder import LogEndings
 from exporter.protocol.heads import Request
 from exporter.protocol.words import Cause, ConnectError, How, Peer, Unobserved
 from tests.observe.scenes import Stage, opening
+from tests.plain import plain_only
 from tests.wire import BINARY, KEY, PING, TEXT, close, frame
 
 
@@ -157,6 +158,7 @@ def test_ids_are_unique() -> None:
     assert len(ids) == 2000
 
 
+@plain_only
 def test_the_connection_leaves_the_gauge_even_if_counting_fails() -> None:
     """A defect while an ending is counted must not leave a connection open in the gauge for ever."""
     stage = Stage()

@@ -9,7 +9,7 @@ from exporter.relay.engine import Engine, PythonEngine
 ENGINES = [PythonEngine]
 
 
-@pytest.fixture(params=ENGINES, ids=lambda made: made.name)
+@pytest.fixture(params=ENGINES, ids=lambda made: made().name)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """What moves the bytes."""
     made: Engine = request.param()

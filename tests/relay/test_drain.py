@@ -13,6 +13,7 @@ from exporter.protocol.words import Cause, Peer
 from exporter.relay import engine as engine_module
 from exporter.relay.drain import Drain, Phase, Plan
 from exporter.relay.engine import Engine
+from tests.plain import plain_only
 from tests.relay.peers import REQUEST, SWITCH, Bench, Wire, bench, closes, ended, on_uvloop
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, frame
@@ -76,6 +77,7 @@ async def test_it_is_begun_once(engine: Engine) -> None:
         assert server.is_silent()
 
 
+@plain_only
 @on_uvloop
 async def test_a_defect_of_ours_ends_it_all_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that waits for its drain does not wait forever, and the defect is told."""

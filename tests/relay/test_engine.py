@@ -18,6 +18,7 @@ from exporter.protocol.words import Cause, Peer, Unobserved
 from exporter.relay import engine as engine_module
 from exporter.relay.engine import Engine, close_frame
 from exporter.relay.tcp import HIGH_WATER, MOST
+from tests.plain import plain_only
 from tests.relay.peers import REQUEST, SWITCH, Bench, Handed, Watched, Wire, bench, ended, on_uvloop
 from tests.waiting import until
 from tests.wire import BINARY, CONTINUATION, KEY, PING, TEXT, close, cut_at, cuts, frame, singly, streams
@@ -370,6 +371,7 @@ class Broken(Exception):
     """A defect of ours."""
 
 
+@plain_only
 @pytest.mark.parametrize("broken", ["feed", "note"])
 @on_uvloop
 async def test_a_defect_while_listening_does_not_touch_the_traffic(
@@ -692,6 +694,7 @@ async def test_nothing_a_client_sent_is_lost_to_a_drain(engine: Engine) -> None:
         assert (await b.ending(watched)).clean
 
 
+@plain_only
 @on_uvloop
 async def test_a_defect_while_a_close_waits_for_its_boundary(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """If listening fails just when we look for a boundary, no byte is lost or doubled and the defect is told."""

@@ -19,6 +19,7 @@ from exporter.relay.engine import Engine
 from exporter.relay.handshake import Connection, HttpLeg, Limits
 from exporter.relay.legs import Leg
 from exporter.relay.upstream import Address, Upstream
+from tests.plain import plain_only
 from tests.relay.peers import REQUEST, SWITCH, App, Wire, bench, ended, on_uvloop
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, cut_at, frame, singly
@@ -357,6 +358,7 @@ async def test_a_defect_of_the_observer_does_not_touch_the_handshake(engine: Eng
         assert [str(defect) for defect in b.told.defects] == [f"a defect in {call}"]
 
 
+@plain_only
 @on_uvloop
 async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(
     engine: Engine, monkeypatch: pytest.MonkeyPatch

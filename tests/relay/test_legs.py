@@ -9,7 +9,7 @@ import pytest
 
 from exporter.protocol.words import How, Peer
 from exporter.relay import legs
-from exporter.relay.legs import Leg, patience
+from exporter.relay.legs import Leg, Owner, patience
 from exporter.relay.poller import new_poller
 from exporter.relay.tcp import HIGH_WATER, Tcp
 from tests.relay.peers import Wire, on_uvloop
@@ -23,7 +23,7 @@ class Relaying(Leg):
         self.other.transport.write(data)
 
 
-class Kept:
+class Kept(Owner):
     """An owner that writes down what it is told."""
 
     def __init__(self) -> None:

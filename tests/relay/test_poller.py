@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from exporter.relay import poller as module
-from exporter.relay.poller import READ, WRITE, EpollPoller, LoopPoller, Poller, new_poller
+from exporter.relay.poller import READ, WRITE, EpollPoller, LoopPoller, Poller, Target, new_poller
 from exporter.relay.tcp import Tcp
 from tests.relay.peers import on_uvloop
 from tests.relay.test_tcp import Kept
@@ -154,15 +154,27 @@ def test_a_target_that_fails_is_told_and_the_rest_goes_on() -> None:
     asyncio.run(play())
 
 
-@on_uvloop
-async def test_a_kernel_without_room_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a socket cannot be watched (epoll_ctl(2), ENOSPC) its protocol is told of the end, like of any other."""
-    poller = EpollPoller()
+class Full(EpollPoller):
+    """One in a kernel that has no room to watch another socket, or for other events of one."""
 
-    def full(*asked: object) -> None:
+    def __init__(self, to_watch: bool) -> None:
+        super().__init__()
+        self._to_watch = to_watch
+
+    def watch(self, fd: int, target: Target, events: int) -> None:
+        if self._to_watch:
+            super().watch(fd, target, events)
+        else:
+            raise OSError(errno.ENOSPC, "no room")
+
+    def change(self, fd: int, events: int) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr(poller, "watch", full)
+
+@on_uvloop
+async def test_a_kernel_without_room_ends_the_connection() -> None:
+    """If a socket cannot be watched (epoll_ctl(2), ENOSPC) its protocol is told of the end, like of any other."""
+    poller = Full(to_watch=False)
     ours, theirs = pair()
     kept = Kept()
     Tcp(poller, ours, kept)
@@ -171,11 +183,9 @@ async def test_a_kernel_without_room_ends_the_connection(monkeypatch: pytest.Mon
     assert theirs.recv(1) == b""
     theirs.close()
 
-    monkeypatch.undo()
     ours, theirs = pair()
     kept = Kept()
-    tcp = Tcp(poller, ours, kept)
-    monkeypatch.setattr(poller, "change", full)
+    tcp = Tcp(Full(to_watch=True), ours, kept)
     tcp.write(bytes(16 << 20))
     await until(lambda: kept.lost)
     assert isinstance(kept.lost[0], OSError)
