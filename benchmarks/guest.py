@@ -28,7 +28,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmarks.peers import Absent
+from benchmarks.peers import COMPILED, Absent
 
 #: Seconds of this machine's time after which the guest is given up.
 LIMIT = 1800
@@ -98,7 +98,8 @@ def contents(tree: Path, programs: Path) -> Iterator[Path]:
     yield from (Path(sys.prefix, "pyvenv.cfg"), Path(sys.executable))
     for package in ("exporter", "benchmarks"):
         yield from below(tree / package)
-    yield from tree.glob("*.so")  # what all compiled modules share
+    yield from below(COMPILED / "exporter")
+    yield from COMPILED.glob("*.so")  # what all compiled modules share
     found = [shutil.which(name, path=_PATH) for name in ("nginx", "haproxy")]
     envoy = importlib.util.find_spec("envoy")
     if envoy is not None and envoy.origin is not None:

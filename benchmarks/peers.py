@@ -1,8 +1,9 @@
 """Who takes part: how each proxy is started, with one worker, in front of the same server.
 
 A peer that cannot be had on this machine says so with :class:`Absent`; its rows then show the reason, no numbers.
-Nobody writes an access log, except the sidecar: it runs with everything on that it has, every ending logged to a file.
-What that costs is told where connections end, by a second one that logs abnormal endings only, as it does by default.
+Nobody writes an access log, except the sidecar: it runs as the image has it, compiled, with everything on that it has,
+every ending logged to a file. What that costs is told where connections end, by a second one that logs abnormal endings
+only, as it does by default; what compiling brings, by a third one that runs from the source.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from exporter import __version__
 _SESSIONS = IDLE_SESSIONS + 1000
 
 _PACKAGE_ROOT = Path(__file__).parent.parent
+#: Where ``make compiled`` puts the package with its busiest modules compiled.
+COMPILED = _PACKAGE_ROOT / "build" / "compiled"
 
 
 class Absent(Exception):
@@ -85,9 +88,12 @@ def _relay(place: Place) -> list[str]:
     return [str(place.programs / "relay"), "--port", str(place.port), "--upstream", str(place.upstream)]
 
 
-def _sidecar(place: Place, log_endings: str = "all") -> list[str]:
+def _sidecar(place: Place, log_endings: str = "all", tree: Path = COMPILED) -> list[str]:
+    if tree == COMPILED and not list(tree.glob("*.so")):
+        raise Absent("not compiled: make compiled")
+    program = f"import sys; sys.path.insert(0, {str(tree)!r}); from exporter.cli import main; main()"
     return [
-        sys.executable, "-m", "exporter", "run",
+        sys.executable, "-c", program, "run",
         "--upstream", f"127.0.0.1:{place.upstream}",
         "--listen", f"127.0.0.1:{place.port}",
         "--admin", f"127.0.0.1:{place.spare}",
@@ -233,6 +239,12 @@ PEERS = (
         lambda: f"websocket-exporter {__version__}, only abnormal endings logged",
         partial(_sidecar, log_endings="abnormal"),
         ("churn", "churn1000", "newcomers"),
+    ),
+    Peer(
+        "interpreted",
+        lambda: f"websocket-exporter {__version__}, not compiled",
+        partial(_sidecar, tree=_PACKAGE_ROOT),
+        ("pp64", "pipe", "b64k", "b1m", "stream", "churn", "idle"),
     ),
     Peer("nginx", lambda: "nginx " + _version([_program("nginx"), "-v"], r"nginx/(\S+)"), _nginx),
     Peer("haproxy", lambda: "HAProxy " + _version([_program("haproxy"), "-v"], r"version (\d+\.\d+\.\d+)"), _haproxy),
