@@ -23,29 +23,58 @@ _TELLING: Final = frozenset({b"upgrade", b"content-length", b"transfer-encoding"
                       b"traceparent", b"cookie"})  # fmt: skip
 
 
-@dataclass(slots=True)
+# What a dataclass makes for __init__ is never compiled: where a connection would feel it there is one of ours.
+
+
+@dataclass(slots=True, init=False)
 class Request:
     """A request's head, as far as we need it. Texts are as sent, decoded as Latin-1; empty if absent."""
 
-    method: str = ""
-    target: str = ""
-    upgrade: bool = False  # asks to switch to any protocol
-    websocket: bool = False  # asks to switch to WebSocket
-    has_body: bool = False
-    forwarded_for: str = ""
-    user_agent: str = ""
-    traceparent: str = ""
-    cookie: str = ""
-    answered: bool = False
+    method: str
+    target: str
+    upgrade: bool  # asks to switch to any protocol
+    websocket: bool  # asks to switch to WebSocket
+    has_body: bool
+    forwarded_for: str
+    user_agent: str
+    traceparent: str
+    cookie: str
+    answered: bool
+
+    def __init__(
+        self,
+        method: str = "",
+        target: str = "",
+        upgrade: bool = False,
+        websocket: bool = False,
+        forwarded_for: str = "",
+        user_agent: str = "",
+        traceparent: str = "",
+        cookie: str = "",
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.upgrade = upgrade
+        self.websocket = websocket
+        self.has_body = self.answered = False
+        self.forwarded_for = forwarded_for
+        self.user_agent = user_agent
+        self.traceparent = traceparent
+        self.cookie = cookie
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Response:
     """A response's head, as far as we need it."""
 
-    status: int = 0
-    subprotocol: str = ""
-    extensions: str = ""
+    status: int
+    subprotocol: str
+    extensions: str
+
+    def __init__(self, status: int, subprotocol: str = "", extensions: str = "") -> None:
+        self.status = status
+        self.subprotocol = subprotocol
+        self.extensions = extensions
 
     @property
     def is_interim(self) -> bool:

@@ -42,11 +42,14 @@ _TLS_HANDSHAKE = 0x16
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Asked:
     """The client asked to upgrade to WebSocket: an opening handshake has begun."""
 
     request: Request
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class Aborted:
     request: Request
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Switched:
     """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""
 
@@ -72,6 +75,12 @@ class Switched:
     response: Response
     client: bytes
     server: bytes
+
+    def __init__(self, request: Request, response: Response, client: bytes, server: bytes) -> None:
+        self.request = request
+        self.response = response
+        self.client = client
+        self.server = server
 
 
 @dataclass(slots=True)

@@ -43,14 +43,22 @@ _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Early:
     """What the handshake phase leaves behind: bytes read past the 101 and forwarded, and FINs read, of each peer."""
 
-    client: bytes = b""
-    server: bytes = b""
-    client_fin: bool = False
-    server_fin: bool = False
+    client: bytes
+    server: bytes
+    client_fin: bool
+    server_fin: bool
+
+    def __init__(
+        self, client: bytes = b"", server: bytes = b"", client_fin: bool = False, server_fin: bool = False
+    ) -> None:
+        self.client = client
+        self.server = server
+        self.client_fin = client_fin
+        self.server_fin = server_fin
 
 
 class Listener(Protocol):

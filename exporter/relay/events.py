@@ -12,7 +12,7 @@ from exporter.protocol.session import Session
 from exporter.protocol.words import ConnectError, Peer, Unobserved
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Opening:
     """An opening handshake that was answered with 101. ``seconds`` is how long the answer took."""
 
@@ -20,6 +20,12 @@ class Opening:
     response: Response
     client: str
     seconds: float
+
+    def __init__(self, request: Request, response: Response, client: str, seconds: float) -> None:
+        self.request = request
+        self.response = response
+        self.client = client
+        self.seconds = seconds
 
 
 class Watch(Protocol):
