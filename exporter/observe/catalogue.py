@@ -166,7 +166,7 @@ BUILD = Metric(
     "websocket_exporter_build_info",
     "gauge",
     ("version", "python", "engine"),
-    "Always 1; the labels say what is running.",
+    "Always 1; the labels say what is running. The engine is python, or compiled as in the image.",
 )
 
 CATALOGUE: tuple[Metric, ...] = (
