@@ -206,6 +206,13 @@ def test_it_forwards_and_counts(sidecar: Sidecar) -> None:
     wait_until(lambda: sidecar.value(ended) == before + 1, "the ending is counted")
 
 
+def test_what_carries_traffic_is_compiled(sidecar: Sidecar) -> None:
+    """The engine in the image is the compiled one, and says so."""
+    assert re.search(
+        r'^websocket_exporter_build_info\{engine="compiled",', fetch(sidecar.admin, "/metrics")[1], re.MULTILINE
+    )
+
+
 def test_byte_code_is_used(sidecar: Sidecar) -> None:
     """Modules come from compiled files, so that a read-only start does not compile them each time."""
     program = (

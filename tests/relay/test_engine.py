@@ -16,7 +16,7 @@ from exporter.protocol.causes import Ending
 from exporter.protocol.frames import Scanner, new_tally
 from exporter.protocol.words import Cause, Peer, Unobserved
 from exporter.relay import engine as engine_module
-from exporter.relay.engine import Engine, close_frame
+from exporter.relay.engine import Engine, PythonEngine, close_frame
 from exporter.relay.tcp import HIGH_WATER, MOST
 from tests.plain import plain_only
 from tests.relay.peers import REQUEST, SWITCH, Bench, Handed, Watched, Wire, bench, ended, on_uvloop
@@ -32,6 +32,12 @@ OURS = close_frame(1001)
 
 def heard(watched: Watched, peer: Peer) -> Scanner:
     return watched.session.scanner(peer)
+
+
+def test_the_engine_tells_whether_it_is_compiled() -> None:
+    """What build_info says of the engine is true of the module that runs."""
+    from_source = str(engine_module.__file__).endswith(".py")
+    assert PythonEngine().name == ("python" if from_source else "compiled")
 
 
 # Bytes.
