@@ -92,7 +92,7 @@ load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short one
 bench: $(VENV)/.bench build/compiled/.made  ## side by side with other proxies, a quarter of an hour; QUICK=1 for 2 minutes; needs cc, nginx, haproxy
 	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick)
 
-bench-instructions: $(VENV)/.bench build/compiled/.made  ## instructions of each proxy, counted in an emulated machine, 10 minutes; needs cc, nginx, haproxy
+bench-instructions: $(VENV)/.bench build/compiled/.made  ## instructions of each proxy, counted in an emulated machine, 25 minutes; needs cc, nginx, haproxy
 	@scripts/debian-packages qemu-system-x86:qemu-system-x86_64 cpio busybox-static:busybox
 	@$(PYTHON) -m benchmarks.emulated
 
