@@ -26,21 +26,22 @@ class Deadlines(Generic[_Waiting]):
     def add(self, waiting: _Waiting) -> None:
         """It begins to wait now."""
         self._since[waiting] = monotonic()
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+        self._look_in(self._seconds)
 
     def remove(self, waiting: _Waiting) -> None:
         """It waits no more; nothing happens if it did not."""
         self._since.pop(waiting, None)
 
     def _look(self) -> None:
+        self._timer = None
         due = monotonic() - self._seconds
         for waiting, since in list(self._since.items()):
             if since > due:
-                self._timer = asyncio.get_running_loop().call_later(since - due, self._look)
+                self._look_in(since - due)
                 return
             if self._since.pop(waiting, None) is not None:  # another one's end may have removed it
                 self._late(waiting)
-        self._timer = None
-        if self._since:  # one's end was another's beginning
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look)

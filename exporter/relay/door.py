@@ -35,7 +35,7 @@ PROBES = 6
 PROBE_INTERVAL = 10
 
 #: As a plain number.
-SOCK_STREAM: Final = int(socket.SOCK_STREAM)
+_STREAM: Final = int(socket.SOCK_STREAM)
 #: accept(2) says so when a resource is short; the client stays in the queue.
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -90,7 +90,7 @@ class Door:
         server: Any = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
         self._room = room()
         for bound in server.sockets:
-            sock = SocketType(bound.family, SOCK_STREAM, 0, os.dup(bound.fileno()))
+            sock = SocketType(bound.family, _STREAM, 0, os.dup(bound.fileno()))
             _prepare(sock, self._keepalive)
             self._queues.append(_Queue(sock, int(bound.family), self._accept))
         server.close()
@@ -168,7 +168,7 @@ class _Queue:
         That one asks the listening socket for its family and type each time, and makes members of an enum of them.
         """
         fd, address = self.sock._accept()  # type: ignore[attr-defined]  # a part of socket.accept()
-        accepted = SocketType(self._family, SOCK_STREAM, 0, fd)
+        accepted = SocketType(self._family, _STREAM, 0, fd)
         accepted.setblocking(False)
         return accepted, address
 

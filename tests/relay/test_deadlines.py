@@ -64,3 +64,23 @@ async def test_one_end_may_bring_another() -> None:
     deadlines.add("second")
     await until(lambda: len(told) == 2)
     assert told == ["first", "new"]
+
+
+@on_uvloop
+async def test_a_defect_of_who_is_told_ends_no_other_wait() -> None:
+    """If telling one fails, those who begin to wait later are told all the same."""
+    told: list[str] = []
+
+    def late(name: str) -> None:
+        told.append(name)
+        if name == "bad":
+            raise ZeroDivisionError
+
+    blamed: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: blamed.append(context))
+    deadlines: Deadlines[str] = Deadlines(0.02, late)
+    deadlines.add("bad")
+    await until(lambda: told == ["bad"])
+    deadlines.add("good")
+    await until(lambda: told == ["bad", "good"])
+    assert [type(context["exception"]) for context in blamed] == [ZeroDivisionError]
