@@ -14,7 +14,7 @@ $(VENV)/.run: requirements/run.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.compile requirements/dev.txt
 	$(PYTHON) -m pip install --quiet --requirement requirements/dev.txt
 	@touch $@
 
@@ -47,7 +47,7 @@ test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  
 	@$(MAKE) --no-print-directory test-compiled
 	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-build/compiled/.made: $(VENV)/.compile setup.py pyproject.toml $(wildcard exporter/*/*.py)
+build/compiled/.made: $(VENV)/.compile setup.py pyproject.toml $(shell find exporter -name '*.py')
 	rm -rf build/compiled && mkdir -p build/compiled
 	cp -r exporter setup.py pyproject.toml README.md build/compiled
 	cd build/compiled && WEBSOCKET_EXPORTER_COMPILE=1 $(CURDIR)/$(PYTHON) setup.py --quiet build_ext --inplace >build.log 2>&1 \

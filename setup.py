@@ -30,8 +30,7 @@ def modules() -> list[Any]:
     from mypyc.build import mypycify
 
     paths = [f"exporter/{package}/{name}.py" for package, names in COMPILED.items() for name in names]
-    level = os.environ.get("WEBSOCKET_EXPORTER_OPTIMIZE", "3")
-    built: list[Any] = mypycify(paths, opt_level=level, debug_level="0", group_name="websocket_exporter")
+    built: list[Any] = mypycify(paths, opt_level="3", debug_level="0", group_name="websocket_exporter")
     return built
 
 
