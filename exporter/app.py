@@ -25,7 +25,8 @@ from exporter.certificate import Certificate
 from exporter.config import Settings
 from exporter.observe.closes import Closes
 from exporter.observe.history import History
-from exporter.observe.logs import Format, LineWriter, set_up
+from exporter.observe.linewriter import LineWriter
+from exporter.observe.logs import Format, set_up
 from exporter.observe.metrics import Metrics
 from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
 from exporter.observe.recorder import LogEndings, Recorder

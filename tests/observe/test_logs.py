@@ -1,12 +1,13 @@
-"""Log lines: one JSON object a line, console on a terminal, and never a wait for whoever reads them."""
+"""Log lines: one JSON object a line, console on a terminal."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ import pytest
 import structlog
 
 from exporter.observe import logs
-from exporter.observe.logs import LineWriter, set_up
+from exporter.observe.logs import set_up
 from exporter.protocol.words import How
 from tests.golden import assert_golden
 from tests.observe.scenes import Stage, opening
-from tests.waiting import PATIENCE, eventually
 from tests.wire import BINARY, KEY, TEXT, close, frame
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,48 +36,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-class Stuck(io.StringIO):
-    """A stream whose reader does not read, until it is released."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = threading.Event()
-        self.released = threading.Event()
-
-    def write(self, text: str) -> int:
-        self.entered.set()
-        assert self.released.wait(PATIENCE)
-        return super().write(text)
-
-
-class Full(io.StringIO):
-    """A stream on a full disk."""
-
-    def write(self, text: str) -> int:
-        raise OSError(28, "No space left on device")
-
-
-class Pipe(io.StringIO):
-    """A stream with a file descriptor; ``takes`` says how many bytes each write(2) takes, the last for ever."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes: list[int]) -> None:
-        super().__init__()
-        self.takes = takes
-        self.got: list[bytes] = []
-        monkeypatch.setattr(logs.os, "write", self._take)
-
-    def fileno(self) -> int:
-        return 12345
-
-    def _take(self, descriptor: int, data: memoryview) -> int:
-        assert descriptor == 12345
-        taken = min(self.takes.pop(0) if len(self.takes) > 1 else self.takes[0], len(data))
-        if taken < 0:
-            raise OSError(28, "No space left on device")
-        self.got.append(bytes(data[:taken]))
-        return taken
 
 
 def crash(log: Any) -> None:
@@ -209,103 +167,18 @@ def test_a_traceback_stays_on_its_line() -> None:
     assert "ValueError: ours" in json.loads(line)["exception"]
 
 
-def test_a_reader_that_does_not_read_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the stream is blocked write() returns at once; what does not fit is dropped and counted, the rest is
-    written in order when the reader comes back."""
-    monkeypatch.setattr(logs, "MAX_WAITING", 10)
-    stream = Stuck()
-    writer = LineWriter(stream)
-    writer.write("0")
-    assert stream.entered.wait(PATIENCE)
-    writing = threading.Thread(target=lambda: [writer.write(str(number)) for number in range(1, 51)], daemon=True)
-    writing.start()
-    writing.join(PATIENCE)
-    assert not writing.is_alive(), "write() waits for the stream"
-    assert writer.dropped == 40
-    assert stream.getvalue() == ""
-    stream.released.set()
-    writer.close()
-    assert stream.getvalue().split() == [str(number) for number in range(11)]
-    assert writer.dropped == 40
-
-
-def test_a_process_that_ends_does_not_wait_long_for_a_stuck_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """close() gives up on a stream that stays blocked."""
-    monkeypatch.setattr(logs, "LAST_LINES", 0.05)
-    monkeypatch.setattr(logs, "MAX_WAITING", 2)
-    stream = Stuck()
-    writer = LineWriter(stream)
-    writer.write("0")
-    assert stream.entered.wait(PATIENCE)
-    writer.write("1")
-    writer.close()
-    writer.write("2")
-    writer.write("3")
-    writer.close()
-    assert stream.getvalue() == ""
-    stream.released.set()
-
-
-@pytest.mark.parametrize("broken", [Full, None])
-def test_a_stream_that_fails_costs_lines_only(broken: type[io.StringIO] | None) -> None:
-    """A full disk or a closed pipe drops lines, counts them, and raises nowhere."""
-    if broken is None:
-        stream = io.StringIO()
-        stream.close()
-    else:
-        stream = broken()
-    writer = LineWriter(stream)
-    for number in range(5):
-        writer.write(str(number))
-    eventually(lambda: writer.dropped == 5, "five are dropped")
-    writer.close()
-    assert writer.dropped == 5
-
-
-def test_every_line_is_written_before_the_end() -> None:
-    """Lines that wait when the process ends are written, all and in order."""
+def test_a_line_tells_when_it_was_made() -> None:
+    """In UTC, to the microsecond, with the fraction's zeros, across a second's end."""
     stream = io.StringIO()
-    writer = LineWriter(stream)
-    for number in range(5000):
-        writer.write(str(number))
+    writer = set_up("json", stream=stream)
+    begun = datetime.now(UTC)
+    while datetime.now(UTC) < begun + timedelta(seconds=1.1):
+        structlog.get_logger().info("tick")
+        time.sleep(0.05)
     writer.close()
-    assert stream.getvalue().split() == [str(number) for number in range(5000)]
-    assert writer.dropped == 0
-
-
-def test_lines_that_come_together_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred lines in a row cost a few writes, not a hundred."""
-    pipe = Pipe(monkeypatch, [1_000_000])
-    writer = LineWriter(pipe)
-    for number in range(100):
-        writer.write(str(number))
-    writer.close()
-    assert b"".join(pipe.got) == b"".join(b"%d\n" % number for number in range(100))
-    assert len(pipe.got) <= 5
-
-
-@pytest.mark.parametrize(
-    ("takes", "arrived", "lost"),
-    [
-        pytest.param([2, 100], b"aa\nbb\ncc\n" + b"dd\n", 0, id="in pieces"),
-        pytest.param([-1, 100], b"dd\n", 3, id="nothing, then all"),
-        pytest.param([3, -1, 100], b"aa\n" + b"dd\n", 2, id="a whole line, then none"),
-        pytest.param([4, -1, 100], b"aa\nb" + b"\ndd\n", 2, id="a line and a half: ended before the next"),
-        pytest.param([4, -1, -1], b"aa\nb", 3, id="a line and a half, then none"),
-    ],
-)
-def test_each_line_that_did_not_arrive_whole_is_counted(
-    monkeypatch: pytest.MonkeyPatch, takes: list[int], arrived: bytes, lost: int
-) -> None:
-    """Of lines that are written at once those that arrived are not counted; half a line is, and spoils no other."""
-    monkeypatch.setattr(logs, "AT_ONCE", 3)
-    pipe = Pipe(monkeypatch, takes)
-    writer = LineWriter(pipe)
-    writer.write("aa")
-    writer.write("bb")
-    writer.write("cc")
-    eventually(lambda: writer.dropped or b"".join(pipe.got).count(b"\n") == 3, "three lines went their way")
-    writer.write("dd")
-    writer.close()
-    assert b"".join(pipe.got) == arrived
-    assert writer.dropped == lost
+    stamps = [json.loads(line)["timestamp"] for line in stream.getvalue().splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", stamp) for stamp in stamps)
+    times = [datetime.fromisoformat(stamp) for stamp in stamps]
+    assert times == sorted(times)
+    assert begun - timedelta(milliseconds=1) <= times[0] <= times[-1] <= datetime.now(UTC)
+    assert times[-1] - times[0] >= timedelta(seconds=1)
