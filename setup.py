@@ -19,7 +19,7 @@ COMPILED = {
                  "words"),
     "relay": ("deadlines", "door", "engine", "events", "handshake", "legs", "listener", "poller", "relayed", "stream",
               "tcp", "tls", "upstream"),
-    "observe": ("history", "linewriter", "logs", "metrics", "reconnects", "recorder", "text"),
+    "observe": ("history", "linewriter", "logs", "metrics", "numbers", "reconnects", "recorder", "text"),
 }  # fmt: skip
 
 

@@ -103,7 +103,13 @@ def _cells(series: Series) -> Sequence[object]:
         found = [getattr(series, "_value", None)]
     elif isinstance(series, Histogram):
         found = [*getattr(series, "_buckets", (None,)), getattr(series, "_sum", None)]
-    return found if all(type(cell) is MutexValue and _has(cell, _CELL) for cell in found) else ()
+    return found if all(_is_cell(cell) for cell in found) else ()
+
+
+def _is_cell(thing: object) -> bool:
+    """Whether it is the library's, or one that says that it, too, replaces what it holds and never alters it."""
+    known = type(thing) is MutexValue or getattr(type(thing), "replaces", False)
+    return known and _has(thing, _CELL)
 
 
 def _has(thing: object, names: Iterable[str]) -> bool:

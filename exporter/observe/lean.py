@@ -1,50 +1,42 @@
-"""The library's metrics for what every session counts: the same numbers in the same place, less work for a step.
+"""The library's metrics with numbers of ours in them (:mod:`exporter.observe.numbers`), which sessions step directly.
 
-The library takes a lock for each value that a step touches, checks that the series is one that can be counted, and
-looks for a histogram's bucket from the first. All that we count is counted on the event loop, by children that were
-looked up at the start; so these classes leave the lock and the check out. What is read, and how, stays the library's.
+A series that is looked up seldom is stepped by the library's own methods, which do to a :class:`Number` what they do to
+theirs.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 import prometheus_client
 
-#: What a step carries along for OpenMetrics: labels of its own, a trace id.
-Exemplar = dict[str, str]
+from exporter.observe.numbers import Number, Spread
 
 
 class Counter(prometheus_client.Counter):
-    """A counter that is counted from one thread."""
+    """A counter; ``number`` is its value."""
 
-    def inc(self, amount: float = 1, exemplar: Exemplar | None = None) -> None:
-        """Add ``amount``, which must not be negative."""
-        if exemplar is None:
-            self._value._value += amount
-        else:
-            super().inc(amount, exemplar)
+    number: Number
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._value = self.number = Number()
 
 
 class Gauge(prometheus_client.Gauge):
-    """A gauge that is moved from one thread."""
+    """A gauge; ``number`` is its value."""
 
-    def inc(self, amount: float = 1) -> None:
-        """Add ``amount``."""
-        self._value._value += amount
+    number: Number
 
-    def dec(self, amount: float = 1) -> None:
-        """Take ``amount`` off."""
-        self._value._value -= amount
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._value = self.number = Number()
 
 
 class Histogram(prometheus_client.Histogram):
-    """A histogram that is added to from one thread."""
+    """A histogram; ``spread`` is what has been observed."""
 
-    def observe(self, amount: float, exemplar: Exemplar | None = None) -> None:
-        """Add one observation; ``amount`` is a number."""
-        if exemplar is None:
-            self._buckets[bisect_left(self._upper_bounds, amount)]._value += 1
-            self._sum._value += amount
-        else:
-            super().observe(amount, exemplar)
+    spread: Spread
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self.spread = Spread(self._upper_bounds)
+        self._buckets, self._sum = list(self.spread.buckets), self.spread.sum

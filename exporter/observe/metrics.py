@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
 from exporter.observe.lean import Counter, Gauge, Histogram
+from exporter.observe.numbers import Number, Spread
 from exporter.observe.process import Process
 from exporter.observe.tallies import Reading, TallyCollector
 from exporter.protocol.causes import Ending, rows
@@ -48,11 +49,11 @@ class RouteSeries:
 
     route: str
     tallies: tuple[Tally, Tally]  # of what clients send, of what servers send
-    switched: Counter  # handshakes answered with 101
-    handshake_duration: Histogram
-    active: Gauge
-    lifetime: dict[Peer, Histogram]
-    reconnect_delay: dict[Cause, Histogram]  # by the usual causes
+    switched: Number  # handshakes answered with 101
+    handshake_duration: Spread
+    active: Number
+    lifetime: dict[Peer, Spread]
+    reconnect_delay: dict[Cause, Spread]  # by the usual causes
 
 
 class Metrics:
@@ -93,7 +94,7 @@ class Metrics:
         self._lines_dropped: Callable[[], int] = int
         self.registry.register(Reading(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
         self.registry.register(Process())
-        self._endings: dict[tuple[str, str, str, str], Counter] = {}
+        self._endings: dict[tuple[str, str, str, str], Number] = {}
         self._start_at_zero(routes, book)
         self.of = {route: self._series(route) for route in routes}
 
@@ -101,11 +102,11 @@ class Metrics:
         return RouteSeries(
             route=route,
             tallies=(self.tallies[route, Peer.CLIENT], self.tallies[route, Peer.SERVER]),
-            switched=self.handshakes.labels(route, "101"),
-            handshake_duration=self.handshake_duration.labels(route),
-            active=self.active.labels(route),
-            lifetime={peer: self.lifetime.labels(route, peer) for peer in Peer},
-            reconnect_delay={cause: self.reconnect_delay.labels(route, cause) for cause in RETURN_CAUSES},
+            switched=self.handshakes.labels(route, "101").number,
+            handshake_duration=self.handshake_duration.labels(route).spread,
+            active=self.active.labels(route).number,
+            lifetime={peer: self.lifetime.labels(route, peer).spread for peer in Peer},
+            reconnect_delay={cause: self.reconnect_delay.labels(route, cause).spread for cause in RETURN_CAUSES},
         )
 
     def settle(self) -> Iterator[None]:
@@ -123,7 +124,8 @@ class Metrics:
             for status in HANDSHAKE_STATUSES:
                 self.handshakes.labels(route, status)
             for code, cause, initiator in rows(book):
-                self._endings[route, code, cause, initiator] = self._closed.labels(route, code, cause, initiator)
+                key = (route, code, cause, initiator)
+                self._endings[key] = self._closed.labels(*key).number
             for peer in PEERS:
                 self.idle_before_drop.labels(route, peer)
                 self.ping_rtt.labels(route, peer)
@@ -136,24 +138,23 @@ class Metrics:
 
     def ended(self, route: str, ending: Ending, seconds: float, trace_id: str = "") -> None:
         """Count one ending, after ``seconds`` of lifetime; a ``trace_id`` becomes its exemplar."""
-        exemplar = {"trace_id": trace_id} if trace_id else None
         key = (route, ending.code, ending.cause, ending.initiator)
-        series = self._endings.get(key)
-        if series is None:  # a rare pairing such as 1002 with a keepalive text; bounded all the same
-            series = self._endings[key] = self._closed.labels(*key)
-        series.inc(1, exemplar)
-        self.of[route].lifetime[ending.initiator].observe(seconds, exemplar)
+        number = self._endings.get(key)
+        if number is None:  # a rare pairing such as 1002 with a keepalive text; bounded all the same
+            number = self._endings[key] = self._closed.labels(*key).number
+        number.step(trace_id)
+        self.of[route].lifetime[ending.initiator].observe(seconds, trace_id)
         if ending.close_unanswered:
             self.incomplete.labels(route, ending.initiator).inc()
 
     def returned(self, route: str, cause: Cause, seconds: float) -> None:
         """Count one client that came back, ``seconds`` after its session had ended for ``cause``."""
-        series = self.of[route].reconnect_delay.get(cause)
-        (series or self.reconnect_delay.labels(route, cause)).observe(seconds)
+        delays = self.of[route].reconnect_delay.get(cause)
+        (delays or self.reconnect_delay.labels(route, cause).spread).observe(seconds)
 
     def endings(self) -> dict[tuple[str, str, str, str], int]:
         """Endings since the start by (route, code, cause, initiator), those that happened only."""
-        return {key: count for key, series in self._endings.items() if (count := int(series._value.get()))}
+        return {key: count for key, number in self._endings.items() if (count := int(number.get()))}
 
     def watch_drain(self, is_on: Callable[[], bool], sessions: Callable[[], int], seconds: Callable[[], float]) -> None:
         """Read the drain's gauges from these functions at every scrape."""

@@ -83,9 +83,9 @@ class Recorder:
         """See :class:`exporter.relay.events.Observer`."""
         route = self._router.route(opening.request.target)
         series = self.metrics.of[route]
-        series.switched.inc()
+        series.switched.step()
         series.handshake_duration.observe(opening.seconds)
-        series.active.inc()
+        series.active.step()
         now = self.clock()
         from_client, from_server = series.tallies
         session = Session(self._book, from_client, from_server, now, self._record_payload)
@@ -177,7 +177,7 @@ class Record:
 
     def ping_answered(self, sender: Peer, seconds: float) -> None:
         """See :class:`exporter.relay.events.Watch`."""
-        self._recorder.metrics.ping_rtt.labels(self._series.route, sender).observe(seconds)
+        self._recorder.metrics.ping_rtt.labels(self._series.route, sender).spread.observe(seconds)
 
     def unobserved(self, reason: Unobserved, why: str) -> None:
         """See :class:`exporter.relay.events.Watch`."""
@@ -192,11 +192,11 @@ class Record:
         try:
             recorder.metrics.ended(self._series.route, ending, now - self.session.began, self._trace_id)
             if (idle := self.session.idle_before_drop) is not None:
-                recorder.metrics.idle_before_drop.labels(self._series.route, ending.initiator).observe(idle)
+                recorder.metrics.idle_before_drop.labels(self._series.route, ending.initiator).spread.observe(idle)
             recorder.reconnects.ended(self._key, ending.cause, now)
             recorder.history.add(ending)
         finally:
-            self._series.active.dec()
+            self._series.active.inc(-1.0)
             recorder.metrics.sessions.discard(self.session)
             self.session.settle()
         worth = recorder.is_worth_a_line(ending)
