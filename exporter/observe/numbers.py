@@ -52,7 +52,7 @@ class Number:
 
     def step(self, trace_id: str = "") -> None:
         """Add one; a ``trace_id`` becomes its exemplar."""
-        self._value = cast(float, self._value) + 1.0
+        self.inc(1.0)
         if trace_id:
             self._exemplar = _exemplar(trace_id, 1.0)
 
