@@ -59,7 +59,7 @@ SCRIPTS = {
     "pipe": Script((frame(128, True) * 64,), (frame(128, False) * 64,), 64),
     "stream": Script((), (frame(32, False) * 256,), 0.256),
     "b64k": Script((frame(65536, True),), (frame(65536, False),), 1),
-    "b1m": Script(_cut(frame(1 << 20, True), 256_000), _cut(frame(1 << 20, False), 256_000), 1),
+    "b1m": Script(_cut(frame(1 << 20, True), 512_000), _cut(frame(1 << 20, False), 512_000), 1),
 }
 
 

@@ -6,7 +6,7 @@ A client's connection through us has two *legs*, one to the client and one to th
 the other. Three things cross over beside bytes:
 
 - **Back-pressure.** When a leg's write buffer is above its high-water mark, the other leg stops reading, so the
-  kernel's window closes and the sender feels it. Buffered at most: the mark, 64 KiB, plus one read, 256 KiB.
+  kernel's window closes and the sender feels it. Buffered at most: the mark, 64 KiB, plus one read, 512 KiB.
 - **Half-close.** A FIN read on one leg becomes a FIN on the other, after everything read before it was written. Both
   connections are closed when both FINs have been read, never on the first: data may still be under way in the other
   direction.

@@ -13,7 +13,7 @@ from tests.load.scrapes import measure as measure_scrapes
 GROWTH = 8.0
 
 #: KiB that one connection may cost. What a peer that does not read costs is bounded by the write buffer's high-water
-#: mark and one read of 250 KiB in each direction, with what the allocator rounds up.
+#: mark and what is left of one read of 512 KiB in each direction, with what the allocator rounds up.
 WORST = {"endless head": 160, "nobody reads": 1024}
 
 

@@ -14,7 +14,7 @@ import pytest
 from exporter.relay import tcp as module
 from exporter.relay.poller import EpollPoller, LoopPoller, Poller
 from exporter.relay.stream import Receiver, Stream
-from exporter.relay.tcp import FEW, HIGH_WATER, MOST, SHORT_READS, Tcp
+from exporter.relay.tcp import FEW, HIGH_WATER, MOST, SHORT_READS, SOME, Tcp
 from tests.relay.peers import Wire, ended, on_uvloop
 from tests.relay.test_legs import tcp_pair
 from tests.waiting import until
@@ -67,11 +67,9 @@ def connected(new: New, protocol: Receiver) -> tuple[Tcp, Wire]:
     return Tcp(new(), ours, protocol), Wire(theirs)
 
 
-async def come_at_once(tcp: Tcp, wire: Wire, size: int) -> None:
-    """Have ``size`` bytes come that are all there when they are looked at."""
-    tcp.pause_reading()
-    await wire.send(bytes(size))
-    tcp.resume_reading()
+def come_at_once(wire: Wire, size: int) -> None:
+    """Have ``size`` bytes come in one segment, so that all are there when they are looked at."""
+    assert wire.sock.send(bytes(size)) == size
 
 
 @POLLERS
@@ -150,7 +148,7 @@ async def test_what_has_come_is_told_at_once(new: New) -> None:
     tcp, wire = connected(new, Kept(lambda data: pieces.append(len(data))))
     sizes = [1, FEW - 1, FEW, FEW + 1, 20_000, FEW, 1, 20_000, FEW, FEW, FEW - 1, 2]
     for size in sizes:
-        await come_at_once(tcp, wire, size)
+        come_at_once(wire, size)
         await until(lambda size=size: sum(pieces) >= size)
         assert pieces == [size]
         pieces.clear()
@@ -175,18 +173,31 @@ async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.Monkey
         asked.clear()
         for size in sizes:
             before = len(kept.data)
-            await come_at_once(tcp, wire, size)
+            come_at_once(wire, size)
             await until(lambda before=before, size=size: len(kept.data) == before + size)
         return asked.copy()
 
-    def is_few(asked: list[int]) -> list[bool]:
-        assert all(most == FEW or MOST - SHORT_READS <= most <= MOST for most in asked)
-        return [most == FEW for most in asked]
+    def steps(asked: list[int]) -> list[int]:
+        return [MOST if MOST - SHORT_READS <= most <= MOST else most for most in asked]
 
-    assert is_few(await come(1, 20_000)) == [True, True, False]
-    assert is_few(await come(*[20_000, 67] * 20)) == [False] * 40
-    assert is_few(await come(20_000, *[100] * (SHORT_READS + 2))) == [False] * (SHORT_READS + 1) + [True] * 2
-    assert is_few(await come(FEW - 1, FEW, 67)) == [True, True, False, False]
+    assert steps(await come(1, 20_000)) == [FEW, FEW, SOME]
+    assert steps(await come(*[20_000, 67] * 20)) == [MOST] * 40
+    assert steps(await come(20_000, *[100] * (SHORT_READS + 2))) == [MOST] * (SHORT_READS + 1) + [FEW] * 2
+    assert steps(await come(FEW - 1, FEW, 67)) == [FEW, FEW, SOME, MOST]
+    tcp.pause_reading()
+    tcp.resume_reading()
+    assert steps(await come(20_000, 67)) == [FEW, SOME, MOST], "whoever had to pause begins anew"
+    tcp.abort()
+
+
+@on_uvloop
+async def test_what_waits_does_not_keep_what_was_sent() -> None:
+    """Of a write that was taken in part only the rest stays in memory, however large the whole was."""
+    tcp, _ = connected(EpollPoller, Kept())
+    while not tcp.get_write_buffer_size():
+        tcp.write(bytes(MOST))
+    assert tcp._waiting is not None
+    assert [part.obj for part in tcp._waiting.parts] == [bytes(tcp.get_write_buffer_size())]
     tcp.abort()
 
 
