@@ -124,8 +124,7 @@ class Metrics:
             for status in HANDSHAKE_STATUSES:
                 self.handshakes.labels(route, status)
             for code, cause, initiator in rows(book):
-                key = (route, code, cause, initiator)
-                self._endings[key] = self._closed.labels(*key).number
+                self._ending(route, code, cause, initiator)
             for peer in PEERS:
                 self.idle_before_drop.labels(route, peer)
                 self.ping_rtt.labels(route, peer)
@@ -136,13 +135,18 @@ class Metrics:
         for error in ConnectError:
             self.connect_errors.labels(error)
 
+    def _ending(self, route: str, code: str, cause: str, initiator: str) -> Number:
+        """The number of such endings. A rare pairing, such as 1002 with a keepalive text, is not there from the start;
+        these are bounded all the same."""
+        key = (route, code, cause, initiator)
+        number = self._endings.get(key)
+        if number is None:
+            number = self._endings[key] = self._closed.labels(*key).number
+        return number
+
     def ended(self, route: str, ending: Ending, seconds: float, trace_id: str = "") -> None:
         """Count one ending, after ``seconds`` of lifetime; a ``trace_id`` becomes its exemplar."""
-        key = (route, ending.code, ending.cause, ending.initiator)
-        number = self._endings.get(key)
-        if number is None:  # a rare pairing such as 1002 with a keepalive text; bounded all the same
-            number = self._endings[key] = self._closed.labels(*key).number
-        number.step(trace_id)
+        self._ending(route, ending.code, ending.cause, ending.initiator).step(trace_id)
         self.of[route].lifetime[ending.initiator].observe(seconds, trace_id)
         if ending.close_unanswered:
             self.incomplete.labels(route, ending.initiator).inc()

@@ -37,7 +37,7 @@ from exporter.relay.stream import Receiver, Stream
 #: less again (CPU time of messages of 1 MiB; the receiver's window is told anew half as often).
 MOST: Final = 512 * 1024
 #: Bytes that are asked for where few come. A result of this size is made by Python's own allocator, which saves a fifth
-#: of a read's instructions (callgrind); when as many come, the rest is asked for at once.
+#: of a read's instructions (callgrind); when as many come, :data:`SOME` are asked for at once.
 FEW: Final = 479
 #: Bytes that are asked for next when few had been, and as many came. Bulk begins so, and so it goes on when the other
 #: peer could not take it: what waits for a peer that is slow stays in our memory.
@@ -133,7 +133,7 @@ class Tcp(Stream):
             onto._not_written(data, error)
         else:
             if sent != size:
-                onto._wait(memoryview(data[sent:]))
+                onto._wait(data[sent:])
         try:
             heard = self._ear.feed(data, self._poller.now)
         except Exception as error:
@@ -233,21 +233,21 @@ class Tcp(Stream):
                 self._not_written(data, error)
             else:
                 if sent != len(data):
-                    self._wait(memoryview(bytes(data[sent:])))
+                    self._wait(data[sent:])
         elif data and not self._closing:
-            self._wait(memoryview(bytes(data)))
+            self._wait(data)
 
     def _not_written(self, data: bytes | bytearray | memoryview, error: OSError) -> None:
         if isinstance(error, BlockingIOError):
-            self._wait(memoryview(bytes(data)))
+            self._wait(data)
         else:
             self._break(error)
 
-    def _wait(self, data: memoryview) -> None:
+    def _wait(self, data: bytes | bytearray | memoryview) -> None:
         waiting = self._waiting
         if waiting is None:
             waiting = self._waiting = _Waiting()
-        waiting.parts.append(data)
+        waiting.parts.append(memoryview(bytes(data)))  # whoever wrote it may alter it
         waiting.size += len(data)
         self._held = True
         self._watch()
