@@ -11,7 +11,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from time import time_ns
-from typing import IO, Any, Literal
+from typing import IO, Any, Final, Literal
 
 import orjson
 import structlog
@@ -22,7 +22,8 @@ from exporter.observe.linewriter import LineWriter
 
 Format = Literal["auto", "json", "console"]
 
-_OPTIONS = orjson.OPT_APPEND_NEWLINE
+_OPTIONS: Final = orjson.OPT_APPEND_NEWLINE
+_dumps: Final = orjson.dumps
 
 
 def _logger_class(level: str) -> Any:
@@ -72,7 +73,7 @@ class _ToJson:
         if "exc_info" in event:
             event = format_exc_info(logger, method, event)
         try:
-            return orjson.dumps(event, repr, _OPTIONS)
+            return _dumps(event, repr, _OPTIONS)
         except (
             orjson.JSONEncodeError
         ):  # half a surrogate pair, a number of more than 64 bits: the standard library's may

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from time import time
-from typing import ClassVar, cast
+from typing import ClassVar, Final, cast
 
 from prometheus_client.samples import Exemplar
+
+#: Looked up once.
+_bisect: Final = bisect_left
 
 
 class Number:
@@ -72,7 +75,7 @@ class Spread:
 
     def observe(self, amount: float, trace_id: str = "") -> None:
         """Add one observation; a ``trace_id`` becomes its bucket's exemplar."""
-        bucket = self.buckets[bisect_left(self._bounds, amount)]
+        bucket = self.buckets[_bisect(self._bounds, amount)]
         bucket.inc(1.0)
         self.sum.inc(amount)
         if trace_id:

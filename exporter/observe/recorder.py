@@ -4,13 +4,13 @@ which it does not import; :mod:`exporter.app` introduces the two."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from os import urandom
 from sys import intern
 from time import monotonic, time
 from typing import Literal, Protocol
 
 import structlog
+from mypy_extensions import mypyc_attr
 
 from exporter.observe.closes import Closes, Story, describe
 from exporter.observe.history import History
@@ -75,23 +75,25 @@ class Recorder:
         self._record_payload = record_payload
         self._router = router
         self._book = book
-        self._ids = count(1)
+        self._last = 0  # the number of the session that began last
         self.run = urandom(4).hex()  # this start's part of every session's id
         self._seldom = Seldom(clock)
 
     def opened(self, opening: Opening) -> Record:
         """See :class:`exporter.relay.events.Observer`."""
-        route = self._router.route(opening.request.target)
+        request, client, seconds = opening.request, opening.client, opening.seconds
+        route = self._router.route(request.target)
         series = self.metrics.of[route]
         series.switched.step()
-        series.handshake_duration.observe(opening.seconds)
+        series.handshake_duration.observe(seconds)
         series.active.step()
         now = self.clock()
         from_client, from_server = series.tallies
         session = Session(self._book, from_client, from_server, now, self._record_payload)
         self.metrics.sessions.add(session)
-        key = self._returned(route, opening.request, opening.client, now - opening.seconds)
-        return Record(self, session, series, opening, next(self._ids), key)
+        key = self._returned(route, request, client, now - seconds)
+        self._last += 1
+        return Record(self, session, series, opening, self._last, key)
 
     def _returned(self, route: str, request: Request, client: str, now: float) -> int:
         """Note that a client asks again. Returns the key by which its next end is to be kept."""
@@ -143,6 +145,7 @@ class Recorder:
         return self.log_endings == "all" or (self.log_endings == "abnormal" and not ending.cause.is_normal)
 
 
+@mypyc_attr(acyclic=True)
 class Record:
     """One session: what it was at its opening, for the line that tells its ending.
 

@@ -19,6 +19,8 @@ from functools import cache
 from struct import Struct, error
 from typing import Final, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.words import Peer
 
 #: Frames that are kept: enough to see the last exchange, small enough for every idle session to have its own ring.
@@ -57,6 +59,7 @@ class Frame(NamedTuple):
     at: float
 
 
+@mypyc_attr(acyclic=True)
 class Ring:
     """The recorder of one session: its slots, and the offset of the one to be written next."""
 

@@ -41,6 +41,8 @@ from operator import itemgetter
 from struct import Struct
 from typing import Final, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.flight import BY_SERVER, KEPT, NEXT, WRITTEN, NoRoom, Ring, pack
 from exporter.protocol.words import Peer
 
@@ -135,6 +137,7 @@ _MANY_FIRSTS: Final = {firsts[0]: bytes(firsts) for firsts in _FIRSTS.values()}
 _WINDOW: Final = 64
 
 
+@mypyc_attr(acyclic=True)
 class Ear:
     """Hears one direction of a session: a scanner, but where nobody listens (any more)."""
 
@@ -145,6 +148,7 @@ class Ear:
         raise NotImplementedError
 
 
+@mypyc_attr(acyclic=True)
 class Scanner(Ear):
     """Follows one direction. Feed it every byte of that direction, in order.
 
@@ -396,6 +400,8 @@ class Scanner(Ear):
 
     def settle(self) -> None:
         """Add what was counted since the last time to the shared tally."""
+        if self.payload == self.settled_payload and self.frames == self.settled:
+            return
         tally = self.tally
         tally[self.opcode] += self.frames - self.settled
         tally[PAYLOAD] += self.payload - self.settled_payload

@@ -24,24 +24,27 @@ what a peer sent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from httptools import HttpParserError
+from mypy_extensions import mypyc_attr
 
 from exporter.protocol.heads import Request, RequestReader, Response, ResponseReader
 from exporter.protocol.words import Unobserved
 
 #: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
 #: does not let it, some do); 64 KiB is what several servers allow for a whole request head.
-MAX_PARKED = 64 * 1024
+MAX_PARKED: Final = 64 * 1024
 #: Requests that may wait for answers; no known client pipelines this deep.
-MAX_PIPELINED = 1000
+MAX_PIPELINED: Final = 1000
 #: Bytes that may be fed one at a time (see above), 0.2 µs each: bounds what it can cost.
-MAX_SINGLE_BYTES = 256 * 1024
+MAX_SINGLE_BYTES: Final = 256 * 1024
 
 _TLS_HANDSHAKE = 0x16
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class Asked:
     """The client asked to upgrade to WebSocket: an opening handshake has begun."""
@@ -67,6 +70,7 @@ class Aborted:
     request: Request
 
 
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class Switched:
     """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""

@@ -7,11 +7,14 @@ unmasked (RFC 6455, section 5.3) but not decompressed, of data frames only, from
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.flight import Ring
 from exporter.protocol.frames import RESTING, Heard, Scanner, Tally
 from exporter.protocol.words import Peer
 
 
+@mypyc_attr(acyclic=True)
 class SamplingScanner(Scanner):
     """Keeps up to ``limit`` bytes of the last message in :attr:`sample`."""
 

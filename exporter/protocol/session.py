@@ -22,6 +22,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.causes import Close, Cut, Ending, close_verdict, tcp_cause
 from exporter.protocol.closecodes import ABNORMAL, UNKNOWN, CodeBook
 from exporter.protocol.flight import Ring
@@ -67,6 +69,7 @@ _KNOWN_CLOSES: Final = 64
 MAX_PINGS: Final = 4
 
 
+@mypyc_attr(acyclic=True)
 class Session:
     """The state of one session.
 
@@ -114,9 +117,8 @@ class Session:
 
     def settle(self) -> None:
         """Bring the shared counters up to date; to be done before they are read, and at the end."""
-        for scanner in (self.client, self.server):
-            if scanner.payload != scanner.settled_payload or scanner.frames != scanner.settled:
-                scanner.settle()
+        self.client.settle()
+        self.server.settle()
 
     def feed(self, sender: Peer, data: bytes, now: float) -> list[Fact]:
         """Take the next bytes that ``sender`` sent; see :meth:`Scanner.feed`."""

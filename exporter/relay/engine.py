@@ -28,8 +28,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Protocol, cast
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.frames import Ear, Heard
-from exporter.protocol.session import Fact, Session
+from exporter.protocol.session import CloseSeen, PingAnswered, Session, WentUnobserved
 from exporter.protocol.words import Cause, How, Peer
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.legs import Leg, Owner, patience
@@ -43,6 +45,7 @@ _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 
 
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class Early:
     """What the handshake phase leaves behind: bytes read past the 101 and forwarded, and FINs read, of each peer."""
@@ -64,8 +67,8 @@ class Early:
 class Listener(Protocol):
     """Whoever gave the session to the engine."""
 
-    def noted(self, fact: Fact) -> None:
-        """Something new is known of the session."""
+    def noted(self, fact: PingAnswered | WentUnobserved) -> None:
+        """Something new is known of the session. A Close is not told: it is for :meth:`Session.end` to judge."""
 
     def defect(self, error: Exception) -> None:
         """Listening failed for a defect of ours. The session goes on unheard."""
@@ -201,7 +204,8 @@ class PythonSplice(Owner):
             self.deafen(error)
             return
         for fact in facts:
-            self._listener.noted(fact)
+            if not isinstance(fact, CloseSeen):
+                self._listener.noted(fact)
 
     def deafen(self, error: Exception) -> None:
         """Listening failed for a defect of ours: go on without it."""
@@ -222,8 +226,8 @@ class PythonSplice(Owner):
         if self._timer is not None:
             self._timer.cancel()
         self._listener.ended()
-        for leg in (self._client, self._server):
-            leg.part()
+        self._client.part()
+        self._server.part()
 
     # Ending on purpose.
 
@@ -364,6 +368,7 @@ class _ToBoundary:
         self._splice.write_to_boundary(data)
 
 
+@mypyc_attr(acyclic=True)
 class _Deaf(Ear):
     """How a direction is heard that is not listened to any more."""
 

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 from exporter.protocol.causes import Ending
 from exporter.protocol.heads import Request, Response
 from exporter.protocol.session import Session
 from exporter.protocol.words import ConnectError, Peer, Unobserved
 
 
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class Opening:
     """An opening handshake that was answered with 101. ``seconds`` is how long the answer took."""

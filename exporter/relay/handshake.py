@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.words import How, Peer
@@ -64,7 +64,7 @@ class Limits:
     proxy_protocol: bool = False
 
 
-class Host(SessionHost, Protocol):
+class Host(SessionHost):
     """What a connection needs from whoever accepted it."""
 
     limits: Limits
@@ -74,9 +74,11 @@ class Host(SessionHost, Protocol):
 
     def session_began(self, connection: Connection, session: Relayed) -> None:
         """The connection has become a session."""
+        raise NotImplementedError
 
     def gone(self, connection: Connection) -> None:
         """The connection is over and never was a session."""
+        raise NotImplementedError
 
 
 class HttpLeg(Leg):
@@ -255,8 +257,8 @@ class Connection(Owner):
         opening = Opening(fact.request, fact.response, self._client_address, monotonic() - self._asked)
         session = Relayed(relay, relay.observer.opened(opening))
         early = Early(fact.client, fact.server, self._client.fin, self._server.fin)
-        for leg in (self._client, self._server):
-            leg.wait_no_more()
+        self._client.wait_no_more()
+        self._server.wait_no_more()
         session.begin(self._client.transport, self._server.transport, early)
         self._dissolve()
         relay.session_began(self, session)
@@ -264,8 +266,8 @@ class Connection(Owner):
     def _dissolve(self) -> None:
         """Let go of everything, over 3 KB, without leaving a cycle to the garbage collector."""
         self._conversation.dissolve()
-        for leg in (self._client, self._server):
-            leg.part()
+        self._client.part()
+        self._server.part()
 
     # Our own doing.
 

@@ -13,8 +13,8 @@ from exporter.protocol.words import Cause
 from exporter.relay.deadlines import Deadlines
 from exporter.relay.door import Door
 from exporter.relay.engine import Engine
-from exporter.relay.events import Observer, Watch, guarded
-from exporter.relay.handshake import Connection, Limits, spelled
+from exporter.relay.events import Observer, Watch, guarded, report
+from exporter.relay.handshake import Connection, Host, Limits, spelled
 from exporter.relay.legs import patience
 from exporter.relay.poller import new_poller
 from exporter.relay.relayed import Relayed
@@ -33,7 +33,7 @@ AGE_SPREAD = 0.1
 _AGED = 1001  # going away: come back, elsewhere if you like
 
 
-class Relay:
+class Relay(Host):
     """All connections of all clients.
 
     :param keepalive: seconds of silence after which TCP asks a client for a sign of life; 0 is never.
@@ -64,7 +64,7 @@ class Relay:
         self._judging: set[asyncio.Task[None]] = set()
         self.poller = new_poller()
         self._door = Door(self.poller, self._accept, lambda: self.connections, self._paused, keepalive)
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None  # from when somebody first waits for it
         self._ageing: asyncio.Task[None] | None = None
         self.last_ending = float("-inf")  # when an ending was last told, on the monotonic clock
 
@@ -125,7 +125,7 @@ class Relay:
             task.add_done_callback(self._judged)
         else:
             self._tell(watch, app_alive=True)
-        self._changed.set()
+        self._note_change()
 
     async def _judge(self, watch: Watch, app_alive: asyncio.Task[bool]) -> None:
         now = monotonic()
@@ -137,11 +137,14 @@ class Relay:
 
     def _judged(self, task: asyncio.Task[None]) -> None:
         self._judging.discard(task)
-        self._changed.set()
+        self._note_change()
 
     def _tell(self, watch: Watch, app_alive: bool, now: float | None = None) -> None:
         ended = monotonic() if now is None else now
-        guarded(self.observer, lambda: watch.closed(watch.session.end(app_alive), ended))
+        try:
+            watch.closed(watch.session.end(app_alive), ended)
+        except Exception as error:
+            report(self.observer, error)
         self.last_ending = monotonic()
 
     async def _end_aged(self) -> None:
@@ -167,7 +170,11 @@ class Relay:
     def gone(self, connection: Connection) -> None:
         """A connection is over that never was a session."""
         self._others.discard(connection)
-        self._changed.set()
+        self._note_change()
+
+    def _note_change(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
 
     # The end.
 
@@ -183,10 +190,13 @@ class Relay:
 
     async def wait_changed(self, timeout: float) -> None:
         """Return when a connection or a judgement has ended, or after ``timeout`` seconds."""
-        self._changed.clear()
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        changed = self._changed
+        changed.clear()
         try:
             async with asyncio.timeout(max(0.0, timeout)):
-                await self._changed.wait()
+                await changed.wait()
         except TimeoutError:
             return
 

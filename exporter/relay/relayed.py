@@ -6,9 +6,8 @@ There are thousands of these, mostly idle, for days: what only the opening hands
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
-from exporter.protocol.session import Fact, PingAnswered, WentUnobserved
+from exporter.protocol.session import PingAnswered, WentUnobserved
 from exporter.protocol.words import Cause, Unobserved
 from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Watch, guarded, report
@@ -16,7 +15,7 @@ from exporter.relay.stream import Stream
 from exporter.relay.upstream import Upstream
 
 
-class Host(Protocol):
+class Host:
     """What a session needs from the relay that it is in."""
 
     upstream: Upstream
@@ -25,6 +24,7 @@ class Host(Protocol):
 
     def session_over(self, session: Relayed) -> None:
         """The session's TCP connections are gone."""
+        raise NotImplementedError
 
 
 class Relayed:
@@ -59,7 +59,7 @@ class Relayed:
 
     # From the engine.
 
-    def noted(self, fact: Fact) -> None:
+    def noted(self, fact: PingAnswered | WentUnobserved) -> None:
         """See :class:`~exporter.relay.engine.Listener`."""
         watch, observer = self.watch, self._relay.observer
         match fact:

@@ -26,7 +26,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from os import read, write
-from socket import SHUT_WR, SocketType
+from socket import SocketType
 from typing import Any, Final
 
 from exporter.protocol.frames import Ear
@@ -53,6 +53,8 @@ HIGH_WATER: Final = 64 * 1024
 MAX_SALVAGE = 1024 * 1024
 
 _SALVAGE = 64 * 1024  # bytes at a time
+
+_SHUT_WR: Final = int(socket.SHUT_WR)  # as a plain number
 
 #: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its end: milliseconds since bytes last came.
 _LAST_DATA_RECEIVED: Final = 52
@@ -290,7 +292,7 @@ class Tcp(Stream):
 
     def send_fin(self) -> None:
         try:
-            self._sock.shutdown(SHUT_WR)
+            self._sock.shutdown(_SHUT_WR)
         except OSError:
             return  # the connection is gone, which the next read tells
 

@@ -42,9 +42,9 @@ _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOT
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _ABSENT = {errno.ECONNREFUSED, errno.ENOENT}
 #: What a non-blocking connect(2) says of a connection that is still under way, the first time and later.
-_UNDER_WAY = {errno.EINPROGRESS, errno.EALREADY}
+_UNDER_WAY: Final = {errno.EINPROGRESS, errno.EALREADY}
 #: What it says of one that is there.
-_THERE = {0, errno.EISCONN}
+_THERE: Final = {0, errno.EISCONN}
 
 # As plain numbers, which need no detour over an enum.
 _UNIX: Final = int(socket.AF_UNIX)
@@ -106,7 +106,7 @@ class Upstream:
         sock = None
         if self._target is not None:
             try:
-                sock, there = _dial(*self._target)
+                sock, there = _dial(self._target[0], self._target[1])
             except OSError as error:
                 told(_failure(error))
                 return None
