@@ -45,7 +45,7 @@ class History:
         """Count one ending, now."""
         if self._clock() >= self._until:
             self._turn(self.minute)
-        kind = ending[:3]
+        kind = (ending.code, ending.cause, ending.initiator)
         self._bucket[kind] = self._bucket.get(kind, 0) + 1
         self.total += 1
 

@@ -57,7 +57,7 @@ class _Clock:
         if second != self._second:
             self._second = second
             self._text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}."
-        return self._text + str(1_000_000 + now % 1_000_000)[1:] + "Z"
+        return f"{self._text}{str(1_000_000 + now % 1_000_000)[1:]}Z"
 
 
 class _ToJson:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from os import urandom
 from sys import intern
 from time import monotonic, time
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 from mypy_extensions import mypyc_attr
@@ -29,6 +29,8 @@ from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
 MAX_SAMPLE = 65536
 
 LogEndings = Literal["all", "abnormal", "none"]
+
+_hex: Final = hex  # a built-in function is looked up each time
 
 
 class Opening(Protocol):
@@ -176,7 +178,7 @@ class Record:
     @property
     def id(self) -> str:
         """What the session is called in log lines and stories: unlike any other's, also after a restart."""
-        return self._recorder.run + "-" + hex(self._number)[2:]
+        return f"{self._recorder.run}-{_hex(self._number)[2:]}"
 
     def ping_answered(self, sender: Peer, seconds: float) -> None:
         """See :class:`exporter.relay.events.Watch`."""

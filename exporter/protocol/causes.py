@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from mypy_extensions import mypyc_attr
 
 from exporter.protocol.closecodes import ABNORMAL, INVALID, NO_STATUS, UNKNOWN, CodeBook, Verdict
 from exporter.protocol.idle import DEFAULT_CUTOFFS, IdleCutoffs
@@ -51,15 +54,27 @@ class Close(NamedTuple):
     reason: str = ""
 
 
-class Ending(NamedTuple):
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class Ending:
     """How one session ended. ``code`` is a bounded label value; ``reason`` is free text, for the log only."""
 
     code: str
     cause: Cause
     initiator: Peer
     clean: bool
-    reason: str = ""
-    close_unanswered: bool = False
+    reason: str
+    close_unanswered: bool
+
+    def __init__(
+        self, code: str, cause: Cause, initiator: Peer, clean: bool, reason: str = "", close_unanswered: bool = False
+    ) -> None:
+        self.code = code
+        self.cause = cause
+        self.initiator = initiator
+        self.clean = clean
+        self.reason = reason
+        self.close_unanswered = close_unanswered
 
 
 _NO_STATUS = Verdict(NO_STATUS, Cause.NO_STATUS)
@@ -83,7 +98,9 @@ def is_keepalive(reason: str) -> bool:
     return _KEEPALIVE.search(reason.lower()) is not None
 
 
-class Cut(NamedTuple):
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class Cut:
     """How TCP ended: whose connection first, and how.
 
     :ivar idle: seconds for which nothing had passed either way; None if not measured.
@@ -92,8 +109,14 @@ class Cut(NamedTuple):
 
     initiator: Peer
     how: How
-    idle: float | None = None
-    unanswered: float = 0.0
+    idle: float | None
+    unanswered: float
+
+    def __init__(self, initiator: Peer, how: How, idle: float | None = None, unanswered: float = 0.0) -> None:
+        self.initiator = initiator
+        self.how = how
+        self.idle = idle
+        self.unanswered = unanswered
 
 
 #: A ping that is younger than this when TCP ends says nothing: its pong may just be under way. Libraries wait for

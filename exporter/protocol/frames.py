@@ -36,10 +36,11 @@ read, and at its own end.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from operator import itemgetter
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -73,23 +74,27 @@ def new_tally() -> Tally:
     return [0] * (PAYLOAD + 1)
 
 
-class Control(NamedTuple):
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class Control:
     """A whole Close, Ping or Pong frame, its payload unmasked."""
 
     opcode: int
     payload: bytes
 
+    def __init__(self, opcode: int, payload: bytes) -> None:
+        self.opcode = opcode
+        self.payload = payload
 
-class Lost(NamedTuple):
+
+@dataclass(slots=True)
+class Lost:
     """The direction cannot be followed any more. ``why`` is for a person."""
 
     why: str
 
 
 Heard = list[Control | Lost]
-
-#: Makes a named tuple of a tuple, without the function in Python that calling its class goes through.
-_new: Final = tuple.__new__
 
 _FIN: Final = 0x80
 _MASK: Final = 0x80
@@ -263,7 +268,7 @@ class Scanner(Ear):
             self.skip = RESTING
         body = len(data) - length
         payload = _unmask(data, body, len(data)) if second & _MASK else data[body:]
-        return [_new(Control, (opcode, payload))]
+        return [Control(opcode, payload)]
 
     def _open(self, data: bytes, now: float, length: int) -> Heard | None:
         """Take a chunk that seems to be one long data frame of the kind that came last, or the beginning of one.

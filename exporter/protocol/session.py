@@ -19,6 +19,7 @@ A session knows no clock and no socket. Whoever drives it hands in bytes with a 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -32,11 +33,17 @@ from exporter.protocol.sampling import SamplingScanner
 from exporter.protocol.words import Cause, How, Peer
 
 
-class CloseSeen(NamedTuple):
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class CloseSeen:
     """``sender`` sent its Close frame."""
 
     sender: Peer
     close: Close
+
+    def __init__(self, sender: Peer, close: Close) -> None:
+        self.sender = sender
+        self.close = close
 
 
 class PingAnswered(NamedTuple):
@@ -59,8 +66,6 @@ _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 _CLOSE: Final = int(Opcode.CLOSE)
 _PING: Final = int(Opcode.PING)
-#: Makes a named tuple of a tuple, without the function in Python that calling its class goes through.
-_new: Final = tuple.__new__
 
 #: Close frames whose content is remembered: nearly all say one of a few things.
 _KNOWN_CLOSES: Final = 64
@@ -169,7 +174,7 @@ class Session:
             scanner.rest()
 
     def _close(self, sender: Peer, frame: Control) -> CloseSeen:
-        seen = _new(CloseSeen, (sender, _parse_close(frame.payload)))
+        seen = CloseSeen(sender, _parse_close(frame.payload))
         if self._first is None:
             self._first = seen
         self._closed += (sender,)
@@ -198,7 +203,7 @@ class Session:
         unanswered = 0.0
         if self._pings:
             unanswered = max((now - when for who, _, when in self._pings if who is sender), default=0.0)
-        self._cut = _new(Cut, (sender, how, now - (sent if sent > answered else answered), unanswered))
+        self._cut = Cut(sender, how, now - (sent if sent > answered else answered), unanswered)
 
     @property
     def cut(self) -> Cut | None:
@@ -249,12 +254,12 @@ class Session:
         return Ending(ABNORMAL, tcp_cause(cut, app_alive, self.book.idle), cut.initiator, clean=False)
 
     def _end_by_close(self, first: CloseSeen) -> Ending:
-        initiator, close = first
+        initiator, close = first.sender, first.close
         verdict = close_verdict(close, self.book)
         other = _SERVER if initiator is _CLIENT else _CLIENT
         clean = other in self._closed
         unanswered = not clean and not self.scanner(other).lost
-        return _new(Ending, (verdict.label, verdict.cause, initiator, clean, close.reason, unanswered))
+        return Ending(verdict.label, verdict.cause, initiator, clean, close.reason, unanswered)
 
 
 @lru_cache(_KNOWN_CLOSES)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.words import How, Peer
@@ -84,25 +84,14 @@ class Host(SessionHost):
 class HttpLeg(Leg):
     """A leg before the 101."""
 
-    __slots__ = ("connection",)
-    __deletable__ = ("connection",)
-
-    connection: Connection
-
-    def __init__(self, peer: Peer, connection: Connection) -> None:
-        Leg.__init__(self, peer, connection)  # super() would be felt, with every connection
-        self.connection = connection
+    __slots__ = ()
 
     def connection_made(self, stream: Stream) -> None:
         self.transport = stream
-        self.connection.connected(self)
+        cast(Connection, self.owner).connected(self)
 
     def data_received(self, data: bytes) -> None:
-        self.connection.received(self, data)
-
-    def part(self) -> None:
-        super().part()
-        del self.connection
+        cast(Connection, self.owner).received(self, data)
 
 
 class Connection(Owner):
