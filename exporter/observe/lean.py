@@ -7,28 +7,27 @@ theirs.
 from __future__ import annotations
 
 import prometheus_client
+from prometheus_client.metrics import MetricWrapperBase
 
 from exporter.observe.numbers import Number, Spread
 
 
-class Counter(prometheus_client.Counter):
-    """A counter; ``number`` is its value."""
+class _OfOneNumber(MetricWrapperBase):
+    """What counters and gauges share; ``number`` is the value of one of them."""
 
     number: Number
 
     def _metric_init(self) -> None:
-        super()._metric_init()
+        super()._metric_init()  # type: ignore[no-untyped-call]  # that of the library's counter or gauge
         self._value = self.number = Number()
 
 
-class Gauge(prometheus_client.Gauge):
-    """A gauge; ``number`` is its value."""
+class Counter(_OfOneNumber, prometheus_client.Counter):
+    """A counter."""
 
-    number: Number
 
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        self._value = self.number = Number()
+class Gauge(_OfOneNumber, prometheus_client.Gauge):
+    """A gauge."""
 
 
 class Histogram(prometheus_client.Histogram):

@@ -189,6 +189,6 @@ class Leg(Receiver):
                 self.transport.get_protocol().data_received(data)
 
 
-# In the place of what was let go, with nothing to do anything with: to delete the attribute would cost ten times as much.
+# In place of what was let go, with nothing to do anything with: deleting an attribute costs ten times as much.
 _NOBODYS: Final = Owner()
 _NOBODY: Final = Leg(Peer.PROXY, _NOBODYS)
