@@ -22,6 +22,10 @@ _STATUS_LINE: Final = 17
 #: A request's headers that tell us something, which most do not.
 _TELLING: Final = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
                       b"traceparent", b"cookie"})  # fmt: skip
+#: How long their names are: most of the others are seen by that, without a copy of the name in lower case.
+_LENGTHS: Final = frozenset(map(len, _TELLING))
+#: A response tells us by two headers only: the length of the shorter name.
+_SHORTEST: Final = len(b"sec-websocket-protocol")
 
 
 # What a dataclass makes for __init__ is never compiled: where a connection would feel it there is one of ours.
@@ -170,7 +174,7 @@ class RequestReader(Reader):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.size += len(name) + len(value) + _HEADER_LINE
-        if (name := name.lower()) not in _TELLING:
+        if len(name) not in _LENGTHS or (name := name.lower()) not in _TELLING:
             return
         request = self.request
         match name:
@@ -251,6 +255,8 @@ class ResponseReader(Reader):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.size += len(name) + len(value) + _HEADER_LINE
+        if len(name) < _SHORTEST:
+            return
         name = name.lower()
         if name == b"sec-websocket-protocol":
             self.subprotocol = value.decode("latin-1")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 _Waiting = TypeVar("_Waiting", bound=Hashable)
+
+_clock: Final = monotonic  # looked up once
 
 
 class Deadlines(Generic[_Waiting]):
@@ -25,7 +27,7 @@ class Deadlines(Generic[_Waiting]):
 
     def add(self, waiting: _Waiting) -> None:
         """It begins to wait now."""
-        self._since[waiting] = monotonic()
+        self._since[waiting] = _clock()
         self._look_in(self._seconds)
 
     def remove(self, waiting: _Waiting) -> None:
@@ -34,7 +36,7 @@ class Deadlines(Generic[_Waiting]):
 
     def _look(self) -> None:
         self._timer = None
-        due = monotonic() - self._seconds
+        due = _clock() - self._seconds
         for waiting, since in list(self._since.items()):
             if since > due:
                 self._look_in(since - due)

@@ -41,6 +41,7 @@ from exporter.relay.stream import Stream
 LAST_WORDS = 1.0
 
 _GOING_AWAY: Final = 1001
+_clock: Final = monotonic  # looked up once
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 
@@ -138,7 +139,7 @@ class SessionLeg(Leg):
     def data_received(self, data: bytes) -> None:
         self.sink.write(data)
         try:
-            heard = self.ear.feed(data, monotonic())
+            heard = self.ear.feed(data, _clock())
         except Exception as error:
             self.deafened(error)
         else:
@@ -146,7 +147,7 @@ class SessionLeg(Leg):
                 self.heard(heard)
 
     def heard(self, heard: Heard) -> None:
-        cast(PythonSplice, self.owner).hear(self.peer, heard, monotonic())
+        cast(PythonSplice, self.owner).hear(self.peer, heard, _clock())
 
     def deafened(self, error: Exception) -> None:
         cast(PythonSplice, self.owner).deafen(error)
@@ -190,7 +191,7 @@ class PythonSplice(Owner):
             leg.data_received(data)
         if fin:
             leg.fin = True
-            self.session.eof(leg.peer, How.FIN, monotonic())
+            self.session.eof(leg.peer, How.FIN, _clock())
             leg.other.finish_writing()
             leg.wait_for_other()
 
@@ -216,7 +217,7 @@ class PythonSplice(Owner):
 
     def cut(self, peer: Peer, how: How) -> None:
         if self.session.cut is None:
-            self.session.eof(peer, how, monotonic())
+            self.session.eof(peer, how, _clock())
             if self.session.needs_app_check:
                 self._listener.app_dropped()
         if self._last_words and peer is _SERVER:
@@ -253,12 +254,12 @@ class PythonSplice(Owner):
             at += len(step)
             self._client.transport.write(step)
             try:
-                heard = scanner.feed(step, monotonic())
+                heard = scanner.feed(step, _clock())
             except Exception as error:
                 self.deafen(error)
                 heard = None
             if heard:
-                self.hear(Peer.SERVER, heard, monotonic())
+                self.hear(Peer.SERVER, heard, _clock())
             if self.session.is_closing or scanner.lost:
                 self._resume_forwarding(data[at:])
                 return

@@ -8,6 +8,7 @@ from functools import partial
 from random import random
 from socket import SocketType
 from time import monotonic
+from typing import Final
 
 from exporter.protocol.words import Cause
 from exporter.relay.deadlines import Deadlines
@@ -31,6 +32,8 @@ AGE_INTERVAL = 1.0
 AGE_SPREAD = 0.1
 
 _AGED = 1001  # going away: come back, elsewhere if you like
+
+_clock: Final = monotonic  # looked up once
 
 
 class Relay(Host):
@@ -128,7 +131,7 @@ class Relay(Host):
         self._note_change()
 
     async def _judge(self, watch: Watch, app_alive: asyncio.Task[bool]) -> None:
-        now = monotonic()
+        now = _clock()
         try:
             alive = await app_alive
         except asyncio.CancelledError:
@@ -140,12 +143,12 @@ class Relay(Host):
         self._note_change()
 
     def _tell(self, watch: Watch, app_alive: bool, now: float | None = None) -> None:
-        ended = monotonic() if now is None else now
+        ended = _clock() if now is None else now
         try:
             watch.closed(watch.session.end(app_alive), ended)
         except Exception as error:
             report(self.observer, error)
-        self.last_ending = monotonic()
+        self.last_ending = _clock()
 
     async def _end_aged(self) -> None:
         """End sessions that are too old. They are in order of their beginning: the first young one ends the look.
@@ -155,7 +158,7 @@ class Relay(Host):
         """
         spread = self.limits.max_session_age * AGE_SPREAD
         while True:
-            oldest = monotonic() - self.limits.max_session_age
+            oldest = _clock() - self.limits.max_session_age
             for session in list(self.sessions):
                 if (left := session.began - oldest) > spread:
                     break
@@ -213,8 +216,8 @@ class Relay(Host):
 
     async def wait_quiet(self, timeout: float) -> None:
         """Return when :attr:`is_quiet`, or after ``timeout`` seconds."""
-        deadline = monotonic() + timeout
-        while not self.is_quiet and (left := deadline - monotonic()) > 0:
+        deadline = _clock() + timeout
+        while not self.is_quiet and (left := deadline - _clock()) > 0:
             await self.wait_changed(left)
 
     @property
