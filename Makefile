@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test test-compiled compiled lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-instructions bench-figures audit dashboard-preview clean
+.PHONY: help demo test test-compiled compiled lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -89,11 +89,20 @@ fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SE
 load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, the worst clients, scrapes (half an hour)
 	$(PYTHON) -m tests.load $(LOAD)
 
-bench: $(VENV)/.bench build/compiled/.made  ## side by side with other proxies, a quarter of an hour; QUICK=1 for 2 minutes; needs cc, nginx, haproxy
+# The two have an environment of their own; scripts/benchmark-python says on which Python, and why.
+ON_BENCH_PYTHON := PATH="$$(scripts/benchmark-python)$$PATH" $(MAKE) --no-print-directory VENV=build/bench
+
+bench:  ## side by side with other proxies, a quarter of an hour; QUICK=1 for 2 minutes; needs cc, nginx, haproxy
+	@$(ON_BENCH_PYTHON) bench-here
+
+bench-instructions:  ## instructions of each proxy, counted in an emulated machine, 25 minutes; needs cc, nginx, haproxy
+	@scripts/debian-packages qemu-system-x86:qemu-system-x86_64 cpio busybox-static:busybox
+	@$(ON_BENCH_PYTHON) bench-instructions-here
+
+bench-here: $(VENV)/.bench build/compiled/.made
 	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick)
 
-bench-instructions: $(VENV)/.bench build/compiled/.made  ## instructions of each proxy, counted in an emulated machine, 25 minutes; needs cc, nginx, haproxy
-	@scripts/debian-packages qemu-system-x86:qemu-system-x86_64 cpio busybox-static:busybox
+bench-instructions-here: $(VENV)/.bench build/compiled/.made
 	@$(PYTHON) -m benchmarks.emulated
 
 bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it compares with these figures

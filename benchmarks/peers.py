@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import version
 from pathlib import Path
 
@@ -89,8 +90,8 @@ def _relay(place: Place) -> list[str]:
 
 
 def _sidecar(place: Place, log_endings: str = "all", tree: Path = COMPILED) -> list[str]:
-    if tree == COMPILED and not list(tree.glob("*.so")):
-        raise Absent("not compiled: make compiled")
+    if tree == COMPILED and not list(tree.glob(f"*{EXTENSION_SUFFIXES[0]}")):
+        raise Absent("not compiled for this Python: make compiled")
     program = f"import sys; sys.path.insert(0, {str(tree)!r}); from exporter.cli import main; main()"
     return [
         sys.executable, "-c", program, "run",
