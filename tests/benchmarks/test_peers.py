@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from contextlib import suppress
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from benchmarks import peers
 from benchmarks.peers import PEERS, Absent, Peer, Place
 from benchmarks.stage import running
 from tests.ports import free_port
@@ -69,3 +71,13 @@ def test_a_program_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tm
     assert nginx.command is not None
     with pytest.raises(Absent, match="nginx is not installed"):
         nginx.command(Place(1, 2, 3, tmp_path, tmp_path))
+
+
+def test_what_was_compiled_for_another_python_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A sidecar whose compiled modules cannot be loaded would run from the source: it is not taken for compiled."""
+    monkeypatch.setattr(peers, "COMPILED", tmp_path)
+    (tmp_path / "websocket_exporter__mypyc.cpython-27-x86_64-linux-gnu.so").touch()
+    with pytest.raises(Absent, match="not compiled for this Python"):
+        peers._sidecar(Place(1, 2, 3, tmp_path, tmp_path), tree=tmp_path)
+    (tmp_path / f"websocket_exporter__mypyc{EXTENSION_SUFFIXES[0]}").touch()
+    assert peers._sidecar(Place(1, 2, 3, tmp_path, tmp_path), tree=tmp_path)
