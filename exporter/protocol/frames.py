@@ -399,8 +399,7 @@ class Scanner(Ear):
 
     def _turn(self, opcode: int) -> None:
         """Count frames of ``opcode`` from here on."""
-        if self.frames != self.settled:
-            self.settle()
+        self.settle()
         self.opcode = opcode
 
     def settle(self) -> None:

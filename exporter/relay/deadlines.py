@@ -9,7 +9,8 @@ from typing import Final, Generic, TypeVar
 
 _Waiting = TypeVar("_Waiting", bound=Hashable)
 
-_clock: Final = monotonic  # looked up once
+#: Seconds on the monotonic clock, for all of the relay: once compiled, a name that is not final is looked up each time.
+clock: Final = monotonic
 
 
 class Deadlines(Generic[_Waiting]):
@@ -27,7 +28,7 @@ class Deadlines(Generic[_Waiting]):
 
     def add(self, waiting: _Waiting) -> None:
         """It begins to wait now."""
-        self._since[waiting] = _clock()
+        self._since[waiting] = clock()
         self._look_in(self._seconds)
 
     def remove(self, waiting: _Waiting) -> None:
@@ -36,7 +37,7 @@ class Deadlines(Generic[_Waiting]):
 
     def _look(self) -> None:
         self._timer = None
-        due = _clock() - self._seconds
+        due = clock() - self._seconds
         for waiting, since in list(self._since.items()):
             if since > due:
                 self._look_in(since - due)

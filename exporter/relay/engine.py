@@ -25,7 +25,6 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from time import monotonic
 from typing import Final, Protocol, cast
 
 from mypy_extensions import mypyc_attr
@@ -33,7 +32,7 @@ from mypy_extensions import mypyc_attr
 from exporter.protocol.frames import Ear, Heard
 from exporter.protocol.session import CloseSeen, PingAnswered, Session, WentUnobserved
 from exporter.protocol.words import Cause, How, Peer
-from exporter.relay.deadlines import Deadlines
+from exporter.relay.deadlines import Deadlines, clock
 from exporter.relay.legs import Leg, Owner, patience
 from exporter.relay.stream import Stream
 
@@ -41,7 +40,6 @@ from exporter.relay.stream import Stream
 LAST_WORDS = 1.0
 
 _GOING_AWAY: Final = 1001
-_clock: Final = monotonic  # looked up once
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 
@@ -139,7 +137,7 @@ class SessionLeg(Leg):
     def data_received(self, data: bytes) -> None:
         self.sink.write(data)
         try:
-            heard = self.ear.feed(data, _clock())
+            heard = self.ear.feed(data, clock())
         except Exception as error:
             self.deafened(error)
         else:
@@ -147,7 +145,7 @@ class SessionLeg(Leg):
                 self.heard(heard)
 
     def heard(self, heard: Heard) -> None:
-        cast(PythonSplice, self.owner).hear(self.peer, heard, _clock())
+        cast(PythonSplice, self.owner).hear(self.peer, heard, clock())
 
     def deafened(self, error: Exception) -> None:
         cast(PythonSplice, self.owner).deafen(error)
@@ -191,7 +189,7 @@ class PythonSplice(Owner):
             leg.data_received(data)
         if fin:
             leg.fin = True
-            self.session.eof(leg.peer, How.FIN, _clock())
+            self.session.eof(leg.peer, How.FIN, clock())
             leg.other.finish_writing()
             leg.wait_for_other()
 
@@ -217,7 +215,7 @@ class PythonSplice(Owner):
 
     def cut(self, peer: Peer, how: How) -> None:
         if self.session.cut is None:
-            self.session.eof(peer, how, _clock())
+            self.session.eof(peer, how, clock())
             if self.session.needs_app_check:
                 self._listener.app_dropped()
         if self._last_words and peer is _SERVER:
@@ -254,12 +252,12 @@ class PythonSplice(Owner):
             at += len(step)
             self._client.transport.write(step)
             try:
-                heard = scanner.feed(step, _clock())
+                heard = scanner.feed(step, clock())
             except Exception as error:
                 self.deafen(error)
                 heard = None
             if heard:
-                self.hear(Peer.SERVER, heard, _clock())
+                self.hear(Peer.SERVER, heard, clock())
             if self.session.is_closing or scanner.lost:
                 self._resume_forwarding(data[at:])
                 return

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from time import monotonic
 from typing import Final, cast
 
 from exporter.protocol.http1 import Aborted, Asked, Conversation, Fact, LostTrack, Refused, Switched
 from exporter.protocol.words import How, Peer
-from exporter.relay.deadlines import Deadlines
+from exporter.relay.deadlines import Deadlines, clock
 from exporter.relay.engine import Early
 from exporter.relay.events import Opening, guarded, report
 from exporter.relay.legs import Leg, Owner
@@ -229,12 +228,12 @@ class Connection(Owner):
         observer = self._relay.observer
         match fact:
             case Asked():
-                self._asked = monotonic()
+                self._asked = clock()
                 if self._refusal:
                     guarded(observer, lambda: observer.refused(fact.request, self._refusal, 0.0))
                     fact.request.answered = True
             case Refused():
-                seconds = monotonic() - self._asked
+                seconds = clock() - self._asked
                 guarded(observer, lambda: observer.refused(fact.request, fact.status, seconds))
             case Aborted():
                 guarded(observer, lambda: observer.aborted(fact.request))
@@ -243,7 +242,7 @@ class Connection(Owner):
 
     def _switch(self, fact: Switched) -> None:
         relay = self._relay
-        opening = Opening(fact.request, fact.response, self._client_address, monotonic() - self._asked)
+        opening = Opening(fact.request, fact.response, self._client_address, clock() - self._asked)
         session = Relayed(relay, relay.observer.opened(opening))
         early = Early(fact.client, fact.server, self._client.fin, self._server.fin)
         self._client.wait_no_more()

@@ -7,11 +7,9 @@ import ssl
 from functools import partial
 from random import random
 from socket import SocketType
-from time import monotonic
-from typing import Final
 
 from exporter.protocol.words import Cause
-from exporter.relay.deadlines import Deadlines
+from exporter.relay.deadlines import Deadlines, clock
 from exporter.relay.door import Door
 from exporter.relay.engine import Engine
 from exporter.relay.events import Observer, Watch, guarded, report
@@ -32,8 +30,6 @@ AGE_INTERVAL = 1.0
 AGE_SPREAD = 0.1
 
 _AGED = 1001  # going away: come back, elsewhere if you like
-
-_clock: Final = monotonic  # looked up once
 
 
 class Relay(Host):
@@ -131,7 +127,7 @@ class Relay(Host):
         self._note_change()
 
     async def _judge(self, watch: Watch, app_alive: asyncio.Task[bool]) -> None:
-        now = _clock()
+        now = clock()
         try:
             alive = await app_alive
         except asyncio.CancelledError:
@@ -143,12 +139,12 @@ class Relay(Host):
         self._note_change()
 
     def _tell(self, watch: Watch, app_alive: bool, now: float | None = None) -> None:
-        ended = _clock() if now is None else now
-        try:
+        ended = clock() if now is None else now
+        try:  # as guarded() does, without a function that is made for each ending
             watch.closed(watch.session.end(app_alive), ended)
         except Exception as error:
             report(self.observer, error)
-        self.last_ending = _clock()
+        self.last_ending = clock()
 
     async def _end_aged(self) -> None:
         """End sessions that are too old. They are in order of their beginning: the first young one ends the look.
@@ -158,7 +154,7 @@ class Relay(Host):
         """
         spread = self.limits.max_session_age * AGE_SPREAD
         while True:
-            oldest = _clock() - self.limits.max_session_age
+            oldest = clock() - self.limits.max_session_age
             for session in list(self.sessions):
                 if (left := session.began - oldest) > spread:
                     break
@@ -216,8 +212,8 @@ class Relay(Host):
 
     async def wait_quiet(self, timeout: float) -> None:
         """Return when :attr:`is_quiet`, or after ``timeout`` seconds."""
-        deadline = _clock() + timeout
-        while not self.is_quiet and (left := deadline - _clock()) > 0:
+        deadline = clock() + timeout
+        while not self.is_quiet and (left := deadline - clock()) > 0:
             await self.wait_changed(left)
 
     @property
