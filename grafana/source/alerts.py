@@ -3,7 +3,7 @@
 ``critical`` pages a person, ``warning`` does not, ``info`` is context. One alert may have several rules, told apart by
 ``variant``: the same trouble in another degree. All aggregate by namespace, job and route (or namespace and job where
 nothing has a route), and keep those labels. Why none of them pages for a deploy is told in
-:mod:`grafana.source.recording`.
+:mod:`grafana.source.recording_rules`.
 
 In texts, ``$value`` is the expression's value; the Grafana output rewrites it. The Prometheus output adds a sentence
 with the result of ``normal``, which Grafana's templates cannot ask for.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from exporter.observe import catalogue
 from exporter.protocol.words import Cause, ConnectError
-from grafana.source import recording
+from grafana.source import recording_rules as recording
 from grafana.source.config import Config
 from grafana.source.promql import (
     CPU,
@@ -36,7 +36,7 @@ from grafana.source.promql import (
     rate,
     sum_by,
 )
-from grafana.source.recording import ours
+from grafana.source.recording_rules import ours
 
 CRITICAL, WARNING = "critical", "warning"
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from grafana.source import dashboards, provisioning, rulefiles, runbooks
+from grafana.source import dashboards, provisioning, rule_files, runbooks
 from grafana.source.config import Config
 
 Maker = Callable[[Config], Mapping[str, str]]
 
 MAKERS: tuple[Maker, ...] = (
-    rulefiles.prometheus,
-    rulefiles.prometheus_rule,
-    rulefiles.grafana_alerting,
+    rule_files.prometheus,
+    rule_files.prometheus_rule,
+    rule_files.grafana_alerting,
     dashboards.files,
     provisioning.files,
     runbooks.pages,

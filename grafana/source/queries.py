@@ -15,7 +15,7 @@ from exporter.observe.catalogue import BUILD, CLOSED, Metric
 from exporter.protocol.words import Cause, Peer
 from grafana.source import promql
 from grafana.source.promql import Foreign, metric, on, one_of, sum_by
-from grafana.source.recording import DROPPED
+from grafana.source.recording_rules import DROPPED
 
 #: What a service discovery adds to every series, and the dashboards' variable for it. ``pod`` comes with PodMonitors.
 TARGET = {"namespace": "$namespace", "job": "$workload", "instance": "$instance"}

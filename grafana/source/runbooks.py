@@ -14,7 +14,8 @@ from exporter.observe.catalogue import Metric
 from exporter.protocol.closecodes import REGISTRY
 from exporter.protocol.idle import KNOWN_CUTOFFS
 from exporter.protocol.words import Cause, Peer
-from grafana.source import recording, runbooks_sidecar
+from grafana.source import recording_rules as recording
+from grafana.source import runbooks_sidecar
 from grafana.source.config import FAULTS, Config
 from grafana.source.promql import POD, SERVICE, duration, increase, metric, one_of, rate, sum_by
 from grafana.source.runbook import HEAD, LOGS, PER_POD, Runbook, Step, changes, closes, page

@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 
 from grafana.source.alerts import alerts
 from grafana.source.config import Config
-from grafana.source.rulefiles import grafana_alerting, prometheus, prometheus_rule
-from tests.grafana.cases import CASES
-from tests.grafana.world import Case, run
+from grafana.source.rule_files import grafana_alerting, prometheus, prometheus_rule
+from tests.grafana.alert_cases import CASES
+from tests.grafana.promtool import Case, run
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,9 @@ from exporter.observe.catalogue import CLOSED, DRAINING, LIFETIME
 from exporter.protocol.words import Cause
 from grafana.source.config import MINUTE, Config
 from tests.e2e.harness.process import Process
+from tests.grafana.harness import JOB, NAMESPACE, SCRAPE, Stage
 from tests.waiting import eventually
 
-from .stage import JOB, NAMESPACE, SCRAPE, Stage
 from .variables import Asked, load, queries
 
 pytestmark = [

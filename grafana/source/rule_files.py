@@ -17,7 +17,7 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 from grafana.source.alerts import Alert, alerts
 from grafana.source.config import Config
 from grafana.source.promql import SERVICE, duration
-from grafana.source.recording import rules
+from grafana.source.recording_rules import rules
 
 HEAD = "# Made by `python -m grafana.source`; change grafana/source/, not this file.\n"
 

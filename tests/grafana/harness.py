@@ -1,4 +1,4 @@
-"""The whole of it on loopback: two pods of a chat service with visitors, Prometheus, Alertmanager, and who gets told.
+"""Start the whole on loopback: two pods of a chat service with clients, Prometheus, Alertmanager, a webhook.
 
 Real programs throughout: the demo's app and visitors, the sidecar, Debian's Prometheus and Alertmanager. A pod is an
 app and its sidecar; both keep their ports when a deploy restarts them.
@@ -21,7 +21,7 @@ from signal import SIGTERM
 from typing import Any
 
 from grafana.source.config import Config
-from grafana.source.rulefiles import prometheus as rule_files
+from grafana.source.rule_files import prometheus as rule_files
 from tests.e2e.harness.process import Process
 from tests.e2e.harness.sidecar import ROOT, command
 from tests.ports import free_port

@@ -18,7 +18,7 @@ from exporter.observe.catalogue import Metric
 from exporter.protocol.words import Cause, Peer
 from grafana.source.config import Config
 from grafana.source.promql import Foreign
-from grafana.source.rulefiles import prometheus
+from grafana.source.rule_files import prometheus
 
 #: How many events a minute brings.
 Events = Callable[[int], float]

@@ -8,7 +8,7 @@ from exporter.observe import catalogue
 from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
 from grafana.source.config import Config
 from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS
-from tests.grafana.world import (
+from tests.grafana.promtool import (
     AWAY,
     BUG,
     GONE,
