@@ -121,7 +121,7 @@ dashboard-preview: $(VENV)/.dev  ## draw docs/dashboard-preview.png from a run o
 	@scripts/debian-packages prometheus:promtool prometheus-alertmanager:amtool
 	data=$$(mktemp) && trap 'rm -f "$$data"' EXIT && \
 	DASHBOARD_DATA=$$data $(PYTHON) -m pytest tests/grafana/test_end_to_end.py && \
-	$(PYTHON) -m grafana.source.preview $$data docs/dashboard-preview.png
+	PYTHONPATH=. $(PYTHON) scripts/dashboard_preview.py $$data docs/dashboard-preview.png
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,7 +19,7 @@ from exporter.protocol.words import Cause
 from grafana.source import colours
 from grafana.source.alerts import alerts
 from grafana.source.config import Config
-from grafana.source.frame import Uid
+from grafana.source.dashboard import Uid
 from grafana.source.generate import HERE, drift
 from grafana.source.queries import series
 

@@ -7,9 +7,10 @@ from exporter.protocol.words import Cause
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, ORANGE, RED, SLATE
 from grafana.source.config import FAULTS
-from grafana.source.frame import Uid, address
+from grafana.source.dashboard import Uid, address
 from grafana.source.links import Runbook
 from grafana.source.panels import COUNT, PER_MINUTE, SHARE, Column, Json, Query, Words
+from grafana.source.panels_traffic import ACCEPTED
 from grafana.source.queries import (
     DROPPED,
     POD_LABEL,
@@ -26,7 +27,6 @@ from grafana.source.queries import (
     rate,
     series,
 )
-from grafana.source.traffic import ACCEPTED
 
 SERVICE = ("namespace", "job")
 WORST = 10

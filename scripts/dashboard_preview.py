@@ -1,9 +1,9 @@
 """A picture of the Close codes dashboard, drawn from the answers that a real Prometheus gave to its queries.
 
 It is a preview of the data and says so: Grafana itself is not needed for it. Panels stand where the dashboard's JSON
-has them, in its colours, with its titles and units; how each kind is drawn is in :mod:`grafana.source.preview_panels`.
+has them, in its colours, with its titles and units; how each kind is drawn is in :mod:`preview_panels`.
 
-    python -m grafana.source.preview DATA.json PICTURE.png
+    python scripts/dashboard_preview.py DATA.json PICTURE.png
 
 DATA is what the end-to-end test of the alerts keeps: ``start``, ``end``, ``step`` in seconds, ``answers`` (panel, ref,
 result of the HTTP API) and ``exemplars`` (panel, exemplars).
@@ -21,10 +21,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+from preview_panels import DRAW, Answers, Look, ground
 
 from grafana.source.config import Config
 from grafana.source.dashboards import close_codes
-from grafana.source.preview_panels import DRAW, Answers, Look, ground
 
 #: Inches: the picture's width, a grid row's height, what stands above and between the panels.
 WIDTH, ROW, HEAD, GAP = 13.5, 0.27, 0.95, 0.045
