@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, sidecar_container
 from exporter.kubernetes.settings import READERS, Scrape, Settings
-from exporter.kubernetes.sidecar import DEFAULT_GRACE_PERIOD, container, grace_period
-from exporter.kubernetes.yamltext import block_yaml
+from exporter.kubernetes.yaml_values import block_yaml
 
 ROOT = Path(__file__).parents[1]
 KUSTOMIZE = ROOT / "deploy" / "kubernetes"
@@ -88,7 +88,7 @@ def component_patch() -> str:
     patched.
     """
     settings = Settings(scrape=Scrape.NONE)
-    spec = container(settings, 0, {"name": "websocket"})
+    spec = sidecar_container(settings, 0, {"name": "websocket"})
     spec["args"] = [argument for argument in spec["args"] if not argument.startswith("--upstream=")]
     spec["env"] = [{"name": "WEBSOCKET_EXPORTER_UPSTREAM", "value": DEFAULT_UPSTREAM}]
     patch = {

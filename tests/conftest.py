@@ -25,7 +25,7 @@ LONGEST = (
     "tests/image/test_image.py",
     "tests/e2e/test_page.py",
     "tests/fuzz/test_fuzz.py",
-    "tests/kubernetes/test_surgery.py",
+    "tests/unit/kubernetes/test_yaml_edit.py",
 )
 
 

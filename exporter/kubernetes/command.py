@@ -14,9 +14,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from exporter.kubernetes.errors import ManifestError
 from exporter.kubernetes.inject import inject as inject_streams
 from exporter.kubernetes.inject import remove as remove_from_streams
-from exporter.kubernetes.problems import ManifestError
 from exporter.kubernetes.settings import PREFIX, READERS, Settings, check
 from exporter.units import parse_duration
 

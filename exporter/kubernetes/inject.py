@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.annotations import settings_of, wishes
-from exporter.kubernetes.documents import Document, read_stream
+from exporter.kubernetes.errors import ManifestError, Warn, join
+from exporter.kubernetes.manifest_stream import Document, read_stream
 from exporter.kubernetes.pod import inject_pod, remove_pod
 from exporter.kubernetes.podmonitor import made_by_us, pod_monitor
 from exporter.kubernetes.ports import declared
-from exporter.kubernetes.problems import ManifestError, Warn, join
 from exporter.kubernetes.services import (
-    Front,
+    InjectedPort,
     check_service,
     is_service,
     restore_service,
@@ -26,9 +25,9 @@ from exporter.kubernetes.services import (
     selects,
     warn_unseen,
 )
-from exporter.kubernetes.settings import Scrape, Settings
+from exporter.kubernetes.settings import Scrape, Settings, parse_annotations, settings_of
 from exporter.kubernetes.workloads import Workload, annotation_places, workload_of
-from exporter.kubernetes.yamltext import block_yaml, dumped
+from exporter.kubernetes.yaml_values import block_yaml, dumped
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +52,19 @@ def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn) ->
     workloads = [one for one in found if one.workload is not None]
     if not workloads:
         warn("there is no workload in the input: nothing to put a sidecar into")
-    fronts = [front for one in workloads for front in _inject_one(one, settings, warn)]
+    ports = [port for one in workloads for port in _inject_one(one, settings, warn)]
     services = [one for one in found if is_service(one.object)]
     for one in services:
         with _blame(one):
-            if not any(selects(one.object, front.workload) for front in fronts):
+            if not any(selects(one.object, port.workload) for port in ports):
                 continue
             restore_service(one.object)
             if check_service(one.object):
-                rewrite_service(one.object, fronts, _prefixed(warn, one.where))
+                rewrite_service(one.object, ports, _prefixed(warn, one.where))
     for one in workloads:
-        for front in fronts:
-            if front.workload is one.workload:
-                warn_unseen(front, (service.object for service in services), _prefixed(warn, one.where))
+        for port in ports:
+            if port.workload is one.workload:
+                warn_unseen(port, (service.object for service in services), _prefixed(warn, one.where))
     here = {f"{one.object['kind']}/{one.workload.name}" for one in workloads if one.workload}
     _set_monitors(documents, found, _wanted_monitors(workloads, settings), here)
     return _write(documents, warn)
@@ -132,30 +131,30 @@ def _prefixed(warn: Warn, where: str) -> Warn:
     return lambda text: warn(f"{where}: {text}")
 
 
-def _wishes(workload: Workload) -> dict[str, str]:
+def _annotations_of(workload: Workload) -> dict[str, str]:
     """What the annotations of a workload and of its pod template say; the template wins."""
     texts: dict[str, str] = {}
     for place, path in annotation_places(workload):
-        texts.update(wishes(place, path))
+        texts.update(parse_annotations(place, path))
     return texts
 
 
-def _inject_one(one: _Found, settings: Settings, warn: Warn) -> list[Front]:
+def _inject_one(one: _Found, settings: Settings, warn: Warn) -> list[InjectedPort]:
     """Inject one workload; what Services must know of it."""
     workload = one.workload
     assert workload is not None
     with _blame(one):
-        texts = _wishes(workload)
+        texts = _annotations_of(workload)
         _ = workload.labels  # raises if they are malformed
         remove_pod(workload.template, workload.path)
         if texts.get("inject") == "false":
             ports = declared(workload.template["spec"], join(workload.path, "spec"))
-            return [Front(workload, port.number, port.name, None) for port in ports]
+            return [InjectedPort(workload, port.number, port.name, None) for port in ports]
         own = settings_of(settings, texts, join(workload.path, "metadata.annotations"))
         port = inject_pod(workload.template, workload.path, own, _prefixed(warn, one.where))
         if workload.is_batch and not own.runs_native:
             warn(f"{one.where}: a classic sidecar does not end by itself and keeps the {workload.kind} from completing")
-        return [Front(workload, port.number, port.name, own.listen_port)]
+        return [InjectedPort(workload, port.number, port.name, own.listen_port)]
 
 
 def _wanted_monitors(workloads: Iterable[_Found], settings: Settings) -> dict[str, tuple[_Found, dict[str, Any]]]:
@@ -163,7 +162,7 @@ def _wanted_monitors(workloads: Iterable[_Found], settings: Settings) -> dict[st
     for one in workloads:
         with _blame(one):
             assert one.workload is not None
-            texts = _wishes(one.workload)
+            texts = _annotations_of(one.workload)
             own = settings_of(settings, texts, "")
             if texts.get("inject") != "false" and own.scrape is Scrape.PODMONITOR:
                 monitor = pod_monitor(one.workload)

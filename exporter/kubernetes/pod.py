@@ -27,11 +27,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes import sidecar
-from exporter.kubernetes.annotations import ORIGINAL
-from exporter.kubernetes.ports import AppPort, app_port, declared, free_name, used_names
-from exporter.kubernetes.problems import ManifestError, Warn, join, list_at, mapping_at, strings_at
-from exporter.kubernetes.settings import CONTAINER, NATIVE_PORT_NAMES_SINCE, Scrape, Settings
+from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, hold_hook, sidecar_container
+from exporter.kubernetes.errors import ManifestError, Warn, join, list_at, mapping_at, strings_at
+from exporter.kubernetes.ports import ContainerPort, app_port, declared, free_name, used_names
+from exporter.kubernetes.settings import CONTAINER, NATIVE_PORT_NAMES_SINCE, ORIGINAL, Scrape, Settings
 
 _PROMETHEUS = "prometheus.io/"
 _HOLD_PATH = "/drain?wait="
@@ -47,14 +46,14 @@ def has_sidecar(spec: dict[str, Any], where: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class AppPort:
     """The app's port, as it was before the sidecar stood before it."""
 
     number: int
     name: str | None
 
 
-def inject_pod(template: dict[str, Any], path: str, settings: Settings, warn: Warn) -> Behind:
+def inject_pod(template: dict[str, Any], path: str, settings: Settings, warn: Warn) -> AppPort:
     """Put the sidecar into a pod template that has none, in place. `path` is the template's, for messages.
 
     Returns the app's port. Raises ManifestError; the template is then in no defined state.
@@ -68,19 +67,19 @@ def inject_pod(template: dict[str, Any], path: str, settings: Settings, warn: Wa
     note: dict[str, Any] = {"container": app.container.get("name"), "port": app.number}
     front = _take_over(spec, where, app, settings, note)
     _redirect_handlers(app, note)
-    held = settings.hold_app and _hold(app, settings, note)
+    held = settings.hold_app and _add_prestop(app, settings, note)
     note["grace"] = spec.get("terminationGracePeriodSeconds")
-    spec["terminationGracePeriodSeconds"] = sidecar.grace_period(settings, _grace(spec, where), held=held)
+    spec["terminationGracePeriodSeconds"] = grace_period(settings, _grace(spec, where), held=held)
     key = "initContainers" if settings.runs_native else "containers"
-    _grown(spec, key, [], where, note).append(sidecar.container(settings, app.number, front))
-    metadata = _grown(template, "metadata", {}, path, note)
-    annotations = _grown(metadata, "annotations", {}, "metadata", note)
+    _ensure(spec, key, [], where, note).append(sidecar_container(settings, app.number, front))
+    metadata = _ensure(template, "metadata", {}, path, note)
+    annotations = _ensure(metadata, "annotations", {}, "metadata", note)
     if settings.scrape is Scrape.ANNOTATIONS:
         _announce(annotations, settings, note, warn)
     annotations[ORIGINAL] = json.dumps(note, sort_keys=True, separators=(",", ":"))
     if spec.get("hostNetwork"):
         warn(f"the pod uses the node's network: clients of its port {app.number} do not pass the sidecar")
-    return Behind(app.number, note.get("name"))
+    return AppPort(app.number, note.get("name"))
 
 
 def _check_system(spec: dict[str, Any], where: str) -> None:
@@ -89,7 +88,7 @@ def _check_system(spec: dict[str, Any], where: str) -> None:
             raise ManifestError(f"{where}.{key}", "the sidecar runs on Linux nodes only")
 
 
-def _check_ports(spec: dict[str, Any], where: str, app: AppPort, settings: Settings) -> None:
+def _check_ports(spec: dict[str, Any], where: str, app: ContainerPort, settings: Settings) -> None:
     ours = {settings.listen_port: "listen-port", settings.admin_port: "admin-port"}
     for port in [app, *declared(spec, where)]:
         if port.number in ours:
@@ -102,14 +101,14 @@ def _check_ports(spec: dict[str, Any], where: str, app: AppPort, settings: Setti
 def _grace(spec: dict[str, Any], where: str) -> int:
     value = spec.get("terminationGracePeriodSeconds")
     if value is None:
-        return sidecar.DEFAULT_GRACE_PERIOD
+        return DEFAULT_GRACE_PERIOD
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ManifestError(f"{where}.terminationGracePeriodSeconds", f"must be a number of seconds, is {value!r}")
     return value
 
 
 def _take_over(
-    spec: dict[str, Any], where: str, app: AppPort, settings: Settings, note: dict[str, Any]
+    spec: dict[str, Any], where: str, app: ContainerPort, settings: Settings, note: dict[str, Any]
 ) -> dict[str, Any]:
     """What the sidecar's port takes from the app's: its name and its hostPort. Notes it in `note`."""
     used = used_names(spec, where)
@@ -148,7 +147,7 @@ def _handlers(container: dict[str, Any], where: str) -> Iterator[tuple[str, dict
                 yield f"{key}.{handler}", mapping_at(probe, handler, join(where, key))
 
 
-def _redirect_handlers(app: AppPort, note: dict[str, Any]) -> None:
+def _redirect_handlers(app: ContainerPort, note: dict[str, Any]) -> None:
     if "name" not in note:
         return
     probes = []
@@ -160,12 +159,12 @@ def _redirect_handlers(app: AppPort, note: dict[str, Any]) -> None:
         note["probes"] = probes
 
 
-def _hold(app: AppPort, settings: Settings, note: dict[str, Any]) -> bool:
+def _add_prestop(app: ContainerPort, settings: Settings, note: dict[str, Any]) -> bool:
     """Give the app a preStop that waits for the drain; False if it has one of its own."""
     if mapping_at(app.container, "lifecycle", app.container_path).get("preStop") is not None:
         return False
-    lifecycle = _grown(app.container, "lifecycle", {}, "container", note)
-    lifecycle["preStop"] = sidecar.hold_hook(settings)
+    lifecycle = _ensure(app.container, "lifecycle", {}, "container", note)
+    lifecycle["preStop"] = hold_hook(settings)
     note["held"] = True
     return True
 
@@ -186,7 +185,7 @@ def _announce(annotations: dict[str, Any], settings: Settings, note: dict[str, A
     note["annotations"] = sorted(ours)
 
 
-def _grown(parent: dict[str, Any], key: str, empty: Any, path: str, note: dict[str, Any]) -> Any:
+def _ensure(parent: dict[str, Any], key: str, empty: Any, path: str, note: dict[str, Any]) -> Any:
     """The list or mapping under `key`, made if it is absent or null, which is then noted."""
     if parent.get(key) is None:
         note.setdefault("blank", {})[key] = "null" if key in parent else "absent"
@@ -208,7 +207,7 @@ def remove_pod(template: dict[str, Any], path: str) -> bool:
     for key in ("initContainers", "containers"):
         if spec.get(key):
             spec[key] = [one for one in list_at(spec, key, where) if one.get("name") != CONTAINER]
-    _shrink(spec, "initContainers", blank)
+    _prune(spec, "initContainers", blank)
     for container in list_at(spec, "containers", where):
         if container.get("name") == note.get("container"):
             _give_back(container, where, note)
@@ -218,8 +217,8 @@ def remove_pod(template: dict[str, Any], path: str) -> bool:
         spec["terminationGracePeriodSeconds"] = note["grace"]
     for key in (ORIGINAL, *note.get("annotations", [])):
         annotations.pop(key, None)
-    _shrink(metadata, "annotations", blank)
-    _shrink(template, "metadata", blank)
+    _prune(metadata, "annotations", blank)
+    _prune(template, "metadata", blank)
     return True
 
 
@@ -253,11 +252,11 @@ def _give_back(container: dict[str, Any], where: str, note: dict[str, Any]) -> N
     hook = mapping_at(mapping_at(lifecycle, "preStop", where), "httpGet", where)
     if note.get("held") and str(hook.get("path", "")).startswith(_HOLD_PATH):
         del lifecycle["preStop"]
-        _shrink(container, "lifecycle", note.get("blank", {}))
+        _prune(container, "lifecycle", note.get("blank", {}))
 
 
-def _shrink(parent: dict[str, Any], key: str, blank: dict[str, str]) -> None:
-    """Undo `_grown`: what we made and is empty again goes, or becomes null as it was."""
+def _prune(parent: dict[str, Any], key: str, blank: dict[str, str]) -> None:
+    """Undo `_ensure`: what we made and is empty again goes, or becomes null as it was."""
     if parent.get(key) or key not in parent:
         return
     match blank.get(key):

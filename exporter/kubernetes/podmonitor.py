@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.kubernetes.annotations import GENERATED
-from exporter.kubernetes.problems import ManifestError, mapping_at, strings_at
-from exporter.kubernetes.settings import ADMIN_PORT_NAME
+from exporter.kubernetes.errors import ManifestError, mapping_at, strings_at
+from exporter.kubernetes.settings import ADMIN_PORT_NAME, GENERATED
 from exporter.kubernetes.workloads import Workload
 
 JOB_LABEL = "app.kubernetes.io/name"

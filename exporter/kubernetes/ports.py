@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.problems import ManifestError, kind_of, list_at
+from exporter.kubernetes.errors import ManifestError, kind_of, list_at
 from exporter.kubernetes.settings import PREFIX, Settings
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
 @dataclass(frozen=True, slots=True)
-class AppPort:
+class ContainerPort:
     """The app's port. `entry` is its line in the container's `ports`, None if the manifest does not declare
     it.
     """
@@ -29,7 +29,7 @@ class AppPort:
         return self.entry.get("name") if self.entry else None
 
 
-def declared(spec: dict[str, Any], path: str) -> Iterator[AppPort]:
+def declared(spec: dict[str, Any], path: str) -> Iterator[ContainerPort]:
     """Every TCP port the ordinary containers of a pod spec declare. Raises ManifestError for a bad one."""
     for index, container in enumerate(list_at(spec, "containers", path)):
         container_path = f"{path}.containers[{index}]"
@@ -41,10 +41,10 @@ def declared(spec: dict[str, Any], path: str) -> Iterator[AppPort]:
             if not isinstance(entry.get("name"), str | None):
                 raise ManifestError(f"{where}.name", f"must be a string, is {kind_of(entry['name'])}")
             if entry.get("protocol", "TCP") == "TCP":
-                yield AppPort(port, container, container_path, entry)
+                yield ContainerPort(port, container, container_path, entry)
 
 
-def app_port(template: dict[str, Any], path: str, settings: Settings) -> AppPort:
+def app_port(template: dict[str, Any], path: str, settings: Settings) -> ContainerPort:
     """The one port the sidecar shall stand before. `path` is that of the pod spec.
 
     Raises ManifestError if there is none, or several and no hint.
@@ -81,7 +81,7 @@ def app_port(template: dict[str, Any], path: str, settings: Settings) -> AppPort
 
 def _undeclared(
     template: dict[str, Any], containers: list[dict[str, Any]], path: str, number: int, wanted: str | None
-) -> AppPort:
+) -> ContainerPort:
     """A port given by number which no container declares: containerPort only informs, so it may well be
     there.
     """
@@ -92,7 +92,7 @@ def _undeclared(
     )
     for index, container in enumerate(containers):
         if container.get("name") == name:
-            return AppPort(number, container, f"{path}.containers[{index}]", None)
+            return ContainerPort(number, container, f"{path}.containers[{index}]", None)
     raise ManifestError(
         f"{path}.containers",
         f"no container declares port {number}; say whose it is with --container or the annotation {PREFIX}container",

@@ -9,15 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.annotations import INJECT, ORIGINAL
+from exporter.kubernetes.errors import ManifestError, Warn, list_at, mapping_at, strings_at
 from exporter.kubernetes.pod import read_note
-from exporter.kubernetes.problems import ManifestError, Warn, list_at, mapping_at, strings_at
-from exporter.kubernetes.settings import PREFIX
+from exporter.kubernetes.settings import INJECT, ORIGINAL, PREFIX
 from exporter.kubernetes.workloads import Workload, group_of, named
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class InjectedPort:
     """What a Service must know of a workload: its pods' labels, the app's port and the sidecar's."""
 
     workload: Workload
@@ -58,32 +57,32 @@ def check_service(service: dict[str, Any]) -> bool:
     return annotations.get(INJECT) != "false"
 
 
-def rewrite_service(service: dict[str, Any], fronts: Iterable[Front], warn: Warn) -> None:
+def rewrite_service(service: dict[str, Any], ports: Iterable[InjectedPort], warn: Warn) -> None:
     """Send a Service's numeric targetPorts to the sidecar, in place, and note what they were.
 
     Raises ManifestError if one number would have to mean two things: selected workloads differ.
     """
-    chosen = [front for front in fronts if selects(service, front.workload)]
-    injected = [front for front in chosen if front.listen_port is not None]
+    chosen = [port for port in ports if selects(service, port.workload)]
+    injected = [port for port in chosen if port.listen_port is not None]
     if not injected:
         return
     spec = mapping_at(service, "spec", "")
     originals: dict[str, int | None] = {}
-    for index, port in enumerate(list_at(spec, "ports", "spec")):
-        present = port.get("targetPort")
-        target = port.get("port") if present is None else present
-        hit = [front for front in injected if front.app_port == target]
-        if not hit or isinstance(target, str) or port.get("protocol", "TCP") != "TCP":
+    for index, entry in enumerate(list_at(spec, "ports", "spec")):
+        present = entry.get("targetPort")
+        target = entry.get("port") if present is None else present
+        hit = [port for port in injected if port.app_port == target]
+        if not hit or isinstance(target, str) or entry.get("protocol", "TCP") != "TCP":
             continue
-        others = [front for front in chosen if front.app_port == target and front.listen_port != hit[0].listen_port]
+        others = [port for port in chosen if port.app_port == target and port.listen_port != hit[0].listen_port]
         if others:
             raise ManifestError(
                 f"spec.ports[{index}].targetPort",
                 f"{target} is the app's port in {others[0].workload} and the sidecar stands before it in "
                 f"{hit[0].workload}: give that port one name in both, and use the name here",
             )
-        originals[_port_key(port)] = present
-        port["targetPort"] = hit[0].listen_port
+        originals[_port_key(entry)] = present
+        entry["targetPort"] = hit[0].listen_port
     if str(spec.get("clusterIP")) == "None" and spec.get("clusterIP") is not None:
         warn(
             f"{named(service)} is headless: clients that connect to a pod's own address and port "
@@ -127,14 +126,14 @@ def restore_service(service: dict[str, Any]) -> bool:
     return True
 
 
-def warn_unseen(front: Front, services: Iterable[dict[str, Any]], warn: Warn) -> None:
+def warn_unseen(port: InjectedPort, services: Iterable[dict[str, Any]], warn: Warn) -> None:
     """Say so if no Service in the input selects a workload with a sidecar: a numeric one elsewhere must be
     changed.
     """
-    if front.listen_port is None or any(selects(service, front.workload) for service in services):
+    if port.listen_port is None or any(selects(service, port.workload) for service in services):
         return
-    follows = f"; one with targetPort: {front.name} follows by itself" if front.name else ""
+    follows = f"; one with targetPort: {port.name} follows by itself" if port.name else ""
     warn(
         "no Service in the input selects its pods: "
-        f"a Service with targetPort: {front.app_port} must be changed to {front.listen_port}{follows}"
+        f"a Service with targetPort: {port.app_port} must be changed to {port.listen_port}{follows}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.problems import ManifestError, join, kind_of, mapping_at, strings_at
+from exporter.kubernetes.errors import ManifestError, join, kind_of, mapping_at, strings_at
 
 _TEMPLATES: dict[tuple[str, str], tuple[str, ...]] = {
     ("apps", "Deployment"): ("spec", "template"),

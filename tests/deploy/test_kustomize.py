@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from exporter.kubernetes.container import hold_hook
 from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings
-from exporter.kubernetes.sidecar import hold_hook
 from tests.deploy.tools import (
     KUSTOMIZE,
     kustomize,
@@ -21,7 +21,7 @@ from tests.deploy.tools import (
     validate,
     validate_operators,
 )
-from tests.kubernetes.cases import CASES
+from tests.unit.kubernetes.cases import CASES
 
 KINDS = {"example/base", "example/overlay", "monitoring"}
 

@@ -14,7 +14,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from exporter.kubernetes.documents import read_stream
+from exporter.kubernetes.manifest_stream import read_stream
 from scripts.kubernetes_tools import CACHE
 
 ROOT = Path(__file__).parents[2]

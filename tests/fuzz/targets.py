@@ -258,12 +258,12 @@ def text(data: bytes) -> None:
 def inject(data: bytes) -> None:
     """A manifest, in whatever shape."""
     package = "exporter.kubernetes"
-    ours, problems = import_module(f"{package}.inject"), import_module(f"{package}.problems")
+    ours, errors = import_module(f"{package}.inject"), import_module(f"{package}.errors")
     settings = import_module(f"{package}.settings").Settings()
     given = data.decode("utf-8", "replace")
     try:
         injected = ours.inject([("fuzz.yaml", given)], settings, lambda text: None)
-    except problems.ManifestError as error:
+    except errors.ManifestError as error:
         said = str(error)
     else:
         said = ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.kubernetes.sidecar import USER
+from exporter.kubernetes.container import USER
 from tests.image.containers import ROOT
 
 DOCKERFILE = ROOT / "Dockerfile"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from exporter.kubernetes.errors import ManifestError
 from exporter.kubernetes.inject import inject, remove
-from exporter.kubernetes.problems import ManifestError
 from exporter.kubernetes.settings import Scrape, Settings
-from tests.kubernetes.manifests import PATHS, containers, deployment, documents, pod_template, service, wrap
+from tests.unit.kubernetes.manifests import PATHS, containers, deployment, documents, pod_template, service, wrap
 
 LISTEN, ADMIN = 10010, 10011
 

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from tests.certificates import issue, trusting
-from tests.kubernetes.test_admission import WANTED, patched, pod, review
+from tests.unit.kubernetes.test_review import WANTED, patched, pod, review
 from tests.waiting import PATIENCE
 
 PROGRAM = "from exporter.kubernetes.command import webhook; webhook(prog_name='websocket-exporter webhook')"

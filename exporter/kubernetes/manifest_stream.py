@@ -16,10 +16,10 @@ from typing import Any
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from exporter.kubernetes.problems import ManifestError, kind_of
-from exporter.kubernetes.surgery import edited
+from exporter.kubernetes.errors import ManifestError, kind_of
 from exporter.kubernetes.workloads import named
-from exporter.kubernetes.yamltext import dumped, load_yaml
+from exporter.kubernetes.yaml_edit import edited
+from exporter.kubernetes.yaml_values import dumped, load_yaml
 
 _SEPARATOR = re.compile(r"^---(?:[ \t][^\r\n]*)?(?:\r?\n|\Z)|^---(?=[ \t])", re.MULTILINE)
 _BARE_SEPARATOR = re.compile(r"---[ \t]*(#.*)?\r?\n?")

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from exporter.kubernetes.command import inject, webhook
+from exporter.kubernetes.container import arguments
 from exporter.kubernetes.settings import READERS, Scrape, Settings, override
-from exporter.kubernetes.sidecar import arguments
 
 
 def test_every_setting_has_a_reader() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.kubernetes.documents import read_stream
+from exporter.kubernetes.manifest_stream import read_stream
 
 PATHS: dict[str, tuple[str, ...]] = {
     "Deployment": ("spec", "template"),

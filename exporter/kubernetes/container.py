@@ -38,7 +38,7 @@ def arguments(settings: Settings, upstream_port: int) -> list[str]:
     return [*flags, *settings.extra_arg]
 
 
-def container(settings: Settings, upstream_port: int, front: dict[str, Any]) -> dict[str, Any]:
+def sidecar_container(settings: Settings, upstream_port: int, front: dict[str, Any]) -> dict[str, Any]:
     """The container. `front` is what its listening port has besides the number: a name, a hostPort."""
     return {
         "name": CONTAINER,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import kubernetes_validate
 import pytest
 
-from tests.kubernetes.cases import CASES, Case
-from tests.kubernetes.manifests import documents
+from tests.unit.kubernetes.cases import CASES, Case
+from tests.unit.kubernetes.manifests import documents
 
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
 CUSTOM = {"monitoring.coreos.com/v1", "example.com/v1"}

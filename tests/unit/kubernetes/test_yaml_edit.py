@@ -16,9 +16,9 @@ from ruamel.yaml.error import YAMLError
 
 from exporter.kubernetes.inject import inject, remove
 from exporter.kubernetes.settings import Settings
-from exporter.kubernetes.surgery import edited
-from exporter.kubernetes.yamltext import load_yaml, same
-from tests.kubernetes.manifests import deployment, service
+from exporter.kubernetes.yaml_edit import edited
+from exporter.kubernetes.yaml_values import load_yaml, same
+from tests.unit.kubernetes.manifests import deployment, service
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from exporter.kubernetes.command import inject
-from tests.kubernetes.manifests import deployment, service
+from tests.unit.kubernetes.manifests import deployment, service
 
 
 def changed(path: str, value: Any, **container: Any) -> str:

@@ -11,10 +11,10 @@ import jsonpatch
 import kubernetes_validate
 import pytest
 
-from exporter.kubernetes.admission import BadReview, judge
 from exporter.kubernetes.pod import inject_pod
 from exporter.kubernetes.settings import Settings
-from tests.kubernetes.manifests import pod_template
+from exporter.kubernetes.webhook import BadReview, judge
+from tests.unit.kubernetes.manifests import pod_template
 
 WANTED = {"websocket-exporter/inject": "true"}
 

@@ -34,7 +34,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from exporter.kubernetes.yamltext import block_yaml, is_plain, load_yaml, same
+from exporter.kubernetes.yaml_values import block_yaml, is_plain, load_yaml, same
 
 _ALIAS = re.compile(r"\s*:\s*\*[^\s,\[\]{}]+")
 
@@ -59,14 +59,14 @@ def edited(text: str, old: Any, new: Any, *, is_json: bool) -> str | None:
     if same(old, new):
         return text
     try:
-        result = _Surgeon(text, is_json).operate(old, new)
+        result = _Editor(text, is_json).edit(old, new)
         loaded = json.loads(result) if is_json else load_yaml(result)
     except (_GiveUp, YAMLError, ValueError):
         return None
     return result if same(loaded, new) else None
 
 
-class _Surgeon:
+class _Editor:
     """Edits of one text."""
 
     def __init__(self, text: str, is_json: bool) -> None:
@@ -79,7 +79,7 @@ class _Surgeon:
         self.tight = is_json and '": ' not in text
         self.edits: list[_Edit] = []
 
-    def operate(self, old: Any, new: Any) -> str:
+    def edit(self, old: Any, new: Any) -> str:
         root = YAML(typ="safe", pure=True).compose(self.text)
         if root is None:
             raise _GiveUp

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exporter.kubernetes.command import inject
-from exporter.kubernetes.documents import read_stream
-from tests.kubernetes.cases import CASES, GOLDEN, Case
+from exporter.kubernetes.manifest_stream import read_stream
+from tests.unit.kubernetes.cases import CASES, GOLDEN, Case
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
