@@ -14,21 +14,30 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from exporter.protocol.words import Cause
-
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 RUNBOOKS = "https://github.com/websocket-exporter/websocket-exporter/blob/main/docs/runbooks/"
 
-#: Endings begun by the server that count against its objective. Not in it: ping-timeout (the client fell silent),
-#: idle-timeout (somebody's timer), try-again-later (the server protects itself), protocol-error (who erred is open).
+#: Causes of closes by the server that count against its objective. Not in it: ping-timeout (the client does not
+#: answer), idle-timeout (a timer), try-again-later (the server protects itself), protocol-error (either peer may err).
 FAULTS = (
-    Cause.INTERNAL_ERROR,
-    Cause.CONNECTION_LOST,
-    Cause.CONNECTION_RESET,
-    Cause.APP_DOWN,
-    Cause.BAD_GATEWAY,
+    "internal-error",
+    "dropped-on-message",
+    "worker-lost",
+    "connection-lost",
+    "connection-reset",
+    "app-down",
+    "app-restarted",
+    "bad-gateway",
 )
+#: Causes that a rollout, a scale-down, a leaving browser or a setting of the sidecar explains.
+EXPECTED = ("going-away", "service-restart", "shutdown", "drain", "limit", "proxy-lost")
+
+#: Causes that are compared with their normal together: TCP ended by an app that goes on accepting connections; an app
+#: process that died under its sessions; the server's own goodbye.
+DROPPED = ("connection-lost", "connection-reset", "dropped-on-message")
+CRASHED = ("app-down", "app-restarted", "worker-lost")
+LEAVING = ("going-away", "service-restart")
 
 
 class ConfigError(ValueError):
@@ -257,4 +266,4 @@ def _check(where: str, value: object, kind: type) -> None:
         raise ConfigError(f"{where}: {value!r} is not {wanted}")
 
 
-__all__ = ["DAY", "FAULTS", "HOUR", "MINUTE", "BurnWindow", "Config", "ConfigError", "from_mapping", "load"]
+__all__ = ["DAY", "EXPECTED", "FAULTS", "HOUR", "MINUTE", "BurnWindow", "Config", "ConfigError", "from_mapping", "load"]
