@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test test-compiled compiled lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit dashboard-preview clean
+.PHONY: help demo check test test-compiled compiled lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -42,6 +42,14 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Unit tests: no processes, tools or browsers; the suites with these have targets or folders of their own.
+UNIT := tests/protocol tests/relay tests/observe tests/admin tests/test_config.py tests/test_explain.py tests/test_cli.py \
+  tests/test_documents.py
+
+check: $(VENV)/.dev  ## the inner loop: format, lint, types, unit tests; under a minute
+	@$(VENV)/bin/ruff format --check --quiet . && $(VENV)/bin/ruff check --quiet . && $(VENV)/bin/mypy && \
+	  $(VENV)/bin/lint-imports >/dev/null && $(PYTHON) -m pytest --numprocesses 2 $(UNIT)
 
 test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  ## everything that must hold
 	@$(MAKE) --no-print-directory test-compiled
