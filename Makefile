@@ -67,7 +67,7 @@ compiled: build/compiled/.made  ## compile the busiest modules as the image has 
 test-compiled: $(VENV)/.reliability  ## the tests of what is compiled, on the compiled modules
 	@if ! command -v cc >/dev/null; then echo "test-compiled skipped: no C compiler"; else \
 	  $(MAKE) compiled && cd build/compiled && rm -rf tests && cp -r ../../tests . && \
-	  $(CURDIR)/$(PYTHON) -m pytest --numprocesses 3 tests/protocol tests/relay tests/observe; fi
+	  $(CURDIR)/$(PYTHON) -m pytest --numprocesses 3 tests/unit/protocol tests/unit/relay tests/unit/observe; fi
 
 image-test: $(VENV)/.dev  ## build the container image and run it (root, debootstrap, buildah, podman)
 	$(PYTHON) -m pytest tests/image -m image -s

@@ -22,7 +22,7 @@ from benchmarks.cases import CASES, Case, Shows
 from benchmarks.peers import PEERS, Absent, Peer
 from benchmarks.report import Results, markdown, publish
 from benchmarks.sampling import counter_missing, usage
-from benchmarks.stage import Cores, LoadFailed, Target, compile_programs, free_port, measure, running, stage
+from benchmarks.stage import Cores, LoadFailed, Pollable, compile_programs, free_port, measure, running, stage
 
 _ROUNDS, _SECONDS = 5, 0.9
 _QUICK_ROUNDS, _QUICK_SECONDS, _QUICK_SESSIONS = 1, 0.6, 1000
@@ -108,7 +108,7 @@ class Run:
     def _round(self, number: int, port: int) -> None:
         """Start everybody anew, then each case on each peer in turn."""
         with ExitStack() as stack:
-            targets: list[tuple[Peer, Target]] = []
+            targets: list[tuple[Peer, Pollable]] = []
             for peer in self.peers:
                 about = self.results["peers"][peer.key]
                 if about["absent"]:
@@ -130,11 +130,11 @@ class Run:
                     if peer.takes_part(case) and (target.pids or case.shows is not Shows.MEMORY):
                         self._measure(number, case, peer.key, target)
 
-    def _stage(self, peer: Peer, port: int) -> AbstractContextManager[Target]:
+    def _stage(self, peer: Peer, port: int) -> AbstractContextManager[Pollable]:
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix=peer.key))
         return stage(peer, port, self.programs, folder, self.cores)
 
-    def _measure(self, number: int, case: Case, peer: str, target: Target) -> None:
+    def _measure(self, number: int, case: Case, peer: str, target: Pollable) -> None:
         where = {"round": number, "case": case.key, "peer": peer}
         try:
             measured = measure(case, target, self.programs, self.cores, self.seconds, self.counts)

@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.frames import new_tally
+from exporter.protocol.close_codes import CloseCodeMap
+from exporter.protocol.frames import new_frame_counts
 from exporter.protocol.session import Session
 from exporter.relay import tcp
-from exporter.relay.engine import Early, Engine, PythonEngine, SessionLeg
-from exporter.relay.poller import READ, Poller, Target
-from exporter.relay.stream import Receiver
-from exporter.relay.tcp import Tcp
+from exporter.relay.poller import READ, Pollable, Poller
+from exporter.relay.tcp import TcpTransport
+from exporter.relay.transport import TransportProtocol
+from exporter.relay.tunnel import EarlyData, Engine, PythonEngine, TunnelLeg
 
 _KEY = b"\x37\xfa\x21\x3d"
 
@@ -76,7 +76,7 @@ class _Socket:
 class _Poller(Poller):
     """Watches nothing: we say ourselves that something is ready."""
 
-    def watch(self, fd: int, target: Target, events: int) -> None: ...
+    def watch(self, fd: int, target: Pollable, events: int) -> None: ...
 
 
 class _Listener:
@@ -102,14 +102,14 @@ class End:
 
     def __init__(self, fd: int, other: int) -> None:
         self._fd, self._other = fd, other
-        self.tcp = Tcp(_Poller(), _Socket(fd), Receiver())  # type: ignore[arg-type]
+        self.tcp = TcpTransport(_Poller(), _Socket(fd), TransportProtocol())  # type: ignore[arg-type]
         self.tcp._asks = tcp._MANY  # so that the first read of much takes all of it
 
     @property
-    def leg(self) -> SessionLeg:
+    def leg(self) -> TunnelLeg:
         """The engine's protocol for this end."""
         leg = self.tcp.get_protocol()
-        assert isinstance(leg, SessionLeg)
+        assert isinstance(leg, TunnelLeg)
         return leg
 
     def send(self, data: bytes) -> None:
@@ -126,8 +126,8 @@ def session(engine: Engine | None = None) -> Iterator[tuple[End, End]]:
     tcp.read, tcp.write = _readable.get, _taken.get  # type: ignore[assignment]
     try:
         client, server = End(1, 2), End(2, 1)
-        heard = Session(CodeBook(), new_tally(), new_tally())
-        (engine or PythonEngine()).take(client.tcp, server.tcp, heard, Early(), _Listener())  # type: ignore[arg-type]
+        heard = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
+        (engine or PythonEngine()).take(client.tcp, server.tcp, heard, EarlyData(), _Listener())  # type: ignore[arg-type]
         yield client, server
     finally:
         tcp.read, tcp.write = real

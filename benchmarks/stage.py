@@ -119,7 +119,7 @@ def running(command: list[str], port: int, cores: set[int], output: Path) -> Ite
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Pollable:
     """A proxy that runs, or the server itself."""
 
     port: int
@@ -129,15 +129,15 @@ class Target:
 
 
 @contextmanager
-def stage(peer: Peer, upstream: int, programs: Path, folder: Path, cores: Cores) -> Iterator[Target]:
+def stage(peer: Peer, upstream: int, programs: Path, folder: Path, cores: Cores) -> Iterator[Pollable]:
     """Have ``peer`` stand before the server on port ``upstream``. Raises Absent."""
     if peer.command is None:
-        yield Target(upstream, 0, [], 0.0)
+        yield Pollable(upstream, 0, [], 0.0)
         return
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(free_port(), free_port(), upstream, folder, programs)
     with running(peer.command(place), place.port, cores.proxy, folder / "output") as (pid, seconds):
-        yield Target(place.port, place.spare, family(pid), seconds)
+        yield Pollable(place.port, place.spare, family(pid), seconds)
 
 
 class LoadFailed(Exception):
@@ -162,7 +162,7 @@ class Measured:
     rss_kb_per_unit: float  # what each open session added
 
 
-def measure(case: Case, target: Target, programs: Path, cores: Cores, seconds: float, count: bool) -> Measured:
+def measure(case: Case, target: Pollable, programs: Path, cores: Cores, seconds: float, count: bool) -> Measured:
     """Run one case. ``count`` says whether the hardware counts instructions. Raises LoadFailed."""
     length = case.stretch * seconds
     generator = [str(programs / "load"), "--port", str(target.port)]

@@ -18,24 +18,24 @@ import structlog
 import uvloop
 
 from exporter import __version__
-from exporter.admin.server import Admin, Hooks
-from exporter.admin.snapshot import State
-from exporter.admin.webconfig import BadWebConfig
-from exporter.certificate import Certificate
+from exporter.admin.server import Admin, AdminBackend
+from exporter.admin.state import State
+from exporter.admin.web_config import BadWebConfig
 from exporter.config import Settings
-from exporter.observe.closes import Closes
-from exporter.observe.history import History
+from exporter.observe.history import ClosesPerMinute
 from exporter.observe.linewriter import LineWriter
-from exporter.observe.logs import Format, set_up
+from exporter.observe.log import Format, configure
 from exporter.observe.metrics import Metrics
+from exporter.observe.recent_closes import Closes
 from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
 from exporter.observe.recorder import LogEndings, Recorder
 from exporter.protocol.routes import Router
+from exporter.relay.client_connection import Limits
 from exporter.relay.drain import Drain, Plan
-from exporter.relay.engine import PythonEngine
-from exporter.relay.handshake import Limits
-from exporter.relay.listener import Relay
+from exporter.relay.server import Relay
+from exporter.relay.tunnel import PythonEngine
 from exporter.relay.upstream import Address, Upstream
+from exporter.reloading_cert import ReloadingCert
 
 #: Seconds that sessions which are closed at once get to be counted and logged.
 _LAST_ENDINGS = 0.5
@@ -68,11 +68,11 @@ class App:
         self.settings = settings
         self.log = structlog.get_logger()
         router = Router(settings.route)
-        book = settings.code_book()
+        book = settings.close_code_map()
         engine = PythonEngine()
         self.metrics = Metrics(router.names, book, __version__, engine.name)
         self.closes = Closes()
-        self.history = History()
+        self.history = ClosesPerMinute()
         recorder = Recorder(
             self.metrics,
             router,
@@ -112,14 +112,14 @@ class App:
         self.metrics.watch_drain(
             lambda: self.drain.is_on, lambda: self.drain.sessions_left, lambda: self.drain.seconds_left
         )
-        hooks = Hooks(
+        hooks = AdminBackend(
             self.unready,
             lambda: self.begin_drain(patient=False),
             self.progress,
             self.state,
-            self.pulse,
+            self.change_token,
             self.closes,
-            self.metrics.settle,
+            self.metrics.flush_counts,
         )
         web_config = Path(settings.web_config_file) if settings.web_config_file else None
         try:
@@ -226,7 +226,7 @@ class App:
             reasons.append("not listening")
         if self.drain.is_on:
             reasons.append("draining")
-        if not await self.upstream.accepts_lately():
+        if not await self.upstream.probe_cached():
             reasons.append(f"the app at {self.settings.upstream} does not accept connections")
         return reasons
 
@@ -251,7 +251,7 @@ class App:
             minutes=self.history.minutes(),
         )
 
-    def pulse(self) -> tuple[object, ...]:
+    def change_token(self) -> tuple[object, ...]:
         """Different whenever the state is, give or take the seconds of the uptime."""
         return self.history.total, self.history.minute, len(self.relay.sessions), self.drain.phase
 
@@ -275,11 +275,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*_COLLECTIONS)
 
 
-def _certificate(settings: Settings) -> Certificate | None:
+def _certificate(settings: Settings) -> ReloadingCert | None:
     if not settings.tls_cert:
         return None
     try:
-        certificate = Certificate(Path(settings.tls_cert), Path(settings.tls_key))
+        certificate = ReloadingCert(Path(settings.tls_cert), Path(settings.tls_key))
     except OSError as error:
         why = error.strerror if error.filename else getattr(error, "reason", None) or error
         raise CannotUse(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {why}") from error
@@ -306,7 +306,7 @@ def run(settings: Settings) -> int:
     """Run a sidecar until it has been told to end. Returns the process's exit status."""
     _occupy_standard_streams()
     fmt: Format = settings.log_format  # type: ignore[assignment]  # one_of() checked it
-    writer = set_up(fmt, settings.log_level)
+    writer = configure(fmt, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_main(settings, writer))

@@ -109,7 +109,7 @@ def explain(codes: tuple[int, ...], as_json: bool) -> None:
 @click.option("--wait/--no-wait", default=True, show_default=True, help="return only when the drain is done")
 def drain(admin: str, wait: bool) -> None:
     """Begin to drain a running sidecar; for a preStop hook."""
-    from exporter.admin.client import DrainFailed, drain_and_wait
+    from exporter.admin.drain_client import DrainFailed, drain_and_wait
 
     try:
         drain_and_wait(admin, wait)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, cast
 
-from exporter.protocol.closecodes import CodeBook, may_be_sent
-from exporter.protocol.idle import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
+from exporter.protocol.close_codes import CloseCodeMap, may_be_sent
+from exporter.protocol.enums import Cause
+from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
 from exporter.protocol.presets import PRESETS
-from exporter.protocol.reasons import Reasons, Rule
-from exporter.protocol.words import Cause
+from exporter.protocol.reason_rules import Reasons, Rule
 from exporter.relay.upstream import Address
 from exporter.units import parse_duration, parse_size
 
@@ -281,7 +281,7 @@ class Settings:
                 f"--drain-grace: {self.drain_grace:g}s is longer than --drain-timeout, {self.drain_timeout:g}s"
             )
 
-    def code_book(self) -> CodeBook:
+    def close_code_map(self) -> CloseCodeMap:
         """What close codes mean under these settings; ``--code`` goes before ``--preset``."""
         codes: dict[int, Cause] = {}
         ranges: list[tuple[range, Cause]] = []
@@ -289,7 +289,7 @@ class Settings:
             codes |= PRESETS[name].codes
             ranges += PRESETS[name].ranges
         idle = IdleCutoffs(self.idle_cutoff or tuple(KNOWN_CUTOFFS), self.idle_tolerance)
-        return CodeBook(codes | dict(self.code), ranges, idle, Reasons(self.reason) if self.reason else None)
+        return CloseCodeMap(codes | dict(self.code), ranges, idle, Reasons(self.reason) if self.reason else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 
-from exporter.protocol.closecodes import REGISTRY, CodeInfo, may_be_sent, unregistered
+from exporter.protocol.close_codes import REGISTRY, CodeInfo, may_be_sent, unregistered
 
 _ROWS = (
     ("meaning", "Meaning"),

@@ -11,7 +11,7 @@ import click
 from exporter.cli import cli
 from exporter.config import options
 from exporter.observe.catalogue import CATALOGUE
-from exporter.protocol.closecodes import REGISTRY
+from exporter.protocol.close_codes import REGISTRY
 from exporter.protocol.presets import PRESETS
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference.md"

@@ -14,7 +14,7 @@ def issue(authority: trustme.CA, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     issued = authority.issue_cert("localhost", "127.0.0.1")
     certificate, key = folder / "tls.crt", folder / "tls.key"
-    certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    certificate.write_bytes(b"".join(unlink.bytes() for unlink in issued.cert_chain_pems))
     key.write_bytes(issued.private_key_pem.bytes())
     return certificate, key
 

@@ -15,7 +15,7 @@ import pytest
 from exporter.cli import cli
 from exporter.config import options
 from exporter.observe.catalogue import CATALOGUE
-from exporter.protocol.words import Cause
+from exporter.protocol.enums import Cause
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(

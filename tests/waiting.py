@@ -18,7 +18,7 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE)
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(_late(what, seconds))
+            raise AssertionError(_on_timeout(what, seconds))
         time.sleep(0.01)
     return value
 
@@ -29,10 +29,10 @@ async def until(condition: Callable[[], T], what: str = "", seconds: float = PAT
     deadline = loop.time() + seconds
     while not (value := condition()):
         if loop.time() > deadline:
-            raise AssertionError(_late(what or repr(condition), seconds))
+            raise AssertionError(_on_timeout(what or repr(condition), seconds))
         await asyncio.sleep(0.002)
     return value
 
 
-def _late(what: str, seconds: float) -> str:
+def _on_timeout(what: str, seconds: float) -> str:
     return f"not within {seconds:g} s: {what}"

@@ -5,7 +5,7 @@ How it works
 The library takes milliseconds to read and encode a few hundred series, many times that with many routes: time in which
 no byte is relayed. So open sessions are asked one by one for what they counted, and the metrics are then read and made
 into text a few at a time (:mod:`exporter.admin.lines`, which also keeps what has not changed), with the traffic first
-in between (:mod:`exporter.admin.pace`).
+in between (:mod:`exporter.admin.cooperative`).
 
 What belongs to one series is read in one go. Two series may be a few milliseconds apart, as in any process that goes on
 working while it is scraped.
@@ -18,8 +18,8 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry
 
+from exporter.admin.cooperative import run_cooperatively
 from exporter.admin.lines import Lines
-from exporter.admin.pace import at_leisure
 
 #: Formats of which lines are kept, some 300 bytes a series: Prometheus asks for one, a person who looks for another.
 FORMATS = 2
@@ -43,5 +43,5 @@ class Exposition:
         It is, byte by byte, what the library's encoder makes of the whole registry.
         """
         lines = self._lines(accept)
-        await at_leisure(settling)
-        return b"".join(await at_leisure(lines.say(self._registry))), lines.content_type
+        await run_cooperatively(settling)
+        return b"".join(await run_cooperatively(lines.say(self._registry))), lines.content_type

@@ -1,6 +1,7 @@
 """The admin server, on aiohttp. Its handlers read; the one that acts is POST /drain.
 
-``/closes`` and ``/events`` have modules of their own: :mod:`exporter.admin.closes`, :mod:`exporter.admin.live`.
+``/closes`` and ``/events`` have modules of their own: :mod:`exporter.admin.closes_api`,
+:mod:`exporter.admin.event_stream`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from exporter.admin import page
-from exporter.admin.answers import HTML, as_json, line, send
-from exporter.admin.closes import Closes
+from exporter.admin.auth import AuthMiddleware
+from exporter.admin.closes_api import Closes
+from exporter.admin.cooperative import run_cooperatively
+from exporter.admin.event_stream import EventStream
 from exporter.admin.exposition import Exposition
-from exporter.admin.guard import Guard
 from exporter.admin.http import HttpProcessingError, web, web_response
-from exporter.admin.live import Live
-from exporter.admin.markup import HEADERS
-from exporter.admin.pace import at_leisure
-from exporter.admin.snapshot import Book, State, snapshot
+from exporter.admin.pages import landing
+from exporter.admin.pages.layout import HEADERS
+from exporter.admin.responses import HTML, as_json, line, send
+from exporter.admin.state import Book, State, snapshot
 from exporter.units import parse_duration
 
 #: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
@@ -45,38 +46,38 @@ web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]  # aiohttp's
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class AdminBackend:
     """What the admin server asks of the rest, as functions, so that it knows neither relay nor observer.
 
     :ivar unready: the reasons why we are not ready; empty if we are.
     :ivar begin_drain: begins a drain; returns False if one is on already.
     :ivar progress: the drain's state, ready for JSON.
     :ivar state: how the sidecar is.
-    :ivar pulse: something that is different whenever ``state`` is, and cheaper.
+    :ivar change_token: something that is different whenever ``state`` is, and cheaper.
     :ivar closes: the abnormal endings that are kept.
-    :ivar settle: begins the small steps that bring the metrics up to date.
+    :ivar flush_counts: begins the small steps that bring the metrics up to date.
     """
 
     unready: Callable[[], Awaitable[list[str]]]
     begin_drain: Callable[[], bool]
     progress: Callable[[], dict[str, object]]
     state: Callable[[], State]
-    pulse: Callable[[], Hashable]
+    change_token: Callable[[], Hashable]
     closes: Book
-    settle: Callable[[], Iterable[None]] = tuple
+    flush_counts: Callable[[], Iterable[None]] = tuple
 
 
 class Admin:
     """Serves the admin port.
 
     :param drain_from_anywhere: whether POST /drain may come from other hosts than loopback.
-    :param web_config: TLS and logins, see :mod:`exporter.admin.webconfig`; None is neither. Raises BadWebConfig.
+    :param web_config: TLS and logins, see :mod:`exporter.admin.web_config`; None is neither. Raises BadWebConfig.
     """
 
     def __init__(
         self,
         registry: CollectorRegistry,
-        hooks: Hooks,
+        hooks: AdminBackend,
         drain_from_anywhere: bool = False,
         web_config: Path | None = None,
     ) -> None:
@@ -84,9 +85,9 @@ class Admin:
         self._exposition = Exposition(registry)
         self._hooks = hooks
         self._drain_from_anywhere = drain_from_anywhere
-        self._guard = Guard(web_config, lambda request: _is_loopback(request.remote))
+        self._guard = AuthMiddleware(web_config, lambda request: _is_loopback(request.remote))
         self._runner: web.AppRunner | None = None
-        self._live = Live(hooks.pulse, hooks.unready, self._snapshot)
+        self._live = EventStream(hooks.change_token, hooks.unready, self._snapshot)
         self._site: web.TCPSite | None = None
         self._watching: asyncio.Task[None] | None = None
         self._at: tuple[str | None, int] = (None, 0)
@@ -149,7 +150,9 @@ class Admin:
     async def _metrics(self, request: web.Request) -> web.Response:
         await asyncio.sleep(0)  # aiohttp has used up a slice by now, and will again
         began = monotonic()
-        text, content_type = await self._exposition.expose(request.headers.get("Accept", ""), self._hooks.settle())
+        text, content_type = await self._exposition.expose(
+            request.headers.get("Accept", ""), self._hooks.flush_counts()
+        )
         self.scraped = began
         await asyncio.sleep(0)
         return web.Response(body=text, headers={"Content-Type": content_type})
@@ -192,8 +195,8 @@ class Admin:
         await asyncio.sleep(0)  # as above
         state = self._hooks.state()
         await asyncio.sleep(0)
-        shown = dict(await at_leisure(snapshot(state, reasons, self._hooks.closes)))
-        whole = "".join(await at_leisure(page.render(state, shown)))
+        shown = dict(await run_cooperatively(snapshot(state, reasons, self._hooks.closes)))
+        whole = "".join(await run_cooperatively(landing.render(state, shown)))
         await asyncio.sleep(0)
         return await send(request, HTML, [whole])
 

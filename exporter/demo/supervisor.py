@@ -26,7 +26,7 @@ from exporter.demo.addresses import Address
 from exporter.demo.app import Bug
 from exporter.demo.children import Child
 from exporter.demo.keeper import AppKeeper
-from exporter.demo.tally import Tally
+from exporter.demo.tally import FrameCounts
 
 #: The command that starts the sidecar; its addresses follow as flags.
 SIDECAR = (sys.executable, "-m", "exporter", "run")
@@ -35,7 +35,7 @@ SIDECAR = (sys.executable, "-m", "exporter", "run")
 END_SOON = ("--drain-timeout", "3s", "--drain-spread", "1s", "--drain-linger", "0s")
 
 #: Seconds between two looks at /metrics; and for the last sessions to be counted before the last look.
-TELL_EVERY, SETTLE = 5.0, 2.0
+TELL_EVERY, PROBE_DELAY = 5.0, 2.0
 
 #: Seconds for one answer over loopback.
 HTTP_TIMEOUT = 2.0
@@ -152,7 +152,7 @@ class Demo:
             return False
         return True
 
-    async def _tally(self) -> Tally | None:
+    async def _tally(self) -> FrameCounts | None:
         """What the sidecar has counted; None when it does not answer."""
         try:
             return tally.read(await self._get("/metrics"))
@@ -160,7 +160,7 @@ class Demo:
             return None
 
     async def _tell(self) -> None:
-        before = Tally()
+        before = FrameCounts()
         while True:
             await asyncio.sleep(TELL_EVERY)
             if (now := await self._tally()) is not None:
@@ -169,7 +169,7 @@ class Demo:
 
     async def _sum_up(self) -> None:
         """The last words, when the visitors have left: all that the sidecar has counted."""
-        deadline = time.monotonic() + SETTLE
+        deadline = time.monotonic() + PROBE_DELAY
         while (last := await self._tally()) and last.active and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
         if last is not None and last.closed.total():

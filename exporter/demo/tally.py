@@ -9,7 +9,7 @@ from typing import TypeVar
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.observe.catalogue import ACTIVE, CLOSED, HANDSHAKES
-from exporter.protocol.words import Peer
+from exporter.protocol.enums import Peer
 
 _T = TypeVar("_T")
 
@@ -24,7 +24,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FrameCounts:
     """Sessions open now; endings by kind and refused handshakes by HTTP status since the sidecar's start."""
 
     active: int = 0
@@ -32,7 +32,7 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def read(exposition: str) -> Tally:
+def read(exposition: str) -> FrameCounts:
     """The tally in a page of Prometheus text, summed over routes.
 
     :raises ValueError: when it is not such a page.
@@ -49,10 +49,10 @@ def read(exposition: str) -> Tally:
                 closed[Ending(labels["code"], labels["cause"], labels["initiator"])] += value
             elif sample.name == HANDSHAKES.name and labels["status"] != "101":
                 refused[labels["status"]] += value
-    return Tally(active, closed, refused)
+    return FrameCounts(active, closed, refused)
 
 
-def news(before: Tally, now: Tally) -> str:
+def news(before: FrameCounts, now: FrameCounts) -> str:
     """One line: what is open, and what has ended since ``before`` and by whom, the most frequent first."""
     lists: dict[str, list[str]] = {f"{peer} closed": [] for peer in (Peer.SERVER, Peer.PROXY, Peer.CLIENT)}
     for ending, count in _most_frequent(now.closed - before.closed):
@@ -63,7 +63,7 @@ def news(before: Tally, now: Tally) -> str:
     return "; ".join([f"{now.active:2} open", *parts])
 
 
-def table(tally: Tally) -> str:
+def table(tally: FrameCounts) -> str:
     """All endings, a row for each kind, the most frequent first."""
     rows = [("code", "cause", "by", "count")]
     rows += [(e.code, e.cause, e.initiator, str(count)) for e, count in _most_frequent(tally.closed)]

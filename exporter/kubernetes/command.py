@@ -221,13 +221,13 @@ def webhook(bind: str, tls_cert: Path, tls_key: Path, tls_check: float, **option
     Changes pods annotated websocket-exporter/inject: "true" and lets every pod through. The sidecar's flags
     are as for inject; annotations override them per pod.
     """
-    from exporter.certificate import Certificate  # the server is not for inject to load
     from exporter.kubernetes.webhook import serve
+    from exporter.reloading_cert import ReloadingCert  # the server is not for inject to load
 
     settings = _settings(options)
     host, port = _address(bind)
     try:
-        certificate = Certificate(tls_cert, tls_key)
+        certificate = ReloadingCert(tls_cert, tls_key)
     except (OSError, ssl.SSLError) as error:
         _fail("webhook", f"--tls-cert {tls_cert}, --tls-key {tls_key}: {error.strerror or error}")
 

@@ -21,11 +21,11 @@ import jsonpatch
 import structlog
 from aiohttp import web
 
-from exporter.certificate import Certificate
 from exporter.kubernetes.errors import ManifestError, kind_of, mapping_at, strings_at
 from exporter.kubernetes.pod import inject_pod
 from exporter.kubernetes.settings import INJECT, ORIGINAL, STATUS, Scrape, Settings, parse_annotations, settings_of
 from exporter.kubernetes.workloads import workload_of
+from exporter.reloading_cert import ReloadingCert
 
 API_VERSION = "admission.k8s.io/v1"
 MAX_BODY = 8 * 1024 * 1024
@@ -48,7 +48,7 @@ class BadReview(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """What became of one pod. outcome: `injected`, `refused`, or `ignored` (nobody asked, or it is done
     already).
     """
@@ -70,13 +70,13 @@ class Verdict:
         return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
 
 
-def judge(body: bytes, settings: Settings) -> Verdict:
+def judge(body: bytes, settings: Settings) -> Classification:
     """What to answer to the body of a request. Raises BadReview if it is no AdmissionReview of a pod."""
     request = _request(body)
     pod, name = request.get("object"), _name(request)
     uid = request["uid"]
     if request.get("operation") != "CREATE" or pod is None:
-        return Verdict(uid, "ignored", name)
+        return Classification(uid, "ignored", name)
     if not isinstance(pod, dict) or pod.get("kind") != "Pod":
         raise BadReview("request.object must be a Pod")
     try:
@@ -85,13 +85,13 @@ def judge(body: bytes, settings: Settings) -> Verdict:
     except ManifestError as error:
         raise BadReview(f"request.object.{error}") from None
     if annotations.get(INJECT) != "true" or ORIGINAL in annotations:
-        return Verdict(uid, "ignored", name)
+        return Classification(uid, "ignored", name)
     warnings: list[str] = []
     try:
         changed = _injected(pod, settings, warnings)
     except ManifestError as error:
-        return Verdict(uid, "refused", name, _patch(pod, _marked(pod, error)), (f"no sidecar: {error}",))
-    return Verdict(uid, "injected", name, _patch(pod, changed), tuple(warnings))
+        return Classification(uid, "refused", name, _patch(pod, _marked(pod, error)), (f"no sidecar: {error}",))
+    return Classification(uid, "injected", name, _patch(pod, changed), tuple(warnings))
 
 
 def _request(body: bytes) -> dict[str, Any]:
@@ -178,7 +178,7 @@ async def serve(
     settings: Settings,
     host: str | None,
     port: int,
-    certificate: Certificate,
+    certificate: ReloadingCert,
     every: float,
     stop: asyncio.Event,
 ) -> None:
@@ -199,7 +199,7 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def _watching(certificate: Certificate, every: float) -> AsyncIterator[None]:
+async def _watching(certificate: ReloadingCert, every: float) -> AsyncIterator[None]:
     task = asyncio.create_task(
         certificate.watch(
             every,

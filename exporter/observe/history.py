@@ -14,7 +14,7 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 
-from exporter.protocol.causes import Ending
+from exporter.protocol.classify import Ending
 
 #: The last hour: the minute that is under way and the 59 before it.
 MINUTES = 60
@@ -23,7 +23,7 @@ MINUTES = 60
 Kind = tuple[str, str, str]
 
 
-class History:
+class ClosesPerMinute:
     """Counts endings by the minute.
 
     :param clock: monotonic seconds.

@@ -1,6 +1,6 @@
 """The library's metrics with numbers of ours in them (:mod:`exporter.observe.numbers`), which sessions step directly.
 
-A series that is looked up seldom is stepped by the library's own methods, which do to a :class:`Number` what they do to
+A series that is looked up seldom is stepped by the library's own methods, which do to a :class:`Value` what they do to
 theirs.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
 
-from exporter.observe.numbers import Number, Spread
+from exporter.observe.numbers import Buckets, Value
 
 
 class _OfOneNumber(MetricWrapperBase):
     """What counters and gauges share; ``number`` is the value of one of them."""
 
-    number: Number
+    number: Value
 
     def _metric_init(self) -> None:
         super()._metric_init()  # type: ignore[no-untyped-call]  # that of the library's counter or gauge
-        self._value = self.number = Number()
+        self._value = self.number = Value()
 
 
 class Counter(_OfOneNumber, prometheus_client.Counter):
@@ -33,9 +33,9 @@ class Gauge(_OfOneNumber, prometheus_client.Gauge):
 class Histogram(prometheus_client.Histogram):
     """A histogram; ``spread`` is what has been observed."""
 
-    spread: Spread
+    spread: Buckets
 
     def _metric_init(self) -> None:
         super()._metric_init()
-        self.spread = Spread(self._upper_bounds)
+        self.spread = Buckets(self._upper_bounds)
         self._buckets, self._sum = list(self.spread.buckets), self.spread.sum

@@ -24,7 +24,7 @@ from typing import IO
 #: Lines that may wait for a reader that is slow: some seconds of the busiest log, a few MB.
 MAX_WAITING = 10_000
 #: Lines that are written at once, at most.
-AT_ONCE = 500
+ACCEPT_BATCH = 500
 #: Seconds for which a line waits for others: no reader notices, and a thread that wakes takes the interpreter's lock.
 GATHER = 0.1
 #: Seconds that a process which ends waits for its last lines to be written.
@@ -79,7 +79,7 @@ class LineWriter:
         while self._lines or not self._closing.is_set():
             self._wake.wait()
             self._wake.clear()
-            if len(self._lines) < AT_ONCE:
+            if len(self._lines) < ACCEPT_BATCH:
                 self._closing.wait(GATHER)
             self._awake = False
             while lines := self._taken():
@@ -87,7 +87,7 @@ class LineWriter:
 
     def _taken(self) -> list[bytes]:
         """The next lines to be written at once; none if none wait."""
-        return [self._lines.popleft() for _ in range(min(len(self._lines), AT_ONCE))]
+        return [self._lines.popleft() for _ in range(min(len(self._lines), ACCEPT_BATCH))]
 
 
 def _writer(stream: IO[str] | None) -> _Write:

@@ -17,14 +17,14 @@ from prometheus_client import CollectorRegistry
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
 from exporter.observe.lean import Counter, Gauge, Histogram
-from exporter.observe.numbers import Number, Spread
-from exporter.observe.process import Process
+from exporter.observe.numbers import Buckets, Value
+from exporter.observe.process_collector import Process
 from exporter.observe.tallies import Reading, TallyCollector
-from exporter.protocol.causes import Ending, rows
-from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.frames import Tally, new_tally
+from exporter.protocol.classify import Ending, rows
+from exporter.protocol.close_codes import CloseCodeMap
+from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, Unobserved
+from exporter.protocol.frames import FrameCounts, new_frame_counts
 from exporter.protocol.session import Session
-from exporter.protocol.words import PEERS, Cause, ConnectError, Peer, Unobserved
 
 #: Statuses that a handshake is known to end with; their series start at zero. "aborted" is no answer at all.
 HANDSHAKE_STATUSES = ("101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted")
@@ -48,12 +48,12 @@ class RouteSeries:
     """What each session of one route touches. It is looked up once: a look-up of a series costs many increments."""
 
     route: str
-    tallies: tuple[Tally, Tally]  # of what clients send, of what servers send
-    switched: Number  # handshakes answered with 101
-    handshake_duration: Spread
-    active: Number
-    lifetime: dict[Peer, Spread]
-    reconnect_delay: dict[Cause, Spread]  # by the usual causes
+    tallies: tuple[FrameCounts, FrameCounts]  # of what clients send, of what servers send
+    switched: Value  # handshakes answered with 101
+    handshake_duration: Buckets
+    active: Value
+    lifetime: dict[Peer, Buckets]
+    reconnect_delay: dict[Cause, Buckets]  # by the usual causes
 
 
 class Metrics:
@@ -66,11 +66,11 @@ class Metrics:
     :ivar of: by route, the series that sessions touch.
     """
 
-    def __init__(self, routes: Sequence[str], book: CodeBook, version: str, engine: str) -> None:
+    def __init__(self, routes: Sequence[str], book: CloseCodeMap, version: str, engine: str) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.tallies: dict[tuple[str, Peer], Tally] = {
-            (route, sender): new_tally() for route in routes for sender in PEERS
+        self.tallies: dict[tuple[str, Peer], FrameCounts] = {
+            (route, sender): new_frame_counts() for route in routes for sender in PEERS
         }
         self.sessions: set[Session] = set()  # those that are open: each keeps what it counted until it is asked
         self.handshakes = self._counter(catalogue.HANDSHAKES)
@@ -94,7 +94,7 @@ class Metrics:
         self._lines_dropped: Callable[[], int] = int
         self.registry.register(Reading(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
         self.registry.register(Process())
-        self._endings: dict[tuple[str, str, str, str], Number] = {}
+        self._endings: dict[tuple[str, str, str, str], Value] = {}
         self._start_at_zero(routes, book)
         self.of = {route: self._series(route) for route in routes}
 
@@ -109,13 +109,13 @@ class Metrics:
             reconnect_delay={cause: self.reconnect_delay.labels(route, cause).spread for cause in RETURN_CAUSES},
         )
 
-    def settle(self) -> Iterator[None]:
+    def flush_counts(self) -> Iterator[None]:
         """Bring the counters of frames and bytes up to date, an open session a step; run through before a scrape."""
         for session in tuple(self.sessions):
-            session.settle()
+            session.flush_counts()
             yield
 
-    def _start_at_zero(self, routes: Sequence[str], book: CodeBook) -> None:
+    def _start_at_zero(self, routes: Sequence[str], book: CloseCodeMap) -> None:
         """A series that first appears at 1 has no increase: what can be told in advance starts at 0.
 
         So do those of :meth:`_series`.
@@ -135,7 +135,7 @@ class Metrics:
         for error in ConnectError:
             self.connect_errors.labels(error)
 
-    def _ending(self, route: str, code: str, cause: str, initiator: str) -> Number:
+    def _ending(self, route: str, code: str, cause: str, initiator: str) -> Value:
         """The number of such endings. A rare pairing, such as 1002 with a keepalive text, is not there from the start;
         these are bounded all the same."""
         key = (route, code, cause, initiator)

@@ -2,7 +2,7 @@
 
 The library takes a lock for each value that a step touches, checks that the series is one that can be counted, and
 looks for a histogram's bucket from the first. All that sessions count is counted on the event loop, so a
-:class:`Number` and a :class:`Spread` leave the lock and the check out. What is read of them, and how, stays the
+:class:`Value` and a :class:`Buckets` leave the lock and the check out. What is read of them, and how, stays the
 library's.
 """
 
@@ -18,7 +18,7 @@ from prometheus_client.samples import Exemplar
 _bisect: Final = bisect_left
 
 
-class Number:
+class Value:
     """One value of a counter, a gauge, or a histogram's bucket or sum; what the library calls a value.
 
     :cvar replaces: what it holds is replaced by another object with every step, never altered; whoever keeps what a
@@ -60,7 +60,7 @@ class Number:
             self._exemplar = _exemplar(trace_id, 1.0)
 
 
-class Spread:
+class Buckets:
     """A histogram's buckets and sum.
 
     :param bounds: upper bounds of the buckets, in order, the last one infinite.
@@ -70,8 +70,8 @@ class Spread:
 
     def __init__(self, bounds: list[float]) -> None:
         self._bounds = bounds
-        self.buckets = [Number() for _ in bounds]
-        self.sum = Number()
+        self.buckets = [Value() for _ in bounds]
+        self.sum = Value()
 
     def observe(self, amount: float, trace_id: str = "") -> None:
         """Add one observation; a ``trace_id`` becomes its bucket's exemplar."""

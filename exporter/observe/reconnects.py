@@ -17,8 +17,8 @@ from collections.abc import Callable
 from os import urandom
 from urllib.parse import parse_qs, urlsplit
 
-from exporter.protocol.heads import Request
-from exporter.protocol.words import Cause
+from exporter.protocol.enums import Cause
+from exporter.protocol.http1_parser import Request
 
 #: Ends that are kept: about 250 bytes each, 5 MB in all.
 MAX_ENDS = 20_000

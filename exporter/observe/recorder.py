@@ -12,18 +12,18 @@ from typing import Final, Literal, Protocol
 import structlog
 from mypy_extensions import mypyc_attr
 
-from exporter.observe.closes import Closes, Story, describe
-from exporter.observe.history import History
+from exporter.observe.history import ClosesPerMinute
+from exporter.observe.log_throttle import LogThrottle
 from exporter.observe.metrics import Metrics, RouteSeries, status_label
+from exporter.observe.recent_closes import CloseReport, Closes, describe
 from exporter.observe.reconnects import Reconnects
-from exporter.observe.seldom import Seldom
-from exporter.observe.text import path_of, safe, trace_id
-from exporter.protocol.causes import Ending
-from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.heads import Request, Response
+from exporter.observe.sanitize import path_of, sanitize, trace_id
+from exporter.protocol.classify import Ending
+from exporter.protocol.close_codes import CloseCodeMap
+from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
+from exporter.protocol.http1_parser import Request, Response
 from exporter.protocol.routes import Router
 from exporter.protocol.session import Session
-from exporter.protocol.words import PEERS, ConnectError, Peer, Unobserved
 
 #: Characters of a sampled message in a story; ``--record-payload`` sets how many bytes are sampled.
 MAX_SAMPLE = 65536
@@ -58,14 +58,14 @@ class Recorder:
         self,
         metrics: Metrics,
         router: Router,
-        book: CodeBook,
+        book: CloseCodeMap,
         log_endings: LogEndings = "abnormal",
         reconnects: Reconnects | None = None,
         closes: Closes | None = None,
         record_payload: int = 0,
         log: structlog.typing.FilteringBoundLogger | None = None,
         clock: Callable[[], float] = monotonic,
-        history: History | None = None,
+        history: ClosesPerMinute | None = None,
     ) -> None:
         self.metrics = metrics
         self.log = log or structlog.get_logger().bind()  # bound now, else each line would look for its method anew
@@ -73,13 +73,13 @@ class Recorder:
         self.clock = clock
         self.reconnects = reconnects if reconnects is not None else Reconnects()  # an empty one is false
         self.closes = closes if closes is not None else Closes()
-        self.history = history if history is not None else History(clock)
+        self.history = history if history is not None else ClosesPerMinute(clock)
         self._record_payload = record_payload
         self._router = router
         self._book = book
         self._last = 0  # the number of the session that began last
         self.run = urandom(4).hex()  # this start's part of every session's id
-        self._seldom = Seldom(clock)
+        self._throttle = LogThrottle(clock)
 
     def opened(self, opening: Opening) -> Record:
         """See :class:`exporter.relay.events.Observer`."""
@@ -118,24 +118,24 @@ class Recorder:
     def unobserved(self, reason: Unobserved, why: str) -> None:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.unobserved.labels(reason).inc()
-        self.log.warning("session.unobserved", reason=reason, why=safe(why))
+        self.log.warning("session.unobserved", reason=reason, why=sanitize(why))
 
     def connect_failed(self, error: ConnectError, why: str) -> None:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.connect_errors.labels(error).inc()
-        if times := self._seldom.due(f"connect_failed {error}"):
-            self.log.warning("upstream.connect_failed", reason=error, why=safe(why), times=times)
+        if times := self._throttle.due(f"connect_failed {error}"):
+            self.log.warning("upstream.connect_failed", reason=error, why=sanitize(why), times=times)
 
     def accept_paused(self, why: str) -> None:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.accept_pauses.inc()
-        if times := self._seldom.due("accept_paused"):
-            self.log.warning("accept.paused", why=safe(why), times=times)
+        if times := self._throttle.due("accept_paused"):
+            self.log.warning("accept.paused", why=sanitize(why), times=times)
 
     def tls_failed(self, why: str) -> None:
         """See :class:`exporter.relay.events.Observer`."""
         self.metrics.tls_errors.inc()
-        self.log.debug("tls.failed", why=safe(why))
+        self.log.debug("tls.failed", why=sanitize(why))
 
     def defect(self, error: Exception) -> None:
         """See :class:`exporter.relay.events.Observer`."""
@@ -171,8 +171,8 @@ class Record:
         self._client = opening.client
         request, subprotocol = opening.request, opening.response.subprotocol
         self._path = intern(path_of(request.target))
-        self._forwarded_for = request.forwarded_for and safe(request.forwarded_for)  # most are empty
-        self._subprotocol = subprotocol and intern(safe(subprotocol))
+        self._forwarded_for = request.forwarded_for and sanitize(request.forwarded_for)  # most are empty
+        self._subprotocol = subprotocol and intern(sanitize(subprotocol))
         self._trace_id = request.traceparent and trace_id(request.traceparent)
 
     @property
@@ -188,7 +188,7 @@ class Record:
         """See :class:`exporter.relay.events.Watch`."""
         self._recorder.metrics.unobserved.labels(reason).inc()
         self._recorder.log.warning(
-            "session.unobserved", session_id=self.id, route=self._series.route, reason=reason, why=safe(why)
+            "session.unobserved", session_id=self.id, route=self._series.route, reason=reason, why=sanitize(why)
         )
 
     def closed(self, ending: Ending, now: float) -> None:
@@ -203,7 +203,7 @@ class Record:
         finally:
             self._series.active.inc(-1.0)
             recorder.metrics.sessions.discard(self.session)
-            self.session.settle()
+            self.session.flush_counts()
         worth = recorder.is_worth_a_line(ending)
         if ending.cause.is_normal:
             if worth:
@@ -211,7 +211,7 @@ class Record:
             return
         line = {**self.line(ending, now), **self.circumstances(now)}
         ring = self.session.ring
-        recorder.closes.add(Story(line | {"ended_at": time()}, bytes(ring.slots), ring.at, now))
+        recorder.closes.add(CloseReport(line | {"ended_at": time()}, bytes(ring.slots), ring.at, now))
         if worth:
             recorder.log.warning("session.closed", fields=line, last_frames=describe(ring.frames(), now))
 
@@ -229,7 +229,7 @@ class Record:
         }
         samples = {str(peer): session.scanner(peer).sample for peer in PEERS}
         if any(samples.values()):
-            found["last_message"] = {peer: safe(sample.decode("utf-8", "backslashreplace"), MAX_SAMPLE)
+            found["last_message"] = {peer: sanitize(sample.decode("utf-8", "backslashreplace"), MAX_SAMPLE)
                                      for peer, sample in samples.items()}  # fmt: skip
         return found
 
@@ -244,7 +244,7 @@ class Record:
             "cause": ending.cause,
             "initiator": ending.initiator,
             "clean": ending.clean,
-            "reason": ending.reason and safe(ending.reason),
+            "reason": ending.reason and sanitize(ending.reason),
             "duration_s": _rounded(now - self.session.began),
             "frames": {"client": client.frames, "server": server.frames},
             "bytes": {"client": client.payload, "server": server.payload},

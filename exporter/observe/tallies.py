@@ -16,8 +16,8 @@ from prometheus_client.samples import Sample
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
-from exporter.protocol.frames import PAYLOAD, Opcode, Tally
-from exporter.protocol.words import Peer
+from exporter.protocol.enums import Peer
+from exporter.protocol.frames import PAYLOAD, FrameCounts, Opcode
 
 OPCODES: dict[int, str] = {opcode: opcode.name.lower() for opcode in Opcode}
 RESERVED = "reserved"
@@ -29,7 +29,7 @@ class TallyCollector(Collector):
     The samples of a tally that has not changed are the same objects again: whoever encodes them may know them by that.
     """
 
-    def __init__(self, tallies: dict[tuple[str, Peer], Tally]) -> None:
+    def __init__(self, tallies: dict[tuple[str, Peer], FrameCounts]) -> None:
         self._readings = {
             metric: [_OfTally(metric, labels, tally, read) for labels, tally in tallies.items()]
             for metric, read in ((catalogue.FRAMES, _frames), (catalogue.PAYLOAD, _payload))
@@ -49,12 +49,14 @@ _Counts = Iterator[tuple[tuple[str, ...], int]]
 class _OfTally:
     """What one tally says under one metric."""
 
-    def __init__(self, metric: Metric, labels: tuple[str, ...], tally: Tally, read: Callable[[Tally], _Counts]) -> None:
+    def __init__(
+        self, metric: Metric, labels: tuple[str, ...], tally: FrameCounts, read: Callable[[FrameCounts], _Counts]
+    ) -> None:
         self._metric = metric
         self._labels = labels
         self._tally = tally
         self._read = read
-        self._seen: Tally = []
+        self._seen: FrameCounts = []
         self._said: list[Sample] = []
 
     def samples(self) -> list[Sample]:
@@ -72,13 +74,13 @@ def _all_samples(readings: Iterable[_OfTally]) -> Iterator[Sample]:
         yield from reading.samples()
 
 
-def _frames(tally: Tally) -> _Counts:
+def _frames(tally: FrameCounts) -> _Counts:
     for opcode, name in OPCODES.items():
         yield (name,), tally[opcode]
     yield (RESERVED,), sum(tally[opcode] for opcode in range(PAYLOAD) if opcode not in OPCODES)
 
 
-def _payload(tally: Tally) -> _Counts:
+def _payload(tally: FrameCounts) -> _Counts:
     yield (), tally[PAYLOAD]
 
 

@@ -17,21 +17,21 @@ and matters to us, so it is gathered whole in ``pending`` and then told: the buf
 
 We overhear, we do not police. A frame is read as its own mask bit says, whoever sent it; reserved bits are ignored
 (compression, RFC 7692, uses one of them); reserved opcodes are counted and stepped over. Only what makes the next
-header impossible to find, or breaks the promise of a small buffer, ends the scan (:class:`Lost`): a length with its top
-bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN (section 5.5). After a sender's Close
-frame nothing that it sends is judged (section 5.5.1), so the scan rests there too.
+header impossible to find, or breaks the promise of a small buffer, ends the scan (:class:`Unparseable`): a length with
+its top bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN (section 5.5). After a sender's
+Close frame nothing that it sends is judged (section 5.5.1), so the scan rests there too.
 
-Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`Scanner.feed` tests for that
-first, and then for one long one that fills the chunk (:meth:`Scanner._open`); it leaves early because CPython 3.11 is
-quick at a comparison only if what it jumps over is short. In any other chunk :meth:`Scanner._one`
-takes the first frame, of whatever kind, and :meth:`Scanner._stride` the run of whole data frames behind it: a bare loop
-that notes where each begins and how long it is, and columns of these for all that follows, counting and the flight
+Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`FrameScanner.feed` tests for
+that first, and then for one long one that fills the chunk (:meth:`FrameScanner._open`); it leaves early because CPython
+3.11 is quick at a comparison only if what it jumps over is short. In any other chunk :meth:`FrameScanner._one`
+takes the first frame, of whatever kind, and :meth:`FrameScanner._stride` the run of whole data frames behind it: a bare
+loop that notes where each begins and how long it is, and columns of these for all that follows, counting and the flight
 recorder. A payload that spans chunks costs one comparison and one subtraction a chunk.
 
 A scanner counts for itself, in plain integers: no object, no metric, no call for each frame. The counters that many
-scanners share live in a :data:`Tally`, a list with one slot an opcode and one for payload bytes. A scanner adds to it
-what is new when the kind of its frames turns, and when it is asked to (:meth:`Scanner.settle`): before the tally is
-read, and at its own end.
+scanners share live in a :data:`FrameCounts`, a list with one slot an opcode and one for payload bytes. A scanner adds
+to it what is new when the kind of its frames turns, and when it is asked to (:meth:`FrameScanner.flush_counts`): before
+the tally is read, and at its own end.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.flight import BY_SERVER, KEPT, NEXT, WRITTEN, NoRoom, Ring, pack
-from exporter.protocol.words import Peer
+from exporter.protocol.enums import Peer
+from exporter.protocol.flight_recorder import BY_SERVER, KEPT, NEXT, WRITTEN, NoRoom, Ring, pack
 
 #: Largest payload of a control frame (RFC 6455, section 5.5).
 MAX_CONTROL_PAYLOAD: Final = 125
@@ -65,11 +65,11 @@ class Opcode(IntEnum):
 
 
 #: Counters that scanners share: indices 0 to 15 count frames by opcode, :data:`PAYLOAD` counts payload bytes.
-Tally = list[int]
+FrameCounts = list[int]
 PAYLOAD: Final = 16
 
 
-def new_tally() -> Tally:
+def new_frame_counts() -> FrameCounts:
     """A tally at zero."""
     return [0] * (PAYLOAD + 1)
 
@@ -88,13 +88,13 @@ class Control:
 
 
 @dataclass(slots=True)
-class Lost:
+class Unparseable:
     """The direction cannot be followed any more. ``why`` is for a person."""
 
     why: str
 
 
-Heard = list[Control | Lost]
+Events = list[Control | Unparseable]
 
 _FIN: Final = 0x80
 _MASK: Final = 0x80
@@ -109,7 +109,7 @@ _CLOSE: Final = 0x8
 _PONG: Final = 0xA
 
 #: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
-RESTING: Final = -1
+STOPPED: Final = -1
 #: ``skip`` of a direction whose next header, or control frame, has begun and is in ``pending``.
 _PENDING: Final = -2
 
@@ -143,18 +143,18 @@ _WINDOW: Final = 64
 
 
 @mypyc_attr(acyclic=True)
-class Ear:
+class ByteObserver:
     """Hears one direction of a session: a scanner, but where nobody listens (any more)."""
 
     __slots__ = ()
 
-    def feed(self, data: bytes, now: float) -> Heard | None:
-        """See :meth:`Scanner.feed`."""
+    def feed(self, data: bytes, now: float) -> Events | None:
+        """See :meth:`FrameScanner.feed`."""
         raise NotImplementedError
 
 
 @mypyc_attr(acyclic=True)
-class Scanner(Ear):
+class FrameScanner(ByteObserver):
     """Follows one direction. Feed it every byte of that direction, in order.
 
     :param tally: shared counters to add to.
@@ -163,17 +163,28 @@ class Scanner(Ear):
     """
 
     __slots__ = (
-        "firsts", "fragmented", "frames", "last", "lost", "opcode", "payload", "pending", "ring", "settled",
-        "settled_payload", "skip", "tally",
+        "firsts",
+        "flushed",
+        "flushed_payload",
+        "fragmented",
+        "frames",
+        "last",
+        "lost",
+        "opcode",
+        "payload",
+        "pending",
+        "ring",
+        "skip",
+        "tally",
     )  # fmt: skip
 
-    def __init__(self, tally: Tally, sender: Peer = Peer.CLIENT, ring: Ring | None = None) -> None:
+    def __init__(self, tally: FrameCounts, sender: Peer = Peer.CLIENT, ring: Ring | None = None) -> None:
         self.tally = tally
         self.ring = Ring() if ring is None else ring
         self.firsts = _FIRSTS[sender]  # a frame's first byte -> how the flight recorder keeps it
         self.frames = 0  # frames whose header was complete
         self.payload = 0  # payload bytes that passed
-        self.settled = self.settled_payload = 0  # of these two, what the tally has
+        self.flushed = self.flushed_payload = 0  # of these two, what the tally has
         self.opcode = _TEXT  # of the frames counted since; most sessions begin with text
         self.skip = 0  # payload bytes of the current frame still to come
         self.pending = b""  # the unfinished header or control frame
@@ -193,19 +204,19 @@ class Scanner(Ear):
 
     @property
     def sample(self) -> bytes:
-        """First bytes of the last message; a plain scanner keeps none, see :mod:`exporter.protocol.sampling`."""
+        """First bytes of the last message; a plain scanner keeps none, see :mod:`exporter.protocol.payload_sample`."""
         return b""
 
     def rest(self) -> None:
         """Listen no more: later bytes are neither counted nor judged."""
-        self.skip = RESTING
+        self.skip = STOPPED
         self.pending = b""
 
-    def feed(self, data: bytes, now: float) -> Heard | None:
+    def feed(self, data: bytes, now: float) -> Events | None:
         """Take the next bytes of this direction; ``now`` is in seconds on any monotonic clock.
 
-        Returns what was heard: control frames in order, and a last :class:`Lost` if it came to that; None, which is
-        the usual case, if there is nothing to tell. Never raises for what a peer sent.
+        Returns what was heard: control frames in order, and a last :class:`Unparseable` if it came to that; None, which
+        is the usual case, if there is nothing to tell. Never raises for what a peer sent.
         """
         size = len(data)
         skip = self.skip
@@ -239,7 +250,7 @@ class Scanner(Ear):
             self.skip = skip - size
             self.payload += size
             return None
-        if skip == RESTING:
+        if skip == STOPPED:
             return None
         if skip == _PENDING:
             return self._scan(self.pending + data, now, 0)
@@ -247,7 +258,7 @@ class Scanner(Ear):
         self.skip = 0
         return self._scan(data, now, skip)
 
-    def _alone(self, data: bytes, now: float, first: int, length: int) -> Heard | None:
+    def _alone(self, data: bytes, now: float, first: int, length: int) -> Events | None:
         """Take a chunk that seems to be exactly one frame, of another kind than the one before."""
         opcode = _WHOLE[first]
         second = data[1]
@@ -261,16 +272,16 @@ class Scanner(Ear):
             self.payload += length
             return None
         self.tally[opcode] += 1
-        self.settled += 1
+        self.flushed += 1
         self.frames += 1
         self.payload += length
         if opcode == _CLOSE:
-            self.skip = RESTING
+            self.skip = STOPPED
         body = len(data) - length
         payload = _unmask(data, body, len(data)) if second & _MASK else data[body:]
         return [Control(opcode, payload)]
 
-    def _open(self, data: bytes, now: float, length: int) -> Heard | None:
+    def _open(self, data: bytes, now: float, length: int) -> Events | None:
         """Take a chunk that seems to be one long data frame of the kind that came last, or the beginning of one.
 
         ``length`` is that of its payload, but for one that takes eight bytes to say.
@@ -291,10 +302,10 @@ class Scanner(Ear):
         self.ring.add(now, length, self.firsts[data[0]])
         return None
 
-    def _scan(self, data: bytes, now: float, at: int) -> Heard | None:
+    def _scan(self, data: bytes, now: float, at: int) -> Events | None:
         """The general case: any number of frames, from ``at`` on."""
         self.last = now
-        heard: Heard = []
+        heard: Events = []
         last = len(data) - 1
         window = last
         while at < last:
@@ -306,7 +317,7 @@ class Scanner(Ear):
                 stop = min(at + window, last - 2)
                 at = self._stride(data, now, at, stop)
                 window = window + window if at >= stop else _WINDOW
-        if self.skip != RESTING:
+        if self.skip != STOPPED:
             self.pending = data[at:]
             self.skip = at - last - 1 if at > last else _PENDING
         return heard or None
@@ -345,13 +356,13 @@ class Scanner(Ear):
             self._turn(opcodes[-1])
         others = frames - opcodes.count(self.opcode)
         self.tally[_TEXT + _BINARY - self.opcode] += others
-        self.settled += others
+        self.flushed += others
         self.frames += frames
         self.payload += sum(lengths)
         self.ring.record(now, lengths, firsts.translate(_MANY_FIRSTS[self.firsts[0]]))
         return at
 
-    def _one(self, data: bytes, now: float, at: int, heard: Heard) -> int:
+    def _one(self, data: bytes, now: float, at: int, heard: Events) -> int:
         """Take the one frame at ``at``, of any kind, complete or not; add to ``heard`` what it tells.
 
         Returns where the next frame begins, which may lie beyond ``data``; ``at`` if more of this one must come first;
@@ -388,7 +399,7 @@ class Scanner(Ear):
             self._turn(opcode)
         else:
             self.tally[opcode] += 1
-            self.settled += 1
+            self.flushed += 1
         self.frames += 1
         self.payload += passed
         self.ring.add(now, length, self.firsts[first])
@@ -399,23 +410,23 @@ class Scanner(Ear):
 
     def _turn(self, opcode: int) -> None:
         """Count frames of ``opcode`` from here on."""
-        self.settle()
+        self.flush_counts()
         self.opcode = opcode
 
-    def settle(self) -> None:
+    def flush_counts(self) -> None:
         """Add what was counted since the last time to the shared tally."""
-        if self.payload == self.settled_payload and self.frames == self.settled:
+        if self.payload == self.flushed_payload and self.frames == self.flushed:
             return
         tally = self.tally
-        tally[self.opcode] += self.frames - self.settled
-        tally[PAYLOAD] += self.payload - self.settled_payload
-        self.settled = self.frames
-        self.settled_payload = self.payload
+        tally[self.opcode] += self.frames - self.flushed
+        tally[PAYLOAD] += self.payload - self.flushed_payload
+        self.flushed = self.frames
+        self.flushed_payload = self.payload
 
-    def _lose(self, why: str) -> Lost:
+    def _lose(self, why: str) -> Unparseable:
         self.lost = True
         self.rest()
-        return Lost(why)
+        return Unparseable(why)
 
 
 def _malformed(first: int, length: int) -> str:

@@ -8,17 +8,17 @@ llhttp (through httptools) does the parsing, one parser a direction. What is our
   has no body whatever its headers say (RFC 9110, section 9.3.2), a 101 switches only if its request asked
   (section 7.8). Several requests may be under way (pipelining, RFC 9112, section 9.3.2).
 - When a request asks to upgrade, nobody knows yet what follows it: frames if the answer is 101, the next request
-  otherwise. Bytes of the client are therefore *parked* here, bounded by :data:`MAX_PARKED`, until the answer decides.
+  otherwise. Bytes of the client are therefore *parked* here, bounded by :data:`MAX_EARLY`, until the answer decides.
   They have been forwarded all the same: this file only listens.
 - An interim answer (1xx, RFC 9110, section 15.2) is not the answer, and one that began before anything was asked (a 408
   to half a head) is nobody's.
 - llhttp cannot be told that a response has no body, so answers while a HEAD waits are fed to it byte by byte, and its
   parser is replaced when such an answer's head is complete. So are answers while bytes are parked, where a HEAD may be.
 - A head's size is limited twice: while it is unfinished by the bytes that came for it, and when it is complete by what
-  it holds (:mod:`exporter.protocol.heads`), so that one which came in a single segment is judged alike.
+  it holds (:mod:`exporter.protocol.http1_parser`), so that one which came in a single segment is judged alike.
 
-Whatever cannot be followed ends the listening with one :class:`LostTrack` that names why; nothing here ever raises for
-what a peer sent.
+Whatever cannot be followed ends the listening with one :class:`ParseFailed` that names why; nothing here ever raises
+for what a peer sent.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import Final
 from httptools import HttpParserError
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.heads import Request, RequestReader, Response, ResponseReader
-from exporter.protocol.words import Unobserved
+from exporter.protocol.enums import Unobserved
+from exporter.protocol.http1_parser import Request, RequestReader, Response, ResponseReader
 
 #: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
 #: does not let it, some do); 64 KiB is what several servers allow for a whole request head.
-MAX_PARKED: Final = 64 * 1024
+MAX_EARLY: Final = 64 * 1024
 #: Requests that may wait for answers; no known client pipelines this deep.
 MAX_PIPELINED: Final = 1000
 #: Bytes that may be fed one at a time (see above), 0.2 µs each: bounds what it can cost.
@@ -46,7 +46,7 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 @mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
-class Asked:
+class UpgradeRequested:
     """The client asked to upgrade to WebSocket: an opening handshake has begun."""
 
     request: Request
@@ -56,7 +56,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Refused:
+class UpgradeRejected:
     """The opening handshake was answered with something other than 101; HTTP goes on."""
 
     request: Request
@@ -64,7 +64,7 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Aborted:
+class UpgradeAborted:
     """The opening handshake got no answer."""
 
     request: Request
@@ -72,7 +72,7 @@ class Aborted:
 
 @mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
-class Switched:
+class Upgraded:
     """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""
 
     request: Request
@@ -88,24 +88,24 @@ class Switched:
 
 
 @dataclass(slots=True)
-class LostTrack:
+class ParseFailed:
     """The connection cannot be followed any more; it is still forwarded."""
 
     reason: Unobserved
     why: str = ""
 
 
-Fact = Asked | Refused | Aborted | Switched | LostTrack
+Fact = UpgradeRequested | UpgradeRejected | UpgradeAborted | Upgraded | ParseFailed
 
 
-class Conversation:
+class HandshakeTracker:
     """Both directions of one HTTP/1.1 connection.
 
     :param max_head: bytes that a request's or response's head may have.
 
-    :meth:`request` and :meth:`response` take bytes and return facts. After :class:`Switched` or :class:`LostTrack`,
-    told last and at most once, :attr:`over` is true and nothing more is told. Every :class:`Asked` is followed by
-    exactly one of :class:`Refused`, :class:`Aborted` and :class:`Switched`.
+    :meth:`request` and :meth:`response` take bytes and return facts. After :class:`Upgraded` or :class:`ParseFailed`,
+    told last and at most once, :attr:`over` is true and nothing more is told. Every :class:`UpgradeRequested` is
+    followed by exactly one of :class:`UpgradeRejected`, :class:`UpgradeAborted` and :class:`Upgraded`.
     """
 
     __slots__ = (
@@ -159,7 +159,7 @@ class Conversation:
             self._finish()
         return facts
 
-    def dissolve(self) -> None:
+    def release(self) -> None:
         """Let go of the readers once :attr:`over`, so that no cycle is left to the garbage collector. The last call."""
         del self._requests, self._responses
 
@@ -172,17 +172,17 @@ class Conversation:
     def _abort(self) -> None:
         request = self._upgrading
         if request is not None and request.websocket and not request.answered:
-            self._facts.append(Aborted(request))
+            self._facts.append(UpgradeAborted(request))
 
     def _lose(self, reason: Unobserved, why: str) -> None:
         if not self.over:
             self._abort()
             self._finish()
-            self._facts.append(LostTrack(reason, why))
+            self._facts.append(ParseFailed(reason, why))
 
     def _read_requests(self, data: bytes) -> None:
         if self._upgrading is not None:
-            self._park(data)
+            self._buffer_early(data)
             return
         reader = self._requests
         try:
@@ -193,18 +193,18 @@ class Conversation:
             if http >= 0 and not self.over:
                 self._upgrade_asked(reader.request)
                 if http < len(data):
-                    self._park(data[http:])
+                    self._buffer_early(data[http:])
         if not self.started and len(self._opening) < len(_HTTP2_PREFACE):
             self._opening += data[: len(_HTTP2_PREFACE)]
         if reader.head_bytes > self.max_head:
             self.head_too_large("request")
 
-    def _park(self, data: bytes) -> None:
+    def _buffer_early(self, data: bytes) -> None:
         if not self._parked:
             self._parked = bytearray()  # made when needed, which is seldom
         self._parked += data
-        if len(self._parked) > MAX_PARKED:
-            self._lose(Unobserved.HTTP1, f"over {MAX_PARKED} bytes before the answer to an upgrade")
+        if len(self._parked) > MAX_EARLY:
+            self._lose(Unobserved.HTTP1, f"over {MAX_EARLY} bytes before the answer to an upgrade")
 
     def _not_http1(self, error: Exception, data: bytes) -> tuple[Unobserved, str]:
         if not self.started:
@@ -218,7 +218,7 @@ class Conversation:
     def _upgrade_asked(self, request: Request) -> None:
         self._upgrading = request
         if request.websocket:
-            self._facts.append(Asked(request))
+            self._facts.append(UpgradeRequested(request))
         elif request.has_body:
             # Where its body ends is not known: llhttp takes all that follows a request to upgrade for the new protocol.
             self._lose(Unobserved.HTTP1, "a body in a request to upgrade to another protocol")
@@ -264,7 +264,7 @@ class Conversation:
         client = bytes(self._parked) if self._parked else b""
         self._upgrading = None
         self._finish()
-        self._facts.append(Switched(request, response, client, rest))
+        self._facts.append(Upgraded(request, response, client, rest))
 
     # Called by the readers.
 
@@ -289,7 +289,7 @@ class Conversation:
         request = self._answering = self._waiting[0] if self._waiting else None
         if request is not None and request is self._upgrading:
             if request.websocket and response.status != 101:
-                self._facts.append(Refused(request, response.status))
+                self._facts.append(UpgradeRejected(request, response.status))
                 request.answered = True
             elif request.method == "CONNECT" and response.status // 100 == 2:
                 self._lose(Unobserved.UPGRADE, "switched to another protocol")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from exporter.protocol.words import Cause
+from exporter.protocol.enums import Cause
 
 
 @dataclass(frozen=True, slots=True)

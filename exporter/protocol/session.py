@@ -11,7 +11,7 @@ A session owns two scanners, one a direction, and remembers five things:
 - whether we began the end ourselves.
 
 :meth:`Session.end` turns these, and one circumstance that only the outside knows (does the app still take
-connections?), into an :class:`~exporter.protocol.causes.Ending`. The two directions are followed on their own: when a
+connections?), into an :class:`~exporter.protocol.classify.Ending`. The two directions are followed on their own: when a
 client sends what cannot be followed, the server's Close 1002 that answers it is still seen and still decides.
 
 A session knows no clock and no socket. Whoever drives it hands in bytes with a time, and ends of TCP as they come.
@@ -25,17 +25,17 @@ from typing import Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.causes import Close, Cut, Ending, close_verdict, tcp_cause
-from exporter.protocol.closecodes import ABNORMAL, UNKNOWN, CodeBook
-from exporter.protocol.flight import Ring
-from exporter.protocol.frames import Control, Heard, Lost, Opcode, Scanner, Tally
-from exporter.protocol.sampling import SamplingScanner
-from exporter.protocol.words import Cause, How, Peer
+from exporter.protocol.classify import Close, Ending, TcpEnd, classify_close, classify_tcp_end
+from exporter.protocol.close_codes import ABNORMAL, UNKNOWN, CloseCodeMap
+from exporter.protocol.enums import Cause, Peer, TcpEndKind
+from exporter.protocol.flight_recorder import Ring
+from exporter.protocol.frames import Control, Events, FrameCounts, FrameScanner, Opcode, Unparseable
+from exporter.protocol.payload_sample import SamplingFrameScanner
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
-class CloseSeen:
+class CloseReceived:
     """``sender`` sent its Close frame."""
 
     sender: Peer
@@ -59,7 +59,7 @@ class WentUnobserved(NamedTuple):
     why: str
 
 
-Fact = CloseSeen | PingAnswered | WentUnobserved
+Fact = CloseReceived | PingAnswered | WentUnobserved
 
 # Looked up once: Python 3.11 takes a detour to an enum's members.
 _CLIENT: Final = Peer.CLIENT
@@ -99,42 +99,44 @@ class Session:
         "unobserved",
     )
 
-    def __init__(self, book: CodeBook, client: Tally, server: Tally, now: float = 0.0, sample: int = 0) -> None:
+    def __init__(
+        self, book: CloseCodeMap, client: FrameCounts, server: FrameCounts, now: float = 0.0, sample: int = 0
+    ) -> None:
         self.book = book
         self.began = now
         self.ring = ring = Ring()
         if sample:
-            self.client: Scanner = SamplingScanner(client, _CLIENT, ring, sample)
-            self.server: Scanner = SamplingScanner(server, _SERVER, ring, sample)
+            self.client: FrameScanner = SamplingFrameScanner(client, _CLIENT, ring, sample)
+            self.server: FrameScanner = SamplingFrameScanner(server, _SERVER, ring, sample)
         else:
-            self.client = Scanner(client, _CLIENT, ring)
-            self.server = Scanner(server, _SERVER, ring)
+            self.client = FrameScanner(client, _CLIENT, ring)
+            self.server = FrameScanner(server, _SERVER, ring)
         self.unobserved = False
-        self._first: CloseSeen | None = None
+        self._first: CloseReceived | None = None
         self._closed: tuple[Peer, ...] = ()
-        self._cut: Cut | None = None
+        self._cut: TcpEnd | None = None
         self._own: tuple[str, Cause] | None = None
         self._pings: tuple[tuple[Peer, bytes, float], ...] = ()  # not answered yet, oldest first
 
-    def scanner(self, sender: Peer) -> Scanner:
+    def scanner(self, sender: Peer) -> FrameScanner:
         """The scanner of what ``sender`` sends."""
         return self.client if sender is _CLIENT else self.server
 
-    def settle(self) -> None:
+    def flush_counts(self) -> None:
         """Bring the shared counters up to date; to be done before they are read, and at the end."""
-        self.client.settle()
-        self.server.settle()
+        self.client.flush_counts()
+        self.server.flush_counts()
 
     def feed(self, sender: Peer, data: bytes, now: float) -> list[Fact]:
-        """Take the next bytes that ``sender`` sent; see :meth:`Scanner.feed`."""
+        """Take the next bytes that ``sender`` sent; see :meth:`FrameScanner.feed`."""
         heard = self.scanner(sender).feed(data, now)
         return self.note(sender, heard, now) if heard else []
 
-    def note(self, sender: Peer, heard: Heard, now: float) -> list[Fact]:
+    def note(self, sender: Peer, heard: Events, now: float) -> list[Fact]:
         """Take what the scanner of ``sender`` heard. Returns what is new about the session."""
         facts: list[Fact] = []
         for item in heard:
-            if isinstance(item, Lost):
+            if isinstance(item, Unparseable):
                 facts += self.lose(item.why)
             elif item.opcode == _CLOSE:
                 facts.append(self._close(sender, item))
@@ -166,15 +168,15 @@ class Session:
         self.unobserved = True
         return [WentUnobserved(why)]
 
-    def deafen(self) -> None:
+    def stop_observing(self) -> None:
         """Stop listening in both directions, for a defect of ours. An ending without a Close so far stays unknown."""
         self.unobserved = True
         for scanner in (self.client, self.server):
             scanner.lost = True
             scanner.rest()
 
-    def _close(self, sender: Peer, frame: Control) -> CloseSeen:
-        seen = CloseSeen(sender, _parse_close(frame.payload))
+    def _close(self, sender: Peer, frame: Control) -> CloseReceived:
+        seen = CloseReceived(sender, _parse_close(frame.payload))
         if self._first is None:
             self._first = seen
         self._closed += (sender,)
@@ -189,7 +191,7 @@ class Session:
         """Whether the closing handshake has begun or TCP has begun to end: nothing is left to be told to the peers."""
         return self._first is not None or self._cut is not None or self._own is not None
 
-    def eof(self, sender: Peer, how: How, now: float | None = None) -> None:
+    def eof(self, sender: Peer, how: TcpEndKind, now: float | None = None) -> None:
         """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts.
 
         ``now`` is None where nobody measured it; then nothing is judged from times.
@@ -197,16 +199,16 @@ class Session:
         if self._cut is not None:
             return
         if now is None:
-            self._cut = Cut(sender, how)
+            self._cut = TcpEnd(sender, how)
             return
         sent, answered = self.client.last or self.began, self.server.last or self.began
         unanswered = 0.0
         if self._pings:
             unanswered = max((now - when for who, _, when in self._pings if who is sender), default=0.0)
-        self._cut = Cut(sender, how, now - (sent if sent > answered else answered), unanswered)
+        self._cut = TcpEnd(sender, how, now - (sent if sent > answered else answered), unanswered)
 
     @property
-    def cut(self) -> Cut | None:
+    def cut(self) -> TcpEnd | None:
         """How TCP ended, once it has."""
         return self._cut
 
@@ -248,14 +250,14 @@ class Session:
             return Ending(code, cause, Peer.PROXY, clean=sent and answered, close_unanswered=unanswered)
         if self._first is not None:
             return self._end_by_close(self._first)
-        cut = self._cut or Cut(Peer.PROXY, How.FIN)
+        cut = self._cut or TcpEnd(Peer.PROXY, TcpEndKind.FIN)
         if self.unobserved:
             return Ending(UNKNOWN, Cause.UNOBSERVED, cut.initiator, clean=False)
-        return Ending(ABNORMAL, tcp_cause(cut, app_alive, self.book.idle), cut.initiator, clean=False)
+        return Ending(ABNORMAL, classify_tcp_end(cut, app_alive, self.book.idle), cut.initiator, clean=False)
 
-    def _end_by_close(self, first: CloseSeen) -> Ending:
+    def _end_by_close(self, first: CloseReceived) -> Ending:
         initiator, close = first.sender, first.close
-        verdict = close_verdict(close, self.book)
+        verdict = classify_close(close, self.book)
         other = _SERVER if initiator is _CLIENT else _CLIENT
         clean = other in self._closed
         unanswered = not clean and not self.scanner(other).lost

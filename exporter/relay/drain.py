@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
-from exporter.protocol.words import Cause
-from exporter.relay.listener import Relay
+from exporter.protocol.enums import Cause
+from exporter.relay.server import Relay
 
 #: Seconds after the deadline that endings which wait for a verdict on the app get, and apps that read our last Close.
 LAST_JUDGEMENTS = 3.0

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.causes import Ending
-from exporter.protocol.heads import Request, Response
+from exporter.protocol.classify import Ending
+from exporter.protocol.enums import ConnectError, Peer, Unobserved
+from exporter.protocol.http1_parser import Request, Response
 from exporter.protocol.session import Session
-from exporter.protocol.words import ConnectError, Peer, Unobserved
 
 
 @mypyc_attr(free_list_len=1, acyclic=True)

@@ -28,32 +28,32 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.words import How, Peer
-from exporter.relay.deadlines import Deadlines
-from exporter.relay.stream import Receiver, Stream
+from exporter.protocol.enums import Peer, TcpEndKind
+from exporter.relay.timeouts import TimeoutQueue
+from exporter.relay.transport import Transport, TransportProtocol
 
 #: Seconds that a closed leg may take to hand over what is still buffered for a peer that does not read.
 LINGER = 10.0
 #: Seconds for which a peer may be silent once the other one has sent its FIN; Linux' net.ipv4.tcp_fin_timeout.
 HALF_CLOSED = 60.0
 #: Looked up once: Python 3.11 takes a detour to an enum's members, and every connection ends with this one.
-_FIN: Final = How.FIN
+_FIN: Final = TcpEndKind.FIN
 #: Errors by which the kernel says that a peer has not been heard of.
 _SILENT: Final = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Owner:
+class LegOwner:
     """Whoever opened the two legs.
 
-    :ivar patience: see :func:`patience`.
+    :ivar half_close_timeouts: see :func:`half_close_timeouts`.
     """
 
-    __slots__ = ("patience",)
+    __slots__ = ("half_close_timeouts",)
 
-    patience: Deadlines[Leg]
+    half_close_timeouts: TimeoutQueue[Leg]
 
-    def cut(self, peer: Peer, how: How) -> None:
+    def cut(self, peer: Peer, how: TcpEndKind) -> None:
         """The TCP connection of ``peer`` has ended, or will send no more. Told once a leg, not for ends of our own."""
         raise NotImplementedError
 
@@ -62,13 +62,13 @@ class Owner:
         raise NotImplementedError
 
 
-def patience() -> Deadlines[Leg]:
+def half_close_timeouts() -> TimeoutQueue[Leg]:
     """For legs whose peer has ended: after :data:`HALF_CLOSED` seconds each looks at the other."""
-    return Deadlines(HALF_CLOSED, Leg.look_at_other)
+    return TimeoutQueue(HALF_CLOSED, Leg.look_at_other)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Leg(Receiver):
+class Leg(TransportProtocol):
     """One of the two TCP connections. Subclasses say what happens with the bytes that are read.
 
     :param peer: who is at the far end.
@@ -76,10 +76,10 @@ class Leg(Receiver):
 
     __slots__ = ("_look", "fin", "flushing", "gone", "other", "owner", "peer", "transport", "waiting")
 
-    transport: Stream
+    transport: Transport
     other: Leg
 
-    def __init__(self, peer: Peer, owner: Owner) -> None:
+    def __init__(self, peer: Peer, owner: LegOwner) -> None:
         self.peer = peer
         self.owner = owner
         self.fin = False  # read: the peer sends no more
@@ -88,7 +88,7 @@ class Leg(Receiver):
         self.waiting = False  # for the other peer, since this one's FIN was read
         self._look: asyncio.TimerHandle | None = None  # another one at the other peer, some time after its FIN
 
-    def connection_made(self, stream: Stream) -> None:
+    def connection_made(self, stream: Transport) -> None:
         self.transport = stream
 
     def pause_writing(self) -> None:
@@ -98,7 +98,7 @@ class Leg(Receiver):
     def resume_writing(self) -> None:
         if self.flushing:
             self.flushing = False
-            self.transport.send_fin()
+            self.transport.write_eof()
         elif not self.other.gone and not self.other.fin:
             self.other.transport.resume_reading()
 
@@ -116,14 +116,14 @@ class Leg(Receiver):
     def wait_for_other(self) -> None:
         """Be patient with the other peer, now that this one has ended."""
         self.waiting = True
-        self.owner.patience.add(self)
+        self.owner.half_close_timeouts.add(self)
 
     def look_at_other(self) -> None:
         """This peer has ended: give the other one up if nothing comes from it any more."""
         other = self.other
         if other.gone or other.fin or self.transport.get_protocol() is not self:
             return
-        silent = HALF_CLOSED if self.transport.get_write_buffer_size() else HALF_CLOSED - other.transport.silence()
+        silent = HALF_CLOSED if self.transport.get_write_buffer_size() else HALF_CLOSED - other.transport.idle_seconds()
         if silent > 0:  # it still sends, or what it sent has not been taken yet
             self._look = asyncio.get_running_loop().call_later(max(silent, 0.1), self.look_at_other)
         else:
@@ -132,12 +132,12 @@ class Leg(Receiver):
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None:
             self._salvage()
-            if (heir := self.transport.get_protocol()) is not self:
-                heir.connection_lost(error)
+            if (new_protocol := self.transport.get_protocol()) is not self:
+                new_protocol.connection_lost(error)
                 return
             if not self.fin:
                 silent = isinstance(error, OSError) and error.errno in _SILENT
-                self.owner.cut(self.peer, How.SILENCE if silent else How.RESET)
+                self.owner.cut(self.peer, TcpEndKind.SILENCE if silent else TcpEndKind.RESET)
         self.gone = True
         other = self.other
         if self.waiting or other.waiting:
@@ -152,7 +152,7 @@ class Leg(Receiver):
         """Be patient no more: one of the two connections is gone, or has become somebody else's."""
         if self.waiting:
             self.waiting = False
-            self.owner.patience.remove(self)
+            self.owner.half_close_timeouts.remove(self)
             if self._look is not None:
                 self._look.cancel()
 
@@ -164,7 +164,7 @@ class Leg(Receiver):
             self.flushing = True
             self.transport.set_write_buffer_limits(0)
         else:
-            self.transport.send_fin()
+            self.transport.write_eof()
 
     def close(self) -> None:
         """Close, after what is buffered was sent or :data:`LINGER` has passed."""
@@ -179,16 +179,16 @@ class Leg(Receiver):
         if not self.gone:
             self.transport.abort()
 
-    def part(self) -> None:
+    def unlink(self) -> None:
         """Let go of the other leg and the owner: both are gone, and no cycle is left to the garbage collector."""
         self.other, self.owner = _NOBODY, _NOBODYS
 
     def _salvage(self) -> None:
         if not self.fin and not self.other.gone:
-            for data in self.transport.leftover():
+            for data in self.transport.read_remaining():
                 self.transport.get_protocol().data_received(data)
 
 
 # In place of what was let go, with nothing to do anything with: deleting an attribute costs ten times as much.
-_NOBODYS: Final = Owner()
+_NOBODYS: Final = LegOwner()
 _NOBODY: Final = Leg(Peer.PROXY, _NOBODYS)

@@ -1,222 +1,194 @@
-"""Accepts clients, within limits, and keeps account of who is connected."""
+"""The listening port: lets clients in, and pauses while there is no room for more.
+
+How it works
+============
+A client needs two file descriptors, its own and the one to the app, so how many clients there is room for is known from
+the start (:func:`fd_capacity`). Accepting stops when no place is left, or when accept(2) itself fails for want of a
+resource, and is tried again every :data:`RETRY` seconds. Clients that come meanwhile wait in the kernel's queue, as
+they would before any server that is slow to accept.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from functools import partial
-from random import random
+import errno
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
 from socket import SocketType
+from typing import Any, Final
 
-from exporter.protocol.words import Cause
-from exporter.relay.deadlines import Deadlines, clock
-from exporter.relay.door import Door
-from exporter.relay.engine import Engine
-from exporter.relay.events import Observer, Watch, guarded, report
-from exporter.relay.handshake import Connection, Host, Limits, spelled
-from exporter.relay.legs import patience
-from exporter.relay.poller import new_poller
-from exporter.relay.relayed import Relayed
-from exporter.relay.stream import Receiver
-from exporter.relay.tcp import Tcp, spare_big_reads
-from exporter.relay.tls import Below, TlsLayer
-from exporter.relay.upstream import Upstream
+from exporter.relay.poller import READ, Poller
 
-#: Seconds between looks for sessions that are too old.
-AGE_INTERVAL = 1.0
+#: Clients that the kernel may hold for us while the loop is busy; Linux clamps it to net.core.somaxconn (4096).
+BACKLOG = 4096
+#: Descriptors that are kept free for scrapes, probes, name look-ups and files that are read again.
+RESERVE = 32
+#: Seconds between looks whether there is room again.
+RETRY = 0.25
+#: Clients that are accepted in one go, so that those who are connected get their turn.
+ACCEPT_BATCH = 64
+#: How often, and seconds apart, TCP asks for a sign of life before it gives up.
+PROBES = 6
+PROBE_INTERVAL = 10
 
-#: The last part of the greatest age, in which sessions are ended at random, evenly: those that came together after a
-#: restart would else be sent away together, and come back together. gRPC spreads its greatest age for the same reason.
-AGE_SPREAD = 0.1
-
-_AGED = 1001  # going away: come back, elsewhere if you like
+#: As a plain number.
+_STREAM: Final = int(socket.SOCK_STREAM)
+#: accept(2) says so when a resource is short; the client stays in the queue.
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class Relay(Host):
-    """All connections of all clients.
+def fd_capacity() -> int:
+    """Clients that the process's descriptors suffice for, at two each; at least one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    try:
+        used = len(os.listdir("/proc/self/fd"))
+    except OSError:  # not Linux
+        used = RESERVE
+    return max(1, (limit - used - RESERVE) // 2)
 
+
+#: From an accepted socket, not blocking, and its peer's address to whatever becomes of it.
+Welcome = Callable[[SocketType, object], None]
+
+
+class Listener:
+    """One listening port.
+
+    :param poller: tells when clients wait.
+    :param on_accept: takes a client that has been accepted.
+    :param inside: how many clients there are now.
+    :param paused: told why, each time that accepting is paused.
     :param keepalive: seconds of silence after which TCP asks a client for a sign of life; 0 is never.
-    :param tls: what clients are to speak, on top of TCP; None is nothing.
     """
 
     def __init__(
         self,
-        upstream: Upstream,
-        observer: Observer,
-        engine: Engine,
-        limits: Limits,
-        close_timeout: float = 5.0,
+        poller: Poller,
+        on_accept: Welcome,
+        inside: Callable[[], int],
+        paused: Callable[[str], None],
         keepalive: float = 0.0,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.close_timeout = close_timeout
-        self.upstream = upstream
-        self.observer = observer
-        self.engine = engine
-        self.limits = limits
-        self._tls = tls
-        self.sessions: dict[Relayed, None] = {}  # in the order in which they began
-        self._others: set[Connection] = set()  # not (yet) sessions
-        #: Those whose first request's head has not come: somebody may hold a connection open for nothing, or drip.
-        self.arriving: Deadlines[Connection] = Deadlines(limits.handshake_timeout, Connection.close)
-        self.patience = patience()
-        self._judging: set[asyncio.Task[None]] = set()
-        self.poller = new_poller()
-        self._door = Door(self.poller, self._accept, lambda: self.connections, self._paused, keepalive)
-        self._changed: asyncio.Event | None = None  # from when somebody first waits for it
-        self._ageing: asyncio.Task[None] | None = None
-        self.last_ending = float("-inf")  # when an ending was last told, on the monotonic clock
+        self._poller = poller
+        self._welcome = on_accept
+        self._inside = inside
+        self._tell_paused = paused
+        self._keepalive = keepalive
+        self._room = sys.maxsize
+        self._queues: list[_Queue] = []
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str | None, port: int) -> int:
+    async def open(self, host: str | None, port: int) -> int:
         """Begin to accept; ``host`` None is every interface. Returns the port. Raises OSError if it is taken."""
-        spare_big_reads()
-        bound = await self._door.open(host, port)
-        if self.limits.max_session_age:
-            self._ageing = asyncio.get_running_loop().create_task(self._end_aged())
-        return bound
+        loop = asyncio.get_running_loop()
+        # Bound, no more. Of any type: uvloop's server has a list of sockets where asyncio's has a tuple.
+        server: Any = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+        self._room = fd_capacity()
+        for bound in server.sockets:
+            sock = SocketType(bound.family, _STREAM, 0, os.dup(bound.fileno()))
+            _prepare(sock, self._keepalive)
+            self._queues.append(_Queue(sock, int(bound.family), self._accept))
+        server.close()
+        for queue in self._queues:
+            queue.sock.listen(BACKLOG)
+        self._watch()
+        bound_to: int = self._queues[0].sock.getsockname()[1]
+        return bound_to
 
     @property
-    def is_listening(self) -> bool:
-        """Whether clients are accepted."""
-        return self._door.is_open
+    def is_open(self) -> bool:
+        """Whether clients are accepted, now or after a pause."""
+        return bool(self._queues)
 
-    def stop_listening(self) -> None:
-        """Accept no more clients. Those that are connected stay."""
-        self._door.close()
-
-    @property
-    def connections(self) -> int:
-        """Clients that are connected now, sessions or not."""
-        return len(self.sessions) + len(self._others)
-
-    def _accept(self, sock: SocketType, address: object) -> None:
-        Tcp(self.poller, sock, self.welcome(spelled(address)))
-
-    def welcome(self, client: str) -> Receiver:
-        """The protocol for a client that is about to be connected; ``client`` is its address as it is written."""
-        full = 0 < self.limits.max_connections <= self.connections
-        connection = Connection(self, client, refusal=503 if full else 0)
-        self._others.add(connection)
-        if self._tls is None:
-            return connection.protocol
-        return Below(TlsLayer(self._tls, connection.protocol, self._tls_failed))
-
-    def _tls_failed(self, why: str) -> None:
-        guarded(self.observer, lambda: self.observer.tls_failed(why))
-
-    def _paused(self, why: str) -> None:
-        guarded(self.observer, lambda: self.observer.accept_paused(why))
-
-    # From the connections.
-
-    def session_began(self, connection: Connection, session: Relayed) -> None:
-        """A connection has become a session."""
-        self._others.discard(connection)
-        self.sessions[session] = None
-
-    def session_over(self, session: Relayed) -> None:
-        """A session's TCP connections are gone. Judge why, and tell."""
-        self.sessions.pop(session, None)
-        watch = session.watch
-        if watch.session.needs_app_check and session.app_alive is not None:
-            task = asyncio.get_running_loop().create_task(self._judge(watch, session.app_alive))
-            self._judging.add(task)
-            task.add_done_callback(self._judged)
+    def close(self) -> None:
+        """Accept no more clients."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         else:
-            self._tell(watch, app_alive=True)
-        self._note_change()
+            self._unwatch()
+        while self._queues:
+            self._queues.pop().sock.close()
 
-    async def _judge(self, watch: Watch, app_alive: asyncio.Task[bool]) -> None:
-        now = clock()
-        try:
-            alive = await app_alive
-        except asyncio.CancelledError:
-            alive = True  # we are ending ourselves; say only what is known
-        self._tell(watch, alive, now)
+    def _watch(self) -> None:
+        for queue in self._queues:
+            self._poller.watch(queue.sock.fileno(), queue, READ)
 
-    def _judged(self, task: asyncio.Task[None]) -> None:
-        self._judging.discard(task)
-        self._note_change()
+    def _unwatch(self) -> None:
+        for queue in self._queues:
+            self._poller.forget(queue.sock.fileno())
 
-    def _tell(self, watch: Watch, app_alive: bool, now: float | None = None) -> None:
-        ended = clock() if now is None else now
-        try:  # as guarded() does, without a function that is made for each ending
-            watch.closed(watch.session.end(app_alive), ended)
-        except Exception as error:
-            report(self.observer, error)
-        self.last_ending = clock()
+    def _accept(self, queue: _Queue) -> None:
+        for _ in range(ACCEPT_BATCH):
+            if self._timer is not None or not self._queues:  # paused or closed by a client's arrival
+                return
+            if self._inside() >= self._room:
+                self._pause(f"there are descriptors for {self._room} clients")
+                return
+            try:
+                accepted, address = queue.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _SHORT:
+                    self._pause(str(error))
+                    return
+                continue  # that one client had gone before it was accepted (accept(2))
+            self._welcome(accepted, address)
 
-    async def _end_aged(self) -> None:
-        """End sessions that are too old. They are in order of their beginning: the first young one ends the look.
+    def _pause(self, why: str) -> None:
+        self._unwatch()
+        self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
+        self._tell_paused(why)
 
-        A session that has N looks left until its greatest age is ended in this one with a chance of 1 in N, which makes
-        each of them as likely as any other.
+    def _look_again(self) -> None:
+        if self._inside() < self._room:
+            self._timer = None
+            self._watch()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
+
+
+class _Queue:
+    """Clients that wait at one listening socket."""
+
+    def __init__(self, sock: SocketType, family: int, come: Callable[[_Queue], None]) -> None:
+        self.sock = sock
+        self._family = family
+        self._come = come
+
+    def accept(self) -> tuple[SocketType, object]:
+        """The next client and its address, as socket.accept() has them; not blocking. Raises OSError.
+
+        That one asks the listening socket for its family and type each time, and makes members of an enum of them.
         """
-        spread = self.limits.max_session_age * AGE_SPREAD
-        while True:
-            oldest = clock() - self.limits.max_session_age
-            for session in list(self.sessions):
-                if (left := session.began - oldest) > spread:
-                    break
-                if random() * left < AGE_INTERVAL:
-                    guarded(self.observer, partial(self._end_of_age, session))
-            await asyncio.sleep(AGE_INTERVAL)
+        fd, address = self.sock._accept()  # type: ignore[attr-defined]  # a part of socket.accept()
+        accepted = SocketType(self._family, _STREAM, 0, fd)
+        accepted.setblocking(False)
+        return accepted, address
 
-    def _end_of_age(self, session: Relayed) -> None:
-        if session.splice is not None:
-            session.splice.finish(Cause.LIMIT, _AGED, self.close_timeout)
+    def ready(self, events: int) -> None:
+        """See :class:`~exporter.relay.poller.Pollable`."""
+        self._come(self)
 
-    def gone(self, connection: Connection) -> None:
-        """A connection is over that never was a session."""
-        self._others.discard(connection)
-        self._note_change()
+    def failed(self, error: Exception) -> None:
+        """See :class:`~exporter.relay.poller.Pollable`: the next client may fare better."""
 
-    def _note_change(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
 
-    # The end.
-
-    def close_idle(self) -> None:
-        """Close connections on which nothing is under way: kept-alive HTTP, and clients that sent nothing yet."""
-        for connection in [c for c in self._others if c.is_idle]:
-            connection.close()
-
-    def close_others(self) -> None:
-        """Close every connection that is not a session."""
-        for connection in list(self._others):
-            connection.close()
-
-    async def wait_changed(self, timeout: float) -> None:
-        """Return when a connection or a judgement has ended, or after ``timeout`` seconds."""
-        if self._changed is None:
-            self._changed = asyncio.Event()
-        changed = self._changed
-        changed.clear()
-        try:
-            async with asyncio.timeout(max(0.0, timeout)):
-                await changed.wait()
-        except TimeoutError:
-            return
-
-    def close_all(self) -> None:
-        """Close everything at once, for a process that ends."""
-        self.stop_listening()
-        if self._ageing is not None:
-            self._ageing.cancel()
-        for session in list(self.sessions):
-            session.close()
-        self.close_others()
-        for task in self._judging:
-            task.cancel()
-
-    async def wait_quiet(self, timeout: float) -> None:
-        """Return when :attr:`is_quiet`, or after ``timeout`` seconds."""
-        deadline = clock() + timeout
-        while not self.is_quiet and (left := deadline - clock()) > 0:
-            await self.wait_changed(left)
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nobody is connected and every ending has been told."""
-        return not self.sessions and not self._others and not self._judging
+def _prepare(sock: SocketType, keepalive: float) -> None:
+    """Accepted connections take over from the listening one: messages leave at once, and silent clients are asked for
+    a sign of life after ``keepalive`` seconds."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not keepalive:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    times = {"TCP_KEEPIDLE": round(keepalive), "TCP_KEEPINTVL": PROBE_INTERVAL, "TCP_KEEPCNT": PROBES}
+    for option, value in times.items():
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), max(1, value))

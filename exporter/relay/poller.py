@@ -6,16 +6,16 @@ An event loop makes a transport, with buffers and handles, for each connection, 
 each connect. For a relay that lives from thousands of idle connections and from new ones that is most of what they
 cost. So the relay's sockets are kept apart: they are registered with an epoll instance of the relay's own, and that
 instance is one file descriptor which the loop watches. When any socket is ready the loop calls :meth:`Poller._turn`
-once, which asks for all that are and lets each :class:`Target` do its work. Everything else (timers, signals, the admin
-server) stays with the loop and gets its turn after at most :data:`BATCH` targets.
+once, which asks for all that are and lets each :class:`Pollable` do its work. Everything else (timers, signals, the
+admin server) stays with the loop and gets its turn after at most :data:`BATCH` targets.
 
 Events are hints. A target may be told of one that is no longer true, because an earlier target of the same batch has
 closed or paused it, or even because its descriptor has been closed and given to a new connection since: it finds out
 when it reads or writes.
 
 A connection that has ended says so to its protocol after the batch, never from inside a call of that protocol's; its
-descriptor is closed right behind, so that none is reused while a batch may still name it. :meth:`Poller.bury` is for
-that.
+descriptor is closed right behind, so that none is reused while a batch may still name it. :meth:`Poller.defer_close` is
+for that.
 
 Where there is no epoll the loop watches every socket by itself (:class:`LoopPoller`): the same behaviour, at a cost.
 """
@@ -39,10 +39,10 @@ BATCH: Final = 512
 
 
 #: What is done for a connection that has ended, for an error or none.
-LastRites = Callable[[Exception | None], None]
+CloseCallback = Callable[[Exception | None], None]
 
 
-class Target(Protocol):
+class Pollable(Protocol):
     """Whose descriptor is watched."""
 
     def ready(self, events: int) -> None:
@@ -62,11 +62,11 @@ class Poller:
     def __init__(self) -> None:
         self.now = 0.0
         self._loop: asyncio.AbstractEventLoop
-        self._targets: dict[int, Target] = {}
-        self._dead: list[tuple[LastRites, Exception | None]] = []
+        self._targets: dict[int, Pollable] = {}
+        self._dead: list[tuple[CloseCallback, Exception | None]] = []
         self._busy = False
 
-    def watch(self, fd: int, target: Target, events: int) -> None:
+    def watch(self, fd: int, target: Pollable, events: int) -> None:
         """Tell ``target`` of ``events`` on ``fd`` from now on. Raises OSError."""
         raise NotImplementedError
 
@@ -82,7 +82,7 @@ class Poller:
         """Like :meth:`forget`, for a descriptor that is closed right behind."""
         self.forget(fd)
 
-    def _enter(self, fd: int, target: Target) -> None:
+    def _enter(self, fd: int, target: Pollable) -> None:
         if not self._targets:
             self._loop = asyncio.get_running_loop()
             self._begin()
@@ -99,13 +99,13 @@ class Poller:
     def _end(self) -> None:
         """There is none any more."""
 
-    def bury(self, last_rites: LastRites, error: Exception | None) -> None:
+    def defer_close(self, close_callback: CloseCallback, error: Exception | None) -> None:
         """Call ``last_rites`` with ``error``, once, when the targets that are being served have been."""
-        self._dead.append((last_rites, error))
+        self._dead.append((close_callback, error))
         if not self._busy and len(self._dead) == 1:
-            asyncio.get_running_loop().call_soon(self._bury)
+            asyncio.get_running_loop().call_soon(self._run_deferred)
 
-    def _serve(self, target: Target, events: int) -> None:
+    def _serve(self, target: Pollable, events: int) -> None:
         self.now = monotonic()
         try:
             target.ready(events)
@@ -113,12 +113,12 @@ class Poller:
             self._blame(error)
             target.failed(error)
 
-    def _bury(self) -> None:
+    def _run_deferred(self) -> None:
         """Say good-bye to all who have ended, those who end on the way included."""
         self._busy = True
-        for last_rites, why in self._dead:
+        for close_callback, why in self._dead:
             try:
-                last_rites(why)
+                close_callback(why)
             except Exception as error:
                 self._blame(error)
         self._dead.clear()
@@ -136,7 +136,7 @@ class EpollPoller(Poller):
         super().__init__()
         self._epoll = select.epoll()
 
-    def watch(self, fd: int, target: Target, events: int) -> None:
+    def watch(self, fd: int, target: Pollable, events: int) -> None:
         """See :class:`Poller`."""
         self._epoll.register(fd, events)
         self._enter(fd, target)
@@ -177,13 +177,13 @@ class EpollPoller(Poller):
                 target.failed(error)
         self._busy = False
         if self._dead:
-            self._bury()
+            self._run_deferred()
 
 
 class LoopPoller(Poller):
     """Each with the event loop itself, through what every asyncio loop offers."""
 
-    def watch(self, fd: int, target: Target, events: int) -> None:
+    def watch(self, fd: int, target: Pollable, events: int) -> None:
         """See :class:`Poller`."""
         self._enter(fd, target)
         self.change(fd, events)

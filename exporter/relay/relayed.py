@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 
+from exporter.protocol.enums import Cause, Unobserved
 from exporter.protocol.session import PingAnswered, WentUnobserved
-from exporter.protocol.words import Cause, Unobserved
-from exporter.relay.engine import Early, Engine, Splice
 from exporter.relay.events import Observer, Watch, guarded, report
-from exporter.relay.stream import Stream
+from exporter.relay.transport import Transport
+from exporter.relay.tunnel import EarlyData, Engine, Splice
 from exporter.relay.upstream import Upstream
 
 
@@ -43,7 +43,7 @@ class Relayed:
         self.splice: Splice | None = None
         self.app_alive: asyncio.Task[bool] | None = None
 
-    def begin(self, client: Stream, server: Stream, early: Early) -> None:
+    def begin(self, client: Transport, server: Transport, early: EarlyData) -> None:
         """Hand both connections to the engine."""
         self.splice = self._relay.engine.take(client, server, self.watch.session, early, self)
 
@@ -55,12 +55,12 @@ class Relayed:
     def close(self) -> None:
         """Close both connections at once."""
         if self.splice is not None:
-            self.splice.hang_up(Cause.DRAIN)
+            self.splice.abort_now(Cause.DRAIN)
 
     # From the engine.
 
     def noted(self, fact: PingAnswered | WentUnobserved) -> None:
-        """See :class:`~exporter.relay.engine.Listener`."""
+        """See :class:`~exporter.relay.tunnel.SessionListener`."""
         watch, observer = self.watch, self._relay.observer
         match fact:
             case WentUnobserved():
@@ -69,15 +69,16 @@ class Relayed:
                 guarded(observer, lambda: watch.ping_answered(fact.sender, fact.seconds))
 
     def defect(self, error: Exception) -> None:
-        """See :class:`~exporter.relay.engine.Listener`."""
+        """See :class:`~exporter.relay.tunnel.SessionListener`."""
         report(self._relay.observer, error)
 
     def app_dropped(self) -> None:
-        """See :class:`~exporter.relay.engine.Listener`."""
-        self.app_alive = asyncio.get_running_loop().create_task(self._relay.upstream.accepts())
+        """See :class:`~exporter.relay.tunnel.SessionListener`."""
+        self.app_alive = asyncio.get_running_loop().create_task(self._relay.upstream.probe())
 
     def ended(self) -> None:
-        """See :class:`~exporter.relay.engine.Listener`: the session is over; its ending is told once it is judged."""
+        """See :class:`~exporter.relay.tunnel.SessionListener`: the session is over; its ending is told once it is
+        judged."""
         if self.splice is not None:
             self.splice = None
             self._relay.session_over(self)

@@ -12,11 +12,11 @@ event loop, and made for what the relay does nearly always: read once, write onc
 
 What the kernel does not take waits in a queue, copied so that what it did take is not kept along. From then until the
 queue is empty writes go behind it (``_held`` is true, the one thing that the quick way looks at), and the poller tells
-when there is room. In bulk one ``read`` asks for :data:`MOST` bytes: fewer and larger ones cost least. Whoever has been
-told to pause begins again with :data:`FEW`.
+when there is room. In bulk one ``read`` asks for :data:`READ_BULK` bytes: fewer and larger ones cost least. Whoever has
+been told to pause begins again with :data:`READ_SMALL`.
 
 An error of the socket ends the connection with it. Its descriptor stays open until the protocol has been told, which
-may still want what the kernel holds (:meth:`Tcp.leftover`).
+may still want what the kernel holds (:meth:`TcpTransport.read_remaining`).
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from os import read, write
 from socket import SocketType
 from typing import Any, Final
 
-from exporter.protocol.frames import Ear
+from exporter.protocol.frames import ByteObserver
 from exporter.relay.poller import READ, WRITE, Poller
-from exporter.relay.stream import Receiver, Stream
+from exporter.relay.transport import Transport, TransportProtocol
 
 #: Bytes that are read at once where many come. In bulk, 256 KiB cost 2.7 times less a byte than 16 KiB, 512 KiB a tenth
 #: less again (CPU time of messages of 1 MiB; the receiver's window is told anew half as often).
-MOST: Final = 512 * 1024
+READ_BULK: Final = 512 * 1024
 #: Bytes that are asked for where few come. A result of this size is made by Python's own allocator, which saves a fifth
-#: of a read's instructions (callgrind); when as many come, :data:`SOME` are asked for at once.
-FEW: Final = 479
+#: of a read's instructions (callgrind); when as many come, :data:`READ_MEDIUM` are asked for at once.
+READ_SMALL: Final = 479
 #: Bytes that are asked for next when few had been, and as many came. Bulk begins so, and so it goes on when the other
 #: peer could not take it: what waits for a peer that is slow stays in our memory.
-SOME: Final = 128 * 1024
+READ_MEDIUM: Final = 128 * 1024
 #: So many reads in a row must bring fewer than that first, for long messages have short tails.
 SHORT_READS: Final = 10
 
-_MANY: Final = MOST - SHORT_READS  # asked for after bulk; one more after each short read since, which counts them
+_MANY: Final = READ_BULK - SHORT_READS  # asked for after bulk; one more after each short read since, which counts them
 
 #: The default high-water mark, asyncio's own.
 HIGH_WATER: Final = 64 * 1024
@@ -61,16 +61,16 @@ _LAST_DATA_RECEIVED: Final = 52
 _END_OF_IT: Final = 56
 
 
-def spare_big_reads() -> None:
-    """Have the C library keep :data:`MOST` bytes at hand, from now on, instead of asking the kernel at every read.
+def raise_mmap_threshold() -> None:
+    """Have the C library keep :data:`READ_BULK` bytes at hand, from now on, instead of asking the kernel at every read.
 
     glibc serves what is above a threshold with mmap(2), and takes the size of such a block, once it is freed, for its
     new threshold (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does nothing.
     """
-    bytes(4 * MOST)
+    bytes(4 * READ_BULK)
 
 
-class Tcp(Stream):
+class TcpTransport(Transport):
     """A connected, non-blocking socket of which this is the owner from here on.
 
     :param poller: tells when it is ready.
@@ -79,22 +79,34 @@ class Tcp(Stream):
     """
 
     __slots__ = (
-        "_asks", "_closing", "_dead", "_ear", "_fd", "_held", "_high", "_onto", "_poller", "_protocol", "_reading",
-        "_sock", "_waiting", "_watched",
+        "_asks",
+        "_closing",
+        "_dead",
+        "_destination",
+        "_ear",
+        "_fd",
+        "_held",
+        "_high",
+        "_poller",
+        "_protocol",
+        "_reading",
+        "_sock",
+        "_waiting",
+        "_watched",
     )  # fmt: skip
 
-    def __init__(self, poller: Poller, sock: SocketType, protocol: Receiver) -> None:
+    def __init__(self, poller: Poller, sock: SocketType, protocol: TransportProtocol) -> None:
         self._poller = poller
         self._sock = sock
         self._fd = sock.fileno()
         self._protocol = protocol
         self._waiting: _Waiting | None = None  # to be written; kept once there has been some
-        self._onto: Tcp | None = None  # a short cut for what is read, and who hears it then
-        self._ear: Ear
+        self._destination: TcpTransport | None = None  # a short cut for what is read, and who hears it then
+        self._ear: ByteObserver
         self._held = False  # writes are not for the socket: something waits, or it is closing
         self._high = HIGH_WATER
         self._reading = True
-        self._asks = FEW  # bytes, of the next read
+        self._asks = READ_SMALL  # bytes, of the next read
         self._watched = 0  # what the poller tells us of
         self._closing = False
         self._dead = False  # the protocol has been told of the end, or is about to be
@@ -105,11 +117,11 @@ class Tcp(Stream):
     # From the poller.
 
     def ready(self, events: int) -> None:
-        """See :class:`~exporter.relay.poller.Target`."""
+        """See :class:`~exporter.relay.poller.Pollable`."""
         if events != READ:
             self._ready(events)
             return
-        onto = self._onto
+        onto = self._destination
         if onto is None or onto._held or not self._reading:
             self._hand_over()
             return
@@ -120,8 +132,8 @@ class Tcp(Stream):
             self._not_read(error)
             return
         size = len(data)
-        if size < FEW:
-            if asks != FEW:
+        if size < READ_SMALL:
+            if asks != READ_SMALL:
                 self._ask_for_less(asks)
             if not size:
                 self._read_fin()
@@ -139,7 +151,7 @@ class Tcp(Stream):
         try:
             heard = self._ear.feed(data, self._poller.now)
         except Exception as error:
-            self._protocol.deafened(error)
+            self._protocol.observing_failed(error)
         else:
             if heard is not None:
                 self._protocol.heard(heard)
@@ -161,7 +173,7 @@ class Tcp(Stream):
         except OSError as error:
             self._not_read(error)
             return
-        if len(data) < FEW:
+        if len(data) < READ_SMALL:
             self._ask_for_less(asks)
         elif asks != _MANY:
             data = self._read_on(data, asks)
@@ -172,28 +184,28 @@ class Tcp(Stream):
 
     def _ask_for_less(self, asks: int) -> None:
         """Few bytes came: if that goes on, few will be asked for."""
-        self._asks = asks + 1 if FEW < asks < MOST - 1 else FEW
+        self._asks = asks + 1 if READ_SMALL < asks < READ_BULK - 1 else READ_SMALL
 
     def _read_on(self, data: bytes, asked: int) -> bytes:
         """Many bytes came: ask for many from now on, and for some at once if few had been asked for."""
         self._asks = _MANY
-        if asked != FEW:
+        if asked != READ_SMALL:
             return data
         try:
-            return data + read(self._fd, SOME)
+            return data + read(self._fd, READ_MEDIUM)
         except BlockingIOError:
             pass
         except OSError as error:  # is told but once; ``data`` came before it
-            self._poller.bury(self._break, error)
+            self._poller.defer_close(self._fatal_error, error)
         return data
 
     def _not_read(self, error: OSError) -> None:
         if not isinstance(error, BlockingIOError):
-            self._break(error)
+            self._fatal_error(error)
 
     def failed(self, error: Exception) -> None:
-        """See :class:`~exporter.relay.poller.Target`."""
-        self._break(error)
+        """See :class:`~exporter.relay.poller.Pollable`."""
+        self._fatal_error(error)
 
     def _read_fin(self) -> None:
         self._reading = False
@@ -217,12 +229,12 @@ class Tcp(Stream):
             else:
                 self._poller.forget(self._fd)
         except OSError as error:  # the kernel has no more memory, or room, for what is watched
-            self._break(error)
+            self._fatal_error(error)
         else:
             self._watched = events
 
-    def short_cut(self, to: Stream | None, ear: Ear) -> None:
-        self._onto = to if isinstance(to, Tcp) else None
+    def forward_to(self, to: Transport | None, ear: ByteObserver) -> None:
+        self._destination = to if isinstance(to, TcpTransport) else None
         self._ear = ear
 
     # Writing.
@@ -243,7 +255,7 @@ class Tcp(Stream):
         if isinstance(error, BlockingIOError):
             self._wait(data)
         else:
-            self._break(error)
+            self._fatal_error(error)
 
     def _wait(self, data: bytes | bytearray | memoryview) -> None:
         waiting = self._waiting
@@ -280,7 +292,7 @@ class Tcp(Stream):
         except BlockingIOError:
             pass
         except OSError as error:
-            self._break(error)
+            self._fatal_error(error)
             return
         if not parts:
             self._held = self._closing
@@ -290,7 +302,7 @@ class Tcp(Stream):
                 return
         self._look_at_size(waiting)
 
-    def send_fin(self) -> None:
+    def write_eof(self) -> None:
         try:
             self._sock.shutdown(_SHUT_WR)
         except OSError:
@@ -311,7 +323,7 @@ class Tcp(Stream):
     def pause_reading(self) -> None:
         if self._reading and not self._closing:
             self._reading = False
-            self._asks = FEW
+            self._asks = READ_SMALL
             self._watch()
 
     def resume_reading(self) -> None:
@@ -322,7 +334,7 @@ class Tcp(Stream):
     def is_reading(self) -> bool:
         return self._reading
 
-    def leftover(self) -> Iterator[bytes]:
+    def read_remaining(self) -> Iterator[bytes]:
         left = MAX_SALVAGE
         try:
             while left > 0 and (data := read(self._fd, _SALVAGE)):
@@ -331,7 +343,7 @@ class Tcp(Stream):
         except OSError:
             return  # nothing more, or the reset itself
 
-    def silence(self) -> float:
+    def idle_seconds(self) -> float:
         try:
             info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _END_OF_IT)
         except (OSError, AttributeError):
@@ -350,12 +362,12 @@ class Tcp(Stream):
                 self._end(None)
 
     def abort(self) -> None:
-        self._break(None)
+        self._fatal_error(None)
 
     def is_closing(self) -> bool:
         return self._closing
 
-    def _break(self, error: Exception | None) -> None:
+    def _fatal_error(self, error: Exception | None) -> None:
         """End it now; what waits is lost."""
         self._closing = self._held = True
         self._reading = False
@@ -365,7 +377,7 @@ class Tcp(Stream):
     def _end(self, error: Exception | None) -> None:
         if not self._dead:
             self._dead = True
-            self._poller.bury(self._tell_lost, error)
+            self._poller.defer_close(self._tell_lost, error)
 
     def _tell_lost(self, error: Exception | None) -> None:
         if self._watched:
@@ -376,16 +388,16 @@ class Tcp(Stream):
         finally:
             self._sock.close()
             self._protocol = _NOBODY  # which leaves no cycle to the garbage collector
-            self._onto = None
+            self._destination = None
 
     # About it.
 
-    def get_protocol(self) -> Receiver:
+    def get_protocol(self) -> TransportProtocol:
         return self._protocol
 
-    def set_protocol(self, protocol: Receiver) -> None:
+    def set_protocol(self, protocol: TransportProtocol) -> None:
         self._protocol = protocol
-        self._onto = None
+        self._destination = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """``socket``, ``peername`` and ``sockname``, as asyncio has them; ``default`` if the peer has gone already."""
@@ -416,4 +428,4 @@ class _Waiting:
         self.is_much = False
 
 
-_NOBODY: Final = Receiver()
+_NOBODY: Final = TransportProtocol()

@@ -26,14 +26,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from exporter.relay.stream import Receiver, Stream
 from exporter.relay.tcp import HIGH_WATER
+from exporter.relay.transport import Transport, TransportProtocol
 
 #: Plaintext that is asked of OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
 _RECORD = 16 * 1024
 
 
-class TlsLayer(Stream):
+class TlsTransport(Transport):
     """A client's connection, as its leg sees it.
 
     :param context: the server's certificate and key.
@@ -41,12 +41,12 @@ class TlsLayer(Stream):
     :param failed: told why, if the client's handshake or a record of it cannot be taken.
     """
 
-    def __init__(self, context: ssl.SSLContext, protocol: Receiver, failed: Callable[[str], None]) -> None:
+    def __init__(self, context: ssl.SSLContext, protocol: TransportProtocol, failed: Callable[[str], None]) -> None:
         self._protocol = protocol
         self._tell_failed = failed
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._raw: Stream
+        self._raw: Transport
         self._up = False
         self._early: list[bytes] = []  # what the app said before the handshake was done
         self._high = HIGH_WATER
@@ -54,7 +54,7 @@ class TlsLayer(Stream):
 
     # From below.
 
-    def connected(self, raw: Stream) -> None:
+    def connected(self, raw: Transport) -> None:
         """TCP is there."""
         self._raw = raw
         self._protocol.connection_made(self)
@@ -87,7 +87,7 @@ class TlsLayer(Stream):
         """TCP's write buffer has room."""
         if self._fin_due:
             self._fin_due = False
-            self._raw.send_fin()
+            self._raw.write_eof()
         else:
             self._protocol.resume_writing()
 
@@ -129,7 +129,7 @@ class TlsLayer(Stream):
         parts: list[bytes] = []
         while True:
             try:
-                part = self._tls.read(_RECORD)
+                unlink = self._tls.read(_RECORD)
             except ssl.SSLWantReadError:
                 return parts, False
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -137,9 +137,9 @@ class TlsLayer(Stream):
             except (ssl.SSLError, OSError) as error:
                 self._fail(error)
                 return parts, False
-            if not part:
+            if not unlink:
                 return parts, True
-            parts.append(part)
+            parts.append(unlink)
 
     def _fail(self, error: Exception) -> None:
         """Say why to the client, as an alert, and hang up."""
@@ -173,7 +173,7 @@ class TlsLayer(Stream):
             return
         self._flush()
 
-    def send_fin(self) -> None:
+    def write_eof(self) -> None:
         """End our direction, and read on."""
         if self._closing or self._fin_sent:
             return
@@ -183,7 +183,7 @@ class TlsLayer(Stream):
             self._fin_due = True
             self._raw.set_write_buffer_limits(0)
         else:
-            self._raw.send_fin()
+            self._raw.write_eof()
 
     def _notify_close(self) -> None:
         if self._up:
@@ -202,16 +202,16 @@ class TlsLayer(Stream):
         self._closing = True
         self._raw.abort()
 
-    def leftover(self) -> Iterator[bytes]:
+    def read_remaining(self) -> Iterator[bytes]:
         """What the kernel still holds, decrypted."""
         if not self._up:
             return
-        for data in self._raw.leftover():
+        for data in self._raw.read_remaining():
             self._incoming.write(data)
         yield from self._read()[0]
 
-    def silence(self) -> float:
-        return self._raw.silence()
+    def idle_seconds(self) -> float:
+        return self._raw.idle_seconds()
 
     def is_closing(self) -> bool:
         return self._closing or self._raw.is_closing()
@@ -219,10 +219,10 @@ class TlsLayer(Stream):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._raw.get_extra_info(name, default)
 
-    def get_protocol(self) -> Receiver:
+    def get_protocol(self) -> TransportProtocol:
         return self._protocol
 
-    def set_protocol(self, protocol: Receiver) -> None:
+    def set_protocol(self, protocol: TransportProtocol) -> None:
         self._protocol = protocol
 
     def pause_reading(self) -> None:
@@ -244,15 +244,15 @@ class TlsLayer(Stream):
         return self._raw.get_write_buffer_size() + sum(map(len, self._early))
 
 
-class Below(Receiver):
-    """TCP's side of a :class:`TlsLayer`."""
+class Below(TransportProtocol):
+    """TCP's side of a :class:`TlsTransport`."""
 
     __slots__ = ("_layer",)
 
-    def __init__(self, layer: TlsLayer) -> None:
+    def __init__(self, layer: TlsTransport) -> None:
         self._layer = layer
 
-    def connection_made(self, stream: Stream) -> None:
+    def connection_made(self, stream: Transport) -> None:
         self._layer.connected(stream)
 
     def data_received(self, data: bytes) -> None:

@@ -23,17 +23,17 @@ from typing import Any, Final, cast
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.words import ConnectError
+from exporter.protocol.enums import ConnectError
 from exporter.relay.poller import Poller
-from exporter.relay.stream import Receiver
-from exporter.relay.tcp import Tcp
+from exporter.relay.tcp import TcpTransport
+from exporter.relay.transport import TransportProtocol
 
 #: At most one connection a second is made only to see whether the app takes connections: an app's log and accept queue
 #: must not feel that it is watched.
 PROBE_INTERVAL = 1.0
 #: Seconds between the end of a connection and the probe that asks why. A process that dies closes its descriptors one
 #: after another, and a supervisor of workers outlives them by a moment: a port that is open now may be gone at once.
-SETTLE = 0.25
+PROBE_DELAY = 0.25
 #: Seconds after which an app that does not answer a probe counts as not taking connections.
 PROBE_TIMEOUT = 1.0
 
@@ -97,7 +97,7 @@ class Upstream:
         self._probe: asyncio.Task[bool] | None = None
 
     def connect(
-        self, poller: Poller, leg: Receiver, told: Callable[[Failure | None], None]
+        self, poller: Poller, leg: TransportProtocol, told: Callable[[Failure | None], None]
     ) -> asyncio.Task[None] | None:
         """Open a connection whose protocol is ``leg``, and tell what went wrong, if anything did.
 
@@ -111,13 +111,13 @@ class Upstream:
                 told(_failure(error))
                 return None
             if there:
-                Tcp(poller, sock, leg)
+                TcpTransport(poller, sock, leg)
                 told(None)
                 return None
         return asyncio.get_running_loop().create_task(self._connect_later(poller, leg, told, sock))
 
     async def _connect_later(
-        self, poller: Poller, leg: Receiver, told: Callable[[Failure | None], None], sock: SocketType | None
+        self, poller: Poller, leg: TransportProtocol, told: Callable[[Failure | None], None], sock: SocketType | None
     ) -> None:
         try:
             async with asyncio.timeout(self._timeout):
@@ -127,7 +127,7 @@ class Upstream:
         except OSError as error:
             told(_failure(error))
         else:
-            Tcp(poller, sock, leg)
+            TcpTransport(poller, sock, leg)
             told(None)
 
     async def _open(self, sock: SocketType | None = None) -> SocketType:
@@ -144,25 +144,25 @@ class Upstream:
                 failed = error
         raise failed
 
-    async def accepts(self) -> bool:
+    async def probe(self) -> bool:
         """Whether the app takes connections, as of now or a moment later.
 
         Never answers from before the call: whoever asks why a connection just ended needs to know what holds after it.
         Connects at most once in :data:`PROBE_INTERVAL`; all who ask meanwhile wait for the same answer.
         """
-        return await self._probed(max(SETTLE, self._tried + PROBE_INTERVAL - monotonic()))
+        return await self._probed(max(PROBE_DELAY, self._tried + PROBE_INTERVAL - monotonic()))
 
     async def _probed(self, delay: float) -> bool:
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._probe_after(delay))
         return await asyncio.shield(self._probe)
 
-    async def accepts_lately(self) -> bool:
-        """Like :meth:`accepts`, but an answer of the last :data:`PROBE_INTERVAL` will do, and nothing has to settle."""
+    async def probe_cached(self) -> bool:
+        """Like :meth:`probe`, but an answer of the last :data:`PROBE_INTERVAL` will do, and nothing has to settle."""
         if monotonic() - self._answered < PROBE_INTERVAL:
             return self._accepts
         if monotonic() - self._tried < PROBE_INTERVAL:
-            return await self.accepts()
+            return await self.probe()
         return await self._probed(0.0)
 
     async def _probe_after(self, delay: float) -> bool:
@@ -173,14 +173,14 @@ class Upstream:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 sock = await self._open()
         except TimeoutError:
-            accepts = False
+            probe = False
         except OSError as error:
-            accepts = classify(error) is ConnectError.RESOURCES  # not the app's fault, so no verdict on it
+            probe = classify(error) is ConnectError.RESOURCES  # not the app's fault, so no verdict on it
         else:
             sock.close()
-            accepts = True
-        self._answered, self._accepts = monotonic(), accepts
-        return accepts
+            probe = True
+        self._answered, self._accepts = monotonic(), probe
+        return probe
 
     async def close(self) -> None:
         """End a probe that is under way."""

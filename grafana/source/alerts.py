@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from exporter.observe import catalogue
-from exporter.protocol.words import Cause, ConnectError
+from exporter.protocol.enums import Cause, ConnectError
 from grafana.source import recording_rules as recording
 from grafana.source.config import Config
 from grafana.source.promql import (

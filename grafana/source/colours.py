@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.protocol.closecodes import ABNORMAL, INVALID, LIBRARIES, NO_STATUS, PRIVATE, REGISTRY, UNKNOWN
-from exporter.protocol.words import Cause, Peer
+from exporter.protocol.close_codes import ABNORMAL, INVALID, LIBRARIES, NO_STATUS, PRIVATE, REGISTRY, UNKNOWN
+from exporter.protocol.enums import Cause, Peer
 
 GREEN, BLUE, RED, ORANGE, YELLOW, GREY = "#73BF69", "#5794F2", "#E02F44", "#FF780A", "#F2CC0C", "#8E8E96"
 #: Of a number that is neither good nor bad.

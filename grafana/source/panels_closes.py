@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from exporter.observe.catalogue import IDLE_BEFORE_DROP, INCOMPLETE, LIFETIME, RECONNECT_DELAY
-from exporter.protocol.closecodes import ABNORMAL, REGISTRY, CodeInfo
-from exporter.protocol.words import Cause, Peer
+from exporter.protocol.close_codes import ABNORMAL, REGISTRY, CodeInfo
+from exporter.protocol.enums import Cause, Peer
 from grafana.source import panels
 from grafana.source.colours import BLUE, CAUSES, CODES, GREEN, ORANGE, PEERS, RED, YELLOW, shade
 from grafana.source.config import FAULTS

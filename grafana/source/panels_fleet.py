@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.observe.catalogue import ACTIVE, BUILD, HANDSHAKES, UNOBSERVED
-from exporter.protocol.words import Cause
+from exporter.protocol.enums import Cause
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, ORANGE, RED, SLATE
 from grafana.source.config import FAULTS

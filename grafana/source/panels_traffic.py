@@ -17,8 +17,8 @@ from exporter.observe.catalogue import (
     UNOBSERVED,
 )
 from exporter.observe.tallies import OPCODES
+from exporter.protocol.enums import Peer
 from exporter.protocol.frames import Opcode
-from exporter.protocol.words import Peer
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, PEERS, RED, SLATE, YELLOW
 from grafana.source.links import Runbook

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from exporter.observe.catalogue import BUILD, CLOSED, Metric
-from exporter.protocol.words import Cause, Peer
+from exporter.protocol.enums import Cause, Peer
 from grafana.source import promql
 from grafana.source.promql import Foreign, metric, on, one_of, sum_by
 from grafana.source.recording_rules import DROPPED

@@ -36,8 +36,8 @@ from dataclasses import dataclass, field
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import IDLE_BEFORE_DROP, IDLE_BUCKETS, RECONNECT_BUCKETS, RECONNECT_DELAY
-from exporter.protocol.idle import KNOWN_CUTOFFS
-from exporter.protocol.words import Cause, Peer
+from exporter.protocol.enums import Cause, Peer
+from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
 from grafana.source.config import FAULTS, Config, ConfigError
 from grafana.source.promql import (
     JOB,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.observe import catalogue
-from exporter.protocol.words import Peer
+from exporter.protocol.enums import Peer
 from grafana.source import recording_rules as recording
 from grafana.source.config import Config
 from grafana.source.promql import SERVICE, increase, metric, sum_by

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
-from exporter.protocol.closecodes import REGISTRY
-from exporter.protocol.idle import KNOWN_CUTOFFS
-from exporter.protocol.words import Cause, Peer
+from exporter.protocol.close_codes import REGISTRY
+from exporter.protocol.enums import Cause, Peer
+from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
 from grafana.source import recording_rules as recording
 from grafana.source import runbooks_sidecar
 from grafana.source.config import FAULTS, Config

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import gate
 from benchmarks.hotpath import SCRIPTS, drive, session
-from exporter.protocol.frames import PAYLOAD, Heard, Scanner
+from exporter.protocol.frames import PAYLOAD, Events, FrameScanner
 from exporter.relay import tcp
-from exporter.relay.engine import PythonEngine
+from exporter.relay.tunnel import PythonEngine
 
 #: Under valgrind each script takes seconds; these two are what most traffic is.
 COUNTED = ("pp64", "pipe")
@@ -41,13 +41,13 @@ def test_instructions_of_a_unit_stay_at_their_figure() -> None:
 def test_a_dearer_hot_path_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more call for each chunk is enough to be over the tolerance of the commonest script."""
     figures = {"pp64": gate.count_bytecodes()["pp64"]}
-    cheap = Scanner.feed
+    cheap = FrameScanner.feed
 
-    def dear(scanner: Scanner, data: bytes, now: float) -> Heard | None:
+    def dear(scanner: FrameScanner, data: bytes, now: float) -> Events | None:
         len(data)
         return cheap(scanner, data, now)
 
-    monkeypatch.setattr(Scanner, "feed", dear)
+    monkeypatch.setattr(FrameScanner, "feed", dear)
     assert gate.count_bytecodes()["pp64"] > figures["pp64"] * (1 + gate.BYTECODE_TOLERANCE)
 
 
@@ -60,8 +60,8 @@ def test_scripts_are_whole_frames(name: str) -> None:
             for data in chunks:
                 end.send(data)
             scanner = end.leg.ear
-            assert isinstance(scanner, Scanner)
-            scanner.settle()
+            assert isinstance(scanner, FrameScanner)
+            scanner.flush_counts()
             assert scanner.at_boundary
             assert not scanner.lost
             assert (scanner.frames > 0) == bool(chunks)

@@ -4,7 +4,7 @@ How it works
 ============
 The verdicts of a peer are its own affair: no stack passes every case. What is promised is that the sidecar changes
 none of them. So every case is played twice, once on a direct connection and once through the sidecar, and everything
-that kosoku observed of it must be equal (:class:`Verdict`), not only whether it passed.
+that kosoku observed of it must be equal (:class:`Classification`), not only whether it passed.
 
 Some cases race within one peer: a message and a broken frame arrive together, and whether the message is answered
 before the connection is failed depends on how the peer's tasks get to run. Such a case gives OK and NON-STRICT in turn
@@ -46,7 +46,7 @@ STACKS: Mapping[str, str] = {script.stem.removesuffix("_echo"): str(script) for 
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """What was observed of one case: the verdicts, who ended what with which code, every message received."""
 
     behavior: str
@@ -59,7 +59,7 @@ class Verdict:
     received: str
 
     @classmethod
-    def of(cls, result: kosoku.CaseResult) -> Verdict:
+    def of(cls, result: kosoku.CaseResult) -> Classification:
         """The verdict in kosoku's result."""
         return cls(
             result.behavior.value,
@@ -73,13 +73,13 @@ class Verdict:
         )
 
     @property
-    def ending(self) -> Verdict:
+    def ending(self) -> Classification:
         """All but whether a message was still answered; passing verdicts that share it may come of a race."""
         behavior = "passed" if self.behavior in ("OK", "NON-STRICT") else self.behavior
         return dataclasses.replace(self, behavior=behavior, received="")
 
 
-Verdicts = dict[str, Verdict]
+Verdicts = dict[str, Classification]
 Play = Callable[[Sequence[str], Sequence[str]], Awaitable[Verdicts]]
 
 
@@ -90,7 +90,7 @@ class Comparison:
     peer: str
     direct: Verdicts
     racing: dict[str, int] = field(default_factory=dict)  # case -> rounds until both ways agreed
-    different: dict[str, tuple[set[Verdict], set[Verdict]]] = field(default_factory=dict)
+    different: dict[str, tuple[set[Classification], set[Classification]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line."""
@@ -125,7 +125,7 @@ async def _verdicts(results: Awaitable[list[kosoku.CaseResult]]) -> Verdicts:
         played = await results
     except kosoku.FailureError as failure:  # a case that fails both ways is no difference
         played = failure.results
-    return {result.case_id: Verdict.of(result) for result in played}
+    return {result.case_id: Classification.of(result) for result in played}
 
 
 def play_server(port: int) -> Play:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from exporter.protocol.words import Peer
+from exporter.protocol.enums import Peer
 
 #: Doublings of a record's data: 255 bytes become 130 KB, twice what is ever kept of a head.
 MAX_DOUBLINGS = 10
@@ -56,7 +56,7 @@ def moves(script: bytes) -> Iterator[Move]:
 def record(peer: Peer, data: bytes) -> bytes:
     """A script in which ``peer`` sends ``data``; the inverse of :func:`moves`, for seeds."""
     parts = [data[at : at + 255] for at in range(0, len(data), 255)]
-    return b"".join(bytes((peer is Peer.SERVER, len(part))) + part for part in parts)
+    return b"".join(bytes((peer is Peer.SERVER, len(unlink))) + unlink for unlink in parts)
 
 
 def step(peer: Peer, kind: Kind, count: int = 0) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from websockets.frames import Frame, Opcode
 
-from exporter.protocol.words import Peer
+from exporter.protocol.enums import Peer
 from tests.e2e.harness.wire import switching_protocols, upgrade_request
 from tests.fuzz.script import Kind, record, step
 

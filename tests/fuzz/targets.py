@@ -19,32 +19,40 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
-from exporter.observe.text import MAX_TEXT, path_of, safe, trace_id
-from exporter.protocol.causes import Ending, rows
-from exporter.protocol.closecodes import CodeBook
-from exporter.protocol.frames import LONGEST_KEPT, PAYLOAD, Control, Lost, Scanner, new_tally
-from exporter.protocol.http1 import MAX_PARKED, Aborted, Asked, Conversation, LostTrack, Refused, Switched
+from exporter.observe.sanitize import MAX_TEXT, path_of, sanitize, trace_id
+from exporter.protocol.classify import Ending, rows
+from exporter.protocol.close_codes import CloseCodeMap
+from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
+from exporter.protocol.frames import LONGEST_KEPT, PAYLOAD, Control, FrameScanner, Unparseable, new_frame_counts
+from exporter.protocol.http1 import (
+    MAX_EARLY,
+    HandshakeTracker,
+    ParseFailed,
+    UpgradeAborted,
+    Upgraded,
+    UpgradeRejected,
+    UpgradeRequested,
+)
 from exporter.protocol.presets import PRESETS
-from exporter.protocol.session import CloseSeen, Session, WentUnobserved
-from exporter.protocol.words import PEERS, Cause, How, Peer
+from exporter.protocol.session import CloseReceived, Session, WentUnobserved
 from exporter.relay.tcp import HIGH_WATER
+from tests.fuzz.harness import ManualLoop, Sums, World
 from tests.fuzz.reference import read
 from tests.fuzz.script import Kind, moves
-from tests.fuzz.world import ManualLoop, Sums, World
 
 #: Bytes that we may add ourselves: a Close, or a 502 or 503.
 OUR_ANSWER = 300
 
-Target = Callable[[bytes], None]
+Pollable = Callable[[bytes], None]
 
 
 def scanner(data: bytes) -> None:
     """The first byte says how the rest is cut into chunks."""
     stride = data[0] if data else 0
     stream = data[1:]
-    tally = new_tally()
-    ours = Scanner(tally)
-    heard: list[Control | Lost] = []
+    tally = new_frame_counts()
+    ours = FrameScanner(tally)
+    heard: list[Control | Unparseable] = []
     at = 0
     while at < len(stream):
         size = 1 + (at * 7 + stride) % (stride + 1)
@@ -53,19 +61,19 @@ def scanner(data: bytes) -> None:
         assert len(ours.pending) <= LONGEST_KEPT
     theirs = read(stream)
     assert ours.frames == len(theirs.frames)
-    ours.settle()
+    ours.flush_counts()
     assert ours.payload == theirs.payload == tally[PAYLOAD]
     assert tally[:PAYLOAD] == [theirs.frames.count(opcode) for opcode in range(PAYLOAD)]
     assert [(item.opcode, item.payload) for item in heard if isinstance(item, Control)] == theirs.controls
-    assert ours.lost == theirs.lost == any(isinstance(item, Lost) for item in heard)
-    assert sum(isinstance(item, Lost) for item in heard) <= 1
+    assert ours.lost == theirs.lost == any(isinstance(item, Unparseable) for item in heard)
+    assert sum(isinstance(item, Unparseable) for item in heard) <= 1
     over = theirs.lost or 8 in theirs.frames
     assert ours.at_boundary == (not over and len(stream) in theirs.boundaries)
 
 
 def http(data: bytes) -> None:
     """A script of what client and server send before the 101."""
-    conversation = Conversation(max_head=8192)
+    conversation = HandshakeTracker(max_head=8192)
     sent = {peer: bytearray() for peer in PEERS}
     asked = answered = 0
     last: object = None
@@ -77,28 +85,28 @@ def http(data: bytes) -> None:
         facts = conversation.request(move.data) if move.peer is Peer.CLIENT else conversation.response(move.data)
         assert not (was_over and facts), "told something after the end"
         for fact in facts:
-            assert not isinstance(last, Switched | LostTrack), "told something after the last"
+            assert not isinstance(last, Upgraded | ParseFailed), "told something after the last"
             last = fact
-            asked += isinstance(fact, Asked)
-            answered += isinstance(fact, Refused | Aborted | Switched)
+            asked += isinstance(fact, UpgradeRequested)
+            answered += isinstance(fact, UpgradeRejected | UpgradeAborted | Upgraded)
             assert asked - answered in (0, 1)
-            if isinstance(fact, Switched):
+            if isinstance(fact, Upgraded):
                 assert sent[Peer.CLIENT].endswith(fact.client)
                 assert sent[Peer.SERVER].endswith(fact.server)
                 assert fact.response.status == 101
-        assert len(conversation._parked) <= MAX_PARKED
-        assert conversation.over == isinstance(last, Switched | LostTrack)
+        assert len(conversation._parked) <= MAX_EARLY
+        assert conversation.over == isinstance(last, Upgraded | ParseFailed)
     for fact in conversation.eof():
-        assert isinstance(fact, Aborted)
+        assert isinstance(fact, UpgradeAborted)
         answered += 1
     assert asked == answered, "every handshake is answered once"
     assert conversation.eof() == []
 
 
 @cache
-def _book() -> CodeBook:
+def _book() -> CloseCodeMap:
     preset = PRESETS["graphql-ws"]
-    return CodeBook(preset.codes, preset.ranges)
+    return CloseCodeMap(preset.codes, preset.ranges)
 
 
 @cache
@@ -115,7 +123,7 @@ def check_ending(ending: Ending) -> None:
 
 def session(data: bytes) -> None:
     """A script of frames, ends of TCP, and our own doing."""
-    ours = Session(_book(), new_tally(), new_tally())
+    ours = Session(_book(), new_frame_counts(), new_frame_counts())
     closes: list[Peer] = []
     unobserved = 0
     first: object = None
@@ -123,12 +131,12 @@ def session(data: bytes) -> None:
         match move.kind:
             case Kind.DATA:
                 for fact in ours.feed(move.peer, move.data, number):
-                    if isinstance(fact, CloseSeen):
+                    if isinstance(fact, CloseReceived):
                         closes.append(fact.sender)
                         first = first or (fact.sender if not ours.ended_by_proxy else Peer.PROXY)
                     unobserved += isinstance(fact, WentUnobserved)
             case Kind.FIN | Kind.RESET:
-                ours.eof(move.peer, How.FIN if move.kind is Kind.FIN else How.RESET)
+                ours.eof(move.peer, TcpEndKind.FIN if move.kind is Kind.FIN else TcpEndKind.RESET)
             case Kind.TURN:
                 was_closing = ours.is_closing
                 ours.end_by_proxy(
@@ -165,7 +173,7 @@ def relay(data: bytes) -> None:
     loop, sums = _loop(), _sums()
     opened, ended, defects = sums.opened(), sums.ended(), sums.defects()
     sums.log.lines.clear()
-    world = World(loop, sums, failing=scene & 1 > 0, late=scene & 2 > 0, full=scene & 12 == 12)
+    world = World(loop, sums, failing=scene & 1 > 0, on_timeout=scene & 2 > 0, full=scene & 12 == 12)
     largest = _play(world, data[1:])
     world.finish()
     try:
@@ -249,7 +257,7 @@ def _check_lines(sums: Sums) -> None:
 def text(data: bytes) -> None:
     """Text of a peer, as the log shows it."""
     for chosen in (data.decode("latin-1"), data.decode("utf-8", "replace"), data.decode("utf-8", "backslashreplace")):
-        for shown in (safe(chosen), path_of(chosen)):
+        for shown in (sanitize(chosen), path_of(chosen)):
             assert shown.isprintable(), "a line break or a terminal's control would act"
             assert len(shown) <= MAX_TEXT * 10, "cut, each character escaped at most"
         assert trace_id(chosen) == "" or len(trace_id(chosen)) == 32
@@ -272,7 +280,7 @@ def inject(data: bytes) -> None:
     assert "\n" not in said
 
 
-TARGETS: Mapping[str, Target] = {
+TARGETS: Mapping[str, Pollable] = {
     target.__name__: target
     for target in (scanner, http, session, relay, text, *([inject] if find_spec("exporter.kubernetes") else []))
 }

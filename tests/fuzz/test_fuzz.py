@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from exporter.observe import text as text_module
-from exporter.protocol.closecodes import CodeBook, Verdict
-from exporter.protocol.frames import Scanner
-from exporter.protocol.http1 import Conversation, Switched
-from exporter.protocol.words import Cause
-from exporter.relay.engine import PythonSplice, SessionLeg
+from exporter.observe import sanitize as text_module
+from exporter.protocol.close_codes import Classification, CloseCodeMap
+from exporter.protocol.enums import Cause
+from exporter.protocol.frames import FrameScanner
+from exporter.protocol.http1 import HandshakeTracker, Upgraded
 from exporter.relay.legs import Leg
-from exporter.relay.listener import Relay
+from exporter.relay.server import Relay
+from exporter.relay.tunnel import Tunnel, TunnelLeg
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS
 
@@ -54,8 +54,8 @@ def test_hypothesis_stands_in() -> None:
 
 
 def _deaf_to_last_bytes(patch: pytest.MonkeyPatch) -> None:
-    feed = Scanner.feed
-    patch.setattr(Scanner, "feed", lambda self, data, now: feed(self, data[:-1] or data, now))
+    feed = FrameScanner.feed
+    patch.setattr(FrameScanner, "feed", lambda self, data, now: feed(self, data[:-1] or data, now))
 
 
 def _hoarder(patch: pytest.MonkeyPatch) -> None:
@@ -63,30 +63,30 @@ def _hoarder(patch: pytest.MonkeyPatch) -> None:
 
 
 def _inventive_switch(patch: pytest.MonkeyPatch) -> None:
-    request = Conversation.response
+    request = HandshakeTracker.response
 
-    def response(self: Conversation, data: bytes) -> list[object]:
+    def response(self: HandshakeTracker, data: bytes) -> list[object]:
         return [
-            Switched(fact.request, fact.response, fact.client, fact.server + b"!")
-            if isinstance(fact, Switched)
+            Upgraded(fact.request, fact.response, fact.client, fact.server + b"!")
+            if isinstance(fact, Upgraded)
             else fact
             for fact in request(self, data)
         ]
 
-    patch.setattr(Conversation, "response", response)
+    patch.setattr(HandshakeTracker, "response", response)
 
 
 def _silent_abort(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Conversation, "eof", lambda self: [])
+    patch.setattr(HandshakeTracker, "eof", lambda self: [])
 
 
 def _label_of_a_client(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(CodeBook, "verdict", lambda self, code: Verdict(str(code), Cause.APPLICATION))
+    patch.setattr(CloseCodeMap, "verdict", lambda self, code: Classification(str(code), Cause.APPLICATION))
 
 
 def _altered_byte(patch: pytest.MonkeyPatch) -> None:
-    received = SessionLeg.data_received
-    patch.setattr(SessionLeg, "data_received", lambda self, data: received(self, data[:-1] + b"\0"))
+    received = TunnelLeg.data_received
+    patch.setattr(TunnelLeg, "data_received", lambda self, data: received(self, data[:-1] + b"\0"))
 
 
 def _told_twice(patch: pytest.MonkeyPatch) -> None:
@@ -108,18 +108,18 @@ def _no_back_pressure(patch: pytest.MonkeyPatch) -> None:
 
 
 def _close_inside_a_frame(patch: pytest.MonkeyPatch) -> None:
-    finish = PythonSplice.finish
+    finish = Tunnel.finish
 
-    def hasty(self: PythonSplice, *arguments: object) -> None:
+    def hasty(self: Tunnel, *arguments: object) -> None:
         finish(self, *arguments)  # type: ignore[arg-type]
         if not self.session.is_closing:
             self._close_client()
 
-    patch.setattr(PythonSplice, "finish", hasty)
+    patch.setattr(Tunnel, "finish", hasty)
 
 
 def _no_escaping(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(targets, "safe", lambda chosen: chosen[: text_module.MAX_TEXT])
+    patch.setattr(targets, "sanitize", lambda chosen: chosen[: text_module.MAX_TEXT])
 
 
 SABOTAGE: list[tuple[str, Callable[[pytest.MonkeyPatch], None]]] = [

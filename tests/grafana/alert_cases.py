@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import cos, pi
 
 from exporter.observe import catalogue
-from exporter.protocol.words import Cause, ConnectError, Peer, Unobserved
+from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
 from grafana.source.config import Config
 from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS
 from tests.grafana.promtool import (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
-from exporter.protocol.words import Cause, Peer
+from exporter.protocol.enums import Cause, Peer
 from grafana.source.config import Config
 from grafana.source.promql import Foreign
 from grafana.source.rule_files import prometheus

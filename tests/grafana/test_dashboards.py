@@ -14,8 +14,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard as sdk
 
 from exporter.observe.catalogue import CATALOGUE, CLOSED, LIFETIME
-from exporter.protocol.closecodes import REGISTRY, Nature
-from exporter.protocol.words import Cause
+from exporter.protocol.close_codes import REGISTRY, Nature
+from exporter.protocol.enums import Cause
 from grafana.source import colours
 from grafana.source.alerts import alerts
 from grafana.source.config import Config

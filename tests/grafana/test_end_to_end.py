@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from exporter.observe.catalogue import CLOSED, DRAINING, LIFETIME
-from exporter.protocol.words import Cause
+from exporter.protocol.enums import Cause
 from grafana.source.config import MINUTE, Config
 from tests.e2e.harness.process import Process
 from tests.grafana.harness import JOB, NAMESPACE, SCRAPE, Stage

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from exporter.config import options
-from exporter.protocol.closecodes import REGISTRY
+from exporter.protocol.close_codes import REGISTRY
 from grafana.source.alerts import alerts
 from grafana.source.config import Config
 from grafana.source.generate import HERE

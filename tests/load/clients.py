@@ -118,7 +118,7 @@ async def begin(port: int) -> Session:
     return session
 
 
-class Tally:
+class FrameCounts:
     """What came of all sessions."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Tally:
         return json.dumps({"sessions": self.done, "rounds": self.rounds, "broken": self.broken})
 
 
-async def hold(port: int, sessions: int, seconds: float, interval: float, tally: Tally) -> None:
+async def hold(port: int, sessions: int, seconds: float, interval: float, tally: FrameCounts) -> None:
     """Many at once."""
     loop = asyncio.get_running_loop()
     over = loop.time() + sessions / PER_SECOND + seconds
@@ -154,7 +154,7 @@ async def hold(port: int, sessions: int, seconds: float, interval: float, tally:
             group.create_task(one(number))
 
 
-async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: Tally) -> None:
+async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: FrameCounts) -> None:
     """Many, one after the other."""
     numbers = iter(range(sessions))
 
@@ -183,7 +183,7 @@ async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: Tal
 async def main() -> None:
     """As the command line says."""
     port, how, *numbers = sys.argv[1:]
-    tally = Tally()
+    tally = FrameCounts()
     if how == "hold":
         await hold(int(port), int(numbers[0]), float(numbers[1]), float(numbers[2]), tally)
     else:

@@ -1,0 +1,103 @@
+"""What all pages share: the frame around them, their one style and script, the headers that guard them.
+
+Nothing is loaded from anywhere. The style and the script stand in the page itself, and the Content-Security-Policy
+names them by their hash: whatever else finds its way into a page does not run. All text goes through :func:`text`.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from html import escape as text
+from importlib.resources import files
+
+from exporter.admin.pages.meanings import GLOSSARY, CodeMeaning, entry
+
+__all__ = ["HEADERS", "chip_list", "chips", "described", "ending", "frame", "glossary", "text"]
+
+
+def _asset(name: str) -> str:
+    return (files("exporter.admin") / "static" / name).read_text("utf-8").strip()
+
+
+def _hash(asset: str) -> str:
+    return f"'sha256-{b64encode(sha256(asset.encode()).digest()).decode()}'"
+
+
+_STYLE = _asset("page.css")
+_SCRIPT = _asset("page.js")
+
+#: For every answer of the admin port: nothing may be loaded, framed or kept, and only our own script may run.
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; script-src {_hash(_SCRIPT)}; style-src {_hash(_STYLE)}; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def frame(title: str) -> str:
+    """The beginning of a page; ``title`` is text."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{text(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+"""
+
+
+def ending() -> str:
+    """The end of a page."""
+    return f"""
+<script>{_SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def chips(codes: list[dict[str, str]]) -> str:
+    """Close codes that explain themselves on hover, focus or tap; see ``chip`` in :mod:`exporter.admin.state`."""
+    return "".join(
+        f'<a class="code" data-key="{text(code["key"])}" data-text="key" href="{text(code["href"])}"'
+        f' aria-describedby="{text(code["says"])}" data-attr="href:href aria-describedby:says">{text(code["key"])}</a>'
+        for code in codes
+    )
+
+
+def chip_list(name: str, codes: list[dict[str, str]]) -> str:
+    """Chips that the script keeps up to date from the list ``name``."""
+    blank = chips([{"key": "", "href": "#", "says": ""}])
+    return f'<span class="codes" data-list="{name}"><template>{blank}</template>{chips(codes)}</span>'
+
+
+@cache  # it is most of a page, and never another
+def glossary() -> str:
+    """What every code means; other places point here."""
+    entries = "".join(map(described, GLOSSARY))
+    return f"""<section aria-labelledby="codes-title">
+<h2 id="codes-title">What the codes mean</h2>
+<details id="codes"><summary>All {len(GLOSSARY)} codes</summary>
+<div class="glossary">{entries}</div>
+</details>
+</section>"""
+
+
+def described(meaning: CodeMeaning) -> str:
+    """What one code means; where its chips point."""
+    anchor = text(entry(meaning.code))
+    nature = f' <span class="tag" data-nature="{meaning.nature}">{meaning.nature}</span>' if meaning.nature else ""
+    names = [f' id="{anchor}-meaning"', *[""] * len(meaning.rows)]
+    rows = "".join(
+        f"<dt>{text(name)}</dt><dd{id}>{text(sentence)}</dd>"
+        for id, (name, sentence) in zip(names, meaning.rows, strict=False)
+    )
+    title = f"<h3><b>{text(meaning.code)}</b> {text(meaning.name)}{nature}</h3>"
+    return f'<div class="entry" id="{anchor}">{title}<dl>{rows}</dl></div>'

@@ -1,0 +1,10 @@
+"""Tests that change a class for their time, which a compiled one does not let them (``make test-compiled``)."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.relay.tunnel import PythonEngine
+
+#: Of a test that builds a defect into a class.
+plain_only = pytest.mark.skipif(PythonEngine().name == "compiled", reason="no test can alter a compiled class")

@@ -1,0 +1,111 @@
+"""The sidecar with something built in: ``python -m tests.integration.faults.fault_injection ALTERATION... -- run
+--upstream ...``.
+
+An alteration is ``module.NAME=VALUE``, which sets a number (waiting a minute is no test), or the name of a defect
+below.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from itertools import cycle
+from typing import Any
+
+#: What a client says to set a defect off.
+TRIGGER = b"trigger"
+
+
+class BuiltIn(Exception):
+    """The defect."""
+
+
+def scanner_raises() -> None:
+    """Listening fails in the middle of a session."""
+    from exporter.protocol.frames import FrameScanner
+
+    feed = FrameScanner.feed
+
+    def defective(self: FrameScanner, data: bytes, now: float) -> Any:
+        if TRIGGER in data:
+            raise BuiltIn("scanner")
+        return feed(self, data, now)
+
+    FrameScanner.feed = defective  # type: ignore[method-assign]
+
+
+def session_raises() -> None:
+    """Judging what was heard fails."""
+    from exporter.protocol.session import Session
+
+    def defective(self: Session, *arguments: object) -> Any:
+        raise BuiltIn("session")
+
+    Session.note = defective  # type: ignore[assignment, method-assign]
+
+
+def opening_raises() -> None:
+    """The observer fails to open its side of a session."""
+    from exporter.observe.recorder import Recorder
+
+    def defective(self: Recorder, opening: object) -> Any:
+        raise BuiltIn("opened")
+
+    Recorder.opened = defective  # type: ignore[assignment, method-assign]
+
+
+def closing_raises() -> None:
+    """The line that tells an ending cannot be made."""
+    from exporter.observe.recorder import Record
+
+    def defective(self: Record, *arguments: object) -> Any:
+        raise BuiltIn("closed")
+
+    Record.line = defective  # type: ignore[assignment, method-assign]
+
+
+def http_raises() -> None:
+    """Overhearing HTTP fails."""
+    from exporter.protocol.http1 import HandshakeTracker
+
+    def defective(self: HandshakeTracker, data: bytes) -> Any:
+        raise BuiltIn("http")
+
+    HandshakeTracker.request = defective  # type: ignore[method-assign]
+
+
+def wall_clock_jumps() -> None:
+    """The wall clock is set a year forth and back at every look."""
+    jumps = cycle((0.0, 3.15e7, -3.15e7))
+    real = time.time
+    time.time = lambda: real() + next(jumps)
+
+
+DEFECTS: Mapping[str, Callable[[], None]] = {
+    defect.__name__: defect
+    for defect in (scanner_raises, session_raises, opening_raises, closing_raises, http_raises, wall_clock_jumps)
+}
+
+
+def main() -> None:
+    """Alter, then run."""
+    divide = sys.argv.index("--")
+    for alteration in sys.argv[1:divide]:
+        name, _, value = alteration.partition("=")
+        if value:
+            module, _, constant = name.rpartition(".")
+            loaded = import_module(module)
+            assert hasattr(loaded, constant), name
+            setattr(loaded, constant, float(value) if "." in value else int(value))
+        else:
+            DEFECTS[name]()
+    sys.argv[:] = ["websocket-exporter", *sys.argv[divide + 1 :]]
+    from exporter.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Presets: private codes of known protocols."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.config import CODE_CAUSES
+from exporter.protocol.close_codes import Classification, CloseCodeMap
+from exporter.protocol.enums import Cause
+from exporter.protocol.presets import PRESETS
+
+
+def book(name: str) -> CloseCodeMap:
+    return CloseCodeMap(PRESETS[name].codes, PRESETS[name].ranges)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_private_codes_only(name: str) -> None:
+    """Codes and ranges lie in 3000 to 4999, and each cause is one that a code can be given."""
+    preset = PRESETS[name]
+    assert preset.codes
+    for code, cause in preset.codes.items():
+        assert 3000 <= code <= 4999
+        assert cause in {*CODE_CAUSES, Cause.CONNECTION_LOST}
+    for span, cause in preset.ranges:
+        assert 3000 <= span.start < span.stop <= 5000
+        assert (span.start < 4000) == (span.stop <= 4000), "a range shares one label"
+        assert cause in CODE_CAUSES
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_presets_codes_keep_their_numbers_and_its_ranges_do_not(name: str) -> None:
+    """Named codes get a series each; the rest of a range shares 3xxx or 4xxx, so labels stay bounded."""
+    preset, codes = PRESETS[name], book(name)
+    for code, cause in preset.codes.items():
+        assert codes.verdict(code) == Classification(str(code), cause)
+    for span, cause in preset.ranges:
+        for code in span:
+            if code not in preset.codes and code not in (3000, 3003, 3008):
+                assert codes.verdict(code) == Classification("3xxx" if code < 4000 else "4xxx", cause)
+    assert {codes.verdict(code) for code in range(65536)} <= set(codes.rows())
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "label", "cause"),
+    [
+        ("graphql-ws", 4400, "4400", Cause.PROTOCOL_ERROR),
+        ("graphql-ws", 4401, "4401", Cause.UNAUTHORIZED),
+        ("graphql-ws", 4403, "4403", Cause.FORBIDDEN),
+        ("graphql-ws", 4408, "4408", Cause.TIMEOUT),
+        ("graphql-ws", 4500, "4500", Cause.INTERNAL_ERROR),
+        ("graphql-ws", 4600, "4xxx", Cause.APPLICATION),
+        ("pusher", 4201, "4201", Cause.PING_TIMEOUT),
+        ("pusher", 4042, "4xxx", Cause.POLICY_VIOLATION),
+        ("pusher", 4142, "4xxx", Cause.TRY_AGAIN_LATER),
+        ("pusher", 4242, "4xxx", Cause.SERVICE_RESTART),
+        ("pusher", 4300, "4xxx", Cause.APPLICATION),
+        ("centrifugo", 3001, "3001", Cause.GOING_AWAY),
+        ("centrifugo", 3012, "3012", Cause.PING_TIMEOUT),
+        ("centrifugo", 3700, "3xxx", Cause.POLICY_VIOLATION),
+        ("centrifugo", 4500, "4xxx", Cause.POLICY_VIOLATION),
+        ("discord", 4004, "4004", Cause.UNAUTHORIZED),
+        ("discord", 4008, "4008", Cause.POLICY_VIOLATION),
+        ("twitch-eventsub", 4002, "4002", Cause.PING_TIMEOUT),
+    ],
+)
+def test_a_presets_codes_mean_what_the_protocol_says(name: str, code: int, label: str, cause: Cause) -> None:
+    """Codes mean what each protocol's documents say."""
+    assert book(name).verdict(code) == Classification(label, cause)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_leaves_the_registered_protocol_codes_alone(name: str) -> None:
+    """1000 to 1015 mean the same under every preset."""
+    plain, codes = CloseCodeMap(), book(name)
+    for code in range(1000, 3000):
+        assert codes.verdict(code) == plain.verdict(code)

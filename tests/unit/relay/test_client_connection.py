@@ -1,0 +1,485 @@
+"""From accept to the 101 and beyond HTTP: forwarding, our own 502 and 503, time limits, and what is told of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+from collections.abc import Sequence
+
+import pytest
+
+from exporter.protocol.classify import Ending
+from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
+from exporter.protocol.http1_parser import Reader
+from exporter.protocol.session import Session
+from exporter.relay import client_connection as handshake
+from exporter.relay.client_connection import Connection, HttpLeg, Limits
+from exporter.relay.legs import Leg
+from exporter.relay.tunnel import Engine
+from exporter.relay.upstream import Address, Upstream
+from tests.compiled import plain_only
+from tests.unit.relay.harness import REQUEST, SWITCH, App, Wire, bench, ended, on_uvloop
+from tests.waiting import PATIENCE, until
+from tests.wire import KEY, TEXT, close, cut_at, frame, singly
+
+GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage"
+REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
+CLIENT_HELLO = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(range(64))
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+
+@pytest.mark.parametrize("way", ["whole", "bytewise", "cut"])
+@on_uvloop
+async def test_the_handshake_passes_untouched(engine: Engine, way: str) -> None:
+    """Request and 101 arrive byte for byte as they were sent, in any segmentation; one handshake, one session."""
+
+    def segments(data: bytes) -> list[bytes]:
+        return {"whole": [data], "bytewise": singly(data), "cut": cut_at(data, [7, 50, len(data) - 2])}[way]
+
+    async with bench(engine) as b:
+        client, server = await b.pair()
+        await client.send(*segments(REQUEST))
+        await server.expect(REQUEST)
+        await server.send(*segments(SWITCH))
+        await client.expect(SWITCH)
+        await until(lambda: b.told.sessions)
+        opening = b.told.sessions[0].opening
+        assert (opening.request.target, opening.response.status) == ("/chat", 101)
+        assert opening.seconds >= 0
+        assert opening.client == "{}:{}".format(*client.sock.getsockname())
+        assert len(b.relay.sessions) == 1
+        assert (b.told.refusals, b.told.aborts, b.told.lost) == ([], 0, [])
+
+
+@on_uvloop
+async def test_the_third_request_may_upgrade(engine: Engine) -> None:
+    """Plain HTTP, a refused upgrade and then a session on one kept-alive connection: each is told for what it is."""
+    async with bench(engine) as b:
+        client, server = await b.pair()
+        for asked, answered in ((GET, PAGE), (REQUEST, REFUSED), (GET, PAGE), (REQUEST, SWITCH)):
+            await client.send(asked)
+            await server.expect(asked)
+            await server.send(answered)
+            await client.expect(answered)
+        await until(lambda: b.told.sessions)
+        assert b.told.refusals == [403]
+        client.close()
+        assert await server.rest() == b""
+        server.close()
+        await b.quiet()
+        assert b.told.endings == [Ending("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
+
+
+@on_uvloop
+async def test_plain_http_is_no_handshake(engine: Engine) -> None:
+    """Requests that do not ask to upgrade pass and are told to nobody."""
+    async with bench(engine) as b:
+        client, server = await b.pair()
+        for _ in range(3):
+            await client.send(GET)
+            await server.expect(GET)
+            await server.send(PAGE)
+            await client.expect(PAGE)
+        client.close()
+        assert await server.rest() == b""
+        server.close()
+        await b.quiet()
+        assert (b.told.sessions, b.told.refusals, b.told.aborts, b.told.lost) == ([], [], 0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("TLS", CLIENT_HELLO, Unobserved.TLS),
+        ("HTTP/2", PREFACE, Unobserved.HTTP2),
+        ("garbage", b"\x00\xff" * 50, Unobserved.HTTP1),
+        ("a head too large", b"GET / HTTP/1.1\r\nX: " + b"x" * 5000 + b"\r\n\r\n", Unobserved.HEAD_TOO_LARGE),
+    ],
+)
+@on_uvloop
+async def test_what_is_not_http1_passes_and_is_told_once(
+    engine: Engine, name: str, data: bytes, reason: Unobserved
+) -> None:
+    """Anything else flows both ways for as long as it likes: one unobserved, no handshake, no ending."""
+    async with bench(engine, Limits(max_head=4096, handshake_timeout=1.0)) as b:
+        client, server = await b.pair()
+        await client.send(*cut_at(data, [1, 9]))
+        await server.expect(data)
+        noise = os.urandom(300_000)
+        for one, other in ((client, server), (server, client)):
+            got, _ = await asyncio.gather(other.read(len(noise)), one.send(noise))
+            assert got == noise
+        assert b.told.lost == [reason]
+        client.close()
+        assert await server.rest() == b""
+        server.close()
+        await b.quiet()
+        assert b.told.lost == [reason]
+        assert (b.told.sessions, b.told.refusals, b.told.aborts) == ([], [], 0)
+
+
+@on_uvloop
+async def test_an_upgrade_without_an_answer_is_aborted(engine: Engine) -> None:
+    """An app that hangs up on a request to upgrade: one aborted handshake, no session."""
+    async with bench(engine) as b:
+        client, server = await b.pair()
+        await client.send(REQUEST)
+        await server.expect(REQUEST)
+        server.close()
+        assert await client.rest() == b""
+        client.close()
+        await b.quiet()
+        assert (b.told.aborts, b.told.sessions, b.told.refusals) == (1, [], [])
+
+
+@on_uvloop
+async def test_frames_of_a_client_that_leaves_before_the_101_reach_the_app(engine: Engine) -> None:
+    """A client that asks, speaks early and half-closes: the app gets all of it; the session is the client's to end."""
+    early = frame(TEXT, b"hi", mask=KEY)
+    async with bench(engine) as b:
+        client, server = await b.pair()
+        await client.send(REQUEST + early)
+        client.fin()
+        assert await server.rest() == REQUEST + early
+        await server.send(SWITCH)
+        await client.expect(SWITCH)
+        await until(lambda: b.told.sessions)
+        assert b.told.sessions[0].session.client.frames == 1
+        server.close()
+        client.close()
+        await b.quiet()
+        assert [ending.initiator for ending in b.told.endings] == [Peer.CLIENT]
+
+
+# No app.
+
+
+def gone() -> Upstream:
+    app = App()
+    app.stop()
+    return Upstream(app.address)
+
+
+@on_uvloop
+async def test_no_app_is_a_502_with_a_short_text(engine: Engine) -> None:
+    """With nobody behind us a request to upgrade gets a 502 that says so; it counts as a handshake and as one connect
+    error."""
+    async with bench(engine, upstream=gone()) as b:
+        client = await b.client()
+        await client.send(REQUEST)
+        head, _, text = (await client.rest()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+        assert b"Connection: close" in head
+        assert f"Content-Length: {len(text)}".encode() in head
+        assert b"websocket-exporter" in text
+        assert len(text.splitlines()) == 1
+        client.close()
+        await b.quiet()
+        assert b.told.refusals == [502]
+        assert b.told.connect_errors == [ConnectError.REFUSED]
+        assert (b.told.aborts, b.told.sessions, b.told.lost) == (0, [], [])
+
+
+@on_uvloop
+async def test_no_app_for_plain_http_is_a_502_and_no_handshake(engine: Engine) -> None:
+    """A health check that finds no app gets the same 502, and counts as a connect error only."""
+    async with bench(engine, upstream=gone()) as b:
+        client = await b.client()
+        await client.send(*singly(GET))
+        assert (await client.rest()).startswith(b"HTTP/1.1 502 ")
+        client.close()
+        await b.quiet()
+        assert (b.told.refusals, b.told.connect_errors) == ([], [ConnectError.REFUSED])
+
+
+@on_uvloop
+async def test_no_app_for_tls_is_an_end_without_words(engine: Engine) -> None:
+    """Who does not speak HTTP gets no HTTP from us when there is no app: the connection just ends."""
+    async with bench(engine, upstream=gone()) as b:
+        client = await b.client()
+        await client.send(CLIENT_HELLO)
+        assert await ended(client) == b""
+        client.close()
+        await b.quiet()
+        assert b.told.connect_errors == [ConnectError.REFUSED]
+
+
+@on_uvloop
+async def test_a_client_that_says_nothing_to_no_app_is_let_go(engine: Engine) -> None:
+    """A port scan while the app is down: counted as one connect error, closed as soon as the client leaves."""
+    async with bench(engine, upstream=gone()) as b:
+        client = await b.client()
+        await until(lambda: b.told.connect_errors)
+        client.fin()
+        assert await client.rest() == b""
+        client.close()
+        await b.quiet()
+        assert b.told.refusals == []
+
+
+@on_uvloop
+async def test_half_a_request_to_no_app_is_let_go(engine: Engine) -> None:
+    """A client that sends half a request and no more while the app is down is let go when it ends, not later."""
+    async with bench(engine, upstream=gone()) as b:
+        client = await b.client()
+        await client.send(REQUEST[:30])
+        client.fin()
+        assert await client.rest() == b""
+        client.close()
+        await b.quiet()
+        assert (b.told.refusals, b.told.aborts, b.told.connect_errors) == ([], 0, [ConnectError.REFUSED])
+
+
+@on_uvloop
+async def test_it_recovers_when_the_app_comes(engine: Engine) -> None:
+    """After a 502 the next client finds the app that has started meanwhile; nothing has to be restarted."""
+    upstream = gone()
+    async with bench(engine, upstream=upstream) as b:
+        client = await b.client()
+        await client.send(REQUEST)
+        assert (await client.rest()).startswith(b"HTTP/1.1 502 ")
+        client.close()
+        b.app.stop()
+        b.app = App(upstream.address.port)
+        client, server, _ = await b.session()
+        client.close()
+        server.close()
+        await b.quiet()
+        assert b.told.connect_errors == [ConnectError.REFUSED]
+        b.app.stop()
+
+
+@on_uvloop
+async def test_a_client_that_does_not_take_its_502_is_let_go(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gets our 502 and keeps the connection open is disconnected after a moment."""
+    monkeypatch.setattr(handshake, "FAREWELL", 0.05)
+    async with bench(engine, upstream=gone()) as b:
+        client = await b.client()
+        await client.send(REQUEST)
+        await b.quiet()
+        assert b.relay.connections == 0
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("peername", "text"),
+    [
+        (("192.0.2.7", 5000), "192.0.2.7:5000"),
+        (("2001:db8::1", 5000, 0, 0), "[2001:db8::1]:5000"),
+        (None, ""),
+    ],
+)
+def test_a_clients_address_reads_as_it_is_written(peername: object, text: str) -> None:
+    """In log lines and stories an IPv6 address has its brackets, so that the port can be told from it."""
+    assert handshake.format_peer(peername) == text
+
+
+# Limits.
+
+
+async def drip(client: Wire, seconds: float) -> None:
+    """Send a byte every now and then, for a time that is far above any limit here."""
+    until = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < until:
+        await client.send(b"x")
+        await asyncio.sleep(0.01)
+
+
+@on_uvloop
+async def test_a_dripping_client_is_disconnected(engine: Engine) -> None:
+    """Slowloris: a request's head that does not end in time ends the connection, however busily it drips."""
+    async with bench(engine, Limits(handshake_timeout=0.2)) as b:
+        client, server = await b.pair()
+        await client.send(b"GET / HTTP/1.1\r\nHost: app\r\nX: ")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            await drip(client, seconds=PATIENCE)
+        await b.quiet()
+        server.close()
+        assert (b.told.refusals, b.told.aborts, b.told.sessions) == ([], 0, [])
+
+
+@on_uvloop
+async def test_a_silent_client_is_disconnected(engine: Engine) -> None:
+    """A connection on which nothing is ever asked does not stay."""
+    async with bench(engine, Limits(handshake_timeout=0.1)) as b:
+        client, server = await b.pair()
+        assert await ended(client) == b""
+        await b.quiet()
+        server.close()
+
+
+@on_uvloop
+async def test_the_time_limit_is_for_the_first_request_only(engine: Engine) -> None:
+    """An app may take its time to answer, and a kept-alive connection and a session may be idle: no limit of ours."""
+    async with bench(engine, Limits(handshake_timeout=0.5)) as b:
+        client, server = await b.pair()
+        await client.send(GET)
+        await server.expect(GET)
+        on_timeout = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(1.5, on_timeout.set_result, None)
+        await on_timeout  # three times the limit
+        assert client.is_silent()
+        await server.send(PAGE)
+        await client.expect(PAGE)
+        await client.send(REQUEST)
+        await server.expect(REQUEST)
+        await server.send(SWITCH)
+        await client.expect(SWITCH)
+
+
+# Defects.
+
+
+@pytest.mark.parametrize("call", ["opened", "refused", "aborted", "unobserved"])
+@on_uvloop
+async def test_a_defect_of_the_observer_does_not_touch_the_handshake(engine: Engine, call: str) -> None:
+    """When the observer raises, HTTP and frames still pass both ways, and the defect is told once."""
+    async with bench(engine) as b:
+        b.told.failing = {call}
+        client, server = await b.pair()
+        exchanges = {
+            "opened": [(REQUEST, SWITCH), (frame(TEXT, b"up", mask=KEY), frame(TEXT, b"down"))],
+            "refused": [(REQUEST, REFUSED), (GET, PAGE)],
+            "aborted": [(REQUEST, b"")],
+            "unobserved": [(CLIENT_HELLO, b"\x16\x03\x03"), (b"more", b"and more")],
+        }[call]
+        for up, down in exchanges:
+            await client.send(up)
+            await server.expect(up)
+            await server.send(down)
+            await client.expect(down)
+        client.close()
+        assert await server.rest() == b""
+        server.close()
+        await b.quiet()
+        assert [str(defect) for defect in b.told.defects] == [f"a defect in {call}"]
+
+
+@plain_only
+@on_uvloop
+async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When overhearing HTTP fails, everything passes on unheard: request, 101 and frames."""
+
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError
+
+    async with bench(engine) as b:
+        client, server = await b.pair()
+        monkeypatch.setattr("exporter.protocol.http1.HandshakeTracker._read_requests", fail)
+        for up, down in ((REQUEST, SWITCH), (frame(TEXT, b"a", mask=KEY), frame(TEXT, b"b"))):
+            await client.send(up)
+            await server.expect(up)
+            await server.send(down)
+            await client.expect(down)
+        assert [type(defect) for defect in b.told.defects] == [ZeroDivisionError]
+        assert b.told.sessions == []
+        client.close()
+        server.close()
+        await b.quiet()
+
+
+class Slow(Upstream):
+    """Connects and connects."""
+
+    async def _open(self, sock: socket.socket | None = None) -> socket.socket:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@on_uvloop
+async def test_a_client_whose_request_waits_for_the_app_is_not_idle(engine: Engine) -> None:
+    """Who has asked is not hung up on with those who have not, however long the app takes to be connected to."""
+    async with bench(engine, upstream=Slow(Address("app", 9))) as b:
+        silent, asking = await b.client(), await b.client()
+        await asking.send(REQUEST)
+        await until(lambda: [c.is_idle for c in b.relay._others].count(False) == 1, "the request was read")
+        b.relay.close_idle()
+        assert await ended(silent) == b""
+        assert b.relay.connections == 1
+        assert asking.is_silent()
+
+
+@on_uvloop
+async def test_a_client_that_leaves_while_the_app_is_connected_to(engine: Engine) -> None:
+    """A client that resets before the app was reached leaves nothing behind: no task, no connection, no error."""
+
+    async with bench(engine, upstream=Slow(Address("app", 9))) as b:
+        client = await b.client()
+        await until(lambda: b.relay.connections == 1)
+        client.reset()
+        await b.quiet()
+        assert (b.told.connect_errors, b.told.refusals) == ([], [])
+
+
+@on_uvloop
+async def test_a_101_that_is_found_in_a_broken_connection_is_a_session(engine: Engine) -> None:
+    """An app that switches, speaks, and resets while its client sends early frames: what it said reaches the client and
+    is heard, and the session that began so late ends like any other."""
+    async with bench(engine) as b:
+        for _ in range(30):
+            client, server = await b.pair()
+            await client.send(REQUEST)
+            await server.expect(REQUEST)
+            # Both happen before the relay's loop runs again: it finds a broken connection with the 101 still in it.
+            client.sock.send(frame(TEXT, b"hi", mask=KEY) * 100)
+            server.sock.send(SWITCH + close(1011))
+            server.reset()
+            await until(lambda: b.relay.is_quiet, "the session is over")
+            assert await ended(client) == SWITCH + close(1011)
+            client.close()
+        assert [ending.code for ending in b.told.endings] == ["1011"] * 30
+
+
+def alive(*kinds: type, without: Sequence[object] = ()) -> list[object]:
+    """The objects of these kinds that there are, less those that other tests left to the collector."""
+    known = set(map(id, without))
+    return [thing for thing in gc.get_objects() if isinstance(thing, kinds) and id(thing) not in known]
+
+
+@on_uvloop
+async def test_a_session_keeps_nothing_of_its_handshake(engine: Engine) -> None:
+    """The connection, legs, readers and parsers of the handshake are gone once a session has begun, without the
+    collector's help: an idle session costs what it needs."""
+    async with bench(engine) as b:
+        gc.collect()
+        before = alive(Connection, HttpLeg, Reader)
+        gc.disable()
+        try:
+            client, server, _ = await b.session()
+            kept = alive(Connection, HttpLeg, Reader, without=before)
+        finally:
+            gc.enable()
+        assert kept == []
+        client.close()
+        server.close()
+        await b.quiet()
+
+
+@on_uvloop
+async def test_sessions_leave_nothing_to_the_collector(engine: Engine) -> None:
+    """A session that ended, by a Close or a drop, is gone at once: full collections may be rare."""
+    async with bench(engine) as b:
+        gc.collect()
+        before = alive(Connection, Leg, Session)
+        gc.disable()
+        try:
+            for last in (close(1000, mask=KEY), b""):
+                client, server, watched = await b.session()
+                await client.send(last)
+                await server.expect(last)
+                client.close()
+                server.close()
+                await b.ending(watched)
+            b.told.sessions.clear()
+            del watched
+            await b.quiet()
+            await asyncio.sleep(0)
+            kept = alive(Connection, Leg, Session, without=before)
+        finally:
+            gc.enable()
+        assert [type(thing) for thing in kept] == []

@@ -1,0 +1,200 @@
+"""Who is ready is told, whoever watches; what ends is buried behind the batch; what fails ends alone."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import select
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from exporter.relay import poller as module
+from exporter.relay.poller import READ, WRITE, EpollPoller, LoopPoller, Pollable, Poller, new_poller
+from exporter.relay.tcp import TcpTransport
+from tests.unit.relay.harness import on_uvloop
+from tests.unit.relay.test_tcp import Kept
+from tests.waiting import until
+
+POLLERS = pytest.mark.parametrize("new", [EpollPoller, LoopPoller])
+New = Callable[[], Poller]
+
+
+class Noted:
+    """A target that writes down what it is told."""
+
+    def __init__(self, do: Callable[[], None] | None = None) -> None:
+        self.events: list[int] = []
+        self.errors: list[Exception] = []
+        self._do = do
+
+    def ready(self, events: int) -> None:
+        self.events.append(events)
+        if self._do is not None:
+            self._do()
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets that do not block."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+@POLLERS
+@on_uvloop
+async def test_readiness_is_told_as_asked(new: New) -> None:
+    """Only of what was asked for, from when it was asked for until it is forgotten; then it can be asked for again."""
+    ours, theirs = pair()
+    poller, target = new(), Noted()
+    poller.watch(ours.fileno(), target, READ)
+    await asyncio.sleep(0.02)
+    assert target.events == []
+    theirs.send(b"x")
+    await until(lambda: target.events)
+    assert set(target.events) == {READ}
+    ours.recv(1)
+    target.events.clear()
+    poller.change(ours.fileno(), WRITE)
+    await until(lambda: target.events)
+    assert set(target.events) == {WRITE}
+    poller.forget(ours.fileno())
+    target.events.clear()
+    theirs.send(b"x")
+    await asyncio.sleep(0.02)
+    assert target.events == []
+    poller.watch(ours.fileno(), target, READ)
+    await until(lambda: target.events)
+    poller.drop(ours.fileno())
+    ours.close()
+    theirs.close()
+
+
+@POLLERS
+@on_uvloop
+async def test_the_last_rites_come_behind_the_batch(new: New) -> None:
+    """What ends while it is served is buried afterwards, with its error; what that brings down is buried as well."""
+    ours, theirs = pair()
+    poller = new()
+    order: list[object] = []
+
+    def end() -> None:
+        order.append("served")
+        poller.forget(ours.fileno())
+        poller.defer_close(lambda error: (order.append(error), poller.defer_close(order.append, None)), error)  # type: ignore[arg-type, return-value]
+        order.append("still served")
+
+    error = OSError("why")
+    poller.watch(ours.fileno(), Noted(end), READ)
+    theirs.send(b"x")
+    await until(lambda: len(order) == 4)
+    assert order == ["served", "still served", error, None]
+    ours.close()
+    theirs.close()
+
+
+@on_uvloop
+async def test_one_that_was_forgotten_in_its_batch_is_not_served() -> None:
+    """An earlier target may take a later one away although the kernel has named it already."""
+    poller = EpollPoller()
+    ends = [pair() for _ in range(2)]
+    targets: list[Noted] = []
+
+    def take_the_other() -> None:
+        if sum(len(target.events) for target in targets) == 1:
+            for (ours, _), target in zip(ends, targets, strict=True):
+                if not target.events:
+                    poller.forget(ours.fileno())
+
+    targets += [Noted(take_the_other), Noted(take_the_other)]
+    for (ours, _), target in zip(ends, targets, strict=True):
+        poller.watch(ours.fileno(), target, READ)
+    for _, theirs in ends:
+        theirs.send(b"x")
+    await until(lambda: any(target.events for target in targets))
+    await asyncio.sleep(0.02)
+    assert sorted(bool(target.events) for target in targets) == [False, True]
+    for ours, theirs in ends:
+        ours.close()
+        theirs.close()
+
+
+def test_a_target_that_fails_is_told_and_the_rest_goes_on() -> None:
+    """A defect while serving one, or while burying one, is the loop's to tell; the others are served and buried."""
+
+    async def play() -> None:
+        blamed: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: blamed.append(context["exception"]))
+        poller = EpollPoller()
+        (bad, bad_end), (good, good_end) = pair(), pair()
+
+        def fail(error: object = None) -> None:
+            poller.forget(bad.fileno())
+            raise ZeroDivisionError
+
+        failing, other = Noted(fail), Noted()
+        poller.watch(bad.fileno(), failing, READ)
+        poller.watch(good.fileno(), other, READ)
+        bad_end.send(b"x")
+        good_end.send(b"x")
+        await until(lambda: other.events and failing.errors)
+        buried: list[object] = []
+        poller.defer_close(lambda error: 1 / 0, None)  # type: ignore[arg-type, return-value]
+        poller.defer_close(buried.append, None)
+        await until(lambda: buried)
+        assert [type(error) for error in blamed] == [ZeroDivisionError] * 2
+        for sock in (bad, bad_end, good, good_end):
+            sock.close()
+
+    asyncio.run(play())
+
+
+class Full(EpollPoller):
+    """One in a kernel that has no room to watch another socket, or for other events of one."""
+
+    def __init__(self, to_watch: bool) -> None:
+        super().__init__()
+        self._to_watch = to_watch
+
+    def watch(self, fd: int, target: Pollable, events: int) -> None:
+        if self._to_watch:
+            super().watch(fd, target, events)
+        else:
+            raise OSError(errno.ENOSPC, "no room")
+
+    def change(self, fd: int, events: int) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+
+@on_uvloop
+async def test_a_kernel_without_room_ends_the_connection() -> None:
+    """If a socket cannot be watched (epoll_ctl(2), ENOSPC) its protocol is told of the end, like of any other."""
+    poller = Full(to_watch=False)
+    ours, theirs = pair()
+    kept = Kept()
+    TcpTransport(poller, ours, kept)
+    await until(lambda: kept.lost)
+    assert isinstance(kept.lost[0], OSError)
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+    ours, theirs = pair()
+    kept = Kept()
+    tcp = TcpTransport(Full(to_watch=True), ours, kept)
+    tcp.write(bytes(16 << 20))
+    await until(lambda: kept.lost)
+    assert isinstance(kept.lost[0], OSError)
+    assert kept.told == ["made"]
+    theirs.close()
+
+
+def test_the_best_way_to_watch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """epoll where there is one, the loop's own way elsewhere."""
+    assert isinstance(new_poller(), EpollPoller)
+    monkeypatch.delattr(select, "epoll")
+    assert isinstance(module.new_poller(), LoopPoller)
