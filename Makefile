@@ -43,13 +43,9 @@ lint: $(VENV)/.dev  ## style, types, import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Unit tests: no processes, tools or browsers; the suites with these have targets or folders of their own.
-UNIT := tests/protocol tests/relay tests/observe tests/admin tests/test_config.py tests/test_explain.py tests/test_cli.py \
-  tests/test_documents.py
-
 check: $(VENV)/.dev  ## the inner loop: format, lint, types, unit tests; under a minute
 	@$(VENV)/bin/ruff format --check --quiet . && $(VENV)/bin/ruff check --quiet . && $(VENV)/bin/mypy && \
-	  $(VENV)/bin/lint-imports >/dev/null && $(PYTHON) -m pytest --numprocesses 2 $(UNIT)
+	  $(VENV)/bin/lint-imports >/dev/null && $(PYTHON) -m pytest --numprocesses 2 tests/unit tests/test_documents.py
 
 test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  ## everything that must hold
 	@$(MAKE) --no-print-directory test-compiled
