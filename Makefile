@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo check test test-compiled compiled lint debian-packages node-packages kubernetes-tools deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit dashboard-preview clean
+.PHONY: help demo check test test-compiled compiled lint debian-packages node-packages kubernetes-tools grafana-newest deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -47,7 +47,7 @@ check: $(VENV)/.dev  ## the inner loop: format, lint, types, unit tests; under a
 	@$(VENV)/bin/ruff format --check --quiet . && $(VENV)/bin/ruff check --quiet . && $(VENV)/bin/mypy && \
 	  $(VENV)/bin/lint-imports >/dev/null && $(PYTHON) -m pytest --numprocesses 2 tests/unit tests/test_documents.py
 
-test: $(VENV)/.reliability lint debian-packages kubernetes-tools node-packages  ## everything that must hold
+test: $(VENV)/.reliability lint debian-packages kubernetes-tools grafana-newest node-packages  ## everything that must hold
 	@$(MAKE) --no-print-directory test-compiled
 	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
@@ -79,6 +79,12 @@ node-packages: debian-packages  ## fetch the npm packages of the end-to-end test
 
 kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deployment tests, once
 	-$(PYTHON) scripts/kubernetes_tools.py
+
+build/grafana-newest: requirements/grafana-newest.txt
+	rm -rf $@ && $(PYTHON) -m pip install --quiet --no-deps --target $@ --requirement $< && touch $@
+
+grafana-newest: $(VENV)/.dev  ## fetch the models of the newest Grafana for the dashboards' tests, once
+	-@$(MAKE) --no-print-directory build/grafana-newest
 
 deploy-files: $(VENV)/.dev  ## write the generated files below deploy/
 	PYTHONPATH=. $(PYTHON) scripts/deploy_files.py

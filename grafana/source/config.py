@@ -32,6 +32,8 @@ FAULTS = (
 )
 #: Causes that a rollout, a scale-down, a leaving browser or a setting of the sidecar explains.
 EXPECTED = ("going-away", "service-restart", "shutdown", "drain", "limit", "proxy-lost")
+#: Every other cause is abnormal: in the log, on the page, in reports and on the dashboards.
+NOT_ABNORMAL = ("normal", "no-status", "going-away", "service-restart", "shutdown", "drain", "limit")
 
 #: Causes that are compared with their normal together: TCP ended by an app that goes on accepting connections; an app
 #: process that died under its sessions; the server's own goodbye.
@@ -266,4 +268,7 @@ def _check(where: str, value: object, kind: type) -> None:
         raise ConfigError(f"{where}: {value!r} is not {wanted}")
 
 
-__all__ = ["DAY", "EXPECTED", "FAULTS", "HOUR", "MINUTE", "BurnWindow", "Config", "ConfigError", "from_mapping", "load"]
+__all__ = [
+    "DAY", "EXPECTED", "FAULTS", "HOUR", "MINUTE", "NOT_ABNORMAL", "BurnWindow", "Config", "ConfigError",
+    "from_mapping", "load",
+]  # fmt: skip

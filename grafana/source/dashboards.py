@@ -1,131 +1,160 @@
-"""The three dashboards: which panel stands where.
+"""The three dashboards: their rows, and the place of each panel.
 
-Close codes answers in five seconds whether sockets close because of a deploy, of leaving browsers, or of a bug: weather
-on the left, faults on the right, the counts below, and only then the details.
+Server faults come first, beside Going away: they say within seconds whether sessions end because of a bug, or because
+of a rollout and leaving browsers.
 """
 
 from __future__ import annotations
 
-import json
-
-from grafana.source import panels_closes, panels_fleet, panels_traffic
+from grafana.source import panels_closes as closes
+from grafana.source import panels_fleet as fleet
+from grafana.source import panels_sidecar as sidecar
+from grafana.source import panels_traffic as traffic
 from grafana.source.config import Config
-from grafana.source.dashboard import Dashboard, Uid
-from grafana.source.panels import Json
+from grafana.source.dashboard import Dashboard, Row, Uid
+from grafana.source.panels import Panel
 
 
-def close_codes() -> Dashboard:
-    """Why connections end, for one service or many."""
+def close_codes(config: Config) -> Dashboard:
+    """Return the dashboard of one service or many."""
     return Dashboard(
         Uid.CLOSE_CODES,
         "WebSocket close codes",
-        "Going away against internal error: whether sockets close because of a deploy, of leaving browsers, or of"
-        " a bug.",
+        "Why WebSocket sessions end: faults of the app, or rollouts and leaving browsers.",
         (
-            (9, ((12, panels_closes.going_away()), (12, panels_closes.internal_error()))),
-            (
-                4,
-                tuple(
-                    (4, panel)
-                    for panel in (
-                        *panels_closes.totals(),
-                        panels_traffic.active_now(),
-                        panels_traffic.handshake_total(),
-                    )
-                ),
-            ),
-            (9, ((8, panels_closes.by_code()), (8, panels_closes.by_cause()), (8, panels_closes.by_initiator()))),
-            (9, ((8, panels_closes.dropped()), (8, panels_closes.abnormal_share()), (8, panels_traffic.active()))),
-            (9, ((12, panels_closes.lifetimes()), (12, panels_closes.table_of_endings()))),
-            (
-                9,
-                (
-                    (8, panels_closes.reconnects()),
-                    (8, panels_traffic.handshakes()),
-                    (8, panels_traffic.handshake_failures()),
-                ),
-            ),
-            (
-                10,
-                (
-                    (8, panels_closes.idle_before_drop()),
-                    (8, panels_traffic.ping_rtt()),
-                    (8, panels_closes.incomplete()),
-                ),
-            ),
-            (8, ((12, panels_traffic.frames()), (12, panels_traffic.payload()))),
-            (16, ((24, panels_closes.what_to_do()),)),
+            _overview(config),
+            _causes(config),
+            _handshakes(config),
+            _traffic(),
+            _diagnosis(),
+            _sidecar(config, collapsed=True),
         ),
     )
 
 
-def one_pod() -> Dashboard:
-    """The same of one instance, with its sidecar."""
-    first = (panels_traffic.draining_now(), panels_traffic.started(), panels_traffic.version())
+def one_pod(config: Config) -> Dashboard:
+    """Return the dashboard of one instance, with its sidecar."""
+    state = (sidecar.draining_now(), sidecar.started(), sidecar.version())
     return Dashboard(
         Uid.ONE_POD,
         "WebSocket: one pod",
-        "Why connections of one pod end, and how its sidecar is.",
+        "Why WebSocket sessions of one pod end, and the state of its sidecar.",
         (
-            (9, ((12, panels_closes.going_away()), (12, panels_closes.internal_error()))),
-            (4, tuple((4, panel) for panel in (*panels_closes.totals()[1:], *first))),
-            (9, ((8, panels_closes.by_code()), (8, panels_closes.by_cause()), (8, panels_closes.by_initiator()))),
-            (9, ((8, panels_closes.dropped()), (8, panels_closes.abnormal_share()), (8, panels_traffic.active()))),
-            (
-                8,
-                (
-                    (6, panels_traffic.cpu()),
-                    (6, panels_traffic.memory()),
-                    (6, panels_traffic.descriptors()),
-                    (6, panels_traffic.drain()),
-                ),
-            ),
-            (
-                8,
-                (
-                    (8, panels_traffic.unobserved()),
-                    (8, panels_traffic.connect_errors()),
-                    (8, panels_traffic.handshake_failures()),
-                ),
-            ),
-            (9, ((12, panels_closes.lifetimes()), (12, panels_closes.table_of_endings()))),
-            (
-                10,
-                (
-                    (8, panels_closes.idle_before_drop()),
-                    (8, panels_traffic.ping_rtt()),
-                    (8, panels_closes.reconnects()),
-                ),
-            ),
-            (
-                8,
-                ((8, panels_traffic.handshake_duration()), (8, panels_traffic.frames()), (8, panels_traffic.payload())),
-            ),
-            (16, ((24, panels_closes.what_to_do()),)),
+            _overview(config, (4, tuple((8, panel) for panel in state))),
+            _causes(config),
+            _sidecar(config, collapsed=False),
+            _handshakes(config),
+            _traffic(),
+            _diagnosis(),
         ),
     )
 
 
-def the_fleet() -> Dashboard:
-    """All services."""
+def the_fleet(config: Config) -> Dashboard:
+    """Return the dashboard of all services."""
     numbers = (
-        panels_fleet.pods(),
-        panels_fleet.targets_down(),
-        *panels_closes.totals()[:3],
-        panels_traffic.active_now(),
+        closes.faults_total(),
+        closes.going_away_total(),
+        closes.fault_share(config),
+        traffic.active_now(),
+        sidecar.up_now(),
+        sidecar.down_now(),
     )
     return Dashboard(
         Uid.FLEET,
         "WebSocket fleet",
-        "Which namespace, workload, pod or version has the trouble.",
+        "The namespace, workload, pod, route or version with the trouble.",
         (
-            (9, ((12, panels_fleet.weather_by_service()), (12, panels_fleet.faults_by_service()))),
-            (4, tuple((4, panel) for panel in numbers)),
-            (9, ((24, panels_fleet.workloads()),)),
-            (10, ((14, panels_fleet.worst_pods()), (10, panels_fleet.worst_routes()))),
-            (8, ((8, panels_fleet.by_namespace()), (8, panels_fleet.by_version()), (8, panels_fleet.versions()))),
-            (8, ((12, panels_fleet.failing_handshakes()), (12, panels_fleet.unobserved_by_service()))),
+            Row(
+                "Overview",
+                (
+                    (4, tuple((4, panel) for panel in numbers)),
+                    (9, ((12, fleet.faults_by_service()), (12, fleet.going_away_by_service()))),
+                    (9, ((24, fleet.workloads()),)),
+                ),
+            ),
+            Row("Causes", ((10, ((14, fleet.worst_pods()), (10, fleet.worst_routes()))),)),
+            Row("Handshakes", ((8, ((12, fleet.failing_handshakes()), (12, fleet.unobserved_by_service()))),)),
+            Row("Traffic", ((8, ((24, fleet.by_namespace()),)),)),
+            Row("Sidecar", ((8, ((12, fleet.by_version()), (12, fleet.versions()))),)),
         ),
+    )
+
+
+def _overview(config: Config, *lines: tuple[int, tuple[tuple[int, Panel], ...]]) -> Row:
+    numbers = (
+        closes.faults_total(),
+        closes.going_away_total(),
+        closes.fault_share(config),
+        closes.abnormal_total(),
+        traffic.handshake_total(),
+        traffic.active_now(),
+    )
+    charts = ((12, closes.faults_by_cause()), (12, closes.going_away()))
+    return Row("Overview", ((4, tuple((4, panel) for panel in numbers)), *lines, (9, charts)))
+
+
+def _causes(config: Config) -> Row:
+    return Row(
+        "Causes",
+        (
+            (10, ((12, closes.by_cause()), (12, closes.by_code()))),
+            (9, ((8, closes.dropped()), (8, closes.pings()), (8, closes.suspect_closes()))),
+            (9, ((12, closes.table_of_closes()), (6, closes.abnormal_share(config)), (6, closes.by_initiator()))),
+        ),
+    )
+
+
+def _handshakes(config: Config) -> Row:
+    return Row(
+        "Handshakes",
+        (
+            (9, ((12, traffic.handshakes()), (12, traffic.handshake_failures()))),
+            (
+                9,
+                (
+                    (8, traffic.handshake_failed_share(config)),
+                    (8, traffic.handshake_duration()),
+                    (8, closes.reconnects()),
+                ),
+            ),
+        ),
+        collapsed=True,
+    )
+
+
+def _traffic() -> Row:
+    return Row(
+        "Traffic",
+        (
+            (8, ((8, traffic.active()), (8, traffic.frames()), (8, traffic.payload()))),
+            (8, ((8, traffic.largest_message()), (8, traffic.stalled()), (8, traffic.stall_duration()))),
+        ),
+        collapsed=True,
+    )
+
+
+def _diagnosis() -> Row:
+    return Row(
+        "Diagnosis",
+        (
+            (12, ((8, closes.known_ages()), (8, closes.idle_before_drop()), (8, closes.lifetimes()))),
+            (9, ((12, traffic.ping_rtt()), (12, closes.incomplete()))),
+            (16, ((24, closes.remedies()),)),
+        ),
+        collapsed=True,
+    )
+
+
+def _sidecar(config: Config, collapsed: bool) -> Row:
+    return Row(
+        "Sidecar",
+        (
+            (8, ((8, traffic.unobserved()), (8, traffic.connect_errors()), (8, sidecar.loop_turns()))),
+            (8, ((8, sidecar.cpu(config)), (8, sidecar.memory()), (8, sidecar.descriptors(config)))),
+            (8, ((12, sidecar.drain()), (12, sidecar.defects()))),
+        ),
+        collapsed,
     )
 
 
@@ -133,10 +162,6 @@ DASHBOARDS = (close_codes, one_pod, the_fleet)
 
 
 def files(config: Config) -> dict[str, str]:
-    """A file each: path below the repository -> text."""
-    made = [make() for make in DASHBOARDS]
-    return {f"grafana/dashboards/{dashboard.uid}.json": _text(dashboard.json(config)) for dashboard in made}
-
-
-def _text(value: Json) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    """Return a file per dashboard: path below the repository -> text."""
+    made = [make(config) for make in DASHBOARDS]
+    return {f"grafana/dashboards/{dashboard.uid}.json": dashboard.json(config) for dashboard in made}

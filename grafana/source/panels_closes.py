@@ -1,164 +1,204 @@
-"""Panels about endings: who ended, with which code, why, and what to do about it. Used by more than one dashboard."""
+"""Panels about closes: their codes and causes, who initiated them, and remedies. Used by more than one dashboard."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.observe.catalogue import IDLE_BEFORE_DROP, INCOMPLETE, LIFETIME, RECONNECT_DELAY
 from exporter.protocol.close_codes import ABNORMAL, REGISTRY, CodeInfo
 from exporter.protocol.enums import Cause, Peer
+from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
 from grafana.source import panels
-from grafana.source.colours import BLUE, CAUSES, CODES, GREEN, ORANGE, PEERS, RED, YELLOW, shade
-from grafana.source.config import FAULTS
+from grafana.source.colours import (
+    BLUE,
+    CAUSES,
+    CODES,
+    ORANGE,
+    PEERS,
+    RED,
+    SLATE,
+    YELLOW,
+    cause_patterns,
+    code_patterns,
+    of_causes,
+    shade,
+)
+from grafana.source.config import EXPECTED, FAULTS, Config
 from grafana.source.links import Runbook
-from grafana.source.panels import COUNT, PER_MINUTE, SECONDS, SHARE, Column, Json, Query, Words
+from grafana.source.panels import COUNT, PER_MINUTE, SECONDS, SHARE, Bar, Column, Panel, Query, Words
+from grafana.source.planned_metrics import SUSPECT_CLOSES
 from grafana.source.queries import (
-    DROPPED,
-    EXPECTED,
-    WEATHER,
-    Not,
+    abnormal,
     buckets,
-    by_server,
     closed,
-    deployed,
+    expected,
     in_range,
     one_of,
     per_minute,
     quantile,
     series,
+    server_faults,
     share,
     that_happened,
 )
 
 INTERNAL = str(next(code for code, info in REGISTRY.items() if info.cause is Cause.INTERNAL_ERROR))
 
-_CAUSE_BY_INITIATOR = {
-    f"{cause} by {peer}": shade(cause, peer) for cause in (*WEATHER, Cause.INTERNAL_ERROR) for peer in Peer
-}
+_INITIATED = ("cause", "initiator")
+_LEGEND = "{{cause}} by {{initiator}}"
 
 
-def going_away() -> Json:
-    """Weather: the left half of the first row."""
-    labels = ("cause", "initiator")
-    return panels.timeseries(
+def faults_by_cause() -> Panel:
+    """Build the app's faults over time."""
+    return panels.time_series(
         Words(
-            "Going away: a deploy, a leaving browser",
-            "Codes 1001 and 1012, and what the sidecar's own drain ended. By the server or the proxy: a deploy, a"
-            " scale-down or a restart; look for its mark on the time axis. By clients: browsers that navigate, "
-            "reload or close a tab. A wave from the server with no mark of a deploy is worth a look.",
-            Runbook.UNEXPECTED_GOING_AWAY,
+            "Server faults",
+            f"Closes per minute that are the app's fault. A failed handler ends a session with {INTERNAL} in some "
+            "frameworks and by dropping TCP in others (dropped-on-message, connection-lost): both are red here. "
+            "worker-lost, app-down, app-restarted: a process died. The app's log has the stack trace.",
+            Runbook.INTERNAL_ERROR_SPIKE,
         ),
         PER_MINUTE,
-        Query(that_happened(labels, closed(cause=one_of(WEATHER))), "{{cause}} by {{initiator}}", exemplars=True),
-        colours={name: colour for name, colour in _CAUSE_BY_INITIATOR.items() if Cause.INTERNAL_ERROR not in name},
+        Query(per_minute(("cause",), server_faults()), "{{cause}}", exemplars=True),
+        colours={cause: CAUSES[cause] for cause in FAULTS},
         stacked=True,
     )
 
 
-def internal_error() -> Json:
-    """Faults: the right half of the first row."""
-    return panels.timeseries(
+def going_away() -> Panel:
+    """Build the expected closes over time."""
+    return panels.time_series(
         Words(
-            "Internal error: a bug",
-            f"Code {INTERNAL} and private codes that mean the same (4500 of graphql-ws). By the server: an unhandled "
-            "exception; its log has the stack trace. By clients: their own code failed. The yellow share is "
-            f"{INTERNAL} too, but libraries send it when a ping went unanswered: no bug, a lost client.",
-            Runbook.INTERNAL_ERROR_SPIKE,
+            "Going away",
+            "Closes per minute with an ordinary reason: 1001 and 1012, the app's shutdown, the sidecar's drain, a "
+            "proxy's reload. By the server or the proxy: a rollout or scale-down; compare with the marks on the time "
+            "axis. By clients: browsers that navigate, reload or close a tab.",
+            Runbook.UNEXPECTED_GOING_AWAY,
         ),
         PER_MINUTE,
-        Query(
-            per_minute(("cause", "initiator"), closed(cause=Cause.INTERNAL_ERROR)),
-            "{{cause}} by {{initiator}}",
-            exemplars=True,
-        ),
-        Query(per_minute(("cause",), closed(code=INTERNAL, cause=Cause.PING_TIMEOUT)), f"{INTERNAL} for {{{{cause}}}}"),
-        colours=_CAUSE_BY_INITIATOR | {f"{INTERNAL} for {Cause.PING_TIMEOUT}": CAUSES[Cause.PING_TIMEOUT]},
+        Query(that_happened(_INITIATED, expected()), _LEGEND, exemplars=True),
+        colours=of_causes(EXPECTED),
         stacked=True,
     )
 
 
-def total(title: str, description: str, runbook: Runbook, selector: str, *thresholds: tuple[float | None, str]) -> Json:
-    """One count over the time shown."""
-    query = Query(in_range((), selector), title, instant=True)
-    return panels.stat(Words(title, description, runbook), COUNT, query, thresholds=panels.steps(*thresholds))
-
-
-def totals() -> list[Json]:
-    """The counts that say in a glance which it is: weather, a bug, or a crash without a word."""
-    return [
-        total(
-            "Server going away",
-            "Endings that the server began with 1001 or 1012, and those of the sidecar's drain, in the time "
-            "shown: deploys.",
-            Runbook.UNEXPECTED_GOING_AWAY,
-            deployed(),
-            (None, BLUE),
-        ),
-        total(
-            "Clients going away",
-            "Endings that clients began with 1001 in the time shown: browsers that navigate, reload or close a tab.",
-            Runbook.UNEXPECTED_GOING_AWAY,
-            closed(cause=Cause.GOING_AWAY, initiator=Peer.CLIENT),
-            (None, shade(Cause.GOING_AWAY, Peer.CLIENT)),
-        ),
-        total(
-            "Server errors",
-            f"Endings that the server began with {INTERNAL} or a private code of that meaning, in the time shown: "
-            "bugs.",
+def faults_total() -> Panel:
+    """Build the number of the app's faults."""
+    return panels.number(
+        Words(
+            "Server faults",
+            "Closes in the time range that are the app's fault: internal errors, sessions dropped without a Close "
+            "frame, lost workers, an app that is down or restarted.",
             Runbook.INTERNAL_ERROR_SPIKE,
-            by_server(cause=Cause.INTERNAL_ERROR),
-            (None, GREEN),
-            (0.5, RED),
         ),
-        total(
-            "Dropped by the app",
-            "The app ended TCP with no Close frame though it is alive, in the time shown: in most frameworks an "
-            "unhandled exception looks like this.",
+        COUNT,
+        Query(in_range((), server_faults()), "faults", instant=True),
+        panels.fault_steps(),
+    )
+
+
+def going_away_total() -> Panel:
+    """Build the number of expected closes."""
+    return panels.number(
+        Words(
+            "Going away",
+            "Closes in the time range with an ordinary reason: rollouts, restarts, drains, leaving browsers.",
+            Runbook.UNEXPECTED_GOING_AWAY,
+        ),
+        COUNT,
+        Query(in_range((), expected()), "going away", instant=True),
+        panels.neutral_steps(BLUE),
+    )
+
+
+def fault_share(config: Config) -> Panel:
+    """Build the share of the app's faults, red above the error budget."""
+    faults, every = in_range((), server_faults()), in_range((), closed())
+    return panels.number(
+        Words(
+            "Share of faults",
+            f"Server faults among all closes in the time range. Red: more than the {100 * config.budget:g} % that the "
+            "objective allows.",
+            Runbook.ERROR_BUDGET_BURN,
+        ),
+        SHARE,
+        Query(f"{faults} / ({every} > 0)", "share", instant=True),
+        panels.fault_steps(config.budget),
+    )
+
+
+def abnormal_total() -> Panel:
+    """Build the number of abnormal closes."""
+    return panels.number(
+        Words(
+            "Abnormal closes",
+            "Closes in the time range that the log and the sidecar's page call abnormal: all but normal ones and "
+            "expected ones, whoever initiated them.",
+            Runbook.ERROR_BUDGET_BURN,
+        ),
+        COUNT,
+        Query(in_range((), abnormal()), "abnormal", instant=True),
+        panels.warning_steps(),
+    )
+
+
+def suspect_total() -> Panel:
+    """Build the number of suspect closes."""
+    return panels.number(
+        Words(
+            "Suspect closes",
+            "Closes 1000 and 1005 by the app in the time range, within 100 ms of a client's message that got no "
+            "answer. Some frameworks end a failed handler like that; some handlers end so on purpose.",
             Runbook.APP_DROPS_CONNECTIONS,
-            by_server(cause=one_of(DROPPED)),
-            (None, GREEN),
-            (0.5, ORANGE),
         ),
-    ]
+        COUNT,
+        Query(in_range((), series(SUSPECT_CLOSES)), "suspect", instant=True),
+        panels.warning_steps(),
+    )
 
 
-def by_code() -> Json:
-    """Every code."""
-    return panels.timeseries(
+def by_code() -> Panel:
+    """Build closes by code."""
+    return panels.time_series(
         Words(
             "Closes by code",
-            "Code of the first Close frame; 1005 if it was empty, 1006 if TCP ended with none. The table below "
-            "says what each means. Colours are those of the code's cause.",
+            "Code of the first Close frame and its sender; 1005 if the frame was empty, 1006 if TCP ended without "
+            "one. The table in Diagnosis explains each code.",
             Runbook.INTERNAL_ERROR_SPIKE,
         ),
         PER_MINUTE,
-        Query(that_happened(("code",), closed()), "{{code}}", exemplars=True),
-        colours=CODES,
+        Query(that_happened(("code", "initiator"), closed()), "{{code}} by {{initiator}}", exemplars=True),
+        patterns=code_patterns(),
         stacked=True,
     )
 
 
-def by_cause() -> Json:
-    """Every cause."""
-    return panels.timeseries(
+def by_cause() -> Panel:
+    """Build closes by cause."""
+    return panels.time_series(
         Words(
             "Closes by cause",
-            "The judged cause: it tells a 1011 for a ping from a 1011 for a bug, and what kind of 1006 it was. "
-            "Blue and green are calm, red and orange are faults, yellow is silence on the line.",
+            f"The classified cause separates a {INTERNAL} for a missed ping from a {INTERNAL} for a bug, and the kinds "
+            "of 1006 from each other. Red: faults of the app. Blue and green: expected and normal. Yellow: timeouts.",
             Runbook.INTERNAL_ERROR_SPIKE,
         ),
         PER_MINUTE,
-        Query(that_happened(("cause",), closed()), "{{cause}}", exemplars=True),
-        colours=CAUSES,
+        Query(that_happened(_INITIATED, closed()), _LEGEND, exemplars=True),
+        patterns=cause_patterns(),
         stacked=True,
     )
 
 
-def by_initiator() -> Json:
-    """Who began."""
-    return panels.timeseries(
+def by_initiator() -> Panel:
+    """Build closes by initiator."""
+    return panels.time_series(
         Words(
             "Closes by initiator",
-            "Who sent the first Close frame, or whose TCP ended first: a client, the server (the app), or the "
-            "proxy (the sidecar, in a drain or over a limit).",
+            "The peer that sent the first Close frame, or whose TCP ended first: a client, the server (the app), or "
+            "the proxy (the sidecar, in a drain or over a limit).",
             Runbook.ERROR_BUDGET_BURN,
         ),
         PER_MINUTE,
@@ -167,102 +207,168 @@ def by_initiator() -> Json:
     )
 
 
-def dropped() -> Json:
-    """1006 taken apart."""
-    labels = ("cause", "initiator")
-    causes = (*DROPPED, Cause.APP_DOWN, Cause.IDLE_TIMEOUT, Cause.PING_TIMEOUT, Cause.DRAIN, Cause.LIMIT)
-    return panels.timeseries(
+def dropped() -> Panel:
+    """Build closes without a Close frame, by cause."""
+    return panels.time_series(
         Words(
-            "1006 by who dropped",
-            "TCP ended with no Close frame. Lost or reset by the server while it is alive: an unhandled "
-            "exception. app-down: its process is gone. idle-timeout: a proxy or load balancer cut a silent "
-            "connection. By the client: a lost network or a killed app.",
+            "1006: no Close frame",
+            "TCP ended without a Close frame. By the server: usually an unhandled exception or a lost process. "
+            "idle-timeout: a proxy or load balancer cut a quiet connection. proxy-lost: a proxy in front reloaded. By "
+            "the client: a lost network or a killed app.",
             Runbook.APP_DROPS_CONNECTIONS,
         ),
         PER_MINUTE,
-        Query(that_happened(labels, closed(code=ABNORMAL)), "{{cause}} by {{initiator}}", exemplars=True),
-        colours={f"{cause} by {peer}": shade(cause, peer) for cause in causes for peer in Peer},
+        Query(that_happened(_INITIATED, closed(code=ABNORMAL)), _LEGEND, exemplars=True),
+        patterns=cause_patterns(),
         stacked=True,
     )
 
 
-def abnormal_share() -> Json:
-    """In all endings."""
-    return panels.timeseries(
+def abnormal_share(config: Config) -> Panel:
+    """Build the shares of abnormal closes and of faults over time."""
+    return panels.time_series(
         Words(
             "Share of abnormal closes",
-            "Of all endings: those that neither an ordinary goodbye nor a deploy explains, whoever began them; "
-            "and those that are the server's fault (internal-error, dropped, app-down), which use up the error "
-            "budget.",
+            "Among all closes: abnormal ones, whoever initiated them, and server faults, which use up the error "
+            f"budget. The dashed line is the objective's {100 * config.budget:g} %.",
             Runbook.ERROR_BUDGET_BURN,
         ),
         SHARE,
-        Query(share(closed(cause=Not(EXPECTED)), closed()), "abnormal"),
-        Query(share(by_server(cause=one_of(FAULTS)), closed()), "the server's fault"),
-        colours={"abnormal": YELLOW, "the server's fault": RED},
+        Query(share(abnormal(), closed()), "abnormal"),
+        Query(share(server_faults(), closed()), "server faults"),
+        colours={"abnormal": YELLOW, "server faults": RED},
+        objective=config.budget,
     )
 
 
-def lifetimes() -> Json:
-    """Heatmap."""
-    return panels.heatmap(
+def suspect_closes() -> Panel:
+    """Build suspect closes by code."""
+    return panels.time_series(
         Words(
-            "Session lifetimes",
-            "How long sessions that ended had lived. A dark row at 60, 100, 300, 350, 600 or 3600 s is somebody's"
-            " timeout; a dark row below a second is clients that are turned away after the handshake. Dots are "
-            "traces.",
+            "Suspect closes",
+            "Closes 1000 and 1005 by the app within 100 ms of a client's message that got no answer. A rise after a "
+            "rollout is most likely a handler that fails in a framework that hides it.",
+            Runbook.APP_DROPS_CONNECTIONS,
+        ),
+        PER_MINUTE,
+        Query(per_minute(("code",), series(SUSPECT_CLOSES)), "{{code}}"),
+        colours={code: CODES[code] for code in ("1000", "1005")},
+    )
+
+
+def pings() -> Panel:
+    """Build closes for missed pings by code."""
+    return panels.time_series(
+        Words(
+            "Missed pings",
+            f"Closes because a ping got no answer, by code and initiator. With code {INTERNAL} this is not a bug of "
+            "the app: libraries send it when a client is gone.",
+            Runbook.INTERNAL_ERROR_SPIKE,
+        ),
+        PER_MINUTE,
+        Query(per_minute(("code", "initiator"), closed(cause=Cause.PING_TIMEOUT)), "{{code}} by {{initiator}}"),
+        colours={f"{INTERNAL} by {Peer.SERVER}": CAUSES[Cause.PING_TIMEOUT]},
+        stacked=True,
+    )
+
+
+def lifetimes() -> Panel:
+    """Build a heatmap of session lifetimes."""
+    return panels.heat_map(
+        Words(
+            "Session lifetimes over time",
+            "Age of sessions at their close. A dark row at a round age is a timeout; a dark row below one second is "
+            "clients that are turned away after the handshake. Dots are traces.",
             Runbook.IDLE_CUTOFF,
         ),
         SECONDS,
-        Query(buckets(LIFETIME), "{{le}}", exemplars=True, format="heatmap"),
+        Query(buckets(LIFETIME), "{{le}}", exemplars=True, format=PromQueryFormat.HEATMAP),
     )
 
 
-def idle_before_drop() -> Json:
-    """Bars."""
-    return panels.bargauge(
+def known_ages() -> Panel:
+    """Build bars of session lifetimes, with the ages at which proxies are known to cut."""
+    return panels.bars(
         Words(
-            "Idle before a drop",
-            "Endings without a Close frame in the time shown, by the seconds for which nothing had passed either "
-            "way. A pile at 30-32: some clients; 58-62: nginx or AWS ALB; 98-102: Cloudflare; 348-352: AWS NLB. "
-            "Pings more often than that keep connections open. A pile below 1 s is a crash in the midst of "
-            "traffic.",
+            "Session lifetimes",
+            "Sessions that ended in the time range, by age. Orange: ages at which proxies and load balancers are known "
+            "to cut, whether the session is idle or not. A pile there names the likely culprit.",
             Runbook.IDLE_CUTOFF,
         ),
         COUNT,
-        Query(in_range(("le",), series(IDLE_BEFORE_DROP, "_bucket")), "{{le}}", instant=True, format="heatmap"),
-        colour=YELLOW,
+        Query(in_range(("le",), series(LIFETIME, "_bucket")), "{{le}}", instant=True, format=PromQueryFormat.HEATMAP),
+        named_buckets(LIFETIME.buckets, KNOWN_CUTOFFS),
+        colour=SLATE,
     )
 
 
-def reconnects() -> Json:
-    """Two medians and two tails, side by side."""
+def idle_before_drop() -> Panel:
+    """Build bars of idle times before a drop, with the known idle timeouts."""
+    return panels.bars(
+        Words(
+            "Idle time before a drop",
+            "Closes without a Close frame in the time range, by the time since anything had passed. Orange: known "
+            "idle timeouts; pings more often than that keep connections open. A pile below one second is a crash "
+            "while messages flow.",
+            Runbook.IDLE_CUTOFF,
+        ),
+        COUNT,
+        Query(
+            in_range(("le",), series(IDLE_BEFORE_DROP, "_bucket")),
+            "{{le}}",
+            instant=True,
+            format=PromQueryFormat.HEATMAP,
+        ),
+        named_buckets(IDLE_BEFORE_DROP.buckets, KNOWN_CUTOFFS),
+        colour=SLATE,
+    )
+
+
+def named_buckets(bounds: Sequence[float], known: Mapping[float, str]) -> list[Bar]:
+    """Return a bar per bucket: its range, and the culprit in orange where a known time falls into it."""
+    bars: list[Bar] = []
+    for below, bound in pairwise([0.0, *bounds]):
+        culprit = next((who for time, who in known.items() if below < time <= bound), None)
+        name = f"{_time(below)}\N{EN DASH}{_time(bound)}"
+        bars.append(Bar(bound, f"{name}: {culprit.split(', ')[0]}" if culprit else name, ORANGE if culprit else SLATE))
+    return [*bars, Bar(float("inf"), f"over {_time(bounds[-1])}", SLATE)]
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def reconnects() -> Panel:
+    """Build median and tail of the time until clients return."""
     after = {Cause.GOING_AWAY: BLUE, Cause.INTERNAL_ERROR: RED}
     labels = ("after_cause",)
     matchers = {"after_cause": one_of(after)}
-    return panels.timeseries(
+    return panels.time_series(
         Words(
-            "Reconnect delay: after going away, after an internal error",
-            "Time until the same client's next handshake. After a deploy the delays should spread over many "
-            "seconds: a median below half a second means that clients do not back off and will arrive all at "
-            "once.",
+            "Reconnect delay",
+            "Time until the same client's next handshake, after going away and after an internal error. After a "
+            "rollout the delays should spread over many seconds: a p50 below half a second means that clients do not "
+            "back off and return all at once.",
             Runbook.RECONNECT_STORM,
         ),
         SECONDS,
-        Query(quantile(0.5, RECONNECT_DELAY, labels, **matchers), "{{after_cause}} median"),
-        Query(quantile(0.95, RECONNECT_DELAY, labels, **matchers), "{{after_cause}} 95 %"),
-        colours={f"{cause} median": colour for cause, colour in after.items()}
-        | {f"{cause} 95 %": shade(cause, Peer.CLIENT) for cause in after},
+        Query(quantile(0.5, RECONNECT_DELAY, labels, **matchers), "{{after_cause}} p50"),
+        Query(quantile(0.99, RECONNECT_DELAY, labels, **matchers), "{{after_cause}} p99"),
+        colours={f"{cause} p50": colour for cause, colour in after.items()}
+        | {f"{cause} p99": shade(cause, Peer.CLIENT) for cause in after},
     )
 
 
-def incomplete() -> Json:
-    """Close frames that nobody answered."""
-    return panels.timeseries(
+def incomplete() -> Panel:
+    """Build closing handshakes without an answer."""
+    return panels.time_series(
         Words(
-            "Closing handshakes left incomplete",
-            "A Close frame was sent and TCP ended before the other peer answered it. Some are ordinary; many from"
-            " one side mean that it tears connections down and does not close them.",
+            "Incomplete closing handshakes",
+            "A Close frame was sent and TCP ended before the other peer answered it. Some are ordinary; many from one "
+            "side mean that it tears connections down instead of closing them.",
             Runbook.APP_DROPS_CONNECTIONS,
         ),
         PER_MINUTE,
@@ -271,46 +377,44 @@ def incomplete() -> Json:
     )
 
 
-def table_of_endings() -> Json:
-    """What ended in the time shown."""
+def table_of_closes() -> Panel:
+    """Build a table of closes in the time range."""
     labels = ("code", "cause", "initiator")
-    expression = f"{in_range(labels, closed())} > 0"
-    return panels.table(
+    return panels.rows(
         Words(
-            "Endings in the time shown",
-            "Every kind of ending that happened, the most frequent first.",
+            "Closes in the time range",
+            "Every combination of code, cause and initiator that occurred, the most frequent first.",
             Runbook.INTERNAL_ERROR_SPIKE,
         ),
-        COUNT,
         [
             Column("code", "Code", colours=CODES),
             Column("cause", "Cause", colours=CAUSES),
             Column("initiator", "By"),
-            Column("Value", "Endings", COUNT, bar=BLUE),
+            Column("Value", "Closes", COUNT, bar=BLUE),
         ],
-        Query(expression, instant=True, format="table"),
-        sort="Endings",
+        Query(f"{in_range(labels, closed())} > 0", instant=True, format=PromQueryFormat.TABLE),
+        sort="Closes",
     )
 
 
-def what_to_do() -> Json:
-    """The registry, as a page."""
-    return panels.text(
+def remedies() -> Panel:
+    """Build the registry of close codes as a text."""
+    return panels.page(
         Words(
-            "What to do",
-            "Every registered close code: what it means, where it comes from, what to do, and whether clients "
-            "should come back. The same words as `websocket-exporter explain`.",
+            "Close codes: meaning and remedy",
+            "Every registered close code with its meaning, where it comes from, the remedy, and whether clients "
+            "should reconnect. The same texts as `websocket-exporter explain`.",
             Runbook.INTERNAL_ERROR_SPIKE,
         ),
-        remedies(),
+        registry_table(),
     )
 
 
-def remedies() -> str:
-    """The registry as a Markdown table, the two that matter most first."""
+def registry_table() -> str:
+    """Return the registry as a Markdown table, the codes that matter most first."""
     first = [REGISTRY[1001], REGISTRY[int(INTERNAL)], REGISTRY[int(ABNORMAL)]]
     rest = [info for info in REGISTRY.values() if info not in first]
-    head = "| code | name | what it means | when it is seen | what to do | come back? |\n|---|---|---|---|---|---|"
+    head = "| code | name | meaning | seen | remedy | reconnect |\n|---|---|---|---|---|---|"
     return "\n".join([head, *(_row(info) for info in [*first, *rest])])
 
 

@@ -1,100 +1,87 @@
-"""The panels of the Fleet dashboard: where, among many services and pods, the trouble is."""
+"""Panels of the Fleet dashboard: the namespace, workload, pod, route or version with the trouble."""
 
 from __future__ import annotations
+
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.observe.catalogue import ACTIVE, BUILD, HANDSHAKES, UNOBSERVED
 from exporter.protocol.enums import Cause
 from grafana.source import panels
-from grafana.source.colours import BLUE, GREEN, ORANGE, RED, SLATE
+from grafana.source.colours import BLUE, RED
 from grafana.source.config import FAULTS
 from grafana.source.dashboard import Uid, address
 from grafana.source.links import Runbook
-from grafana.source.panels import COUNT, PER_MINUTE, SHARE, Column, Json, Query, Words
+from grafana.source.panels import COUNT, PER_MINUTE, SHARE, Column, Panel, Query, Words
 from grafana.source.panels_traffic import ACCEPTED
 from grafana.source.queries import (
-    DROPPED,
     POD_LABEL,
     SIDECAR,
     Not,
     by,
     by_server,
     closed,
-    deployed,
+    expected,
     in_range,
     on,
     one_of,
     per_minute,
     rate,
     series,
+    server_faults,
 )
 
 SERVICE = ("namespace", "job")
 WORST = 10
 
+_NAMESPACE, _JOB = "${__data.fields.namespace}", "${__data.fields.job}"
 _SERVICE_LINK = {
     "title": "Close codes of this workload",
-    "url": address(
-        Uid.CLOSE_CODES, namespace="${__data.fields.namespace}", workload="${__data.fields.job}", route="$__all"
-    ),
+    "url": address(Uid.CLOSE_CODES, namespace=_NAMESPACE, job=_JOB, route="$__all"),
 }
 _POD_LINK = {
     "title": "This pod",
-    "url": address(
-        Uid.ONE_POD,
-        "route",
-        namespace="${__data.fields.namespace}",
-        workload="${__data.fields.job}",
-        instance="${__data.fields.instance}",
-    ),
+    "url": address(Uid.ONE_POD, "route", namespace=_NAMESPACE, job=_JOB, instance="${__data.fields.instance}"),
 }
+
+#: Faults other than an internal error: sessions that end without a word of the app.
+_DROPS = tuple(cause for cause in FAULTS if cause != Cause.INTERNAL_ERROR)
 
 
 def _cells(expression: str) -> Query:
-    """A column of a table."""
-    return Query(expression, instant=True, format="table")
+    """Return a column of a table."""
+    return Query(expression, instant=True, format=PromQueryFormat.TABLE)
 
 
-def pods() -> Json:
-    """How many answer, how many drain."""
-    return panels.stat(
-        Words("Sidecars", "Sidecars that Prometheus scrapes now.", Runbook.SIDECAR_DOWN),
-        COUNT,
-        Query(f"count({series(BUILD)})", "sidecars"),
-        thresholds=panels.steps((None, SLATE)),
-    )
-
-
-def faults_by_service() -> Json:
-    """The server's faults."""
-    return panels.timeseries(
+def faults_by_service() -> Panel:
+    """Build the apps' faults by workload."""
+    return panels.time_series(
         Words(
-            "The server's faults by workload",
-            "Endings that the server began with an internal error, by dropping the connection, or by going down, by "
-            "namespace and workload.",
+            "Server faults by workload",
+            "Closes that are the app's fault, by namespace and workload: internal errors, dropped sessions, lost "
+            "workers, an app that is down.",
             Runbook.INTERNAL_ERROR_SPIKE,
         ),
         PER_MINUTE,
-        Query(per_minute(SERVICE, by_server(cause=one_of(FAULTS))), "{{namespace}}/{{job}}", exemplars=True),
+        Query(per_minute(SERVICE, server_faults()), "{{namespace}}/{{job}}", exemplars=True),
     )
 
 
-def weather_by_service() -> Json:
-    """Deploys."""
-    return panels.timeseries(
+def going_away_by_service() -> Panel:
+    """Build expected closes by workload."""
+    return panels.time_series(
         Words(
             "Going away by workload",
-            "Endings by 1001, 1012 or a drain that the server or the sidecar began, by namespace and workload: "
-            "deploys.",
+            "Closes with an ordinary reason, by namespace and workload: rollouts, restarts, drains, leaving browsers.",
             Runbook.UNEXPECTED_GOING_AWAY,
         ),
         PER_MINUTE,
-        Query(per_minute(SERVICE, deployed()), "{{namespace}}/{{job}}", exemplars=True),
+        Query(per_minute(SERVICE, expected()), "{{namespace}}/{{job}}", exemplars=True),
     )
 
 
-def by_namespace() -> Json:
-    """Sessions."""
-    return panels.timeseries(
+def by_namespace() -> Panel:
+    """Build open sessions by namespace."""
+    return panels.time_series(
         Words("Active sessions by namespace", "WebSocket connections that are open.", Runbook.RECONNECT_STORM),
         COUNT,
         Query(by(("namespace",), series(ACTIVE)), "{{namespace}}"),
@@ -103,13 +90,13 @@ def by_namespace() -> Json:
     )
 
 
-def by_version() -> Json:
-    """Faults a pod of each version."""
-    version = f"{rate(by_server(cause=one_of(FAULTS)))} * {on(SIDECAR)} group_left (version) {series(BUILD)}"
-    return panels.timeseries(
+def by_version() -> Panel:
+    """Build the apps' faults by the sidecar's version."""
+    version = f"{rate(server_faults())} * {on(SIDECAR)} group_left (version) {series(BUILD)}"
+    return panels.time_series(
         Words(
-            "The server's faults by sidecar version",
-            "The same faults by the version of the sidecar that saw them: a difference points at the sidecar, "
+            "Server faults by sidecar version",
+            "The same faults by the version of the sidecar that counted them: a difference points at the sidecar, "
             "none at the app.",
             Runbook.INTERNAL_ERROR_SPIKE,
         ),
@@ -118,12 +105,10 @@ def by_version() -> Json:
     )
 
 
-def versions() -> Json:
-    """A rollout of the sidecar."""
-    return panels.timeseries(
-        Words(
-            "Sidecars by version", "How many sidecars run each version: a rollout of the sidecar.", Runbook.SIDECAR_DOWN
-        ),
+def versions() -> Panel:
+    """Build the number of sidecars by version."""
+    return panels.time_series(
+        Words("Sidecars by version", "Number of sidecars that run each version.", Runbook.SIDECAR_DOWN),
         COUNT,
         Query(f"count by (version) ({series(BUILD)})", "{{version}}"),
         stacked=True,
@@ -131,45 +116,45 @@ def versions() -> Json:
     )
 
 
-def workloads() -> Json:
-    """One row a workload."""
-    fault, every = by_server(cause=one_of(FAULTS)), closed()
-    return panels.table(
+def workloads() -> Panel:
+    """Build a table with one row per workload."""
+    every = in_range(SERVICE, closed())
+    return panels.rows(
         Words(
             "Workloads",
-            "One row for each namespace and workload: sessions open now, and endings in the time shown. The share"
-            " is that of the server's faults in all endings. A click on a workload opens its close codes.",
+            "One row per namespace and workload: sessions open now, and closes in the time range. The share is that "
+            "of server faults among all closes. A click on a workload opens its close codes.",
             Runbook.ERROR_BUDGET_BURN,
         ),
-        COUNT,
         [
             Column("namespace", "Namespace"),
             Column("job", "Workload", links=(_SERVICE_LINK,)),
-            Column("Value #A", "Active", COUNT),
-            Column("Value #B", "Endings", COUNT),
-            Column("Value #C", "Going away", COUNT, bar=BLUE),
-            Column("Value #D", "Internal errors", COUNT, bar=RED),
-            Column("Value #E", "Dropped", COUNT, bar=ORANGE),
-            Column("Value #F", "Share of faults", SHARE),
+            Column("Value #A", "Server faults", COUNT, bar=RED),
+            Column("Value #B", "Going away", COUNT, bar=BLUE),
+            Column("Value #C", "Internal errors", COUNT),
+            Column("Value #D", "Dropped or lost", COUNT),
+            Column("Value #E", "Share of faults", SHARE),
+            Column("Value #F", "Closes", COUNT),
+            Column("Value #G", "Active", COUNT),
         ],
-        _cells(by(SERVICE, series(ACTIVE))),
-        _cells(in_range(SERVICE, every)),
-        _cells(in_range(SERVICE, deployed())),
+        _cells(in_range(SERVICE, server_faults())),
+        _cells(in_range(SERVICE, expected())),
         _cells(in_range(SERVICE, by_server(cause=Cause.INTERNAL_ERROR))),
-        _cells(in_range(SERVICE, by_server(cause=one_of(DROPPED)))),
-        _cells(f"{in_range(SERVICE, fault)} / ({in_range(SERVICE, every)} > 0)"),
-        sort="Internal errors",
+        _cells(in_range(SERVICE, by_server(cause=one_of(_DROPS)))),
+        _cells(f"{in_range(SERVICE, server_faults())} / ({every} > 0)"),
+        _cells(every),
+        _cells(by(SERVICE, series(ACTIVE))),
+        sort="Server faults",
     )
 
 
-def worst_pods() -> Json:
-    """The worst ten."""
-    labels = (*SERVICE, POD_LABEL, "instance")
+def worst_pods() -> Panel:
+    """Build a table of the pods with the most faults."""
     return _worst(
-        "The worst ten pods",
-        "Pods whose server began most endings by a fault in the time shown. One pod far above the others is a bad"
-        " node or a canary; all alike is the code. A click opens the pod.",
-        labels,
+        "Pods with the most server faults",
+        "Pods with the most server faults in the time range. One pod far above the others is a bad node or a canary; "
+        "all alike is the code. A click opens the pod.",
+        (*SERVICE, POD_LABEL, "instance"),
         [
             Column("namespace", "Namespace"),
             Column("job", "Workload"),
@@ -179,58 +164,46 @@ def worst_pods() -> Json:
     )
 
 
-def worst_routes() -> Json:
-    """The worst ten."""
+def worst_routes() -> Panel:
+    """Build a table of the routes with the most faults."""
     return _worst(
-        "The worst ten routes",
-        "Routes whose server began most endings by a fault in the time shown.",
+        "Routes with the most server faults",
+        "Routes with the most server faults in the time range.",
         (*SERVICE, "route"),
         [Column("namespace", "Namespace"), Column("job", "Workload", links=(_SERVICE_LINK,)), Column("route", "Route")],
     )
 
 
-def _worst(title: str, description: str, labels: tuple[str, ...], columns: list[Column]) -> Json:
-    expression = f"topk({WORST}, {in_range(labels, by_server(cause=one_of(FAULTS)))} > 0)"
-    return panels.table(
+def _worst(title: str, description: str, labels: tuple[str, ...], columns: list[Column]) -> Panel:
+    return panels.rows(
         Words(title, description, Runbook.INTERNAL_ERROR_SPIKE),
-        COUNT,
-        [*columns, Column("Value", "Faults", COUNT, bar=RED)],
-        _cells(expression),
-        sort="Faults",
+        [*columns, Column("Value", "Server faults", COUNT, bar=RED)],
+        _cells(f"topk({WORST}, {in_range(labels, server_faults())} > 0)"),
+        sort="Server faults",
     )
 
 
-def failing_handshakes() -> Json:
-    """By workload."""
-    return panels.timeseries(
-        Words("Failed handshakes by workload", "Upgrades that were not answered with 101.", Runbook.HANDSHAKE_FAILURES),
+def failing_handshakes() -> Panel:
+    """Build handshakes that were not accepted, by workload."""
+    return panels.time_series(
+        Words(
+            "Handshakes not accepted by workload",
+            "Handshakes with an answer other than 101, or none.",
+            Runbook.HANDSHAKE_FAILURES,
+        ),
         PER_MINUTE,
         Query(per_minute(SERVICE, series(HANDSHAKES, status=Not((ACCEPTED,)))), "{{namespace}}/{{job}}"),
     )
 
 
-def unobserved_by_service() -> Json:
-    """By workload."""
-    return panels.timeseries(
+def unobserved_by_service() -> Panel:
+    """Build unobserved connections by workload."""
+    return panels.time_series(
         Words(
             "Unobserved connections by workload",
-            "Connections that are forwarded and no longer understood: their endings are missing above.",
+            "Connections that are forwarded but not parsed: their closes are missing above.",
             Runbook.UNOBSERVED_TRAFFIC,
         ),
         PER_MINUTE,
         Query(per_minute(SERVICE, series(UNOBSERVED)), "{{namespace}}/{{job}}"),
-    )
-
-
-def targets_down() -> Json:
-    """Known targets that do not answer."""
-    return panels.stat(
-        Words(
-            "Sidecars down",
-            "Targets that Prometheus knows of these workloads and that did not answer its last scrape.",
-            Runbook.SIDECAR_DOWN,
-        ),
-        COUNT,
-        Query('count(up{namespace=~"$namespace", job=~"$workload", instance=~"$instance"} == 0) or vector(0)', "down"),
-        thresholds=panels.steps((None, GREEN), (1, RED)),
     )

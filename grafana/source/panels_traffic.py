@@ -1,14 +1,10 @@
-"""Panels about what is not an ending: sessions, handshakes, frames, pings, and the sidecar itself."""
+"""Panels about sessions, handshakes, frames, pings and stalls."""
 
 from __future__ import annotations
 
 from exporter.observe.catalogue import (
     ACTIVE,
-    BUILD,
     CONNECT_ERRORS,
-    DRAIN_SECONDS,
-    DRAIN_SESSIONS,
-    DRAINING,
     FRAMES,
     HANDSHAKE_DURATION,
     HANDSHAKES,
@@ -17,56 +13,61 @@ from exporter.observe.catalogue import (
     UNOBSERVED,
 )
 from exporter.observe.tallies import OPCODES
+from exporter.protocol.enums import PEERS as TWO_PEERS
 from exporter.protocol.enums import Peer
 from exporter.protocol.frames import Opcode
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, PEERS, RED, SLATE, YELLOW
+from grafana.source.config import Config
 from grafana.source.links import Runbook
 from grafana.source.panels import (
     BYTES,
     BYTES_PER_SECOND,
-    CORES,
     COUNT,
-    DATE,
-    NONE,
     PER_MINUTE,
     PER_SECOND,
+    REQUESTS,
     SECONDS,
-    Json,
+    SHARE,
+    Panel,
     Query,
     Words,
-    override,
 )
-from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS, RESIDENT, START_TIME
-from grafana.source.queries import (
-    Not,
-    by,
-    in_range,
-    of_sidecars,
-    per_minute,
-    per_second,
-    quantile,
-    rate,
-    series,
-    that_happened,
-)
+from grafana.source.planned_metrics import LARGEST_MESSAGE, STALL_DURATION, STALLED
+from grafana.source.queries import Not, by, in_range, per_second, quantile, series, share, that_happened
 
 ACCEPTED = "101"
+#: Statuses that are the app's or the sidecar's failure, as a matcher of alternatives.
+FAILED = "500|502|503|504"
 
-#: Clients' mistakes are paler than the server's failures.
+#: Refusals of clients' mistakes are paler than failures of the app.
 STATUSES = {
     "400": "#FFE27A", "401": "#E36FA8", "403": "#C2417F", "404": YELLOW, "426": "#B877D9", "429": "#B5A642",
     "500": RED, "502": "#A3152A", "503": ORANGE, "504": "#C4581A", "aborted": GREY,
 }  # fmt: skip
 
+_P50_P99 = {
+    "p50": {Peer.SERVER: PEERS[Peer.SERVER], Peer.CLIENT: PEERS[Peer.CLIENT]},
+    "p99": {Peer.SERVER: ORANGE, Peer.CLIENT: YELLOW},
+}
 
-def active() -> Json:
-    """Open sessions."""
-    return panels.timeseries(
+
+def _quantiles_by(label: str, legend: str) -> dict[str, str]:
+    """Return the colours of the legends ``PEER p50`` and ``PEER p99``."""
+    return {
+        f"{legend.replace('{{' + label + '}}', peer)} {name}": colour
+        for name, colours in _P50_P99.items()
+        for peer, colour in colours.items()
+    }
+
+
+def active() -> Panel:
+    """Build open sessions by route."""
+    return panels.time_series(
         Words(
             "Active sessions",
-            "WebSocket connections that are open, by route. A cliff is a wave of closes; a cliff that does not "
-            "climb back is clients that cannot or will not return.",
+            "Open WebSocket connections by route. A cliff is a wave of closes; a cliff without a climb afterwards is "
+            "clients that cannot or will not return.",
             Runbook.RECONNECT_STORM,
         ),
         COUNT,
@@ -75,29 +76,40 @@ def active() -> Json:
     )
 
 
-def handshakes() -> Json:
-    """Arrivals."""
-    return panels.timeseries(
-        Words(
-            "Handshakes",
-            "Clients that ask for a WebSocket, by minute: those let in and those turned away. A peak right after "
-            "a wave of closes is everybody coming back at once.",
-            Runbook.RECONNECT_STORM,
-        ),
-        PER_MINUTE,
-        Query(per_minute((), series(HANDSHAKES, status=ACCEPTED)), "let in"),
-        Query(per_minute((), series(HANDSHAKES, status=Not((ACCEPTED,)))), "turned away"),
-        colours={"let in": GREEN, "turned away": ORANGE},
+def active_now() -> Panel:
+    """Build the number of open sessions."""
+    return panels.number(
+        Words("Active sessions", "WebSocket connections that are open now.", Runbook.RECONNECT_STORM),
+        COUNT,
+        Query(by((), series(ACTIVE)), "active"),
+        panels.neutral_steps(SLATE),
+        sparkline=True,
     )
 
 
-def handshake_failures() -> Json:
-    """By status."""
-    return panels.timeseries(
+def handshakes() -> Panel:
+    """Build accepted and refused handshakes."""
+    return panels.time_series(
         Words(
-            "Handshake failures",
-            "Answers to an upgrade that are not 101, by HTTP status: 401 and 403 are credentials, 404 a wrong "
-            "path, 502 and 503 no app to talk to or over the limit, aborted no answer at all.",
+            "Handshakes",
+            "Opening handshakes per second, accepted (101) and not. A peak right after a wave of closes is all clients "
+            "returning at once.",
+            Runbook.RECONNECT_STORM,
+        ),
+        REQUESTS,
+        Query(per_second((), series(HANDSHAKES, status=ACCEPTED)), "accepted"),
+        Query(per_second((), series(HANDSHAKES, status=Not((ACCEPTED,)))), "not accepted"),
+        colours={"accepted": GREEN, "not accepted": ORANGE},
+    )
+
+
+def handshake_failures() -> Panel:
+    """Build handshakes that were not accepted, by status."""
+    return panels.time_series(
+        Words(
+            "Handshakes not accepted",
+            "Answers other than 101, by HTTP status: 401 and 403 are credentials, 404 a wrong path, 502 and 503 an app "
+            "that cannot be reached or a limit, aborted no answer at all.",
             Runbook.HANDSHAKE_FAILURES,
         ),
         PER_MINUTE,
@@ -107,53 +119,57 @@ def handshake_failures() -> Json:
     )
 
 
-def handshake_total() -> Json:
-    """As one number."""
-    return panels.stat(
+def handshake_failed_share(config: Config) -> Panel:
+    """Build the share of handshakes that the app or the sidecar failed."""
+    return panels.time_series(
         Words(
-            "Handshakes failed",
-            "Upgrades in the time shown that were answered with anything but 101, or not at all.",
+            "Share of failed handshakes",
+            "Handshakes answered with 500, 502, 503 or 504 among all. The dashed line is the alert's "
+            f"{100 * config.handshake_failures:g} %.",
+            Runbook.HANDSHAKE_FAILURES,
+        ),
+        SHARE,
+        Query(share(series(HANDSHAKES, status=FAILED), series(HANDSHAKES)), "failed"),
+        colours={"failed": RED},
+        objective=config.handshake_failures,
+    )
+
+
+def handshake_total() -> Panel:
+    """Build the number of handshakes that were not accepted."""
+    return panels.number(
+        Words(
+            "Handshakes not accepted",
+            "Handshakes in the time range with an answer other than 101, or none.",
             Runbook.HANDSHAKE_FAILURES,
         ),
         COUNT,
-        Query(in_range((), series(HANDSHAKES, status=Not((ACCEPTED,)))), "failed", instant=True),
-        thresholds=panels.steps((None, GREEN), (0.5, ORANGE)),
+        Query(in_range((), series(HANDSHAKES, status=Not((ACCEPTED,)))), "not accepted", instant=True),
+        panels.warning_steps(),
     )
 
 
-def active_now() -> Json:
-    """As one number."""
-    return panels.stat(
-        Words("Active now", "WebSocket connections that are open at this moment.", Runbook.RECONNECT_STORM),
-        COUNT,
-        Query(by((), series(ACTIVE)), "active"),
-        thresholds=panels.steps((None, SLATE)),
-        sparkline=True,
-    )
-
-
-def handshake_duration() -> Json:
-    """Median and tail."""
-    return panels.timeseries(
+def handshake_duration() -> Panel:
+    """Build median and tail of the handshake's duration."""
+    return panels.time_series(
         Words(
             "Handshake duration",
-            "Time from the request to upgrade to the head of its answer: what the app needs to let a client in.",
+            "Time from the upgrade request to the head of its answer: the app's time to let a client in.",
             Runbook.HANDSHAKE_FAILURES,
         ),
         SECONDS,
-        Query(quantile(0.5, HANDSHAKE_DURATION), "median"),
-        Query(quantile(0.99, HANDSHAKE_DURATION), "99 %"),
-        colours={"median": BLUE, "99 %": ORANGE},
+        Query(quantile(0.5, HANDSHAKE_DURATION), "p50"),
+        Query(quantile(0.99, HANDSHAKE_DURATION), "p99"),
+        colours={"p50": BLUE, "p99": ORANGE},
     )
 
 
-def frames() -> Json:
-    """By sender and opcode."""
-    return panels.timeseries(
+def frames() -> Panel:
+    """Build frames by sender and opcode."""
+    return panels.time_series(
         Words(
             "Frames",
-            "Frames that pass, by sender and opcode. Pings that stop, or messages of one side only, come before "
-            "closes.",
+            "Frames per second by sender and opcode. Pings that stop, or messages of one side only, precede closes.",
             Runbook.UNOBSERVED_TRAFFIC,
         ),
         PER_SECOND,
@@ -175,12 +191,12 @@ _FRAME_COLOURS = {
 }
 
 
-def payload() -> Json:
-    """Bytes."""
-    return panels.timeseries(
+def payload() -> Panel:
+    """Build payload bytes by sender."""
+    return panels.time_series(
         Words(
             "Payload",
-            "Payload bytes that pass, by sender; control frames count, headers do not.",
+            "Payload bytes per second by sender; control frames count, headers do not.",
             Runbook.UNOBSERVED_TRAFFIC,
         ),
         BYTES_PER_SECOND,
@@ -189,35 +205,77 @@ def payload() -> Json:
     )
 
 
-def ping_rtt() -> Json:
-    """Median and tail by sender."""
-    legend = {"median": (PEERS[Peer.SERVER], PEERS[Peer.CLIENT]), "99 %": (ORANGE, YELLOW)}
-    return panels.timeseries(
+def largest_message() -> Panel:
+    """Build median and tail of the largest message of a session."""
+    return panels.time_series(
         Words(
-            "Ping round trip",
-            "Time from a ping to its pong as they pass the sidecar. The server's pings measure the way to the "
-            "clients and back; the clients' pings measure the app alone. A rise of the latter is an app whose "
-            "loop is blocked, and comes before ping-timeouts.",
-            Runbook.INTERNAL_ERROR_SPIKE,
+            "Largest message of a session",
+            "Size of each session's largest message, by sender, as sessions end. Compare p99 with the receiver's limit "
+            "before 1009 (Message Too Big) appears.",
+            Runbook.APP_DROPS_CONNECTIONS,
         ),
-        SECONDS,
-        Query(quantile(0.5, PING_RTT, ("sender",)), "median, {{sender}} pings"),
-        Query(quantile(0.99, PING_RTT, ("sender",)), "99 %, {{sender}} pings"),
-        colours={
-            f"{name}, {peer} pings": colour
-            for name, pair in legend.items()
-            for peer, colour in zip((Peer.SERVER, Peer.CLIENT), pair, strict=True)
-        },
+        BYTES,
+        Query(quantile(0.5, LARGEST_MESSAGE, ("sender",)), "from {{sender}} p50"),
+        Query(quantile(0.99, LARGEST_MESSAGE, ("sender",)), "from {{sender}} p99"),
+        colours=_quantiles_by("sender", "from {{sender}}"),
     )
 
 
-def unobserved() -> Json:
-    """By reason."""
-    return panels.timeseries(
+def ping_rtt() -> Panel:
+    """Build median and tail of pings' round trips by sender."""
+    return panels.time_series(
+        Words(
+            "Ping round trip",
+            "Time from a ping to its pong. The app's pings measure the way to the clients and back; the clients' pings "
+            "measure the app alone: a rise is an app whose event loop is blocked, and precedes missed pings.",
+            Runbook.INTERNAL_ERROR_SPIKE,
+        ),
+        SECONDS,
+        Query(quantile(0.5, PING_RTT, ("sender",)), "pings of {{sender}} p50"),
+        Query(quantile(0.99, PING_RTT, ("sender",)), "pings of {{sender}} p99"),
+        colours=_quantiles_by("sender", "pings of {{sender}}"),
+    )
+
+
+def stalled() -> Panel:
+    """Build connections that stall now, by peer."""
+    return panels.time_series(
+        Words(
+            "Stalled connections",
+            "Connections with data waiting for this peer above the high-water mark for a second or more. Client: a "
+            "slow network or a page that does not read. Server: an app that does not keep up.",
+            Runbook.APP_DROPS_CONNECTIONS,
+        ),
+        COUNT,
+        Query(by(("peer",), series(STALLED)), "waiting for {{peer}}"),
+        colours={f"waiting for {peer}": PEERS[peer] for peer in TWO_PEERS},
+        calcs=("lastNotNull", "max"),
+    )
+
+
+def stall_duration() -> Panel:
+    """Build median and tail of stalls, by peer."""
+    return panels.time_series(
+        Words(
+            "Stall duration",
+            "Duration of stalls that ended, by the peer that did not read. Many servers drop a client that stalls for "
+            "long: a 1006 with cause slow-client.",
+            Runbook.APP_DROPS_CONNECTIONS,
+        ),
+        SECONDS,
+        Query(quantile(0.5, STALL_DURATION, ("peer",)), "{{peer}} p50"),
+        Query(quantile(0.99, STALL_DURATION, ("peer",)), "{{peer}} p99"),
+        colours=_quantiles_by("peer", "{{peer}}"),
+    )
+
+
+def unobserved() -> Panel:
+    """Build unobserved connections by reason."""
+    return panels.time_series(
         Words(
             "Unobserved connections",
-            "Connections that are forwarded and no longer understood, by reason: their endings are not explained."
-            " tls: terminate TLS ahead of the sidecar. internal: a defect of the sidecar; its log has the trace.",
+            "Connections that are forwarded but not parsed, by reason; their closes are not explained. tls: terminate "
+            "TLS ahead of the sidecar. internal: a defect of the sidecar; its log has the trace.",
             Runbook.UNOBSERVED_TRAFFIC,
         ),
         PER_MINUTE,
@@ -226,117 +284,16 @@ def unobserved() -> Json:
     )
 
 
-def connect_errors() -> Json:
-    """By reason."""
-    return panels.timeseries(
+def connect_errors() -> Panel:
+    """Build failed connections to the app by reason."""
+    return panels.time_series(
         Words(
-            "Connect errors",
-            "Clients' connections for which the app could not be connected to, by reason. refused: the app does not "
-            "listen. resources: the sidecar is out of file descriptors, memory or ports.",
+            "Failed connections to the app",
+            "Failed connections to the app, by reason. refused: the app does not listen. resources: the sidecar is out "
+            "of file descriptors, memory or ports.",
             Runbook.APP_DOWN,
         ),
         PER_MINUTE,
         Query(that_happened(("reason",), series(CONNECT_ERRORS)), "{{reason}}"),
         stacked=True,
-    )
-
-
-def cpu() -> Json:
-    """Of the sidecar."""
-    return panels.timeseries(
-        Words(
-            "Sidecar CPU",
-            "CPU time of the sidecar's process. It uses one core at most: near 1 it adds delay to every message.",
-            Runbook.SIDECAR_SATURATED,
-        ),
-        CORES,
-        Query(by(("instance",), of_sidecars(rate(series(CPU)))), "{{instance}}"),
-    )
-
-
-def memory() -> Json:
-    """Of the sidecar."""
-    return panels.timeseries(
-        Words(
-            "Sidecar memory",
-            "Resident memory of the sidecar's process. It grows with open sessions by a few KiB each.",
-            Runbook.SIDECAR_SATURATED,
-        ),
-        BYTES,
-        Query(by(("instance",), of_sidecars(series(RESIDENT))), "{{instance}}"),
-    )
-
-
-def descriptors() -> Json:
-    """Used and allowed."""
-    panel = panels.timeseries(
-        Words(
-            "Sidecar file descriptors",
-            "Open file descriptors of the sidecar's process and how many it may have; a session takes two.",
-            Runbook.SIDECAR_SATURATED,
-        ),
-        COUNT,
-        Query(by((), of_sidecars(series(OPEN_FDS))), "open"),
-        Query(by((), of_sidecars(series(MAX_FDS))), "allowed"),
-        colours={"open": BLUE, "allowed": GREY},
-        calcs=("lastNotNull", "max"),
-    )
-    dashed = override("allowed", ("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}), ("custom.fillOpacity", 0))
-    panel["fieldConfig"]["overrides"].append(dashed)
-    return panel
-
-
-def drain() -> Json:
-    """Its progress."""
-    panel = panels.timeseries(
-        Words(
-            "Drain",
-            "While the pod drains: sessions that are still open, and seconds until the deadline. Sessions left at the "
-            "deadline are cut.",
-            Runbook.UNEXPECTED_GOING_AWAY,
-        ),
-        COUNT,
-        Query(by((), series(DRAIN_SESSIONS)), "sessions to go"),
-        Query(f"max({series(DRAIN_SECONDS)})", "seconds to go"),
-        colours={"sessions to go": BLUE, "seconds to go": GREY},
-        calcs=("max",),
-    )
-    panel["fieldConfig"]["overrides"].append(override("seconds to go", ("unit", SECONDS)))
-    return panel
-
-
-def draining_now() -> Json:
-    """Yes or no."""
-    panel = panels.stat(
-        Words("Draining", "Whether this pod's sidecar is ending sessions on purpose.", Runbook.UNEXPECTED_GOING_AWAY),
-        NONE,
-        Query(f"max({series(DRAINING)})", "draining"),
-        thresholds=panels.steps((None, GREEN), (1, BLUE)),
-    )
-    mapping = {"0": {"text": "no", "index": 0}, "1": {"text": "yes", "index": 1}}
-    panel["fieldConfig"]["defaults"]["mappings"] = [{"type": "value", "options": mapping}]
-    return panel
-
-
-def started() -> Json:
-    """How long ago."""
-    return panels.stat(
-        Words("Started", "When this pod's sidecar started.", Runbook.SIDECAR_DOWN),
-        DATE,
-        Query(f"1000 * max({of_sidecars(series(START_TIME))})", "started"),
-        thresholds=panels.steps((None, SLATE)),
-    )
-
-
-def version() -> Json:
-    """As text."""
-    return panels.stat(
-        Words("Version", "What runs: the sidecar's version, its Python and its engine.", Runbook.SIDECAR_DOWN),
-        NONE,
-        Query(
-            f"count by ({', '.join(BUILD.labels)}) ({series(BUILD)})",
-            "{{version}}, Python {{python}}, {{engine}}",
-        ),
-        thresholds=panels.steps((None, SLATE)),
-        text="name",
     )

@@ -1,4 +1,4 @@
-"""Grafana's variables, replaced as Grafana does it, so that Prometheus can read a panel's query."""
+"""Grafana's variables, replaced as Grafana does it, so that Prometheus can parse a panel's query."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ ALL: Mapping[str, str] = {
     "__rate_interval": "1m0s",
     "__range": "86400s",
     "namespace": ".*",
-    "workload": ".*",
-    "route": ".*",
-    "instance": ".*",
+    "job": ".+",
+    "pod": ".+",
+    "instance": ".+",
+    "route": ".+",
 }
 
 
@@ -26,6 +27,12 @@ def load() -> dict[str, dict[str, Any]]:
     """The committed dashboards by UID."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
     return {dashboard["uid"]: dashboard for dashboard in found}
+
+
+def all_panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every panel but the rows, those inside collapsed rows included."""
+    found = [inner for panel in dashboard["panels"] for inner in (panel, *panel.get("panels", ()))]
+    return [panel for panel in found if panel["type"] != "row"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def replaced(expr: str, values: Mapping[str, str] = ALL) -> str:
 
 def queries(dashboard: Mapping[str, Any], values: Mapping[str, str] = ALL) -> Iterator[Asked]:
     """Every query of every panel and annotation."""
-    for panel in dashboard["panels"]:
+    for panel in all_panels(dashboard):
         for target in panel.get("targets", []):
             expr = replaced(target["expr"], values)
             yield Asked(dashboard["uid"], panel["title"], target["refId"], expr, target["instant"], target["exemplar"])
