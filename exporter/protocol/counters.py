@@ -1,0 +1,134 @@
+"""The cells that relays and observer share: which 64-bit integer counts what.
+
+Each relay owns one block of cells, the observer another; only its owner writes a block, anybody may read it. A block is
+a ``memoryview`` of format ``q`` on anonymous shared memory that exists before the processes are forked. Histograms have
+one cell for each bucket (not cumulative, the last one for all above) and one for the sum. Times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final
+
+from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, Unobserved
+
+#: Opcodes as label values, in the order of their cells (RFC 6455, section 5.2).
+OPCODES: Final = ("continuation", "text", "binary", "close", "ping", "pong", "reserved")
+#: Handshake statuses that have a cell; any other is counted in the cell of its class.
+STATUSES: Final = ("101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted",
+                   "1xx", "2xx", "3xx", "4xx", "5xx")  # fmt: skip
+#: Routes for which a block has room beside those known at start.
+SPARE_ROUTES: Final = 16
+
+NANOSECONDS: Final = 1_000_000_000
+
+#: Opening handshakes take milliseconds; the upper end is where clients give up.
+HANDSHAKE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: From a loopback's round trip to where every keepalive has given up.
+PING_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+#: A turn of the event loop: the promise is 10 ms.
+TURN_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+#: How long a peer did not take its bytes.
+STALL_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+
+
+class HistogramCells:
+    """Where a histogram stands in a block.
+
+    :ivar start: the first cell: buckets, then the sum.
+    :ivar bounds: upper bounds of the buckets in seconds; one more bucket counts all above.
+    """
+
+    __slots__ = ("_limits", "bounds", "start")
+
+    def __init__(self, start: int, bounds: Sequence[float]) -> None:
+        self.start = start
+        self.bounds = tuple(bounds)
+        self._limits = [round(bound * NANOSECONDS) for bound in bounds]
+
+    @property
+    def size(self) -> int:
+        """The number of cells."""
+        return len(self.bounds) + 2
+
+    def observe(self, cells: memoryview, seconds: float) -> None:
+        """Count one observation of ``seconds``."""
+        amount = round(seconds * NANOSECONDS)
+        cells[self.start + bisect_left(self._limits, amount)] += 1
+        cells[self.start + len(self._limits) + 1] += amount
+
+
+class RouteCells:
+    """Where one route's counters stand in a relay's block."""
+
+    def __init__(self, block: _Block) -> None:
+        self.opened = block.take()
+        self.active = block.take()
+        #: Records that the observer could not take, by initiator in the order of :class:`Peer`.
+        self.dropped = block.take(len(Peer))
+        self.handshakes = block.take(len(STATUSES))
+        self.handshake_duration = block.histogram(HANDSHAKE_BUCKETS)
+        self.frames = {peer: block.take(len(OPCODES)) for peer in PEERS}
+        self.payload = {peer: block.take() for peer in PEERS}
+        self.ping_rtt = {peer: block.histogram(PING_BUCKETS) for peer in PEERS}
+        self.stalled = {peer: block.take() for peer in PEERS}
+        self.stall_duration = {peer: block.histogram(STALL_BUCKETS) for peer in PEERS}
+
+
+class RelayLayout:
+    """Where everything stands in a relay's block.
+
+    :param routes: the number of routes; room for :data:`SPARE_ROUTES` more is kept.
+    """
+
+    def __init__(self, routes: int) -> None:
+        block = _Block()
+        self.heartbeat = block.take()  # monotonic nanoseconds
+        self.clients = block.take()  # connected now, sessions or not
+        self.listening = block.take()  # 0 or 1
+        self.drain_phase = block.take()  # index into exporter.relay.drain.Phase
+        self.drain_sessions = block.take()
+        self.drain_deadline = block.take()  # monotonic nanoseconds
+        self.unobserved = {reason: block.take() for reason in Unobserved}
+        self.connect_errors = {error: block.take() for error in ConnectError}
+        self.accept_pauses = block.take()
+        self.tls_errors = block.take()
+        self.loop_turns = block.histogram(TURN_BUCKETS)
+        self.routes = [RouteCells(block) for _ in range(routes + SPARE_ROUTES)]
+        self.size = block.size
+
+
+class ObserverLayout:
+    """Where the counts of closes stand in the observer's block: they outlive an observer that is started anew.
+
+    :param routes: the number of routes; room for :data:`SPARE_ROUTES` more is kept.
+    :param codes: every value that the label ``code`` can take.
+    """
+
+    def __init__(self, routes: int, codes: Sequence[str]) -> None:
+        self._codes = {code: index for index, code in enumerate(codes)}
+        self._causes = {cause: index for index, cause in enumerate(Cause)}
+        self._peers = {peer: index for index, peer in enumerate(Peer)}
+        self._per_route = len(self._codes) * len(self._causes) * len(self._peers)
+        self.size = (routes + SPARE_ROUTES) * self._per_route
+
+    def closed(self, route: int, code: str, cause: Cause, initiator: Peer) -> int:
+        """Return the cell of one label set. Raises KeyError for a code that is no label value."""
+        index = self._codes[code] * len(self._causes) + self._causes[cause]
+        return route * self._per_route + index * len(self._peers) + self._peers[initiator]
+
+
+class _Block:
+    def __init__(self) -> None:
+        self.size = 0
+
+    def take(self, cells: int = 1) -> int:
+        start = self.size
+        self.size += cells
+        return start
+
+    def histogram(self, bounds: Sequence[float]) -> HistogramCells:
+        cells = HistogramCells(self.size, bounds)
+        self.size += cells.size
+        return cells
