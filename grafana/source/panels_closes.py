@@ -55,7 +55,7 @@ def faults_by_cause() -> Panel:
     """Build the app's faults over time."""
     return panels.time_series(
         Words(
-            "Server faults",
+            "Server faults by cause",
             f"Closes per minute that are the app's fault. A failed handler ends a session with {INTERNAL} in some "
             "frameworks and by dropping TCP in others (dropped-on-message, connection-lost): both are red here. "
             "worker-lost, app-down, app-restarted: a process died. The app's log has the stack trace.",
@@ -72,7 +72,7 @@ def going_away() -> Panel:
     """Build the expected closes over time."""
     return panels.time_series(
         Words(
-            "Going away",
+            "Going away by cause",
             "Closes per minute with an ordinary reason: 1001 and 1012, the app's shutdown, the sidecar's drain, a "
             "proxy's reload. By the server or the proxy: a rollout or scale-down; compare with the marks on the time "
             "axis. By clients: browsers that navigate, reload or close a tab.",
@@ -141,21 +141,6 @@ def abnormal_total() -> Panel:
         ),
         COUNT,
         Query(in_range((), abnormal()), "abnormal", instant=True),
-        panels.warning_steps(),
-    )
-
-
-def suspect_total() -> Panel:
-    """Build the number of suspect closes."""
-    return panels.number(
-        Words(
-            "Suspect closes",
-            "Closes 1000 and 1005 by the app in the time range, within 100 ms of a client's message that got no "
-            "answer. Some frameworks end a failed handler like that; some handlers end so on purpose.",
-            Runbook.APP_DROPS_CONNECTIONS,
-        ),
-        COUNT,
-        Query(in_range((), series(SUSPECT_CLOSES)), "suspect", instant=True),
         panels.warning_steps(),
     )
 

@@ -79,7 +79,7 @@ def active() -> Panel:
 def active_now() -> Panel:
     """Build the number of open sessions."""
     return panels.number(
-        Words("Active sessions", "WebSocket connections that are open now.", Runbook.RECONNECT_STORM),
+        Words("Active now", "WebSocket connections that are open now.", Runbook.RECONNECT_STORM),
         COUNT,
         Query(by((), series(ACTIVE)), "active"),
         panels.neutral_steps(SLATE),
@@ -107,7 +107,7 @@ def handshake_failures() -> Panel:
     """Build handshakes that were not accepted, by status."""
     return panels.time_series(
         Words(
-            "Handshakes not accepted",
+            "Handshakes not accepted, by status",
             "Answers other than 101, by HTTP status: 401 and 403 are credentials, 404 a wrong path, 502 and 503 an app "
             "that cannot be reached or a limit, aborted no answer at all.",
             Runbook.HANDSHAKE_FAILURES,

@@ -152,6 +152,13 @@ def test_uids_do_not_change() -> None:
         assert len(ids) == len(set(ids))
 
 
+@each_dashboard
+def test_titles_are_unique(uid: str) -> None:
+    """A title names one panel of a dashboard."""
+    titles = [panel["title"] for panel in all_panels(DASHBOARDS[uid])]
+    assert sorted(titles) == sorted(set(titles))
+
+
 def test_committed_files_match_the_source() -> None:
     """The committed files are those that the generator writes."""
     assert drift(Config(), HERE) == []
@@ -236,7 +243,7 @@ def test_number_without_data_is_grey(uid: str, panel: dict[str, Any]) -> None:
 def test_exemplars_are_requested_where_there_are_any() -> None:
     """The close counter's and the lifetime histogram's exemplars show, and lead to the trace."""
     asking = {panel["title"] for _, panel in PANELS for target in panel.get("targets", []) if target["exemplar"]}
-    assert {"Server faults", "Closes by code", "Session lifetimes over time"} <= asking
+    assert {"Server faults by cause", "Closes by code", "Session lifetimes over time"} <= asking
     for _, panel in PANELS:
         for target in panel.get("targets", []):
             if target["exemplar"]:
