@@ -1,7 +1,7 @@
 """Every metric that the sidecar exposes: name, type, labels, help, buckets. The one place where a name is written.
 
-:mod:`exporter.observe.metrics` makes the metrics from this list; dashboards, alert rules, the README's table and the
-tests import it.
+:mod:`exporter.observe.metrics` and :mod:`exporter.observe.shared_counters` fill them; dashboards, alert rules, the
+reference and the tests import them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.protocol.counters import HANDSHAKE_BUCKETS, PING_BUCKETS, STALL_BUCKETS, TURN_BUCKETS
+
 Kind = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a metric is called and what it tells. ``buckets`` are upper bounds in the metric's unit."""
+    """Describe one metric. ``buckets`` are upper bounds in the metric's unit."""
 
     name: str
     kind: Kind
@@ -30,24 +32,21 @@ LIFETIME_BUCKETS = (
     21600, 86400,
 )  # fmt: skip
 
-#: Opening handshakes take milliseconds when all is well; the upper end is where clients give up.
-HANDSHAKE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
-#: Like the lifetimes', but finer about each cut-off: a pile within 2 s of one is somebody's timeout.
+#: Like the lifetimes', but finer about each cut-off: a pile within 2 s of one is a timeout.
 IDLE_BUCKETS = (1, 5, 15, 28, 32, 45, 58, 62, 80, 98, 102, 200, 298, 302, 348, 352, 500, 598, 602, 1800, 3598, 3602,
                 7198, 7202)  # fmt: skip
 
-#: From a loopback's round trip to where every keepalive has given up.
-PING_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
-
-#: Below half a second nobody has backed off; minutes are a person who came back.
+#: Below half a second no client has backed off; minutes are a person who came back.
 RECONNECT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 30, 60, 120, 300, 900, 3600)
+
+#: Powers of 4 from 64 B to 16 MiB: libraries' limits (64 KiB, 1 MiB, 4 MiB, 16 MiB) are bounds.
+MESSAGE_BUCKETS = tuple(float(64 * 4**power) for power in range(10))
 
 HANDSHAKES = Metric(
     "websocket_handshakes_total",
     "counter",
     ("route", "status"),
-    "Opening handshakes by HTTP status of the answer; 'aborted' had none.",
+    "Opening handshakes by HTTP status of the answer; 'aborted' without an answer.",
 )
 HANDSHAKE_DURATION = Metric(
     "websocket_handshake_duration_seconds",
@@ -60,113 +59,158 @@ ACTIVE = Metric(
     "websocket_connections_active",
     "gauge",
     ("route",),
-    "WebSocket connections that are open now.",
+    "Open WebSocket connections.",
 )
 CLOSED = Metric(
     "websocket_connections_closed_total",
     "counter",
     ("route", "code", "cause", "initiator"),
-    "WebSocket connections that ended, by close code, judged cause and who began the end.",
+    "Closed WebSocket connections by close code, classified cause and initiator.",
 )
 LIFETIME = Metric(
     "websocket_connection_duration_seconds",
     "histogram",
     ("route", "initiator"),
-    "Lifetime of WebSocket connections, from the 101 to the end of TCP.",
+    "Lifetime of closed WebSocket connections, from the 101 to the close.",
     LIFETIME_BUCKETS,
 )
 INCOMPLETE = Metric(
     "websocket_close_handshakes_incomplete_total",
     "counter",
     ("route", "initiator"),
-    "Endings where a Close frame was sent and TCP ended before the other peer answered it.",
+    "Closes with a Close frame that the other peer did not answer before TCP ended.",
 )
 FRAMES = Metric(
     "websocket_frames_total",
     "counter",
     ("route", "sender", "opcode"),
-    "Frames seen, by sender and opcode.",
+    "Frames by sender and opcode.",
 )
 PAYLOAD = Metric(
     "websocket_payload_bytes_total",
     "counter",
     ("route", "sender"),
-    "Payload bytes seen, control frames included, headers and masks not.",
+    "Payload bytes by sender, with control frames, without headers and masks.",
 )
 UNOBSERVED = Metric(
     "websocket_unobserved_connections_total",
     "counter",
     ("reason",),
-    "Connections that are forwarded but no longer understood.",
+    "Connections forwarded but no longer parsed, by reason.",
 )
 CONNECT_ERRORS = Metric(
     "websocket_upstream_connect_errors_total",
     "counter",
     ("reason",),
-    "Clients' connections for which the app could not be connected to.",
+    "Failed connections to the app, by reason.",
 )
 IDLE_BEFORE_DROP = Metric(
     "websocket_idle_before_drop_seconds",
     "histogram",
     ("route", "initiator"),
-    "Endings without a Close frame: time for which nothing had passed either way.",
+    "Idle time before closes without a Close frame.",
     IDLE_BUCKETS,
 )
 PING_RTT = Metric(
     "websocket_ping_rtt_seconds",
     "histogram",
     ("route", "sender"),
-    "Time from a peer's ping to the pong that answers it, as they pass the sidecar.",
+    "Time from a peer's ping to its pong, as they pass the sidecar.",
     PING_BUCKETS,
 )
 RECONNECT_DELAY = Metric(
     "websocket_reconnect_delay_seconds",
     "histogram",
     ("route", "after_cause"),
-    "Time from a session's end to the same client's next handshake.",
+    "Time from a session's close to the same client's next handshake.",
     RECONNECT_BUCKETS,
 )
 ACCEPT_PAUSES = Metric(
     "websocket_exporter_accept_pauses_total",
     "counter",
     (),
-    "Times that accepting clients was paused for want of file descriptors or memory.",
+    "Times accepting paused because file descriptors or memory ran out.",
 )
 TLS_ERRORS = Metric(
     "websocket_exporter_tls_errors_total",
     "counter",
     (),
-    "Clients of a data port with TLS whose handshake or records could not be taken.",
+    "Failed TLS connections of clients to the data port.",
 )
 LINES_DROPPED = Metric(
     "websocket_exporter_log_lines_dropped_total",
     "counter",
     (),
-    "Log lines that could not be written: nobody read them fast enough, or the disk was full.",
+    "Log lines lost because standard output was blocked, closed or full.",
+)
+SUSPECT_CLOSES = Metric(
+    "websocket_suspect_closes_total",
+    "counter",
+    ("route", "code"),
+    "Closes 1000 and 1005 by the app within 100 ms of an unanswered message of the client.",
+)
+STALLED = Metric(
+    "websocket_connections_stalled",
+    "gauge",
+    ("route", "peer"),
+    "Connections with data waiting for this peer above the high-water mark for 1 s or more.",
+)
+STALL_DURATION = Metric(
+    "websocket_stall_duration_seconds",
+    "histogram",
+    ("route", "peer"),
+    "Duration of stalls of 1 s or more.",
+    STALL_BUCKETS,
+)
+LARGEST_MESSAGE = Metric(
+    "websocket_largest_message_bytes",
+    "histogram",
+    ("route", "sender"),
+    "Largest message of a session, at its close.",
+    MESSAGE_BUCKETS,
+)
+RELAY_RESTARTS = Metric(
+    "websocket_exporter_relay_restarts_total",
+    "counter",
+    (),
+    "Relay processes restarted after they died.",
+)
+LOOP_TURN = Metric(
+    "websocket_exporter_loop_turn_seconds",
+    "histogram",
+    (),
+    "Duration of one event-loop turn of a relay.",
+    TURN_BUCKETS,
+)
+LINES_SUPPRESSED = Metric(
+    "websocket_exporter_log_lines_suppressed_total",
+    "counter",
+    (),
+    "Log lines and reports over the rate limit.",
 )
 DRAINING = Metric(
     "websocket_exporter_draining",
     "gauge",
     (),
-    "1 while sessions are being ended on purpose, else 0.",
+    "Drain in progress: 1, else 0.",
 )
 DRAIN_SESSIONS = Metric(
     "websocket_exporter_drain_sessions_remaining",
     "gauge",
     (),
-    "Sessions that a drain has still to wait for; 0 when none is on.",
+    "Sessions that the drain in progress still has to close; 0 without a drain.",
 )
 DRAIN_SECONDS = Metric(
     "websocket_exporter_drain_seconds_remaining",
     "gauge",
     (),
-    "Seconds until a drain's deadline; 0 when none is on.",
+    "Seconds until the deadline of the drain in progress; 0 without a drain.",
 )
 BUILD = Metric(
     "websocket_exporter_build_info",
     "gauge",
     ("version", "python", "engine"),
-    "Always 1; the labels say what is running. The engine is python, or compiled as in the image.",
+    "Constant 1, labelled by version, Python version and engine (python or compiled).",
 )
 
 CATALOGUE: tuple[Metric, ...] = (
@@ -183,11 +227,21 @@ CATALOGUE: tuple[Metric, ...] = (
     IDLE_BEFORE_DROP,
     PING_RTT,
     RECONNECT_DELAY,
+    SUSPECT_CLOSES,
+    STALLED,
+    STALL_DURATION,
+    LARGEST_MESSAGE,
     ACCEPT_PAUSES,
     TLS_ERRORS,
+    RELAY_RESTARTS,
+    LOOP_TURN,
+    LINES_SUPPRESSED,
     LINES_DROPPED,
     DRAINING,
     DRAIN_SESSIONS,
     DRAIN_SECONDS,
     BUILD,
 )
+
+#: Metrics that only the observer process exposes.
+PLANNED = (SUSPECT_CLOSES, STALLED, STALL_DURATION, LARGEST_MESSAGE, RELAY_RESTARTS, LOOP_TURN, LINES_SUPPRESSED)
