@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from exporter import __version__
+from exporter.address import Address
 from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.state import State
 from exporter.admin.web_config import BadWebConfig
@@ -34,7 +35,7 @@ from exporter.relay.client_connection import Limits
 from exporter.relay.drain import Drain, Plan
 from exporter.relay.server import Relay
 from exporter.relay.tunnel import PythonEngine
-from exporter.relay.upstream import Address, Upstream
+from exporter.relay.upstream import Upstream
 from exporter.reloading_cert import ReloadingCert
 
 #: Seconds that sessions which are closed at once get to be counted and logged.

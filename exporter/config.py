@@ -6,17 +6,16 @@ text that a person wrote and returns a value, or raises ValueError with what wou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, cast
 
+from exporter.address import Address, parse_listen, parse_upstream
 from exporter.protocol.close_codes import CloseCodeMap, may_be_sent
 from exporter.protocol.enums import Cause
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
 from exporter.protocol.presets import PRESETS
 from exporter.protocol.reason_rules import Reasons, Rule
-from exporter.relay.upstream import Address
 from exporter.units import parse_duration, parse_size
 
 ENV_PREFIX = "WEBSOCKET_EXPORTER_"
@@ -27,41 +26,6 @@ def parse_count(text: str) -> int:
     if not (text.isascii() and text.strip().isdecimal()):
         raise ValueError("expected a whole number, 0 or more")
     return int(text)
-
-
-def parse_listen(text: str) -> Address:
-    """Where to listen: ``:10010`` is every interface, ``127.0.0.1:10010`` and ``[::1]:10010`` are one."""
-    return _host_port(text, "expected [HOST]:PORT, such as :10010 or 127.0.0.1:10010", least=0)
-
-
-def parse_upstream(text: str) -> Address:
-    """Where the app is: ``HOST:PORT`` or ``unix:/path/to.sock``."""
-    accepted = "expected HOST:PORT or unix:/path, such as 127.0.0.1:8080"
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path.startswith("/"):
-            raise ValueError(accepted)
-        return Address(path=path)
-    address = _host_port(text, accepted, least=1)
-    if not address.host:
-        raise ValueError(accepted)
-    return address
-
-
-def _host_port(text: str, accepted: str, least: int) -> Address:
-    host, colon, port = text.strip().rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if (
-        not colon
-        or not (port.isascii() and port.isdecimal())
-        or not least <= int(port) <= 65535
-        or (":" in host and not bracketed)
-    ):
-        raise ValueError(accepted)
-    host = host[1:-1] if bracketed else host
-    if re.search(r"[\s/@\[\]]", host) or (host and not all(0 < len(label) < 64 for label in host.split("."))):
-        raise ValueError(accepted)
-    return Address(host=host, port=int(port))
 
 
 def parse_route(text: str) -> str:

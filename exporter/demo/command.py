@@ -8,9 +8,8 @@ from typing import TypeVar
 
 import click
 
-from exporter.config import parse_listen
+from exporter.address import Address, parse_listen
 from exporter.demo import DemoError
-from exporter.demo.addresses import Address
 from exporter.demo.supervisor import Plan, run
 from exporter.units import parse_duration
 
@@ -29,12 +28,7 @@ def _read(parse: Callable[[str], _T]) -> Callable[[click.Context, click.Paramete
     return callback
 
 
-def _parse_address(text: str) -> Address:
-    address = parse_listen(text)
-    return Address(address.host, address.port)
-
-
-_ADDRESS = _read(_parse_address)
+_ADDRESS = _read(parse_listen)
 _DURATION = _read(parse_duration)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from exporter.demo.addresses import Address
+from exporter.address import Address
 from exporter.demo.app import Bug, BugKind
 from exporter.demo.children import Child
 

@@ -21,8 +21,9 @@ from typing import Any
 import aiohttp
 import click
 
+from exporter.address import Address
 from exporter.demo import DemoError, tally
-from exporter.demo.addresses import Address
+from exporter.demo.addresses import claim
 from exporter.demo.app import Bug
 from exporter.demo.children import Child
 from exporter.demo.keeper import AppKeeper
@@ -178,7 +179,7 @@ class Demo:
 
 def _claim(address: Address, option: str) -> Address:
     try:
-        return address.claim()
+        return claim(address)
     except (OSError, UnicodeError) as failed:
         why = failed.strerror if isinstance(failed, OSError) else "not the name of a host"
         raise DemoError(f"{address}: {why}; choose another with {option}") from None

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from exporter.address import parse_listen
 from exporter.kubernetes.errors import ManifestError
 from exporter.kubernetes.inject import inject as inject_streams
 from exporter.kubernetes.inject import remove as remove_from_streams
@@ -168,10 +169,11 @@ def inject(filename: tuple[str, ...], remove: bool, **options: Any) -> None:
 
 
 def _address(text: str) -> tuple[str | None, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise click.BadParameter(f"{text!r} is not an address (:8443, 127.0.0.1:8443)", param_hint="'--bind'")
-    return host.strip("[]") or None, int(port)
+    try:
+        address = parse_listen(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not an address (:8443, 127.0.0.1:8443)", param_hint="'--bind'") from None
+    return address.host or None, address.port
 
 
 def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:

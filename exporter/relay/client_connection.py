@@ -290,14 +290,3 @@ class Connection(LegOwner):
             self._task.cancel()
         self._client.abort()
         self._server.abort()
-
-
-def format_peer(peername: object) -> str:
-    """The address of a TCP peer, as asyncio tells it, in the way it is written: 192.0.2.7:5000, [2001:db8::1]:5000.
-
-    Empty for one that has gone already.
-    """
-    if not isinstance(peername, tuple):
-        return ""
-    host, port = peername[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

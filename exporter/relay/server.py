@@ -8,8 +8,9 @@ from functools import partial
 from random import random
 from socket import SocketType
 
+from exporter.address import format_peer
 from exporter.protocol.enums import Cause
-from exporter.relay.client_connection import Connection, Host, Limits, format_peer
+from exporter.relay.client_connection import Connection, Host, Limits
 from exporter.relay.events import Observer, Watch, guarded, report
 from exporter.relay.legs import half_close_timeouts
 from exporter.relay.listener import Listener

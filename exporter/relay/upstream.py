@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 
 from mypy_extensions import mypyc_attr
 
+from exporter.address import Address
 from exporter.protocol.enums import ConnectError
 from exporter.relay.poller import Poller
 from exporter.relay.tcp import TcpTransport
@@ -56,20 +57,6 @@ _NON_BLOCKING: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 
 #: A socket's family, and an address in the form that the family has.
 _Target = tuple[int, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the app listens: a host and port, or the path of a Unix socket."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

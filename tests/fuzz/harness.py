@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from exporter.address import Address
 from exporter.observe.metrics import Metrics
 from exporter.observe.recorder import Recorder
 from exporter.protocol.close_codes import CloseCodeMap
@@ -26,7 +27,7 @@ from exporter.relay.server import Relay
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 from exporter.relay.tunnel import PythonEngine
-from exporter.relay.upstream import Address, Failure, Upstream
+from exporter.relay.upstream import Failure, Upstream
 from tests.unit.observe.harness import Lines
 
 #: Turns of the loop after which everything that was due must have happened.

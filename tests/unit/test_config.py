@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.address import Address, parse_listen, parse_upstream
 from exporter.config import (
     CODE_CAUSES,
     Settings,
@@ -16,14 +17,11 @@ from exporter.config import (
     parse_code,
     parse_count,
     parse_duration,
-    parse_listen,
     parse_route,
     parse_size,
-    parse_upstream,
 )
 from exporter.protocol.close_codes import Classification
 from exporter.protocol.enums import Cause
-from exporter.relay.upstream import Address
 
 UPSTREAM = Address("127.0.0.1", 8080)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from exporter.address import Address
 from exporter.protocol.classify import Ending
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import ConnectError, Peer, Unobserved
@@ -28,7 +29,7 @@ from exporter.relay.events import Opening
 from exporter.relay.server import Relay
 from exporter.relay.transport import Transport
 from exporter.relay.tunnel import EarlyData, Engine, PythonEngine, SessionListener, Splice
-from exporter.relay.upstream import Address, Upstream
+from exporter.relay.upstream import Upstream
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, close
 

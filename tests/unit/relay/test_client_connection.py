@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from exporter.address import Address
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
 from exporter.protocol.http1_parser import Reader
@@ -18,7 +19,7 @@ from exporter.relay import client_connection as handshake
 from exporter.relay.client_connection import Connection, HttpLeg, Limits
 from exporter.relay.legs import Leg
 from exporter.relay.tunnel import Engine
-from exporter.relay.upstream import Address, Upstream
+from exporter.relay.upstream import Upstream
 from tests.compiled import plain_only
 from tests.unit.relay.harness import REQUEST, SWITCH, App, Wire, bench, ended, on_uvloop
 from tests.waiting import PATIENCE, until
@@ -262,19 +263,6 @@ async def test_a_client_that_does_not_take_its_502_is_let_go(engine: Engine, mon
         await b.quiet()
         assert b.relay.connections == 0
         client.close()
-
-
-@pytest.mark.parametrize(
-    ("peername", "text"),
-    [
-        (("192.0.2.7", 5000), "192.0.2.7:5000"),
-        (("2001:db8::1", 5000, 0, 0), "[2001:db8::1]:5000"),
-        (None, ""),
-    ],
-)
-def test_a_clients_address_reads_as_it_is_written(peername: object, text: str) -> None:
-    """In log lines and stories an IPv6 address has its brackets, so that the port can be told from it."""
-    assert handshake.format_peer(peername) == text
 
 
 # Limits.

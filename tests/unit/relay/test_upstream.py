@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from exporter.address import Address
 from exporter.protocol.enums import ConnectError
 from exporter.relay import upstream as module
 from exporter.relay.poller import new_poller
 from exporter.relay.transport import TransportProtocol
-from exporter.relay.upstream import Address, Failure, Upstream, classify
+from exporter.relay.upstream import Failure, Upstream, classify
 from tests.unit.relay.harness import App, on_uvloop
 from tests.waiting import until
 
@@ -24,21 +25,6 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No settling before a probe, where there is any."""
     if hasattr(module, "PROBE_DELAY"):
         monkeypatch.setattr(module, "PROBE_DELAY", 0.0)
-
-
-@pytest.mark.parametrize(
-    ("address", "text"),
-    [
-        (Address("127.0.0.1", 8080), "127.0.0.1:8080"),
-        (Address("app", 80), "app:80"),
-        (Address("::1", 80), "[::1]:80"),
-        (Address("", 10010), ":10010"),
-        (Address(path="/run/app.sock"), "unix:/run/app.sock"),
-    ],
-)
-def test_an_address_reads_as_it_is_written(address: Address, text: str) -> None:
-    """An address's text is what a person would write on the command line."""
-    assert str(address) == text
 
 
 @pytest.mark.parametrize(
