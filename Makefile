@@ -127,11 +127,11 @@ build/audit: requirements/run.txt requirements/audit.txt
 audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
 	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
 
-dashboard-preview: $(VENV)/.dev  ## draw docs/dashboard-preview.png from a run of the alerts' end-to-end test (two minutes)
+dashboard-preview: $(VENV)/.dev  ## draw the pictures in docs/ from a run of the alerts' end-to-end test (two minutes)
 	@scripts/debian-packages prometheus:promtool prometheus-alertmanager:amtool
 	data=$$(mktemp) && trap 'rm -f "$$data"' EXIT && \
 	DASHBOARD_DATA=$$data $(PYTHON) -m pytest tests/grafana/test_end_to_end.py && \
-	PYTHONPATH=. $(PYTHON) scripts/dashboard_preview.py $$data docs/dashboard-preview.png
+	PYTHONPATH=. $(PYTHON) scripts/dashboard_preview.py $$data docs
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

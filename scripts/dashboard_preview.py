@@ -1,12 +1,13 @@
-"""A picture of the Close codes dashboard, drawn from the answers that a real Prometheus gave to its queries.
+"""Draw pictures of the Close codes dashboard from the answers of a real Prometheus to its queries.
 
-It is a preview of the data and says so: Grafana itself is not needed for it. Panels stand where the dashboard's JSON
-has them, in its colours, with its titles and units; how each kind is drawn is in :mod:`preview_panels`.
+The pictures are previews of the data and say so: no Grafana is needed for them. Panels stand where the committed JSON
+has them, in its colours, with its titles and units; dashboard_preview_panels.py draws each type of panel.
 
-    python scripts/dashboard_preview.py DATA.json PICTURE.png
+    python scripts/dashboard_preview.py DATA.json FOLDER
 
-DATA is what the end-to-end test of the alerts keeps: ``start``, ``end``, ``step`` in seconds, ``answers`` (panel, ref,
-result of the HTTP API) and ``exemplars`` (panel, exemplars).
+DATA is written by the end-to-end test of the alerts: ``start``, ``end``, ``step`` in seconds, ``answers`` (panel, ref,
+result of the HTTP API) and ``exemplars`` (panel, exemplars). FOLDER receives dashboard-preview.png, the open rows, and
+readme-panels.png, the two charts of the first row.
 """
 
 from __future__ import annotations
@@ -18,53 +19,63 @@ from typing import Any
 
 import click
 import matplotlib as mpl
-from matplotlib.axes import Axes
+from dashboard_preview_panels import DRAW, Answers, Look, ground, timeseries
 from matplotlib.figure import Figure
 from PIL import Image
-from preview_panels import DRAW, Answers, Look, ground
+from PIL.PngImagePlugin import PngInfo
 
-from grafana.source.config import Config
-from grafana.source.dashboards import close_codes
+DASHBOARD = Path(__file__).parents[1] / "grafana" / "dashboards" / "websocket-close-codes.json"
 
-#: Inches: the picture's width, a grid row's height, what stands above and between the panels.
+#: Inches: the picture's width, a grid row's height, the space above and between the panels.
 WIDTH, ROW, HEAD, GAP = 13.5, 0.27, 0.95, 0.045
+README_SIZE = (9.6, 3.0)
 DPI = 130
 COLUMNS = 24
-LAST_PANEL_ROWS = 10
-"""The table of remedies is long; here it is cut, as a window would cut it."""
+COLOURS = 192
+
+#: Beside the titles of the panels in readme-panels.png.
+CAPTIONS = {
+    "Server faults by cause": "a bug: find the stack trace",
+    "Going away by cause": "a rollout and leaving browsers: nothing to do",
+}
+
+#: Key of the list of drawn panels in a picture's metadata.
+DRAWN = "panels"
 
 NOTE = (
-    "Preview of the data: what a real Prometheus answered to the panels' queries in the end-to-end test (two pods; a "
-    "deploy of one, then a bug in both), drawn with matplotlib. Not a screenshot of Grafana."
+    "Preview of the data: answers of a real Prometheus to the panels' queries in the end-to-end test (two pods; a "
+    "rollout of one, then a bug in both), drawn with matplotlib. Not a screenshot of Grafana."
 )
 
 
-def draw(data: dict[str, Any], config: Config) -> Figure:
-    """The figure."""
-    dashboard = close_codes().json(config)
-    panels = dashboard["panels"]
-    panels[-1]["gridPos"]["h"] = LAST_PANEL_ROWS
-    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
-    height = HEAD + rows * ROW + GAP
-    mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 7.5})
+def whole(data: dict[str, Any], dashboard: dict[str, Any]) -> tuple[Figure, list[str]]:
+    """Draw the open rows; returns the figure and the titles of its panels."""
+    tops = dashboard["panels"]
+    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in tops if not panel.get("collapsed"))
+    closed = [panel for panel in tops if panel.get("collapsed")]
+    height = HEAD + (rows + len(closed)) * ROW + GAP
     figure = Figure(figsize=(WIDTH, height), facecolor=Look.PAGE)
     _head(figure, dashboard, height)
-    answers = Answers(data, dashboard["annotations"]["list"])
-    for panel in panels:
+    answers = Answers(data)
+    for number, row in enumerate(closed):
+        row["gridPos"]["y"] = rows + number
+    titles: list[str] = []
+    for panel in tops:
         x, y, w, h = (panel["gridPos"][key] for key in "xywh")
         unit = (WIDTH - GAP) / COLUMNS
         box = (GAP + x * unit, height - HEAD - (y + h) * ROW, w * unit - GAP, h * ROW - GAP)
         axes = figure.add_axes((box[0] / WIDTH, box[1] / height, box[2] / WIDTH, box[3] / height))
-        _frame(axes, box[2:])
-        DRAW[panel["type"]](figure, axes, panel, answers)
-    return figure
-
-
-def _frame(axes: Axes, size: tuple[float, float]) -> None:
-    """A panel's ground, in inches from its lower left corner."""
-    axes.set(xlim=(0, size[0]), ylim=(0, size[1]))
-    axes.axis("off")
-    axes.add_patch(ground(size, Look.PANEL, Look.EDGE))
+        axes.set(xlim=(0, box[2]), ylim=(0, box[3]))
+        axes.axis("off")
+        titles.append(panel["title"])
+        if panel["type"] == "row":
+            inside = f"  ({len(panel['panels'])} panels)" if panel.get("collapsed") else ""
+            mark = "▸" if panel.get("collapsed") else "▾"
+            axes.text(0.06, box[3] / 2, f"{mark}  {panel['title']}{inside}", color=Look.TEXT, size=10, va="center")
+        else:
+            axes.add_patch(ground(box[2:], Look.PANEL, Look.EDGE))
+            DRAW[panel["type"]](figure, axes, panel, answers)
+    return figure, titles
 
 
 def _head(figure: Figure, dashboard: dict[str, Any], height: float) -> None:
@@ -85,16 +96,43 @@ def _head(figure: Figure, dashboard: dict[str, Any], height: float) -> None:
     figure.text(1 - left, at(0.8), "time in minutes and seconds", color=Look.FAINT, size=8, va="center", ha="right")
 
 
-@click.command()
-@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("picture", type=click.Path(dir_okay=False, path_type=Path))
-def main(data: Path, picture: Path) -> None:
-    """Draw PICTURE from DATA."""
-    figure = draw(json.loads(data.read_text(encoding="utf-8")), Config())
+def crop(data: dict[str, Any], dashboard: dict[str, Any]) -> tuple[Figure, list[str]]:
+    """Draw the first two charts side by side; returns the figure and the titles of its panels."""
+    charts = [panel for panel in dashboard["panels"] if panel["type"] == "timeseries"][:2]
+    width, height = README_SIZE
+    figure = Figure(figsize=README_SIZE, facecolor=Look.PAGE)
+    answers = Answers(data)
+    for number, panel in enumerate(charts):
+        box = (GAP + number * width / 2, GAP, width / 2 - 2 * GAP, height - 2 * GAP)
+        axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+        axes.set(xlim=(0, box[2]), ylim=(0, box[3]))
+        axes.axis("off")
+        axes.add_patch(ground(box[2:], Look.PANEL, Look.EDGE))
+        timeseries(figure, axes, panel, answers, CAPTIONS[panel["title"]])
+    return figure, [panel["title"] for panel in charts]
+
+
+def save(figure: Figure, titles: list[str], path: Path) -> None:
+    """Write a picture, with the titles of its panels in the metadata."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI, facecolor=Look.PAGE)
-    Image.open(drawn).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(picture, optimize=True)
-    click.echo(f"{picture}: {picture.stat().st_size // 1024} KiB")
+    about = PngInfo()
+    about.add_text(DRAWN, json.dumps(titles))
+    image = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image.save(path, optimize=True, pnginfo=about)
+    click.echo(f"{path}: {path.stat().st_size // 1024} KiB")
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(data: Path, folder: Path) -> None:
+    """Draw dashboard-preview.png and readme-panels.png in FOLDER from DATA."""
+    answers = json.loads(data.read_text(encoding="utf-8"))
+    mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 7.5})
+    for draw, name in ((whole, "dashboard-preview.png"), (crop, "readme-panels.png")):
+        figure, titles = draw(answers, json.loads(DASHBOARD.read_text(encoding="utf-8")))
+        save(figure, titles, folder / name)
 
 
 if __name__ == "__main__":

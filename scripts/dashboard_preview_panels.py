@@ -1,4 +1,4 @@
-"""How the preview draws each kind of panel.
+"""Draw each type of panel of a dashboard.
 
 Axes are in inches from a panel's lower left corner; plots get axes of their own within.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,12 +14,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-from grafana.source.panels import BYTES_PER_SECOND, PER_MINUTE, PER_SECOND, SECONDS, SHARE
 
 Panel = dict[str, Any]
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -68,17 +65,16 @@ class Series:
 
 
 class Answers:
-    """What Prometheus answered, by panel."""
+    """Prometheus' answers, by panel."""
 
-    def __init__(self, data: Mapping[str, Any], marks: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, data: Mapping[str, Any]) -> None:
         self.start, self.step = float(data["start"]), float(data["step"])
         self.count = round((data["end"] - data["start"]) / self.step) + 1
         self.times: Numbers = np.arange(self.count) * self.step
         self._by_query = {(answer["panel"], answer["ref"]): answer["result"] for answer in data["answers"]}
         self._exemplars = {one["panel"]: one["exemplars"] for one in data["exemplars"]}
-        self.deploys = self._moments("Draining") | self._moments("Restarts")
+        self.rollouts = self._moments("Draining") | self._moments("Restarts")
         self.alarms = self._moments("Alerts")
-        assert {"Draining", "Restarts", "Alerts"} <= {mark["name"] for mark in marks}
 
     def series(self, panel: Panel) -> list[Series]:
         """All lines of a panel in the order of its queries."""
@@ -124,16 +120,12 @@ def number(value: float, unit: str) -> str:
     if math.isnan(value):
         return "-"
     match unit:
-        case _ if unit == SHARE:
+        case "percentunit":
             return f"{100 * value:.3g} %"
-        case _ if unit == SECONDS:
+        case "s":
             return f"{1000 * value:.3g} ms" if 0 < value < 1 else f"{value:.3g} s"
-        case _ if unit == BYTES_PER_SECOND:
-            return f"{value / 1000:.3g} kB/s" if value >= 1000 else f"{value:.3g} B/s"
-        case _ if unit == PER_MINUTE:
-            return f"{value:.3g} /min"
-        case _ if unit == PER_SECOND:
-            return f"{value:.3g} /s"
+        case "cpm":
+            return f"{value:.3g} cpm"
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
 
 
@@ -173,35 +165,49 @@ def _clock(axes: Axes, answers: Answers) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 1.5, 2, 3, 6]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02}" if at else ""))
     axes.tick_params(axis="x", pad=5)
-    for moments, colour in ((answers.deploys, Look.DEPLOY), (answers.alarms, Look.ALARM)):
+    for moments, colour in ((answers.rollouts, Look.DEPLOY), (answers.alarms, Look.ALARM)):
         for at in sorted(moments):
             axes.axvline(at, color=colour, linewidth=0.7, linestyle=(0, (3, 2)), alpha=0.75, zorder=1)
             axes.plot(at, 0, marker="^", markersize=4, color=colour, clip_on=False, zorder=6,
                       transform=axes.get_xaxis_transform())  # fmt: skip
 
 
-def _colours(panel: Panel) -> dict[str, str]:
-    return {
-        override["matcher"]["options"]: prop["value"]["fixedColor"]
-        for override in panel["fieldConfig"]["overrides"]
-        for prop in override["properties"]
-        if prop["id"] == "color"
-    }
+def _colour(panel: Panel, name: str) -> str | None:
+    """Return the colour that the overrides give to a series; later ones win."""
+    found: str | None = None
+    for override in panel["fieldConfig"]["overrides"]:
+        kind, wanted = override["matcher"]["id"], override["matcher"]["options"]
+        if wanted == name if kind == "byName" else re.search(wanted.strip("/"), name):
+            for prop in override["properties"]:
+                found = prop["value"]["fixedColor"] if prop["id"] == "color" else found
+    return found
 
 
-def timeseries(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
-    """Lines, or areas on top of each other; the legend with the mean of each below."""
-    width, _ = _title(axes, panel)
+def timeseries(figure: Figure, axes: Axes, panel: Panel, answers: Answers, caption: str = "") -> None:
+    """Draw lines, or areas on top of each other; the legend with the mean of each below.
+
+    With a ``caption`` the marks are named and series that are zero all the time are left out.
+    """
+    width, height = _title(axes, panel)
     lines = sorted(answers.series(panel), key=lambda one: one.total, reverse=True)
-    known, unit = _colours(panel), panel["fieldConfig"]["defaults"]["unit"]
+    if caption:
+        lines = [line for line in lines if line.total]
+        axes.text(width - 0.12, height - 0.15, caption, color=Look.TEXT, size=8.5, va="center", ha="right")
+    unit = panel["fieldConfig"]["defaults"]["unit"]
     spare = iter(PALETTE * 4)
-    colours = {line.name: known.get(line.name) or next(spare) for line in lines}
+    colours = {line.name: _colour(panel, line.name) or next(spare) for line in lines}
     longest = max((len(line.name) for line in lines), default=0)
     columns = LEGEND_COLUMNS if longest <= LEGEND_DENSITY * width / LEGEND_COLUMNS else 1
     shown = lines[: columns * LEGEND_ROWS]
     rows = max(1, math.ceil(len(shown) / columns))
     plot = _inner(figure, axes, 0.52, 0.33 + rows * LEGEND_ROW, 0.14, TITLE + 0.1)
     _plot(plot, panel, lines, colours, answers)
+    if caption:
+        for moments, colour, word in (
+            (answers.rollouts, Look.DEPLOY, "rollout "),
+            (answers.alarms, Look.ALARM, "page "),
+        ):
+            plot.text(min(moments), plot.get_ylim()[1], word, color=colour, size=8, va="top", ha="right")
     plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, unit)))
     for index, line in enumerate(shown):
         row, column = divmod(index, columns)
@@ -225,6 +231,11 @@ def _plot(plot: Axes, panel: Panel, lines: Sequence[Series], colours: Mapping[st
     else:
         for line in reversed(lines):
             plot.plot(answers.times, line.values, color=colours[line.name], linewidth=1.3)
+    if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
+        limit = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]
+        plot.axhline(limit["value"], color=limit["color"], linewidth=1, linestyle=(0, (6, 4)))
+    if not lines:
+        plot.text(0.5, 0.5, "No data", color=Look.FAINT, size=9, ha="center", va="center", transform=plot.transAxes)
     _clock(plot, answers)
     plot.set_ylim(0, plot.get_ylim()[1] if any(line.total for line in lines) else 1)
     plot.yaxis.set_major_locator(MaxNLocator(4))
@@ -238,7 +249,7 @@ def stat(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
     values = answers.series(panel)[0].values
     value = float(values[~np.isnan(values)][-1])
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
-    colour = [step["color"] for step in steps if step["value"] is None or value >= step["value"]][-1]
+    colour = [step["color"] for step in steps if step.get("value") is None or value >= step["value"]][-1]
     axes.add_patch(ground((width, height), colour, "none"))
     dark = _luminance(colour) > 0.55
     ink = "#101216" if dark else "#FFFFFF"
@@ -257,81 +268,15 @@ def _luminance(colour: str) -> float:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def _by_bucket(series: Sequence[Series]) -> list[tuple[float, Numbers]]:
-    """Upper bound and own count of each bucket: Prometheus' buckets are cumulative."""
-    ordered = sorted(((float(one.labels["le"]), np.nan_to_num(one.values)) for one in series), key=lambda pair: pair[0])
-    before: Numbers = np.zeros_like(ordered[0][1])
-    own: list[tuple[float, Numbers]] = []
-    for bound, values in ordered:
-        own.append((bound, np.maximum(0, values - before)))
-        before = values
-    return own
-
-
-def _bound(value: float) -> str:
-    if math.isinf(value):
-        return "more"
-    return f"{value:g} s"
-
-
-def heatmap(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
-    """Buckets over time; orange dots are exemplars."""
-    _title(axes, panel)
-    buckets = _by_bucket(answers.series(panel))
-    counts = np.array([values for _, values in buckets])
-    used = np.flatnonzero(counts.sum(axis=1))
-    low, high = max(0, used[0] - 1), min(len(buckets), used[-1] + 3)
-    buckets, counts = buckets[low:high], counts[low:high]
-    plot = _inner(figure, axes, 0.62, 0.3, 0.14, TITLE + 0.1)
-    edges = np.append(answers.times, answers.times[-1] + answers.step)
-    shades = np.ma.masked_less(counts, 0.05)
-    plot.pcolormesh(edges, np.arange(len(buckets) + 1), shades, cmap=HEAT, norm=Normalize(0, counts.max()), linewidth=0)
-    dots = [(at, _position(value, [bound for bound, _ in buckets])) for at, value in answers.exemplars(panel)]
-    if dots:
-        plot.scatter(
-            [at for at, _ in dots], [row for _, row in dots], s=4, color="#FF9830", marker="D", linewidth=0, zorder=4
-        )
-    plot.set_yticks(np.arange(len(buckets)) + 1, [_bound(bound) for bound, _ in buckets])
-    plot.set_ylim(0, len(buckets))
-    plot.grid(axis="y", color=Look.GRID, linewidth=0.5)
-    _clock(plot, answers)
-
-
-def _position(value: float, bounds: Sequence[float]) -> float:
-    """Where in the rows of buckets a value stands."""
-    for row, bound in enumerate(bounds):
-        if value <= bound:
-            below = bounds[row - 1] if row else 0.0
-            return row + (value - below) / (bound - below) if math.isfinite(bound) else row + 0.5
-    return len(bounds) - 0.5
-
-
-def bargauge(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
-    """A bar for each bucket."""
-    _title(axes, panel)
-    found = answers.numbers(panel)
-    lines = [Series("", labels, np.array([value])) for labels, value in found]
-    every = [(bound, float(values[0])) for bound, values in _by_bucket(lines)]
-    last = max((bound for bound, count in every if round(count)), default=0.0)
-    bars = [(bound, count) for bound, count in every if bound <= max(last, IDLE_SHOWN)]
-    plot = _inner(figure, axes, 0.62, 0.08, 0.45, TITLE + 0.08)
-    places = np.arange(len(bars))[::-1]
-    most = max(1.0, *(count for _, count in bars))
-    plot.barh(places, most, color="#23262C", height=0.72)
-    colour = panel["fieldConfig"]["defaults"]["color"]["fixedColor"]
-    plot.barh(places, [count for _, count in bars], color=colour, height=0.72)
-    for place, (_, count) in zip(places, bars, strict=True):
-        if round(count):
-            plot.text(most * 1.02, place, f"{count:.0f}", color=colour, size=6.5, va="center")
-    plot.set_yticks(places, [_bound(bound) for bound, _ in bars])
-    plot.set_xticks([])
-    plot.set(xlim=(0, most), ylim=(-0.6, len(bars) - 0.4))
+def _by_index(places: Mapping[str, int]) -> list[str]:
+    return sorted(places, key=lambda name: places[name])
 
 
 def table(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
     """Rows by value, largest first, as many as fit."""
     width, height = _title(axes, panel)
-    names: dict[str, str] = panel["transformations"][-1]["options"]["renameByName"]
+    organise = panel["transformations"][-1]["options"]
+    names: dict[str, str] = {name: organise["renameByName"][name] for name in _by_index(organise["indexByName"])}
     rows = sorted(answers.numbers(panel), key=lambda row: row[1], reverse=True)
     columns = list(names)
     places = [PAD + 0.05 + n * (width * 0.62 - PAD) / (len(columns) - 1) for n in range(len(columns))]
@@ -359,40 +304,10 @@ def _mapped(properties: Sequence[Mapping[str, Any]], text: str) -> str | None:
     return None
 
 
-def text(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
-    """A Markdown table: the rows that fit."""
-    width, height = _title(axes, panel)
-    head, _, *rows = (
-        [cell.strip().strip("*") for cell in line.strip("| ").split(" | ")]
-        for line in panel["options"]["content"].splitlines()
-    )
-    shares = (0.035, 0.105, 0.215, 0.215, 0.225, 0.205)
-    lefts = [PAD + 0.05 + sum(shares[:n]) * (width - 2 * PAD) for n in range(len(shares))]
-    y = height - TITLE - 0.14
-    for x, cell in zip(lefts, head, strict=True):
-        axes.text(x, y, cell, color=Look.DEPLOY, size=7, weight="bold", va="center")
-    y -= 0.1
-    for row in rows:
-        wrapped = [textwrap.wrap(cell, int(share * width * 15.5)) for cell, share in zip(row, shares, strict=True)]
-        tall = 0.125 * max(len(lines) for lines in wrapped) + 0.07
-        if y - tall < 0.02:
-            break
-        axes.plot([PAD, width - PAD], [y, y], color=Look.GRID, linewidth=0.5)
-        for n, (x, lines) in enumerate(zip(lefts, wrapped, strict=True)):
-            weight = "bold" if n == 0 else "normal"
-            axes.text(
-                x, y - 0.05, "\n".join(lines), color=Look.TEXT, size=6.6, va="top", weight=weight, linespacing=1.18
-            )
-        y -= tall
-
-
 DRAW: Mapping[str, Callable[[Figure, Axes, Panel, Answers], None]] = {
     "timeseries": timeseries,
     "stat": stat,
-    "heatmap": heatmap,
-    "bargauge": bargauge,
     "table": table,
-    "text": text,
 }
 
 __all__ = ["DRAW", "Answers", "Look", "Series", "ground", "number"]
