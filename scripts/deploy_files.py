@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from exporter import __version__
 from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, sidecar_container
-from exporter.kubernetes.settings import READERS, Scrape, Settings
+from exporter.kubernetes.settings import LABEL, OPTIONS, Scrape, Settings
 from exporter.kubernetes.yaml_values import block_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +88,7 @@ def component_patch() -> str:
     """A patch for any Deployment: the sidecar as inject writes it, the app's address as a variable to be
     patched.
     """
-    settings = Settings(scrape=Scrape.NONE)
+    settings = Settings(image=f"websocket-exporter:{__version__}", scrape=Scrape.NONE)
     spec = sidecar_container(settings, 0, {"name": "websocket"})
     spec["args"] = [argument for argument in spec["args"] if not argument.startswith("--upstream=")]
     spec["env"] = [{"name": "WEBSOCKET_EXPORTER_UPSTREAM", "value": DEFAULT_UPSTREAM}]
@@ -97,7 +98,7 @@ def component_patch() -> str:
         "metadata": {"name": "any"},
         "spec": {
             "template": {
-                "metadata": {"labels": {"websocket-exporter/sidecar": "true"}},
+                "metadata": {"labels": {LABEL: "true"}},
                 "spec": {
                     "terminationGracePeriodSeconds": grace_period(settings, DEFAULT_GRACE_PERIOD, held=True),
                     "initContainers": [spec],
@@ -112,7 +113,7 @@ def chart_schema() -> str:
     """values.schema.json: the hand-written part, and one property for each setting of the sidecar."""
     schema: dict[str, Any] = json.loads((CHART / "values.schema.base.json").read_text())
     sidecar = schema["properties"]["webhook"]["properties"]["sidecar"]["properties"]
-    for name in READERS:
+    for name in OPTIONS:
         if name not in ("port", "container", "image"):
             sidecar[name] = {"type": ["string", "integer", "boolean"]}
     return json.dumps(schema, indent=2) + "\n"

@@ -1,112 +1,90 @@
-"""The commands `inject` and `webhook`: flags to settings, files to streams, problems to one line and exit
-status 2.
-"""
+"""The commands `inject` and `webhook`: flags to settings, files to streams, errors to one line and exit status 2."""
 
 from __future__ import annotations
 
 import asyncio
+import difflib
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-from exporter.address import parse_listen
+from exporter.address import Address, parse_listen
 from exporter.kubernetes.errors import ManifestError
+from exporter.kubernetes.inject import Scope
 from exporter.kubernetes.inject import inject as inject_streams
 from exporter.kubernetes.inject import remove as remove_from_streams
-from exporter.kubernetes.settings import PREFIX, READERS, Settings, check
+from exporter.kubernetes.manifest_stream import join_files
+from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings
+from exporter.kubernetes.workloads import TEMPLATES, parse_template_path
 from exporter.units import parse_duration
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_HELP = {
-    "port": "The app's port, by name or number. Needed if the pod declares several.",
-    "container": "The app's container, if its port alone does not tell.",
-    "route": "A path pattern to count apart, like '/chat/*'. May be given several times.",
-    "image": "The sidecar's image.",
-    "image-pull-policy": "Always, IfNotPresent or Never.",
-    "listen-port": "Where the sidecar listens for the app's clients.",
-    "admin-port": "Where the sidecar has /metrics, /livez, /readyz and /drain.",
-    "drain-grace": "How long a drain still serves new handshakes before it tells sessions.",
-    "drain-spread": "Over which time a drain tells the sessions.",
-    "drain-timeout": "How long a drain may take at most.",
-    "drain-linger": "How long the sidecar waits for its last scrape after a drain.",
-    "close-timeout": "How long a client may take to answer a Close.",
-    "cpu-request": "CPU the sidecar asks for.",
-    "cpu-limit": "CPU the sidecar may use, or none.",
-    "memory-request": "Memory the sidecar asks for.",
-    "memory-limit": "Memory the sidecar may use, or none.",
-    "scrape": "How Prometheus finds it: annotations, podmonitor or none.",
-    "kubernetes": "The oldest Kubernetes it must run on; before 1.29 means --classic.",
-    "extra-arg": "One more argument for the sidecar's command line. May be given several times.",
-}
-_MULTIPLE = {"route", "extra-arg"}
-_NO_ENVIRONMENT = {"port"}
-"""Kubernetes sets WEBSOCKET_EXPORTER_PORT=tcp://... beside a Service of the name websocket-exporter."""
+_Parse = Callable[[str], Any]
 
 
-def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A click callback that reads a setting's text by the setting's own reader."""
+def _variable(name: str) -> str:
+    return f"WEBSOCKET_EXPORTER_{name.replace('-', '_').upper()}"
 
-    def read(text: Any) -> Any:
-        if not isinstance(text, str):
-            return text
+
+def _callback(parse: _Parse, *, flatten: bool = False) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a click callback that parses a flag's text, or each text of a repeatable flag."""
+
+    def one(text: Any) -> Any:
         try:
-            found = READERS[name](text)
+            return parse(text) if isinstance(text, str) else text
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
-        return found
 
     def callback(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-        return tuple(one for text in value for one in read(text)) if name in _MULTIPLE else read(value)
+        if not isinstance(value, tuple):
+            return one(value)
+        values = [one(text) for text in value]
+        return tuple(item for items in values for item in items) if flatten else tuple(values)
 
     return callback
 
 
+def _naming(parse: _Parse) -> _Parse:
+    """Return a parser whose error names the text."""
+
+    def named(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r}: {error}") from None
+
+    return named
+
+
 def _setting_options(command: _Command) -> _Command:
-    """The flags that inject and webhook share: one for each setting."""
-    default = Settings()
-    for name, text in reversed(_HELP.items()):
-        value = getattr(default, name.replace("-", "_"))
-        value = ".".join(map(str, value)) if name == "kubernetes" else value
-        command = click.option(
-            f"--{name}",
-            type=str,
-            callback=_reader(name),
-            multiple=name in _MULTIPLE,
-            default=None if name in _MULTIPLE or value is None else str(value),
-            envvar=None if name in _NO_ENVIRONMENT else f"WEBSOCKET_EXPORTER_{name.replace('-', '_').upper()}",
-            show_default=True,
-            help=text,
-        )(command)
-    switches: list[tuple[str, str, bool, str]] = [
-        (
-            "--native/--classic",
-            "native",
-            True,
-            "An init container that stays (Kubernetes 1.29 and later), or an ordinary one.",
-        ),
-        ("--hold-app/--no-hold-app", "hold_app", True, "Give the app a preStop that waits for the drain."),
-        ("--proxy-protocol/--no-proxy-protocol", "proxy_protocol", False, "Send the app a PROXY v2 header."),
-    ]
-    for flags, name, on, text in reversed(switches):
-        command = click.option(
-            flags, name, default=on, show_default=True, envvar=f"WEBSOCKET_EXPORTER_{name.upper()}", help=text
-        )(command)
+    """Add the flags that inject and webhook share: one for each setting."""
+    for option in reversed([*OPTIONS.values()]):
+        shown: dict[str, Any] = {"help": option.help, "envvar": _variable(option.name) if option.environment else None}
+        if option.switch:
+            shown |= {"default": option.default == "true", "show_default": True}
+        else:
+            shown |= {"type": str, "metavar": option.metavar, "multiple": option.many}
+            shown |= {"callback": _callback(option.parse, flatten=option.many)}
+            if option.default is not None:
+                shown |= {"default": option.default, "show_default": True}
+        command = click.option(option.flags, option.field, **shown)(command)
     return command
 
 
 def _settings(options: dict[str, Any]) -> Settings:
-    settings = Settings(**options)
+    if options["image"] is None:
+        raise click.UsageError(
+            f"missing --image IMAGE, or {_variable('image')}: the sidecar's image in your registry (none is published)"
+        )
     try:
-        check(settings)
+        return Settings(**options)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return settings
 
 
 def _fail(command: str, message: str) -> NoReturn:
@@ -115,22 +93,33 @@ def _fail(command: str, message: str) -> NoReturn:
 
 
 def _read(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Name and text of every input; `-` is standard input. Ends the command on what cannot be read."""
+    """Return name and text of every input; `-` is standard input. Exits with one line if one cannot be read."""
     inputs = []
     for name in names:
         shown = "stdin" if name == "-" else name
         try:
-            if name == "-":
-                data = sys.stdin.buffer.read()
-            else:
-                with open(name, "rb") as file:
-                    data = file.read()
+            data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
             inputs.append((shown, data.decode("utf-8")))
         except OSError as error:
             _fail("inject", f"{shown}: {error.strerror}")
         except UnicodeDecodeError as error:
             _fail("inject", f"{shown}: byte {error.start} is not UTF-8")
     return inputs
+
+
+def _parse_only(text: str) -> str:
+    kind, slash, name = text.partition("/")
+    if not slash or not kind or not name or "/" in name:
+        raise ValueError(f"{text!r} is not KIND/NAME (Deployment/chat)")
+    return text
+
+
+def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator[str]:
+    """Yield a unified diff of every input that changes."""
+    for (name, before), after in zip(inputs, outputs, strict=True):
+        lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (after)")
+        for line in lines:
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 @click.command(name="inject", epilog=f"Annotations {PREFIX}NAME on a workload or its pod template override the flags.")
@@ -140,94 +129,141 @@ def _read(names: Iterable[str]) -> list[tuple[str, str]]:
     multiple=True,
     default=("-",),
     show_default=False,
-    help="A manifest file; - is stdin, the default.",
+    metavar="FILE",
+    help="Manifest file; - is stdin, the default. Repeatable.",
 )
-@click.option("--remove", is_flag=True, help="Take the sidecar out instead, and give back the original.")
+@click.option("--remove", is_flag=True, help="Remove the sidecar and restore the original.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="KIND/NAME",
+    callback=_callback(_parse_only),
+    help="Workload to change; others pass through. Repeatable.",
+)
+@click.option("--diff", is_flag=True, help="Print a unified diff instead of the manifests.")
+@click.option("--strict", is_flag=True, help="Fail on an object that takes no sidecar instead of a warning.")
+@click.option(
+    "--pod-template-path",
+    multiple=True,
+    metavar="KIND.GROUP=PATH",
+    callback=_callback(parse_template_path),
+    help="Custom kind with a pod template, such as GameServer.agones.dev=spec.template. Repeatable.",
+)
 @_setting_options
-def inject(filename: tuple[str, ...], remove: bool, **options: Any) -> None:
-    """Put the sidecar into Kubernetes manifests.
+def inject(
+    filename: tuple[str, ...],
+    remove: bool,
+    only: tuple[str, ...],
+    diff: bool,
+    strict: bool,
+    pod_template_path: tuple[tuple[tuple[str, str], str], ...],
+    **options: Any,
+) -> None:
+    """Add the sidecar to Kubernetes manifests.
 
-    Reads YAML or JSON, one object, many or a List, and writes the same with the sidecar in every workload and
-    the Services before it sent to the sidecar. What else is in the stream passes through. Warnings go to
-    stderr. Bad input is one line on stderr, exit status 2, and nothing on stdout.
+    Reads YAML or JSON, one object, many or a List, and writes the same with the sidecar in every workload; Services
+    and NetworkPolicies in the input are changed to match, everything else passes through byte for byte. Warnings go
+    to stderr. Invalid input prints one line on stderr, nothing on stdout, and exits with status 2.
     """
-    settings = _settings(options)
+    settings = None if remove else _settings(options)
+    scope = Scope(only, strict, {**TEMPLATES, **dict(pod_template_path)})
     inputs = _read(filename)
     warnings: list[str] = []
     try:
-        text = (
-            remove_from_streams(inputs, warnings.append)
-            if remove
-            else inject_streams(inputs, settings, warnings.append)
-        )
+        if settings is None:
+            outputs = remove_from_streams(inputs, warnings.append, scope)
+        else:
+            outputs = inject_streams(inputs, settings, warnings.append, scope)
     except ManifestError as error:
         _fail("inject", str(error))
     for warning in warnings:
         click.echo(f"websocket-exporter inject: warning: {warning}", err=True)
+    text = "".join(_diff(inputs, outputs)) if diff else join_files(outputs)
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
 
 
-def _address(text: str) -> tuple[str | None, int]:
-    try:
-        address = parse_listen(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not an address (:8443, 127.0.0.1:8443)", param_hint="'--bind'") from None
-    return address.host or None, address.port
+def _parse_interval(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise ValueError("expected more than 0")
+    return seconds
 
 
-def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    try:
-        found = parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if found <= 0:
-        raise click.BadParameter(f"{value!r} must be more than nothing")
-    return found
+def _parse_tenant(text: str) -> frozenset[str]:
+    """Parse names of settings separated by commas or white space, or `all`."""
+    names = frozenset(text.replace(",", " ").split())
+    if names == {"all"}:
+        return frozenset(OPTIONS)
+    for name in sorted(names):
+        if name not in OPTIONS:
+            raise ValueError(f"{name!r} is no setting; expected all, or some of {', '.join(_not_tenant())}")
+    return names
+
+
+def _not_tenant() -> list[str]:
+    return [name for name in OPTIONS if name not in TENANT_SETTINGS]
 
 
 @click.command(name="webhook")
 @click.option(
     "--bind",
     default=":8443",
-    envvar="WEBSOCKET_EXPORTER_BIND",
+    envvar=_variable("bind"),
     show_default=True,
-    help="Where to serve HTTPS.",
+    metavar="[HOST]:PORT",
+    callback=_callback(_naming(parse_listen)),
+    help="Address for HTTPS.",
 )
 @click.option(
     "--tls-cert",
     type=click.Path(path_type=Path),
     required=True,
-    envvar="WEBSOCKET_EXPORTER_TLS_CERT",
-    help="The certificate chain, PEM.",
+    envvar=_variable("tls-cert"),
+    help="Certificate chain, PEM.",
 )
 @click.option(
     "--tls-key",
     type=click.Path(path_type=Path),
     required=True,
-    envvar="WEBSOCKET_EXPORTER_TLS_KEY",
-    help="The private key, PEM.",
+    envvar=_variable("tls-key"),
+    help="Private key, PEM.",
 )
 @click.option(
     "--tls-check",
     default="10s",
     show_default=True,
-    callback=_interval,
-    envvar="WEBSOCKET_EXPORTER_TLS_CHECK",
-    help="How often to look for new ones.",
+    metavar="DURATION",
+    callback=_callback(_naming(_parse_interval)),
+    envvar=_variable("tls-check"),
+    help="Interval between checks for new TLS files.",
+)
+@click.option(
+    "--tenant-settings",
+    default="",
+    metavar="NAME,...|all",
+    callback=_callback(_parse_tenant),
+    envvar=_variable("tenant-settings"),
+    help=f"Further settings that annotations may change, of {', '.join(_not_tenant())}.",
 )
 @_setting_options
-def webhook(bind: str, tls_cert: Path, tls_key: Path, tls_check: float, **options: Any) -> None:
+def webhook(
+    bind: Address,
+    tls_cert: Path,
+    tls_key: Path,
+    tls_check: float,
+    tenant_settings: frozenset[str],
+    **options: Any,
+) -> None:
     """Serve inject as a Kubernetes mutating admission webhook, POST /inject.
 
-    Changes pods annotated websocket-exporter/inject: "true" and lets every pod through. The sidecar's flags
-    are as for inject; annotations override them per pod.
+    Changes pods annotated websocket-exporter/inject: "true" and admits every pod. The sidecar's flags are those of
+    inject; a pod's annotations override them, but image, resources and arguments only with --tenant-settings.
     """
-    from exporter.kubernetes.webhook import serve
-    from exporter.reloading_cert import ReloadingCert  # the server is not for inject to load
+    from exporter.kubernetes.webhook import application, serve
+    from exporter.reloading_cert import ReloadingCert  # inject needs no server
 
     settings = _settings(options)
-    host, port = _address(bind)
     try:
         certificate = ReloadingCert(tls_cert, tls_key)
     except (OSError, ssl.SSLError) as error:
@@ -237,7 +273,8 @@ def webhook(bind: str, tls_cert: Path, tls_key: Path, tls_check: float, **option
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(settings, host, port, certificate, tls_check, stop)
+        app = application(settings, TENANT_SETTINGS | tenant_settings)
+        await serve(app, bind.host or None, bind.port, certificate, tls_check, stop)
 
     try:
         asyncio.run(run())

@@ -1,26 +1,28 @@
-"""The sidecar's container, as Kubernetes wants to read it.
+"""The sidecar's container, within the restricted Pod Security Standard.
 
-It fits the restricted Pod Security Standard. The preStop hook starts the drain and returns when it has ended:
-for a native sidecar SIGTERM comes only after the app is gone, and then there is nothing left to drain.
+Its preStop hook starts the drain and returns when the drain has ended: a native sidecar gets SIGTERM only after the
+app has stopped, and then no session is left to drain.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings, drain_seconds, linger_seconds
+from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings
 
 USER = 65532
-"""The image's numeric user, so that runAsNonRoot can be checked without looking into the image."""
+"""The image's numeric user, so that runAsNonRoot can be checked without the image."""
 
 DEFAULT_GRACE_PERIOD = 30
-"""Seconds; what Kubernetes takes when terminationGracePeriodSeconds is absent."""
-HOLD_SLACK_SECONDS = 2
-"""The app waits this much longer than the drain may take, so that it is the drain that ends first."""
+"""Seconds; the default of terminationGracePeriodSeconds."""
+PRESTOP_SLACK = 2
+"""Seconds that the app waits longer than the drain may take, so that the drain ends first."""
+PRESTOP_PATH = "/drain?wait="
+"""Reports the drain's end and never starts one."""
 
 
 def arguments(settings: Settings, upstream_port: int) -> list[str]:
-    """The command line after the image's entry point."""
+    """Return the command line after the image's entry point."""
     flags = [
         "run",
         f"--upstream=127.0.0.1:{upstream_port}",
@@ -38,8 +40,9 @@ def arguments(settings: Settings, upstream_port: int) -> list[str]:
     return [*flags, *settings.extra_arg]
 
 
-def sidecar_container(settings: Settings, upstream_port: int, front: dict[str, Any]) -> dict[str, Any]:
-    """The container. `front` is what its listening port has besides the number: a name, a hostPort."""
+def sidecar_container(settings: Settings, upstream_port: int, listening: dict[str, Any]) -> dict[str, Any]:
+    """Return the container. listening: fields of its client port besides the number, such as name and hostPort."""
+    drain = ["websocket-exporter", "drain", f"--admin=127.0.0.1:{settings.admin_port}", "--wait"]
     return {
         "name": CONTAINER,
         "image": settings.image,
@@ -47,24 +50,13 @@ def sidecar_container(settings: Settings, upstream_port: int, front: dict[str, A
         **({"restartPolicy": "Always"} if settings.runs_native else {}),
         "args": arguments(settings, upstream_port),
         "ports": [
-            {**front, "containerPort": settings.listen_port, "protocol": "TCP"},
+            {**listening, "containerPort": settings.listen_port, "protocol": "TCP"},
             {"name": ADMIN_PORT_NAME, "containerPort": settings.admin_port, "protocol": "TCP"},
         ],
         "startupProbe": _probe("/livez", periodSeconds=1, failureThreshold=60),
         "livenessProbe": _probe("/livez", periodSeconds=10, failureThreshold=3),
         "readinessProbe": _probe("/readyz", periodSeconds=2, failureThreshold=1),
-        "lifecycle": {
-            "preStop": {
-                "exec": {
-                    "command": [
-                        "websocket-exporter",
-                        "drain",
-                        f"--admin=127.0.0.1:{settings.admin_port}",
-                        "--wait",
-                    ]
-                }
-            }
-        },
+        "lifecycle": {"preStop": {"exec": {"command": drain}}},
         "resources": _resources(settings),
         "securityContext": {
             "runAsNonRoot": True,
@@ -92,19 +84,21 @@ def _resources(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def hold_hook(settings: Settings) -> dict[str, Any]:
-    """A preStop for the app: it stays up until the sidecar has told the sessions. Asks, never starts the
-    drain.
-    """
-    wait = drain_seconds(settings) + HOLD_SLACK_SECONDS
-    return {"httpGet": {"path": f"/drain?wait={wait}s", "port": settings.admin_port}}
+def prestop_seconds(settings: Settings) -> int:
+    """Return the seconds that the app must stay up for the drain to end first."""
+    return settings.drain_seconds + PRESTOP_SLACK
+
+
+def app_prestop(settings: Settings) -> dict[str, Any]:
+    """Return a preStop handler for the app that waits for the sidecar's drain."""
+    return {"httpGet": {"path": f"{PRESTOP_PATH}{prestop_seconds(settings)}s", "port": settings.admin_port}}
 
 
 def grace_period(settings: Settings, present: int, *, held: bool) -> int:
-    """The terminationGracePeriodSeconds a pod needs, given the present one (seconds).
+    """Return the terminationGracePeriodSeconds that a pod needs. present: the one it has, in seconds.
 
-    An app that is held gets its own time after the drain; one that is not stops while the drain goes on. Then
-    the sidecar waits for its last scrape.
+    An app with our preStop gets its own time after the drain, another stops while the drain goes on. After both the
+    sidecar waits for its last scrape.
     """
-    drain = drain_seconds(settings) + HOLD_SLACK_SECONDS
-    return (drain + present if held else max(drain, present)) + linger_seconds(settings)
+    drain = prestop_seconds(settings)
+    return (drain + present if held else max(drain, present)) + settings.linger_seconds

@@ -1,4 +1,4 @@
-"""What can be wrong with a manifest, and how it is said: one line that names the document and the field."""
+"""Errors in manifests, reported in one line that names the document and the field; checked access to fields."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Warn = Callable[[str], None]
-"""Takes one warning, a sentence without a line break."""
+"""Receives one warning, a sentence without a line break."""
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be changed as asked. `str()` of it is one line: where, then what.
+    """A manifest that cannot be changed as requested; `str()` is one line.
 
-    field: the path inside the document, like `spec.template.spec.containers`; may be empty.
-    where: the document, like `chat.yaml: document 2, Deployment shop/chat`; filled in by whoever knows it.
+    field: the path inside the document, such as `spec.template.spec.containers`; may be empty.
+    where: the document, such as `chat.yaml: document 2, Deployment shop/chat`; added by a caller that has it.
     """
 
     def __init__(self, field: str, message: str, where: str = "") -> None:
@@ -26,8 +26,12 @@ class ManifestError(ValueError):
         return ": ".join(part for part in (self.where, self.field, self.message) if part)
 
 
+class NotInjectable(ManifestError):
+    """An object that takes no sidecar and may pass through unchanged, such as one without a TCP port."""
+
+
 def kind_of(value: object) -> str:
-    """The word a user has for a value's type: mapping, list, string, number, boolean or nothing."""
+    """Return the word for a value's type: mapping, list, string, number, boolean or nothing."""
     match value:
         case None:
             return "nothing"
@@ -46,9 +50,7 @@ def kind_of(value: object) -> str:
 
 
 def mapping_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
-    """The mapping under `key`; a new empty one if the key is absent or null. Raises ManifestError for
-    anything else.
-    """
+    """Return the mapping under `key`, a new empty one if absent or null. Raises ManifestError for another type."""
     value = parent.get(key)
     if value is None:
         return {}
@@ -58,8 +60,9 @@ def mapping_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, Any]
 
 
 def list_at(parent: Mapping[str, Any], key: str, path: str) -> list[dict[str, Any]]:
-    """The list of mappings under `key`; a new empty one if absent or null. Raises ManifestError for anything
-    else.
+    """Return the list of mappings under `key`, a new empty one if absent or null.
+
+    Raises ManifestError for another type of value or item.
     """
     value = parent.get(key)
     if value is None:
@@ -73,17 +76,18 @@ def list_at(parent: Mapping[str, Any], key: str, path: str) -> list[dict[str, An
 
 
 def strings_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, str]:
-    """The string-to-string mapping under `key` (labels, annotations, selectors). Raises ManifestError for
-    anything else.
+    """Return the string-to-string mapping under `key` (labels, annotations, selectors).
+
+    Raises ManifestError for another type of value or entry.
     """
     found = mapping_at(parent, key, path)
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            what = f"{kind_of(value)} ({value})" if isinstance(value, bool | int | float) else kind_of(value)
-            raise ManifestError(f"{join(path, key)}.{name}", f"must be a string, is {what}")
+            kind = f"{kind_of(value)} ({value})" if isinstance(value, bool | int | float) else kind_of(value)
+            raise ManifestError(f"{join(path, key)}.{name}", f"must be a string, is {kind}")
     return found
 
 
 def join(path: str, key: str) -> str:
-    """`spec` and `ports` give `spec.ports`; an empty path gives the key alone."""
+    """Return `spec.ports` for `spec` and `ports`; an empty path gives the key alone."""
     return f"{path}.{key}" if path else key

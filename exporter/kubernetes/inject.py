@@ -1,130 +1,183 @@
-"""Streams of manifests: the sidecar into every workload, the Services before them sent to it; and all of it
-undone.
+"""Streams of manifests: the sidecar into every workload, Services and NetworkPolicies to match; and all of it undone.
 
-Text in, text out, warnings to a callback; no file, no terminal. What is changed by neither keeps its bytes.
+Text in, text out, warnings to a callback; no file, no terminal. A document that does not change keeps its bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, Warn, join
-from exporter.kubernetes.manifest_stream import Document, read_stream
-from exporter.kubernetes.pod import inject_pod, remove_pod
-from exporter.kubernetes.podmonitor import made_by_us, pod_monitor
+from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, join, list_at, mapping_at
+from exporter.kubernetes.manifest_stream import Located, ManifestFile
+from exporter.kubernetes.meshes import mesh_warnings
+from exporter.kubernetes.networkpolicies import (
+    extend_policy,
+    is_network_policy,
+    restore_policy,
+    restricts,
+    warn_unscraped,
+)
+from exporter.kubernetes.original import read_note
+from exporter.kubernetes.pod import find_sidecar, inject_pod, remove_pod
+from exporter.kubernetes.podmonitor import JOB_LABEL, generated_for, pod_monitor
 from exporter.kubernetes.ports import declared
 from exporter.kubernetes.services import (
     InjectedPort,
-    check_service,
     is_service,
+    may_change,
     restore_service,
     rewrite_service,
     selects,
-    warn_unseen,
+    warn_unselected,
 )
 from exporter.kubernetes.settings import Scrape, Settings, parse_annotations, settings_of
-from exporter.kubernetes.workloads import Workload, annotation_places, workload_of
-from exporter.kubernetes.yaml_values import block_yaml, dumped
+from exporter.kubernetes.workloads import (
+    TEMPLATES,
+    Templates,
+    Workload,
+    annotation_places,
+    group_of,
+    helm_hook,
+    workload_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """One object of the input."""
+class Scope:
+    """Which objects to change.
 
-    document: Document
-    where: str
-    siblings: list[Any] | None
-    """The list it is an item of, if it is."""
-    object: dict[str, Any]
-    workload: Workload | None
-
-
-def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn) -> str:
-    """The inputs (name, text) as one stream with the sidecar in every workload.
-
-    warn takes one sentence for each thing that needs a human. Raises ManifestError for bad input.
+    only: KIND/NAME of the workloads to change; empty: all. strict: raise NotInjectable instead of passing an object
+    through. templates: kinds that carry a pod template.
     """
-    documents = _read(inputs)
-    found = list(_objects(documents))
-    workloads = [one for one in found if one.workload is not None]
-    if not workloads:
-        warn("there is no workload in the input: nothing to put a sidecar into")
-    ports = [port for one in workloads for port in _inject_one(one, settings, warn)]
-    services = [one for one in found if is_service(one.object)]
-    for one in services:
-        with _blame(one):
-            if not any(selects(one.object, port.workload) for port in ports):
+
+    only: tuple[str, ...] = ()
+    strict: bool = False
+    templates: Templates = field(default_factory=lambda: TEMPLATES)
+
+    def covers(self, obj: dict[str, Any]) -> bool:
+        """Return whether an object is to be changed; the kind's case does not count, as in kubectl."""
+        return not self.only or _key(_kind_and_name(obj)) in map(_key, self.only)
+
+    def check(self, targets: Iterable[_Target]) -> None:
+        """Raise ManifestError if a name in `only` is not in the input."""
+        present = {_key(_kind_and_name(target.workload.object)) for target in targets}
+        for name in self.only:
+            if _key(name) not in present:
+                raise ManifestError("", f"--only {name}: there is no such workload in the input")
+
+
+def _kind_and_name(obj: dict[str, Any]) -> str:
+    return f"{obj['kind']}/{mapping_at(obj, 'metadata', '').get('name', '')}"
+
+
+def _key(name: str) -> str:
+    kind, _, rest = name.partition("/")
+    return f"{kind.lower()}/{rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A workload in the input and where it is."""
+
+    located: Located
+    workload: Workload
+
+
+def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, scope: Scope | None = None) -> list[str]:
+    """Add the sidecar to every workload of the inputs (name, text) and return their new texts.
+
+    warn receives one sentence for each thing that needs a human. Raises ManifestError.
+    """
+    scope = scope or Scope()
+    files, objects = _read(inputs, scope, warn)
+    targets = list(_targets(objects, scope, warn))
+    scope.check(targets)
+    if not targets:
+        warn("there is no workload in the input: nothing to inject")
+    namespaces = {
+        str(mapping_at(one.object, "metadata", "").get("name")): one.object
+        for one in objects
+        if one.object["kind"] == "Namespace" and group_of(one.object) == ""
+    }
+    ports: list[InjectedPort] = []
+    monitors: dict[str, tuple[Located, dict[str, Any]]] = {}
+    for target in targets:
+        with _located(target.located):
+            if not scope.covers(target.workload.object):
+                ports += _present_ports(target.workload)
                 continue
-            restore_service(one.object)
-            if check_service(one.object):
-                rewrite_service(one.object, ports, _prefixed(warn, one.where))
-    for one in workloads:
-        for port in ports:
-            if port.workload is one.workload:
-                warn_unseen(port, (service.object for service in services), _prefixed(warn, one.where))
-    here = {f"{one.object['kind']}/{one.workload.name}" for one in workloads if one.workload}
-    _set_monitors(documents, found, _wanted_monitors(workloads, settings), here)
-    return _write(documents, warn)
+            own, found = _inject_target(target, settings, scope, warn, namespaces)
+            ports += found
+            if own is not None and own.scrape is Scrape.PODMONITOR:
+                monitor = pod_monitor(target.workload)
+                monitors[_monitor_key(monitor)] = (target.located, monitor)
+    _change_services(objects, targets, ports, warn)
+    _change_policies(objects, targets, ports, warn)
+    handled = {f"{one.workload.kind}/{one.workload.name}" for one in targets if scope.covers(one.workload.object)}
+    _set_monitors(objects, monitors, handled)
+    return [file.render(warn) for file in files]
 
 
-def remove(inputs: Iterable[tuple[str, str]], warn: Warn) -> str:
-    """The inputs (name, text) as one stream without the sidecar. Raises ManifestError for bad input."""
-    documents = _read(inputs)
-    found = list(_objects(documents))
+def remove(inputs: Iterable[tuple[str, str]], warn: Warn, scope: Scope | None = None) -> list[str]:
+    """Remove the sidecar from the inputs (name, text) and return their new texts. Raises ManifestError."""
+    scope = scope or Scope()
+    files, objects = _read(inputs, scope, warn)
+    targets = list(_targets(objects, replace(scope, strict=False), _ignore))
+    scope.check(targets)
+    covered = [target for target in targets if scope.covers(target.workload.object)]
     removed = False
-    for one in found:
-        with _blame(one):
-            if one.workload is not None:
-                removed |= remove_pod(one.workload.template, one.workload.path)
-            elif is_service(one.object):
+    for target in covered:
+        with _located(target.located):
+            removed |= remove_pod(target.workload.template, target.workload.path)
+    for one in objects:
+        with _located(one):
+            if is_service(one.object) and _concerns(one, covered, scope, selects):
                 removed |= restore_service(one.object)
+            elif is_network_policy(one.object) and _concerns(one, covered, scope, restricts):
+                removed |= restore_policy(one.object)
     if not removed:
-        warn("no sidecar put in by inject is in the input: nothing to remove")
-    _set_monitors(documents, found, {}, None)
-    return _write(documents, warn)
+        warn("there is no sidecar by inject in the input: nothing to remove")
+    _set_monitors(objects, {}, {f"{one.workload.kind}/{one.workload.name}" for one in covered} if scope.only else None)
+    return [file.render(warn) for file in files]
 
 
-def _read(inputs: Iterable[tuple[str, str]]) -> list[Document]:
-    documents: list[Document] = []
-    for name, text in inputs:
-        more = read_stream(text, name)
-        if documents and more:
-            _join_files(documents[-1], more[0])
-        documents += more
-    return documents
+def _concerns(one: Located, targets: Sequence[_Target], scope: Scope, over: Any) -> bool:
+    """Return whether removal touches a Service or policy: every one, or with --only those over the workloads."""
+    return not scope.only or any(over(one.object, target.workload) for target in targets)
 
 
-def _join_files(last: Document, first: Document) -> None:
-    """See to it that the next file begins a document of its own."""
-    if last.text and not last.text.endswith("\n"):
-        first.before = "\n" + first.before
-    if not first.before.lstrip().startswith("---"):
-        first.before += "---\n"
+def _read(inputs: Iterable[tuple[str, str]], scope: Scope, warn: Warn) -> tuple[list[ManifestFile], list[Located]]:
+    files = [ManifestFile.read(name, text) for name, text in inputs]
+    refuse = None if scope.strict else lambda text: warn(f"{text} (passed through)")
+    return files, [one for file in files for one in file.objects(refuse)]
 
 
-def _objects(documents: Iterable[Document]) -> Iterator[_Found]:
-    for document in documents:
-        for where, siblings, obj in document.objects():
-            with _blame_at(where):
-                workload = workload_of(obj)
-            yield _Found(document, where, siblings, obj, workload)
+def _targets(objects: Iterable[Located], scope: Scope, warn: Warn) -> Iterator[_Target]:
+    for one in objects:
+        covered = scope.covers(one.object)
+        with _located(one, None if scope.strict and covered else warn if covered else _ignore):
+            workload = workload_of(one.object, scope.templates)
+            if workload is not None:
+                yield _Target(one, workload)
 
 
 @contextmanager
-def _blame_at(where: str) -> Iterator[None]:
-    """Fill in the document of a ManifestError that passes."""
+def _located(one: Located, warn: Warn | None = None) -> Iterator[None]:
+    """Add the document to a ManifestError; with `warn`, report NotInjectable there instead of raising it."""
     try:
         yield
     except ManifestError as error:
-        error.where = error.where or where
-        raise
+        error.where = error.where or one.where
+        if warn is None or not isinstance(error, NotInjectable):
+            raise
+        warn(f"{error} (passed through)")
 
 
-def _blame(one: _Found) -> Any:
-    return _blame_at(one.where)
+def _ignore(_text: str) -> None:
+    """Drop a warning about an object that --only leaves out."""
 
 
 def _prefixed(warn: Warn, where: str) -> Warn:
@@ -132,101 +185,132 @@ def _prefixed(warn: Warn, where: str) -> Warn:
 
 
 def _annotations_of(workload: Workload) -> dict[str, str]:
-    """What the annotations of a workload and of its pod template say; the template wins."""
+    """Return the settings in a workload's annotations; the pod template's win."""
     texts: dict[str, str] = {}
     for place, path in annotation_places(workload):
         texts.update(parse_annotations(place, path))
     return texts
 
 
-def _inject_one(one: _Found, settings: Settings, warn: Warn) -> list[InjectedPort]:
-    """Inject one workload; what Services must know of it."""
-    workload = one.workload
-    assert workload is not None
-    with _blame(one):
-        texts = _annotations_of(workload)
-        _ = workload.labels  # raises if they are malformed
-        remove_pod(workload.template, workload.path)
-        if texts.get("inject") == "false":
-            ports = declared(workload.template["spec"], join(workload.path, "spec"))
-            return [InjectedPort(workload, port.number, port.name, None) for port in ports]
-        own = settings_of(settings, texts, join(workload.path, "metadata.annotations"))
-        port = inject_pod(workload.template, workload.path, own, _prefixed(warn, one.where))
-        if workload.is_batch and not own.runs_native:
-            warn(f"{one.where}: a classic sidecar does not end by itself and keeps the {workload.kind} from completing")
-        return [InjectedPort(workload, port.number, port.name, own.listen_port)]
+def _inject_target(
+    target: _Target, settings: Settings, scope: Scope, warn: Warn, namespaces: dict[str, dict[str, Any]]
+) -> tuple[Settings | None, list[InjectedPort]]:
+    """Inject one workload. Returns its own settings, None if it gets no sidecar, and its ports."""
+    workload, where = target.workload, target.located.where
+    texts = _annotations_of(workload)
+    _ = workload.labels  # raises if they are malformed
+    remove_pod(workload.template, workload.path)
+    if texts.get("inject") == "false":
+        return None, _plain_ports(workload, changed=True)
+    own = settings_of(settings, texts, join(workload.path, "metadata.annotations"))
+    say = _prefixed(warn, where)
+    try:
+        hook = helm_hook(workload)
+        if hook is not None and texts.get("inject") != "true":
+            raise NotInjectable("", f"is a Helm hook ({hook})")
+        port = inject_pod(workload.template, workload.path, own, say)
+    except NotInjectable as error:
+        if scope.strict or texts.get("inject") == "true":
+            raise
+        say(f"{error} (passed through)")
+        return None, []
+    if workload.is_batch and not own.runs_native:
+        say(f"a classic sidecar does not stop by itself and keeps the {workload.kind} from completing")
+    if own.scrape is Scrape.PODMONITOR and JOB_LABEL not in workload.labels:
+        say(f"the pods have no label {JOB_LABEL}: job is {workload.name}, the workload's name")
+    namespace = namespaces.get(workload.namespace or "")
+    for text in mesh_warnings(workload.template, workload.path, port.number, own, namespace):
+        say(text)
+    return own, [InjectedPort(workload, port.number, port.name, own.listen_port, own.admin_port)]
 
 
-def _wanted_monitors(workloads: Iterable[_Found], settings: Settings) -> dict[str, tuple[_Found, dict[str, Any]]]:
-    wanted = {}
-    for one in workloads:
-        with _blame(one):
-            assert one.workload is not None
-            texts = _annotations_of(one.workload)
-            own = settings_of(settings, texts, "")
-            if texts.get("inject") != "false" and own.scrape is Scrape.PODMONITOR:
-                monitor = pod_monitor(one.workload)
-                wanted[_identity(monitor)] = (one, monitor)
-    return wanted
+def _plain_ports(workload: Workload, *, changed: bool) -> list[InjectedPort]:
+    """Return the ports of a workload that has no sidecar."""
+    ports = declared(workload.template["spec"], join(workload.path, "spec"))
+    return [InjectedPort(workload, port.number, port.name, None, changed=changed) for port in ports]
 
 
-def _identity(monitor: dict[str, Any]) -> str:
-    return f"{monitor['metadata'].get('namespace', '')}/{monitor['metadata']['name']}"
+def _present_ports(workload: Workload) -> list[InjectedPort]:
+    """Return the ports of a workload that this run leaves as it is, with the sidecar of an earlier run."""
+    note = read_note(workload.template, workload.path)
+    where = join(workload.path, "spec")
+    sidecar = find_sidecar(workload.template["spec"], where)
+    if note is None or sidecar is None:
+        return _plain_ports(workload, changed=False)
+    app, name = note.get("port"), note.get("name")
+    numbers = [port.get("containerPort") for port in list_at(sidecar, "ports", where)]
+    if not isinstance(app, int) or len(numbers) != 2:
+        return []
+    return [InjectedPort(workload, app, name, numbers[0], numbers[1], changed=False)]
+
+
+def _change_services(
+    objects: Iterable[Located], targets: Iterable[_Target], ports: Sequence[InjectedPort], warn: Warn
+) -> None:
+    services = [one for one in objects if is_service(one.object)]
+    for one in services:
+        with _located(one):
+            selected = [port for port in ports if selects(one.object, port.workload)]
+            if any(port.changed for port in selected):
+                restore_service(one.object)
+                if may_change(one.object):
+                    rewrite_service(one.object, selected, _prefixed(warn, one.where))
+    for port, where in _by_target(targets, ports):
+        warn_unselected(port, (one.object for one in services), _prefixed(warn, where))
+
+
+def _change_policies(
+    objects: Iterable[Located], targets: Iterable[_Target], ports: Sequence[InjectedPort], warn: Warn
+) -> None:
+    policies = [one for one in objects if is_network_policy(one.object)]
+    for one in policies:
+        with _located(one):
+            selected = [port for port in ports if restricts(one.object, port.workload)]
+            if any(port.changed for port in selected):
+                restore_policy(one.object)
+                if may_change(one.object):
+                    extend_policy(one.object, selected)
+    for port, where in _by_target(targets, ports):
+        warn_unscraped(port, (one.object for one in policies), _prefixed(warn, where))
+
+
+def _by_target(targets: Iterable[_Target], ports: Iterable[InjectedPort]) -> Iterator[tuple[InjectedPort, str]]:
+    """Yield every port that this run changed, with its workload's place."""
+    places = {id(target.workload): target.located.where for target in targets}
+    for port in ports:
+        if port.changed:
+            yield port, places[id(port.workload)]
+
+
+def _monitor_key(monitor: dict[str, Any]) -> str:
+    return f"{monitor['metadata'].get('namespace', '')}/{monitor['metadata'].get('name')}"
 
 
 def _set_monitors(
-    documents: list[Document],
-    found: Iterable[_Found],
-    wanted: dict[str, tuple[_Found, dict[str, Any]]],
-    here: set[str] | None,
+    objects: Iterable[Located], wanted: dict[str, tuple[Located, dict[str, Any]]], handled: set[str] | None
 ) -> None:
-    """Bring the PodMonitors of ours in the stream to what is wanted: kept, replaced, dropped, added.
+    """Replace, drop and add the generated PodMonitors of the input.
 
-    here: the workloads (`Deployment/chat`) whose unwanted PodMonitors go; None: those of all.
+    wanted: those to have, with the workload they stand beside. handled: workloads (`Deployment/chat`) whose other
+    PodMonitors go; None: those of all.
     """
     missing = dict(wanted)
-    for one in found:
-        made_for = made_by_us(one.object)
-        if made_for is None:
+    for one in objects:
+        workload = generated_for(one.object)
+        if workload is None:
             continue
-        kept = missing.pop(_identity(one.object), None)
+        kept = missing.pop(_monitor_key(one.object), None)
         if kept is not None:
             one.object.clear()
             one.object.update(kept[1])
-        elif here is not None and made_for not in here:
+        elif handled is not None and workload not in handled:
             continue
         elif one.siblings is None:
-            documents.remove(one.document)
+            one.file.documents[:] = [other for other in one.file.documents if other is not one.document]
         else:
             one.siblings[:] = [item for item in one.siblings if item is not one.object]
-    for one, monitor in missing.values():
-        if one.siblings is None:
-            _append(documents, one.document, monitor)
+    for beside, monitor in missing.values():
+        if beside.siblings is None:
+            beside.file.append(monitor, is_json=beside.document.is_json)
         else:
-            one.siblings.append(monitor)
-
-
-def _append(documents: list[Document], beside: Document, monitor: dict[str, Any]) -> None:
-    """A new document at the end of the stream, in the format of the one it stands beside."""
-    if beside.is_json:
-        text = dumped(monitor, is_json=True).rstrip("\n")
-        tail = documents.pop() if not documents[-1].text else None
-        documents.append(Document("\n", text, monitor, True, beside.source, len(documents) + 1))
-        documents += [tail] if tail else []
-        return
-    ends = (documents[-1].text or documents[-1].before).endswith("\n")
-    before = "---\n" if ends else "\n---\n"
-    documents.append(Document(before, block_yaml(monitor, 0), monitor, False, beside.source, len(documents) + 1))
-
-
-def _write(documents: Iterable[Document], warn: Warn) -> str:
-    parts = []
-    for document in documents:
-        text, anew = document.render()
-        if anew:
-            warn(
-                f"{document.source}: document {document.number} is written anew, without its comments: "
-                "it has a layout (aliases, tags) that cannot be edited in place"
-            )
-        parts += [document.before, text]
-    return "".join(parts)
+            beside.siblings.append(monitor)

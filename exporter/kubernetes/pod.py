@@ -1,84 +1,90 @@
-"""One pod template: the sidecar into it, and out of it again. The command line and the webhook both come
-through here.
+"""The sidecar into one pod template, and out again; used by the command line and by the webhook.
 
-What changes, and what is noted to undo it
-    1. The sidecar's container is added: last among the init containers (native), or last among the containers
-    (classic).
-    2. The app's port gives its name to the sidecar's and is called `app-<name>` from then on. Services which
-       target the name follow by that. The app's own probes and hooks which used the name get the number, so
-       they still ask the app.
-    3. Before Kubernetes 1.33 Services do not look for names at native sidecars, only at ordinary containers.
-       So the app's container declares the sidecar's port too: containers of a pod share one network, and
-       `ports` only informs. A hostPort moves to that same entry.
-    4. The app's container, unless it has a preStop of its own, gets one that waits for the drain to end
-    (hold-app).
-    5. terminationGracePeriodSeconds is raised to hold the drain; prometheus.io annotations are added if asked
-    for.
-    6. All of it is noted as JSON in the annotation `websocket-exporter/original` of the pod template.
+Changes, all noted as JSON in the annotation `websocket-exporter/original` so that they can be undone:
+    1. The sidecar's container is added: last init container (native) or last container (classic).
+    2. The app's port passes its name to the sidecar's port and becomes `app-<name>`, so that Services by name follow.
+       Probes and hooks of the app that use the name get the number, so that they still reach the app.
+    3. Before Kubernetes 1.33 Services search ordinary containers only for port names, so the app's container declares
+       the sidecar's port as well (`ports` only informs: a pod has one network). A hostPort moves to the same entry.
+    4. An app without a preStop gets one that waits for the drain to end (hold-app).
+    5. terminationGracePeriodSeconds is raised to hold the drain.
+    6. The pods get the label that the shipped NetworkPolicy selects, and prometheus.io annotations if requested.
 
-Injecting is always taking out first, then putting in: a second run therefore changes nothing, and a run with
-other flags changes what those flags say.
+Injecting always removes first and then adds: a second run changes nothing, and one with other flags changes what
+those flags define.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, hold_hook, sidecar_container
+from exporter.kubernetes.container import (
+    DEFAULT_GRACE_PERIOD,
+    PRESTOP_PATH,
+    app_prestop,
+    grace_period,
+    prestop_seconds,
+    sidecar_container,
+)
 from exporter.kubernetes.errors import ManifestError, Warn, join, list_at, mapping_at, strings_at
+from exporter.kubernetes.original import Note, ensure, prune, read_note, remove_note, write_note
 from exporter.kubernetes.ports import ContainerPort, app_port, declared, free_name, used_names
-from exporter.kubernetes.settings import CONTAINER, NATIVE_PORT_NAMES_SINCE, ORIGINAL, Scrape, Settings
+from exporter.kubernetes.settings import CONTAINER, LABEL, NATIVE_PORT_NAMES_SINCE, ORIGINAL, Scrape, Settings
 
 _PROMETHEUS = "prometheus.io/"
-_HOLD_PATH = "/drain?wait="
-
-
-def has_sidecar(spec: dict[str, Any], where: str) -> bool:
-    """Whether any container of a pod spec is called as ours. `where` is the spec's path, for messages."""
-    return any(
-        container.get("name") == CONTAINER
-        for key in ("initContainers", "containers")
-        for container in list_at(spec, key, where)
-    )
+_SLEEP = re.compile(r"\s*(?:/bin/)?sleep\s+(\d+)s?\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class AppPort:
-    """The app's port, as it was before the sidecar stood before it."""
+    """The app's port as it was before the sidecar took over its name."""
 
     number: int
     name: str | None
 
 
-def inject_pod(template: dict[str, Any], path: str, settings: Settings, warn: Warn) -> AppPort:
-    """Put the sidecar into a pod template that has none, in place. `path` is the template's, for messages.
+def find_sidecar(spec: dict[str, Any], where: str) -> dict[str, Any] | None:
+    """Return the container of a pod spec that has the sidecar's name. where: the spec's path."""
+    for key in ("initContainers", "containers"):
+        for container in list_at(spec, key, where):
+            if container.get("name") == CONTAINER:
+                return container
+    return None
 
-    Returns the app's port. Raises ManifestError; the template is then in no defined state.
+
+def inject_pod(template: dict[str, Any], path: str, settings: Settings, warn: Warn) -> AppPort:
+    """Add the sidecar to a pod template that has none, in place, and return the app's port. path: the template's.
+
+    Raises ManifestError, NotInjectable among them; an error other than NotInjectable leaves it half changed.
     """
     spec, where = template["spec"], join(path, "spec")
-    if has_sidecar(spec, where):
-        raise ManifestError(where, f"there is a container named {CONTAINER} already, without the note {ORIGINAL}")
+    if find_sidecar(spec, where) is not None:
+        raise ManifestError(where, f"there is a container named {CONTAINER} already, without annotation {ORIGINAL}")
     _check_system(spec, where)
     app = app_port(template, where, settings)
     _check_ports(spec, where, app, settings)
-    note: dict[str, Any] = {"container": app.container.get("name"), "port": app.number}
-    front = _take_over(spec, where, app, settings, note)
+    note: Note = {"container": app.container.get("name"), "port": app.number}
+    listening = _take_over(spec, where, app, settings, note)
     _redirect_handlers(app, note)
-    held = settings.hold_app and _add_prestop(app, settings, note)
+    held = settings.hold_app and _add_prestop(app, settings, note, warn)
     note["grace"] = spec.get("terminationGracePeriodSeconds")
     spec["terminationGracePeriodSeconds"] = grace_period(settings, _grace(spec, where), held=held)
     key = "initContainers" if settings.runs_native else "containers"
-    _ensure(spec, key, [], where, note).append(sidecar_container(settings, app.number, front))
-    metadata = _ensure(template, "metadata", {}, path, note)
-    annotations = _ensure(metadata, "annotations", {}, "metadata", note)
+    ensure(spec, key, [], where, note).append(sidecar_container(settings, app.number, listening))
+    metadata = ensure(template, "metadata", {}, path, note)
+    labels = ensure(metadata, "labels", {}, join(path, "metadata"), note)
+    if LABEL not in labels:
+        labels[LABEL] = "true"
+        note["label"] = True
+    annotations = ensure(metadata, "annotations", {}, join(path, "metadata"), note)
     if settings.scrape is Scrape.ANNOTATIONS:
-        _announce(annotations, settings, note, warn)
-    annotations[ORIGINAL] = json.dumps(note, sort_keys=True, separators=(",", ":"))
+        _add_scrape_annotations(annotations, settings, note, warn)
+    write_note(annotations, note)
     if spec.get("hostNetwork"):
-        warn(f"the pod uses the node's network: clients of its port {app.number} do not pass the sidecar")
+        warn(f"the pod uses the node's network: clients that connect to port {app.number} bypass the sidecar")
     return AppPort(app.number, note.get("name"))
 
 
@@ -89,12 +95,12 @@ def _check_system(spec: dict[str, Any], where: str) -> None:
 
 
 def _check_ports(spec: dict[str, Any], where: str, app: ContainerPort, settings: Settings) -> None:
-    ours = {settings.listen_port: "listen-port", settings.admin_port: "admin-port"}
-    for port in [app, *declared(spec, where)]:
-        if port.number in ours:
-            field = f"{port.container_path}.ports"
+    sidecar = {settings.listen_port: "listen-port", settings.admin_port: "admin-port"}
+    for port in (app, *declared(spec, where)):
+        if port.number in sidecar:
             raise ManifestError(
-                field, f"port {port.number} is the sidecar's; choose another with --{ours[port.number]}"
+                f"{port.container_path}.ports",
+                f"port {port.number} is the sidecar's; choose another with --{sidecar[port.number]}",
             )
 
 
@@ -107,10 +113,8 @@ def _grace(spec: dict[str, Any], where: str) -> int:
     return value
 
 
-def _take_over(
-    spec: dict[str, Any], where: str, app: ContainerPort, settings: Settings, note: dict[str, Any]
-) -> dict[str, Any]:
-    """What the sidecar's port takes from the app's: its name and its hostPort. Notes it in `note`."""
+def _take_over(spec: dict[str, Any], where: str, app: ContainerPort, settings: Settings, note: Note) -> dict[str, Any]:
+    """Move name and hostPort of the app's port to the sidecar's, note it, and return them."""
     used = used_names(spec, where)
     name = app.name
     if name is None or app.entry is None:
@@ -136,7 +140,7 @@ def _pop(mapping: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _handlers(container: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every httpGet and tcpSocket in a container's probes and hooks, with the path inside the container."""
+    """Yield every httpGet and tcpSocket of a container's probes and hooks, with the path inside the container."""
     lifecycle = mapping_at(container, "lifecycle", where)
     parents = [(key, container) for key in ("startupProbe", "livenessProbe", "readinessProbe")]
     parents += [(key, lifecycle) for key in ("postStart", "preStop")]
@@ -147,7 +151,7 @@ def _handlers(container: dict[str, Any], where: str) -> Iterator[tuple[str, dict
                 yield f"{key}.{handler}", mapping_at(probe, handler, join(where, key))
 
 
-def _redirect_handlers(app: ContainerPort, note: dict[str, Any]) -> None:
+def _redirect_handlers(app: ContainerPort, note: Note) -> None:
     if "name" not in note:
         return
     probes = []
@@ -159,81 +163,77 @@ def _redirect_handlers(app: ContainerPort, note: dict[str, Any]) -> None:
         note["probes"] = probes
 
 
-def _add_prestop(app: ContainerPort, settings: Settings, note: dict[str, Any]) -> bool:
-    """Give the app a preStop that waits for the drain; False if it has one of its own."""
-    if mapping_at(app.container, "lifecycle", app.container_path).get("preStop") is not None:
+def _add_prestop(app: ContainerPort, settings: Settings, note: Note, warn: Warn) -> bool:
+    """Give the app a preStop that waits for the drain. Returns False if it has one of its own."""
+    own = mapping_at(app.container, "lifecycle", app.container_path).get("preStop")
+    if own is not None:
+        seconds, needed = _sleep_seconds(own), prestop_seconds(settings)
+        if seconds is not None and seconds < needed:
+            warn(
+                f"container {app.container.get('name')}: its own preStop sleeps {seconds} s, but a drain may take "
+                f"{settings.drain_seconds} s: remove it, or let it sleep {needed} s"
+            )
         return False
-    lifecycle = _ensure(app.container, "lifecycle", {}, "container", note)
-    lifecycle["preStop"] = hold_hook(settings)
+    lifecycle = ensure(app.container, "lifecycle", {}, app.container_path, note)
+    lifecycle["preStop"] = app_prestop(settings)
     note["held"] = True
     return True
 
 
-def _announce(annotations: dict[str, Any], settings: Settings, note: dict[str, Any], warn: Warn) -> None:
+def _sleep_seconds(hook: Any) -> int | None:
+    """Return how long a preStop handler sleeps, None if it does anything else."""
+    sleep, execute = (hook.get("sleep"), hook.get("exec")) if isinstance(hook, dict) else (None, None)
+    if isinstance(sleep, dict) and isinstance(sleep.get("seconds"), int):
+        return int(sleep["seconds"])
+    command = execute.get("command") if isinstance(execute, dict) else None
+    if not isinstance(command, list) or not command:
+        return None
+    shell = len(command) == 3 and command[1] == "-c"
+    found = _SLEEP.fullmatch(str(command[2]) if shell else " ".join(map(str, command)))
+    return int(found[1]) if found else None
+
+
+def _add_scrape_annotations(annotations: dict[str, Any], settings: Settings, note: Note, warn: Warn) -> None:
     if any(key.startswith(_PROMETHEUS) for key in annotations):
-        warn(
-            f"the pods carry {_PROMETHEUS} annotations of their own, left as they are: "
-            "scrape the sidecar by a PodMonitor"
-        )
+        warn(f"the pods have {_PROMETHEUS} annotations of their own, which stay: scrape the sidecar with a PodMonitor")
         return
-    ours = {
+    added = {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(settings.admin_port),
         "prometheus.io/path": "/metrics",
     }
-    annotations.update(ours)
-    note["annotations"] = sorted(ours)
-
-
-def _ensure(parent: dict[str, Any], key: str, empty: Any, path: str, note: dict[str, Any]) -> Any:
-    """The list or mapping under `key`, made if it is absent or null, which is then noted."""
-    if parent.get(key) is None:
-        note.setdefault("blank", {})[key] = "null" if key in parent else "absent"
-        parent[key] = empty
-    return list_at(parent, key, path) if isinstance(empty, list) else mapping_at(parent, key, path)
+    annotations.update(added)
+    note["annotations"] = sorted(added)
 
 
 def remove_pod(template: dict[str, Any], path: str) -> bool:
-    """Take the sidecar out again, in place, by the note left when it was put in. False if there is no such
-    note.
-    """
-    metadata = mapping_at(template, "metadata", path)
-    annotations = strings_at(metadata, "annotations", join(path, "metadata"))
-    if ORIGINAL not in annotations:
+    """Undo inject_pod, in place. Returns False if there is nothing to undo."""
+    note = read_note(template, path)
+    if note is None:
         return False
-    note = read_note(annotations[ORIGINAL], join(path, f"metadata.annotations.{ORIGINAL}"))
     spec, where = template["spec"], join(path, "spec")
-    blank = note.get("blank", {})
     for key in ("initContainers", "containers"):
         if spec.get(key):
             spec[key] = [one for one in list_at(spec, key, where) if one.get("name") != CONTAINER]
-    _prune(spec, "initContainers", blank)
+    prune(spec, "initContainers", note)
     for container in list_at(spec, "containers", where):
         if container.get("name") == note.get("container"):
-            _give_back(container, where, note)
+            _restore_container(container, where, note)
     if "grace" in note and note["grace"] is None:
         spec.pop("terminationGracePeriodSeconds", None)
     elif "grace" in note:
         spec["terminationGracePeriodSeconds"] = note["grace"]
-    for key in (ORIGINAL, *note.get("annotations", [])):
-        annotations.pop(key, None)
-    _prune(metadata, "annotations", blank)
-    _prune(template, "metadata", blank)
+    metadata = template["metadata"]
+    for key in note.get("annotations", []):
+        metadata["annotations"].pop(key, None)
+    if note.get("label"):
+        strings_at(metadata, "labels", join(path, "metadata")).pop(LABEL, None)
+        prune(metadata, "labels", note)
+    remove_note(template, note)
     return True
 
 
-def read_note(text: str, where: str) -> dict[str, Any]:
-    """The JSON object of an `original` annotation. Raises ManifestError if it is none."""
-    try:
-        note = json.loads(text)
-    except ValueError:
-        note = None
-    if not isinstance(note, dict):
-        raise ManifestError(where, "is not the note that inject writes; the sidecar must be taken out by hand")
-    return note
-
-
-def _give_back(container: dict[str, Any], where: str, note: dict[str, Any]) -> None:
+def _restore_container(container: dict[str, Any], where: str, note: Note) -> None:
     ports = list_at(container, "ports", where)
     if "mirror" in note:
         container["ports"] = ports = [port for port in ports if port.get("containerPort") != note["mirror"]]
@@ -247,20 +247,9 @@ def _give_back(container: dict[str, Any], where: str, note: dict[str, Any]) -> N
             port.update(note.get("host", {}))
     for key, handler in _handlers(container, where):
         if key in note.get("probes", []) and handler.get("port") == note.get("port"):
-            handler["port"] = note["name"]
+            handler["port"] = note.get("name", handler["port"])
     lifecycle = mapping_at(container, "lifecycle", where)
     hook = mapping_at(mapping_at(lifecycle, "preStop", where), "httpGet", where)
-    if note.get("held") and str(hook.get("path", "")).startswith(_HOLD_PATH):
+    if note.get("held") and str(hook.get("path", "")).startswith(PRESTOP_PATH):
         del lifecycle["preStop"]
-        _prune(container, "lifecycle", note.get("blank", {}))
-
-
-def _prune(parent: dict[str, Any], key: str, blank: dict[str, str]) -> None:
-    """Undo `_ensure`: what we made and is empty again goes, or becomes null as it was."""
-    if parent.get(key) or key not in parent:
-        return
-    match blank.get(key):
-        case "absent":
-            del parent[key]
-        case "null":
-            parent[key] = None
+        prune(container, "lifecycle", note)

@@ -1,26 +1,24 @@
-"""The PodMonitor that `--scrape podmonitor` puts beside a workload, for the Prometheus operator."""
+"""The PodMonitor that `--scrape podmonitor` adds for a workload (Prometheus operator)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, mapping_at, strings_at
-from exporter.kubernetes.settings import ADMIN_PORT_NAME, GENERATED
+from exporter.kubernetes.errors import ManifestError, join, mapping_at, strings_at
+from exporter.kubernetes.settings import ADMIN_PORT_NAME, GENERATED, LABEL
 from exporter.kubernetes.workloads import Workload
 
 JOB_LABEL = "app.kubernetes.io/name"
 
 
 def pod_monitor(workload: Workload) -> dict[str, Any]:
-    """A PodMonitor for one workload's pods; `job` is their app.kubernetes.io/name, or the workload's name.
+    """Return a PodMonitor for one workload's pods; `job` is their app.kubernetes.io/name, or the workload's name.
 
     Raises ManifestError if the pods have no labels to select them by.
     """
     labels = _selector(workload)
     if not labels:
-        raise ManifestError(
-            f"{workload.path}.metadata.labels".lstrip("."), "a PodMonitor needs labels to select pods by"
-        )
+        raise ManifestError(join(workload.path, "metadata.labels"), "a PodMonitor needs labels to select pods by")
     job = workload.labels.get(JOB_LABEL, workload.name)
     metadata: dict[str, Any] = {"name": f"{workload.name}-websocket-exporter"}
     if workload.namespace:
@@ -45,13 +43,14 @@ def pod_monitor(workload: Workload) -> dict[str, Any]:
 
 
 def _selector(workload: Workload) -> dict[str, str]:
-    """The workload's own matchLabels, which do not change from release to release; else the pods' labels."""
+    """Return the workload's matchLabels, which stay the same over releases, or else the pods' own labels."""
     selector = mapping_at(mapping_at(workload.object, "spec", ""), "selector", "spec") if workload.path else {}
-    return strings_at(selector, "matchLabels", "spec.selector") or workload.labels
+    own = {key: value for key, value in workload.labels.items() if key != LABEL}
+    return strings_at(selector, "matchLabels", "spec.selector") or own
 
 
-def made_by_us(obj: dict[str, Any]) -> str | None:
-    """For which workload (`Deployment/chat`) `inject` made this object; None if it did not."""
+def generated_for(obj: dict[str, Any]) -> str | None:
+    """Return the workload (`Deployment/chat`) that `inject` made a PodMonitor for, None for any other object."""
     metadata = obj.get("metadata")
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
     found = annotations.get(GENERATED) if isinstance(annotations, dict) else None

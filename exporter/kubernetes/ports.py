@@ -1,22 +1,24 @@
-"""Which port of a pod is the app's: by name, by number, or the only one there is."""
+"""The app's port in a pod: by name, by number, or the only one."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, kind_of, list_at
+from exporter.kubernetes.errors import ManifestError, NotInjectable, kind_of, list_at
 from exporter.kubernetes.settings import PREFIX, Settings
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+_NAME_LENGTH = 15
+_LISTED = 5
+"""Ports that an error message lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerPort:
-    """The app's port. `entry` is its line in the container's `ports`, None if the manifest does not declare
-    it.
-    """
+    """A TCP port of a container. `entry` is its item in the container's `ports`, None if it is not declared."""
 
     number: int
     container: dict[str, Any]
@@ -28,9 +30,12 @@ class ContainerPort:
         """The port's name, if it has one."""
         return self.entry.get("name") if self.entry else None
 
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in (self.container.get("name"), self.name, self.number) if part)
+
 
 def declared(spec: dict[str, Any], path: str) -> Iterator[ContainerPort]:
-    """Every TCP port the ordinary containers of a pod spec declare. Raises ManifestError for a bad one."""
+    """Yield every TCP port that the ordinary containers of a pod spec declare. Raises ManifestError."""
     for index, container in enumerate(list_at(spec, "containers", path)):
         container_path = f"{path}.containers[{index}]"
         for number, entry in enumerate(list_at(container, "ports", container_path)):
@@ -45,62 +50,57 @@ def declared(spec: dict[str, Any], path: str) -> Iterator[ContainerPort]:
 
 
 def app_port(template: dict[str, Any], path: str, settings: Settings) -> ContainerPort:
-    """The one port the sidecar shall stand before. `path` is that of the pod spec.
+    """Return the port to put the sidecar in front of. path: of the pod spec.
 
-    Raises ManifestError if there is none, or several and no hint.
+    Raises NotInjectable if there is no TCP port, ManifestError if the port cannot be determined.
     """
-    spec = template["spec"]
+    spec, where = template["spec"], f"{path}.containers"
     containers = list_at(spec, "containers", path)
     if not containers:
-        raise ManifestError(f"{path}.containers", "there is no container to stand before")
+        raise ManifestError(where, "there is no container")
     hint = f"choose with --port or the annotation {PREFIX}port"
     wanted = settings.container
     if wanted is not None and all(container.get("name") != wanted for container in containers):
-        raise ManifestError(f"{path}.containers", f"no container is named {wanted!r}")
-    known = [port for port in declared(spec, path) if wanted is None or port.container.get("name") == wanted]
+        raise ManifestError(where, f"no container is named {wanted!r}")
+    fitting = [port for port in declared(spec, path) if wanted is None or port.container.get("name") == wanted]
     if settings.port is None:
-        fitting = known
+        if not fitting:
+            raise NotInjectable(where, f"no container declares a TCP port; {hint}")
     elif settings.port.isdecimal():
-        fitting = [port for port in known if port.number == int(settings.port)]
+        fitting = [port for port in fitting if port.number == int(settings.port)]
         if not fitting:
             return _undeclared(template, containers, path, int(settings.port), wanted)
     else:
-        fitting = [port for port in known if port.name == settings.port]
+        fitting = [port for port in fitting if port.name == settings.port]
         if not fitting:
-            raise ManifestError(f"{path}.containers", f"no container declares a TCP port named {settings.port!r}")
-    if not fitting:
-        raise ManifestError(f"{path}.containers", f"no container declares a TCP port; {hint}")
+            raise ManifestError(where, f"no container declares a TCP port named {settings.port!r}")
     if len(fitting) > 1:
-        found = ", ".join(
-            f"{port.container.get('name')} {port.name or ''} {port.number}".replace("  ", " ") for port in fitting
-        )
-        more = hint if settings.port is None else f"choose with --container or the annotation {PREFIX}container"
-        raise ManifestError(f"{path}.containers", f"there are several ports ({found}); {more}")
+        found = ", ".join(map(str, fitting[:_LISTED])) + (", ..." if len(fitting) > _LISTED else "")
+        if settings.port is not None:
+            hint = f"choose with --container or the annotation {PREFIX}container"
+        raise ManifestError(where, f"there are several ports ({found}); {hint}, or leave it out with --only")
     return fitting[0]
 
 
 def _undeclared(
     template: dict[str, Any], containers: list[dict[str, Any]], path: str, number: int, wanted: str | None
 ) -> ContainerPort:
-    """A port given by number which no container declares: containerPort only informs, so it may well be
-    there.
-    """
+    """Return a port that no container declares: containerPort only informs, so the app may listen there."""
     metadata = template.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
-    name = (
-        wanted or annotations.get(_DEFAULT_CONTAINER) or (containers[0].get("name") if len(containers) == 1 else None)
-    )
+    only = containers[0].get("name") if len(containers) == 1 else None
+    name = wanted or annotations.get(_DEFAULT_CONTAINER) or only
     for index, container in enumerate(containers):
         if container.get("name") == name:
             return ContainerPort(number, container, f"{path}.containers[{index}]", None)
     raise ManifestError(
         f"{path}.containers",
-        f"no container declares port {number}; say whose it is with --container or the annotation {PREFIX}container",
+        f"no container declares port {number}; choose one with --container or the annotation {PREFIX}container",
     )
 
 
 def used_names(spec: dict[str, Any], path: str) -> set[str]:
-    """All port names in a pod spec, init containers included."""
+    """Return all port names in a pod spec, init containers included."""
     return {
         entry["name"]
         for key in ("initContainers", "containers")
@@ -111,6 +111,7 @@ def used_names(spec: dict[str, Any], path: str) -> set[str]:
 
 
 def free_name(wish: str, used: set[str]) -> str:
-    """`wish`, cut to 15 characters, with a number behind it if it is taken."""
-    names = [wish[:15].rstrip("-"), *(f"{wish[:12].rstrip('-')}-{number}" for number in range(2, 99))]
+    """Return `wish`, cut to 15 characters, with a number appended if it is taken."""
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (wish[: _NAME_LENGTH - len(ending)].rstrip("-") + ending for ending in endings)
     return next(name for name in names if name not in used)

@@ -1,139 +1,157 @@
-"""Services in front of a workload: those that name the port follow by themselves, those that count it are
-rewritten.
-"""
+"""Services of an injected workload: a target port by name follows by itself, a number is rewritten."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from exporter.kubernetes.errors import ManifestError, Warn, list_at, mapping_at, strings_at
-from exporter.kubernetes.pod import read_note
+from exporter.kubernetes.original import annotate, read_note, remove_note
 from exporter.kubernetes.settings import INJECT, ORIGINAL, PREFIX
-from exporter.kubernetes.workloads import Workload, group_of, named
+from exporter.kubernetes.workloads import Workload, group_of
+
+_NOT_WEBSOCKET = {
+    "h2c": "HTTP/2",
+    "http2": "HTTP/2",
+    "grpc": "HTTP/2",
+    "kubernetes.io/h2c": "HTTP/2",
+    "https": "TLS",
+    "kubernetes.io/wss": "TLS",
+}
+"""appProtocol to what its clients send; the sidecar forwards both without observing them."""
 
 
 @dataclass(frozen=True, slots=True)
 class InjectedPort:
-    """What a Service must know of a workload: its pods' labels, the app's port and the sidecar's."""
+    """The app's port of a workload and the sidecar's ports before it.
+
+    name: the port name that the sidecar took over. listen_port, admin_port: None for a workload without a sidecar.
+    changed: whether this run processed the workload; others are only taken into account.
+    """
 
     workload: Workload
     app_port: int
     name: str | None
-    """The port name the sidecar took over, if there was one."""
     listen_port: int | None
-    """None: this workload has no sidecar."""
+    admin_port: int | None = None
+    changed: bool = True
 
 
 def is_service(obj: dict[str, Any]) -> bool:
-    """Whether an object is a core/v1 Service."""
+    """Return whether an object is a core/v1 Service."""
     return obj.get("kind") == "Service" and group_of(obj) == ""
 
 
+def same_namespace(obj: dict[str, Any], workload: Workload) -> bool:
+    """Return whether both are in one namespace. An absent namespace on either side fits any."""
+    namespace = mapping_at(obj, "metadata", "").get("namespace")
+    return not namespace or not workload.namespace or namespace == workload.namespace
+
+
 def selects(service: dict[str, Any], workload: Workload) -> bool:
-    """Whether a Service selects a workload's pods. An absent namespace on either side fits any."""
+    """Return whether a Service selects a workload's pods."""
     spec = mapping_at(service, "spec", "")
     selector = strings_at(spec, "selector", "spec")
-    namespace = mapping_at(service, "metadata", "").get("namespace")
-    if not selector or spec.get("type") == "ExternalName":
-        return False
-    if namespace and workload.namespace and namespace != workload.namespace:
+    if not selector or spec.get("type") == "ExternalName" or not same_namespace(service, workload):
         return False
     return selector.items() <= workload.labels.items()
 
 
-def check_service(service: dict[str, Any]) -> bool:
-    """Whether a Service may be rewritten: not if it says inject: "false". Raises ManifestError for unknown
-    annotations.
+def may_change(obj: dict[str, Any]) -> bool:
+    """Return whether an object may be rewritten: not if annotated inject: "false".
+
+    Raises ManifestError for any other annotation of ours.
     """
-    annotations = strings_at(mapping_at(service, "metadata", ""), "annotations", "metadata")
+    annotations = strings_at(mapping_at(obj, "metadata", ""), "annotations", "metadata")
     for key, text in annotations.items():
         if key.startswith(PREFIX) and key not in {INJECT, ORIGINAL}:
-            raise ManifestError(f"metadata.annotations.{key}", f"is not an annotation for a Service; known is {INJECT}")
+            raise ManifestError(
+                f"metadata.annotations.{key}", f"unknown annotation for a {obj['kind']}; known is {INJECT}"
+            )
         if key == INJECT and text not in {"true", "false"}:
             raise ManifestError(f"metadata.annotations.{key}", f'{text!r} is neither "true" nor "false"')
     return annotations.get(INJECT) != "false"
 
 
 def rewrite_service(service: dict[str, Any], ports: Iterable[InjectedPort], warn: Warn) -> None:
-    """Send a Service's numeric targetPorts to the sidecar, in place, and note what they were.
+    """Point a Service's numeric target ports at the sidecar, in place, and note what they were.
 
-    Raises ManifestError if one number would have to mean two things: selected workloads differ.
+    ports: of the workloads that it selects. Raises ManifestError if one number would need two meanings.
     """
-    chosen = [port for port in ports if selects(service, port.workload)]
+    chosen = list(ports)
     injected = [port for port in chosen if port.listen_port is not None]
     if not injected:
         return
     spec = mapping_at(service, "spec", "")
     originals: dict[str, int | None] = {}
     for index, entry in enumerate(list_at(spec, "ports", "spec")):
+        if entry.get("protocol", "TCP") != "TCP":
+            continue
         present = entry.get("targetPort")
         target = entry.get("port") if present is None else present
-        hit = [port for port in injected if port.app_port == target]
-        if not hit or isinstance(target, str) or entry.get("protocol", "TCP") != "TCP":
+        if isinstance(target, str):
+            if any(port.name == target for port in injected):
+                _warn_protocol(index, entry, warn)
             continue
-        others = [port for port in chosen if port.app_port == target and port.listen_port != hit[0].listen_port]
-        if others:
-            raise ManifestError(
-                f"spec.ports[{index}].targetPort",
-                f"{target} is the app's port in {others[0].workload} and the sidecar stands before it in "
-                f"{hit[0].workload}: give that port one name in both, and use the name here",
-            )
+        hit = next((port for port in injected if port.app_port == target), None)
+        if hit is None:
+            continue
+        for other in chosen:
+            if other.app_port == target and other.listen_port != hit.listen_port:
+                raise ManifestError(
+                    f"spec.ports[{index}].targetPort",
+                    f"{target} is the app's port in {other.workload} and behind the sidecar in {hit.workload}: "
+                    "name that port alike in both, and use the name here",
+                )
         originals[_port_key(entry)] = present
-        entry["targetPort"] = hit[0].listen_port
-    if str(spec.get("clusterIP")) == "None" and spec.get("clusterIP") is not None:
+        entry["targetPort"] = hit.listen_port
+        _warn_protocol(index, entry, warn)
+    if spec.get("clusterIP") == "None":
         warn(
-            f"{named(service)} is headless: clients that connect to a pod's own address and port "
-            f"{injected[0].app_port} do not pass the sidecar; let them use {injected[0].listen_port}"
+            f"is headless: clients that connect to a pod's port {injected[0].app_port} "
+            f"bypass the sidecar; they must connect to {injected[0].listen_port}"
         )
     if originals:
-        _note(service, originals)
+        annotate(service, {"targetPorts": originals})
 
 
-def _port_key(port: dict[str, Any]) -> str:
-    return f"{port.get('port')}/{port.get('protocol', 'TCP')}"
+def _warn_protocol(index: int, entry: dict[str, Any], warn: Warn) -> None:
+    protocol = entry.get("appProtocol")
+    sent = _NOT_WEBSOCKET.get(protocol) if isinstance(protocol, str) else None
+    if sent:
+        warn(
+            f"spec.ports[{index}].appProtocol is {protocol}: "
+            f"the sidecar forwards {sent} without observing it; WebSocket is kubernetes.io/ws"
+        )
 
 
-def _note(service: dict[str, Any], originals: dict[str, int | None]) -> None:
-    note: dict[str, Any] = {"targetPorts": originals}
-    metadata = service["metadata"] if isinstance(service.get("metadata"), dict) else service.setdefault("metadata", {})
-    if metadata.get("annotations") is None:
-        note["blank"] = "null" if "annotations" in metadata else "absent"
-        metadata["annotations"] = {}
-    metadata["annotations"][ORIGINAL] = json.dumps(note, sort_keys=True, separators=(",", ":"))
+def _port_key(entry: dict[str, Any]) -> str:
+    return f"{entry.get('port')}/{entry.get('protocol', 'TCP')}"
 
 
 def restore_service(service: dict[str, Any]) -> bool:
-    """Undo rewrite_service, in place. False if it was never done."""
-    metadata = mapping_at(service, "metadata", "")
-    annotations = strings_at(metadata, "annotations", "metadata")
-    if ORIGINAL not in annotations:
+    """Undo rewrite_service, in place. Returns False if there is nothing to undo."""
+    note = read_note(service, "")
+    if note is None:
         return False
-    note = read_note(annotations.pop(ORIGINAL), f"metadata.annotations.{ORIGINAL}")
-    for port in list_at(mapping_at(service, "spec", ""), "ports", "spec"):
-        originals = note.get("targetPorts", {})
-        key = _port_key(port)
+    originals = mapping_at(note, "targetPorts", "")
+    for entry in list_at(mapping_at(service, "spec", ""), "ports", "spec"):
+        key = _port_key(entry)
         if key in originals and originals[key] is None:
-            port.pop("targetPort", None)
+            entry.pop("targetPort", None)
         elif key in originals:
-            port["targetPort"] = originals[key]
-    if not annotations and note.get("blank") == "absent":
-        del metadata["annotations"]
-    elif not annotations and note.get("blank") == "null":
-        metadata["annotations"] = None
+            entry["targetPort"] = originals[key]
+    remove_note(service, note)
     return True
 
 
-def warn_unseen(port: InjectedPort, services: Iterable[dict[str, Any]], warn: Warn) -> None:
-    """Say so if no Service in the input selects a workload with a sidecar: a numeric one elsewhere must be
-    changed.
-    """
+def warn_unselected(port: InjectedPort, services: Iterable[dict[str, Any]], warn: Warn) -> None:
+    """Warn if no Service in the input selects an injected workload: a numeric one elsewhere must be changed."""
     if port.listen_port is None or any(selects(service, port.workload) for service in services):
         return
-    follows = f"; one with targetPort: {port.name} follows by itself" if port.name else ""
+    follows = f"; targetPort: {port.name} needs no change" if port.name else ""
     warn(
         "no Service in the input selects its pods: "
-        f"a Service with targetPort: {port.app_port} must be changed to {port.listen_port}{follows}"
+        f"in a Service elsewhere, change targetPort: {port.app_port} to {port.listen_port}{follows}"
     )

@@ -1,53 +1,42 @@
-"""What the sidecar shall be like: one frozen object, filled from flags, overridden per workload by
-annotations.
+"""The settings of one sidecar: each a flag of `inject` and `webhook` and an annotation, defined once.
 
-Every setting is a flag of `inject` and `webhook` (`--drain-timeout`) and an annotation
-(`websocket-exporter/drain-timeout`) of the same name; its reader below is the one place that says what is
-accepted.
+A field of `Settings` holds the default, the parser, the help and whether a tenant's annotation may set it when the
+webhook injects. The flags, the annotations and the chart's values are made from `OPTIONS`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from exporter import __version__
 from exporter.kubernetes.errors import ManifestError, join
 from exporter.units import parse_duration
 
 PREFIX = "websocket-exporter/"
 INJECT = PREFIX + "inject"
 ORIGINAL = PREFIX + "original"
-"""JSON, on a pod template or a Service: what `inject` changed, enough to undo it."""
+"""JSON on a changed object: the values before `inject`, enough to undo it."""
 STATUS = PREFIX + "status"
-"""On a pod, by the webhook: why there is no sidecar in it although it asked for one."""
+"""On a pod, by the webhook: why it has no sidecar although it is annotated for one."""
 GENERATED = PREFIX + "generated-for"
-"""On a PodMonitor that `inject` made: the workload it was made for."""
+"""On a PodMonitor made by `inject`: the workload it belongs to."""
+_WRITTEN = {ORIGINAL, STATUS, GENERATED}
 
-_OURS = {ORIGINAL, STATUS, GENERATED}
+LABEL = PREFIX + "sidecar"
+"""On every injected pod, "true": the label that deploy/kubernetes/networkpolicy selects."""
 CONTAINER = "websocket-exporter"
 ADMIN_PORT_NAME = "ws-metrics"
-"""What PodMonitors select. At most 15 characters (IANA_SVC_NAME, as Kubernetes checks port names)."""
+"""The port name that PodMonitors select. Kubernetes allows 15 characters (IANA_SVC_NAME)."""
 
 NATIVE_SINCE = (1, 29)
 """Sidecar containers (init containers with restartPolicy Always) are on by default from here (KEP-753)."""
 NATIVE_PORT_NAMES_SINCE = (1, 33)
-"""Services find named ports of native sidecars from here; 1.29 to 1.32 look at ordinary containers only
+"""Services resolve named ports of native sidecars from here; 1.29 to 1.32 search ordinary containers only
 (kubernetes/kubernetes#128850, not backported)."""
-
-DEFAULT_DRAIN_GRACE = "5s"
-"""For endpoints to travel to every node and load balancer. The sidecar's own default is none: that is for
-outside of Kubernetes, where nothing has to learn."""
-DEFAULT_DRAIN_SPREAD = "20s"
-DEFAULT_CLOSE_TIMEOUT = "5s"
-DEFAULT_DRAIN_TIMEOUT = "30s"
-"""Grace, spread and one close timeout fit into it exactly."""
-DEFAULT_DRAIN_LINGER = "30s"
-"""The scrape interval that the Prometheus operator gives where none is set."""
 
 _CPU = re.compile(r"\d+m|\d+(\.\d{1,3})?")
 _MEMORY = re.compile(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
@@ -56,48 +45,15 @@ _CONTAINER_NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 class Scrape(StrEnum):
-    """How Prometheus shall find the sidecar."""
+    """How Prometheus finds the sidecar."""
 
     ANNOTATIONS = "annotations"
     PODMONITOR = "podmonitor"
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The wish for one sidecar. `None` means: find it out, or leave it out."""
-
-    port: str | None = None
-    container: str | None = None
-    route: tuple[str, ...] = ()
-    native: bool = True
-    kubernetes: tuple[int, int] = NATIVE_SINCE
-    image: str = f"websocket-exporter:{__version__}"
-    image_pull_policy: str | None = None
-    listen_port: int = 10010
-    admin_port: int = 10011
-    drain_grace: str = DEFAULT_DRAIN_GRACE
-    drain_spread: str = DEFAULT_DRAIN_SPREAD
-    drain_timeout: str = DEFAULT_DRAIN_TIMEOUT
-    drain_linger: str = DEFAULT_DRAIN_LINGER
-    close_timeout: str = DEFAULT_CLOSE_TIMEOUT
-    hold_app: bool = True
-    proxy_protocol: bool = False
-    scrape: Scrape = Scrape.ANNOTATIONS
-    cpu_request: str = "25m"
-    cpu_limit: str | None = None
-    memory_request: str = "64Mi"
-    memory_limit: str | None = "256Mi"
-    extra_arg: tuple[str, ...] = ()
-
-    @property
-    def runs_native(self) -> bool:
-        """Whether the sidecar becomes an init container with restartPolicy Always."""
-        return self.native and self.kubernetes >= NATIVE_SINCE
-
-
-def read_duration(text: str) -> str:
-    """The text itself, once it is known to be a duration."""
+def parse_seconds(text: str) -> str:
+    """Return the text if it is a duration: the sidecar gets it as written."""
     try:
         parse_duration(text)
     except ValueError as error:
@@ -105,43 +61,43 @@ def read_duration(text: str) -> str:
     return text
 
 
-def read_bool(text: str) -> bool:
-    """`true` or `false`."""
+def parse_bool(text: str) -> bool:
+    """Parse `true` or `false`."""
     if text not in {"true", "false"}:
         raise ValueError(f'{text!r} is neither "true" nor "false"')
     return text == "true"
 
 
-def read_port(text: str) -> str:
-    """A port number (1 to 65535) or a port name as Kubernetes has them."""
+def parse_port(text: str) -> str:
+    """Parse a port number (1 to 65535) or a port name."""
     if text.isdecimal():
-        return str(read_number(text))
+        return str(parse_port_number(text))
     if not _PORT_NAME.fullmatch(text):
         raise ValueError(f"{text!r} is neither a port number nor a port name (at most 15 of a-z, 0-9, -)")
     return text
 
 
-def read_number(text: str) -> int:
-    """A port number, 1 to 65535."""
+def parse_port_number(text: str) -> int:
+    """Parse a port number, 1 to 65535."""
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
         raise ValueError(f"{text!r} is not a port number (1 to 65535)")
     return int(text)
 
 
-def read_container(text: str) -> str:
-    """A container's name (RFC 1123 label)."""
+def parse_container(text: str) -> str:
+    """Parse a container name (RFC 1123 label)."""
     if not _CONTAINER_NAME.fullmatch(text):
         raise ValueError(f"{text!r} is not a container name")
     return text
 
 
-def read_list(text: str) -> tuple[str, ...]:
-    """One entry a line; blank lines are nothing."""
+def parse_lines(text: str) -> tuple[str, ...]:
+    """Parse one entry per line; blank lines are skipped."""
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def read_routes(text: str) -> tuple[str, ...]:
-    """Path patterns between blanks or line breaks, as in the sidecar's environment; each begins with a slash."""
+def parse_routes(text: str) -> tuple[str, ...]:
+    """Parse path patterns separated by white space, as in WEBSOCKET_EXPORTER_ROUTE."""
     patterns = tuple(text.split())
     for pattern in patterns:
         if not pattern.startswith("/") or not pattern.isprintable():
@@ -149,141 +105,247 @@ def read_routes(text: str) -> tuple[str, ...]:
     return patterns
 
 
-def read_version(text: str) -> tuple[int, int]:
-    """`1.29` or `v1.29.3` gives (1, 29)."""
+def parse_version(text: str) -> tuple[int, int]:
+    """Parse a Kubernetes version: `1.29` or `v1.29.3` gives (1, 29)."""
     matched = re.fullmatch(r"v?(\d+)\.(\d+)(\.\d+)?", text)
     if matched is None:
         raise ValueError(f"{text!r} is not a Kubernetes version (1.29)")
     return int(matched[1]), int(matched[2])
 
 
-def read_image(text: str) -> str:
-    """An image reference: any text without blanks."""
+def parse_image(text: str) -> str:
+    """Parse an image reference: any text without white space."""
     if not text or any(character.isspace() for character in text):
         raise ValueError(f"{text!r} is not an image reference")
     return text
 
 
-def read_pull_policy(text: str) -> str:
-    """Always, IfNotPresent or Never."""
-    if text not in {"Always", "IfNotPresent", "Never"}:
-        raise ValueError(f"{text!r} is none of Always, IfNotPresent, Never")
-    return text
+def parse_scrape(text: str) -> Scrape:
+    """Parse annotations, podmonitor or none."""
+    return Scrape(_one_of(*Scrape)(text))
 
 
-def read_scrape(text: str) -> Scrape:
-    """annotations, podmonitor or none."""
-    if text not in set(Scrape):
-        raise ValueError(f"{text!r} is none of {', '.join(Scrape)}")
-    return Scrape(text)
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return parse
 
 
-def read_cpu(text: str) -> str:
-    """A CPU quantity: `25m`, `0.5`, `1`."""
-    return _quantity(text, _CPU, "a CPU quantity (25m, 0.5)")
+def _quantity(pattern: re.Pattern[str], kind: str, *, optional: bool) -> Callable[[str], str | None]:
+    """Return a parser for a resource quantity; "none" means no limit where that is allowed."""
+
+    def parse(text: str) -> str | None:
+        if optional and text == "none":
+            return None
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{text!r} is not {kind}")
+        return text
+
+    return parse
 
 
-def read_memory(text: str) -> str:
-    """A memory quantity: `64Mi`, `1Gi`."""
-    return _quantity(text, _MEMORY, "a memory quantity (64Mi, 1Gi)")
+_CPU_KIND, _MEMORY_KIND = "a CPU quantity (25m, 0.5)", "a memory quantity (64Mi, 1Gi)"
 
 
-def _quantity(text: str, pattern: re.Pattern[str], what: str) -> str:
-    if not pattern.fullmatch(text):
-        raise ValueError(f"{text!r} is not {what}")
-    return text
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting as users write it. name: in flags and annotations. default: as text, None without one."""
+
+    name: str
+    default: str | None
+    parse: Callable[[str], Any]
+    help: str
+    metavar: str
+    many: bool
+    flags: str
+    """The flag, or both flags of a switch."""
+    switch: bool
+    tenant: bool
+    """Whether an annotation may set it when the webhook injects."""
+    environment: bool
+
+    @property
+    def field(self) -> str:
+        """The name of the field of `Settings`."""
+        return self.name.replace("-", "_")
 
 
-def _optional(reader: Callable[[str], str]) -> Callable[[str], str | None]:
-    def read(text: str) -> str | None:
-        return None if text == "none" else reader(text)
-
-    return read
-
-
-READERS: dict[str, Callable[[str], Any]] = {
-    "port": read_port,
-    "container": read_container,
-    "route": read_routes,
-    "native": read_bool,
-    "kubernetes": read_version,
-    "image": read_image,
-    "image-pull-policy": read_pull_policy,
-    "listen-port": read_number,
-    "admin-port": read_number,
-    "drain-grace": read_duration,
-    "drain-spread": read_duration,
-    "drain-timeout": read_duration,
-    "drain-linger": read_duration,
-    "close-timeout": read_duration,
-    "hold-app": read_bool,
-    "proxy-protocol": read_bool,
-    "scrape": read_scrape,
-    "cpu-request": read_cpu,
-    "cpu-limit": _optional(read_cpu),
-    "memory-request": read_memory,
-    "memory-limit": _optional(read_memory),
-    "extra-arg": read_list,
-}
-"""Setting name, as in flags and annotations, to the function that reads its text (raises ValueError)."""
+def _option(
+    default: str | None,
+    parse: Callable[[str], Any],
+    help: str,
+    metavar: str = "",
+    *,
+    many: bool = False,
+    required: bool = False,
+    flags: str = "",
+    tenant: bool = True,
+    environment: bool = True,
+) -> Any:
+    made = MISSING if required else () if many else None if default is None else parse(default)
+    given = {
+        "default": default,
+        "parse": parse,
+        "help": help,
+        "metavar": metavar,
+        "many": many,
+        "flags": flags,
+        "switch": parse is parse_bool,
+        "tenant": tenant,
+        "environment": environment,
+    }
+    return field(default=made, metadata=given)
 
 
-def override(settings: Settings, texts: dict[str, str]) -> Settings:
-    """The settings with `texts` (setting name to text) over them. Raises ValueError for a text that does not
-    fit.
-    """
-    return replace(settings, **{name.replace("-", "_"): READERS[name](text) for name, text in texts.items()})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one sidecar. `image` is the only one without a default: there is no published image."""
+
+    image: str = _option(None, parse_image, "Image of the sidecar.", "IMAGE", required=True, tenant=False)
+    port: str | None = _option(
+        None,
+        parse_port,
+        "App's port, by name or number. Needed if the pod declares several.",
+        "NAME|NUMBER",
+        environment=False,  # Kubernetes sets WEBSOCKET_EXPORTER_PORT=tcp://... beside a Service of that name
+    )
+    container: str | None = _option(
+        None, parse_container, "App's container. Needed if the port alone is ambiguous.", "NAME"
+    )
+    route: tuple[str, ...] = _option(
+        None, parse_routes, "Path pattern to count apart, such as '/chat/*'. Repeatable.", "PATTERN", many=True
+    )
+    native: bool = _option(
+        "true",
+        parse_bool,
+        "Init container with restartPolicy Always (Kubernetes 1.29 and later), or an ordinary container.",
+        flags="--native/--classic",
+        tenant=False,
+    )
+    kubernetes: tuple[int, int] = _option(
+        "1.29", parse_version, "Oldest Kubernetes to support; before 1.29 implies --classic.", "VERSION", tenant=False
+    )
+    image_pull_policy: str | None = _option(
+        None,
+        _one_of("Always", "IfNotPresent", "Never"),
+        "Image pull policy: Always, IfNotPresent or Never.",
+        "POLICY",
+        tenant=False,
+    )
+    listen_port: int = _option("10010", parse_port_number, "Port for the app's clients.", "PORT")
+    admin_port: int = _option("10011", parse_port_number, "Port of /metrics, /livez, /readyz and /drain.", "PORT")
+    # Endpoints and load balancers need seconds to learn that a pod goes; outside of Kubernetes nothing has to.
+    drain_grace: str = _option("5s", parse_seconds, "Time that a drain still accepts new sessions.", "DURATION")
+    drain_spread: str = _option("20s", parse_seconds, "Time over which a drain spreads its Closes.", "DURATION")
+    # The grace, the spread and one close timeout together.
+    drain_timeout: str = _option("30s", parse_seconds, "Upper limit for the whole drain.", "DURATION")
+    # The scrape interval that the Prometheus operator sets where none is given.
+    drain_linger: str = _option("30s", parse_seconds, "Wait for a last scrape after the drain.", "DURATION")
+    close_timeout: str = _option("5s", parse_seconds, "Time for a client to answer a Close.", "DURATION")
+    hold_app: bool = _option(
+        "true", parse_bool, "Add a preStop to the app that waits for the drain.", flags="--hold-app/--no-hold-app"
+    )
+    proxy_protocol: bool = _option(
+        "false", parse_bool, "Send a PROXY v2 header to the app.", flags="--proxy-protocol/--no-proxy-protocol"
+    )
+    scrape: Scrape = _option(
+        "annotations", parse_scrape, "Discovery by Prometheus: annotations, podmonitor or none.", "METHOD"
+    )
+    cpu_request: str = _option(
+        "25m", _quantity(_CPU, _CPU_KIND, optional=False), "CPU request.", "QUANTITY", tenant=False
+    )
+    cpu_limit: str | None = _option(
+        None, _quantity(_CPU, _CPU_KIND, optional=True), "CPU limit, or none.", "QUANTITY", tenant=False
+    )
+    memory_request: str = _option(
+        "64Mi", _quantity(_MEMORY, _MEMORY_KIND, optional=False), "Memory request.", "QUANTITY", tenant=False
+    )
+    memory_limit: str | None = _option(
+        "256Mi", _quantity(_MEMORY, _MEMORY_KIND, optional=True), "Memory limit, or none.", "QUANTITY", tenant=False
+    )
+    extra_arg: tuple[str, ...] = _option(
+        None, parse_lines, "Further argument of the sidecar's command line. Repeatable.", "ARG", many=True, tenant=False
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for settings that contradict each other."""
+        if self.listen_port == self.admin_port:
+            raise ValueError(f"listen-port and admin-port are both {self.listen_port}")
+        drain = sum(parse_duration(text) for text in (self.drain_grace, self.drain_spread, self.close_timeout))
+        if drain > parse_duration(self.drain_timeout):
+            raise ValueError(
+                f"drain-timeout {self.drain_timeout} is shorter than drain-grace {self.drain_grace}, "
+                f"drain-spread {self.drain_spread} and close-timeout {self.close_timeout} together"
+            )
+
+    @property
+    def runs_native(self) -> bool:
+        """Whether the sidecar is an init container with restartPolicy Always."""
+        return self.native and self.kubernetes >= NATIVE_SINCE
+
+    @property
+    def drain_seconds(self) -> int:
+        """Whole seconds that a drain may take."""
+        return math.ceil(parse_duration(self.drain_timeout))
+
+    @property
+    def linger_seconds(self) -> int:
+        """Whole seconds that the sidecar may wait for its last scrape."""
+        return math.ceil(parse_duration(self.drain_linger))
 
 
-def check(settings: Settings) -> None:
-    """Raises ValueError if settings contradict each other."""
-    if settings.listen_port == settings.admin_port:
-        raise ValueError(f"listen-port and admin-port are both {settings.listen_port}")
-    drain = sum(parse_duration(text) for text in (settings.drain_grace, settings.drain_spread, settings.close_timeout))
-    if drain > parse_duration(settings.drain_timeout):
-        raise ValueError(
-            f"drain-timeout {settings.drain_timeout} is shorter than drain-grace {settings.drain_grace}, "
-            f"drain-spread {settings.drain_spread} and close-timeout {settings.close_timeout} together"
-        )
+def _options() -> dict[str, Option]:
+    found = {}
+    for one in fields(Settings):
+        name = one.name.replace("_", "-")
+        flags = one.metadata["flags"] or f"--{name}"
+        found[name] = Option(name=name, **{**one.metadata, "flags": flags})
+    return found
 
 
-def drain_seconds(settings: Settings) -> int:
-    """Whole seconds a drain may take."""
-    return math.ceil(parse_duration(settings.drain_timeout))
+OPTIONS: Mapping[str, Option] = _options()
+"""Every setting, by the name that flags and annotations have."""
+TENANT_SETTINGS = frozenset(name for name, option in OPTIONS.items() if option.tenant)
+"""Settings that annotations may change when the webhook injects, unless --tenant-settings adds others."""
 
 
-def linger_seconds(settings: Settings) -> int:
-    """Whole seconds the sidecar may wait for its last scrape."""
-    return math.ceil(parse_duration(settings.drain_linger))
+def override(settings: Settings, texts: Mapping[str, str]) -> Settings:
+    """Return the settings with `texts` (name to text) over them. Raises ValueError."""
+    return replace(settings, **{OPTIONS[name].field: OPTIONS[name].parse(text) for name, text in texts.items()})
 
 
 def parse_annotations(annotations: Mapping[str, str], path: str) -> dict[str, str]:
-    """Our settings among annotations: setting name to text, each checked. `path` is that of the annotations.
+    """Return the settings among annotations, and `inject`, as name to text. path: of the annotations.
 
-    Raises ManifestError for an unknown name under our prefix and for a value that does not fit.
+    Raises ManifestError for an unknown name below the prefix and for an invalid value.
     """
     found: dict[str, str] = {}
     for key, text in annotations.items():
-        if not key.startswith(PREFIX) or key in _OURS:
+        if not key.startswith(PREFIX) or key in _WRITTEN:
             continue
         name = key.removeprefix(PREFIX)
-        reader = read_bool if key == INJECT else READERS.get(name)
-        if reader is None:
-            known = ", ".join(["inject", *READERS])
-            raise ManifestError(join(path, key), f"is not an annotation of ours; known are {known}")
+        if key != INJECT and name not in OPTIONS:
+            known = ", ".join(["inject", *OPTIONS])
+            raise ManifestError(join(path, key), f"unknown annotation; known are {known}")
         try:
-            reader(text)
+            (parse_bool if key == INJECT else OPTIONS[name].parse)(text)
         except ValueError as error:
             raise ManifestError(join(path, key), str(error)) from None
         found[name] = text
     return found
 
 
-def settings_of(settings: Settings, texts: Mapping[str, str], path: str) -> Settings:
-    """The settings with a workload's wishes over them. Raises ManifestError if they contradict each other."""
-    changed = override(settings, {name: text for name, text in texts.items() if name != "inject"})
+def settings_of(
+    settings: Settings, texts: Mapping[str, str], path: str, allowed: Collection[str] = OPTIONS.keys()
+) -> Settings:
+    """Return the settings with a workload's annotations over them, those that are `allowed`.
+
+    Raises ManifestError if they contradict each other.
+    """
     try:
-        check(changed)
+        return override(settings, {name: text for name, text in texts.items() if name in allowed})
     except ValueError as error:
         raise ManifestError(path, str(error)) from None
-    return changed

@@ -1,8 +1,11 @@
 """The mutating admission webhook (admission.k8s.io/v1): review in, patch out, and its HTTPS server.
 
-Only pods annotated `websocket-exporter/inject: "true"` are changed, by the code that `inject` uses. A pod
-that asks for a sidecar and cannot have one is let through as it is: an app without numbers is better than no
-app. Why is said in a warning of the response and in the annotation `websocket-exporter/status` of the pod.
+Only pods annotated `websocket-exporter/inject: "true"` are changed, by the code that `inject` uses. A pod that
+cannot get a sidecar is admitted without one: an app without metrics is better than no app. The reason is in a warning
+of the response and in the annotation `websocket-exporter/status` of the pod.
+
+Annotations come from tenants, so that only those in an allow-list count; a review may be large on purpose, so that its
+work is linear and a large one runs in a thread.
 """
 
 from __future__ import annotations
@@ -10,28 +13,44 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import copy
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jsonpatch
 import structlog
 from aiohttp import web
 
 from exporter.kubernetes.errors import ManifestError, kind_of, mapping_at, strings_at
+from exporter.kubernetes.meshes import mesh_warnings
 from exporter.kubernetes.pod import inject_pod
-from exporter.kubernetes.settings import INJECT, ORIGINAL, STATUS, Scrape, Settings, parse_annotations, settings_of
-from exporter.kubernetes.workloads import workload_of
+from exporter.kubernetes.settings import (
+    INJECT,
+    ORIGINAL,
+    PREFIX,
+    STATUS,
+    TENANT_SETTINGS,
+    Scrape,
+    Settings,
+    parse_annotations,
+    settings_of,
+)
+from exporter.kubernetes.yaml_values import load_json, plain_copy
 from exporter.reloading_cert import ReloadingCert
 
 API_VERSION = "admission.k8s.io/v1"
-MAX_BODY = 8 * 1024 * 1024
-"""Bytes. The API server limits objects to 3 MiB, and a review holds one or two."""
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes. The API server limits an object to 3 MiB, and the review of a CREATE holds one."""
+SMALL_BODY = 64 * 1024
+"""Bytes. Larger reviews run in a thread, MAX_LARGE at a time, so that they delay no other."""
+MAX_LARGE = 2
+READ_TIMEOUT = 10.0
+"""Seconds for a request's body to arrive; the API server waits 10 s for an answer by default."""
 MAX_WARNING = 256
 """Characters; the API server may cut longer warnings (AdmissionResponse.warnings)."""
+MAX_REASON = 1024
+"""Characters of the reason in a pod's annotation; an annotation's invalid value may be 256 KiB long."""
 
 _log = structlog.wrap_logger(
     structlog.PrintLogger(sys.stderr),
@@ -44,14 +63,12 @@ _log = structlog.wrap_logger(
 
 
 class BadReview(ValueError):
-    """A request that is no AdmissionReview of a pod. `str()` of it is one line."""
+    """A request that is no AdmissionReview of a pod; `str()` is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
-    """What became of one pod. outcome: `injected`, `refused`, or `ignored` (nobody asked, or it is done
-    already).
-    """
+class Decision:
+    """The answer for one pod. outcome: `injected`, `refused`, or `ignored` (not requested, or already injected)."""
 
     uid: str
     outcome: str
@@ -60,7 +77,7 @@ class Classification:
     warnings: tuple[str, ...] = ()
 
     def response(self) -> dict[str, Any]:
-        """The AdmissionReview to answer with; always allowed."""
+        """Return the AdmissionReview to answer with; it always admits the pod."""
         response: dict[str, Any] = {"uid": self.uid, "allowed": True}
         if self.patch:
             response["patchType"] = "JSONPatch"
@@ -70,34 +87,39 @@ class Classification:
         return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
 
 
-def judge(body: bytes, settings: Settings) -> Classification:
-    """What to answer to the body of a request. Raises BadReview if it is no AdmissionReview of a pod."""
+def decide(body: bytes, settings: Settings, tenant: Collection[str] = TENANT_SETTINGS) -> Decision:
+    """Return the answer to a request's body. tenant: the settings that a pod's annotations may change.
+
+    Raises BadReview if the body is no AdmissionReview of a pod.
+    """
     request = _request(body)
     pod, name = request.get("object"), _name(request)
     uid = request["uid"]
     if request.get("operation") != "CREATE" or pod is None:
-        return Classification(uid, "ignored", name)
+        return Decision(uid, "ignored", name)
     if not isinstance(pod, dict) or pod.get("kind") != "Pod":
         raise BadReview("request.object must be a Pod")
     try:
-        metadata = mapping_at(pod, "metadata", "")
-        annotations = strings_at(metadata, "annotations", "metadata")
+        annotations = strings_at(mapping_at(pod, "metadata", ""), "annotations", "metadata")
     except ManifestError as error:
         raise BadReview(f"request.object.{error}") from None
     if annotations.get(INJECT) != "true" or ORIGINAL in annotations:
-        return Classification(uid, "ignored", name)
+        return Decision(uid, "ignored", name)
     warnings: list[str] = []
+    changed = plain_copy(pod)
     try:
-        changed = _injected(pod, settings, warnings)
+        _inject(changed, settings, tenant, warnings)
     except ManifestError as error:
-        return Classification(uid, "refused", name, _patch(pod, _marked(pod, error)), (f"no sidecar: {error}",))
-    return Classification(uid, "injected", name, _patch(pod, changed), tuple(warnings))
+        reason = f"no sidecar: {error}"[:MAX_REASON]
+        status = {"op": "add", "path": f"/metadata/annotations/{_pointer(STATUS)}", "value": reason}
+        return Decision(uid, "refused", name, (status,), (reason,))
+    return Decision(uid, "injected", name, tuple(_patch(pod, changed, "")), tuple(warnings))
 
 
 def _request(body: bytes) -> dict[str, Any]:
     try:
-        review = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        review = load_json(body)
+    except ValueError as error:
         raise BadReview(f"the body is not JSON: {error}") from None
     if not isinstance(review, dict) or review.get("kind") != "AdmissionReview":
         raise BadReview("the body must be an AdmissionReview")
@@ -115,51 +137,83 @@ def _request(body: bytes) -> dict[str, Any]:
 
 
 def _name(request: dict[str, Any]) -> str:
-    """`namespace/name` for the log; a pod yet to be named has its generateName."""
+    """Return `namespace/name` for the log; a pod without a name yet has its generateName."""
     pod = request.get("object")
     metadata = pod.get("metadata") if isinstance(pod, dict) else None
     metadata = metadata if isinstance(metadata, dict) else {}
     name = request.get("name") or metadata.get("name") or metadata.get("generateName") or ""
-    return f"{request.get('namespace', '')}/{name}"
+    return f"{request.get('namespace', '')}/{name}"[:MAX_WARNING]
 
 
-def _injected(pod: dict[str, Any], settings: Settings, warnings: list[str]) -> dict[str, Any]:
-    changed = copy.deepcopy({"apiVersion": "v1", **pod})
-    workload = workload_of(changed)
-    assert workload is not None
+def _inject(pod: dict[str, Any], settings: Settings, tenant: Collection[str], warnings: list[str]) -> None:
+    """Add the sidecar to a pod, in place."""
     where = "metadata.annotations"
-    own = settings_of(
-        settings, parse_annotations(strings_at(changed["metadata"], "annotations", "metadata"), where), where
+    texts = parse_annotations(pod["metadata"]["annotations"], where)
+    own = settings_of(settings, texts, where, tenant)
+    warnings.extend(
+        f"annotation {PREFIX}{name} is ignored: the webhook does not allow it (--tenant-settings)"
+        for name in texts
+        if name != "inject" and name not in tenant
     )
-    if own.scrape is Scrape.PODMONITOR:  # one pod is no place for it; the chart brings one for all
+    if own.scrape is Scrape.PODMONITOR:  # a pod cannot bring its own; the chart has one for all
         own = replace(own, scrape=Scrape.NONE)
-    inject_pod(workload.template, "", own, warnings.append)
-    return changed if "apiVersion" in pod else {key: changed[key] for key in changed if key != "apiVersion"}
+    if not isinstance(pod.get("spec"), dict):
+        raise ManifestError("spec", f"must be a mapping, is {kind_of(pod.get('spec'))}")
+    port = inject_pod(pod, "", own, warnings.append)
+    warnings.extend(mesh_warnings(pod, "", port.number, own))
 
 
-def _marked(pod: dict[str, Any], error: ManifestError) -> dict[str, Any]:
-    changed = copy.deepcopy(pod)
-    changed["metadata"]["annotations"][STATUS] = f"no sidecar: {error}"
-    return changed
+def _patch(old: Any, new: Any, path: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON Patch (RFC 6902) from one value to another; lists change by items replaced or appended."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in (key for key in old if key not in new):
+            yield {"op": "remove", "path": f"{path}/{_pointer(key)}"}
+        for key, value in new.items():
+            at = f"{path}/{_pointer(key)}"
+            if key in old:
+                yield from _patch(old[key], value, at)
+            else:
+                yield {"op": "add", "path": at, "value": value}
+    elif isinstance(old, list) and isinstance(new, list) and len(old) <= len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=False)):
+            yield from _patch(before, after, f"{path}/{index}")
+        for value in new[len(old) :]:
+            yield {"op": "add", "path": f"{path}/-", "value": value}
+    elif old != new:
+        yield {"op": "replace", "path": path, "value": new}
 
 
-def _patch(old: dict[str, Any], new: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    return tuple(jsonpatch.make_patch(old, new).patch)
+def _pointer(key: str) -> str:
+    """Escape a key for a JSON Pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
-def application(settings: Settings) -> web.Application:
-    """The routes: POST /inject, GET /livez, GET /readyz."""
+def application(settings: Settings, tenant: Collection[str] = TENANT_SETTINGS) -> web.Application:
+    """Return the routes: POST /inject, GET /livez, GET /readyz."""
+    large_reviews = asyncio.Semaphore(MAX_LARGE)
+
+    async def answer(request: web.Request) -> Decision:
+        if request.content_length is not None and request.content_length <= SMALL_BODY:
+            async with asyncio.timeout(READ_TIMEOUT):
+                return decide(await request.read(), settings, tenant)
+        async with large_reviews:
+            async with asyncio.timeout(READ_TIMEOUT):
+                body = await request.read()
+            return await asyncio.to_thread(decide, body, settings, tenant)
 
     async def inject(request: web.Request) -> web.Response:
         if request.content_type != "application/json":
-            return _bad(f"Content-Type must be application/json, is {request.content_type}")
+            return _refuse(400, f"Content-Type must be application/json, is {request.content_type}")
         try:
-            verdict = judge(await request.read(), settings)
+            decision = await answer(request)
         except BadReview as error:
-            return _bad(str(error))
-        if verdict.outcome != "ignored":
-            _log.info(f"pod.{verdict.outcome}", pod=verdict.pod, uid=verdict.uid, warnings=list(verdict.warnings))
-        return web.json_response(verdict.response())
+            return _refuse(400, str(error))
+        except TimeoutError:
+            return _refuse(408, f"the body did not arrive within {READ_TIMEOUT:g} s")
+        if decision.outcome != "ignored":
+            warnings = [text[:MAX_WARNING] for text in decision.warnings]
+            _log.info(f"pod.{decision.outcome}", pod=decision.pod, uid=decision.uid[:MAX_WARNING], warnings=warnings)
+        return web.json_response(decision.response())
 
     async def alive(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -169,29 +223,22 @@ def application(settings: Settings) -> web.Application:
     return app
 
 
-def _bad(reason: str) -> web.Response:
+def _refuse(status: int, reason: str) -> web.Response:
     _log.warning("review.malformed", reason=reason)
-    return web.Response(status=400, text=reason + "\n")
+    return web.Response(status=status, text=reason + "\n")
 
 
 async def serve(
-    settings: Settings,
-    host: str | None,
-    port: int,
-    certificate: ReloadingCert,
-    every: float,
-    stop: asyncio.Event,
+    app: web.Application, host: str | None, port: int, certificate: ReloadingCert, interval: float, stop: asyncio.Event
 ) -> None:
-    """Serve until `stop` is set; look for a new certificate every so many seconds. Raises OSError if it
-    cannot listen.
-    """
-    runner = web.AppRunner(application(settings), access_log=None, handle_signals=False)
+    """Serve until `stop` is set; look for a new certificate every `interval` seconds. Raises OSError."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, ssl_context=certificate.context)
         await site.start()
         _log.info("webhook.started", listening=[list(address[:2]) for address in runner.addresses])
-        async with _watching(certificate, every):
+        async with _watching(certificate, interval):
             await stop.wait()
     finally:
         await runner.cleanup()
@@ -199,10 +246,10 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def _watching(certificate: ReloadingCert, every: float) -> AsyncIterator[None]:
+async def _watching(certificate: ReloadingCert, interval: float) -> AsyncIterator[None]:
     task = asyncio.create_task(
         certificate.watch(
-            every,
+            interval,
             renewed=lambda: _log.info("certificate.reloaded"),
             failed=lambda why: _log.error("certificate.unusable", reason=why),
         )

@@ -1,46 +1,40 @@
 """Change a few values in a YAML or JSON text and leave every other byte alone.
 
-How it works
-    A manifest is somebody's file: comments, quotes, blank lines and indentation are theirs. Loading and
-    dumping would lose some of them, and taking the sidecar out again could not give the bytes back. So the
-    text is never dumped. It is composed into nodes, each of which knows where it begins and ends; the old
-    value and the new one are walked side by side; and where they differ an edit of the text is noted:
+Dumping a loaded manifest would lose comments, quotes and layout, and removing the sidecar could not restore the bytes.
+So the text is composed into nodes with positions, the old and the new value are walked side by side, and differences
+become edits of the text:
 
-        a key or item that is new      lines after the last line of the mapping or list it belongs to,
-                                       `, key: value` before the closing bracket in flow style (all of JSON is
-                                       that)
-        a key or item that is gone     its lines, or its stretch between the commas, deleted
-        a scalar that differs          its characters replaced, in the same quotes
-        anything else                  given up
+    a new key or item         lines after the last line of its mapping or list; before the closing bracket in flow
+                              style (all of JSON)
+    a removed key or item     its lines, or its characters between the commas, deleted
+    a different scalar        its characters replaced, in the same quotes
+    new keys for an alias     `*labels` becomes `{<<: [*labels], key: value}`, and back
+    anything else             no edit
 
-    Comments after the last line of a mapping stay behind what is added, because a node ends at its last
-    character, not at the next token. The edited text is loaded again and must be exactly the wanted value; if
-    it is not (anchors and aliases, tags, exotic layouts) the caller gets None and dumps the document as a
-    whole.
-
-Only these changes are understood, because only these are made: keys added or removed, items appended or
-removed, scalars replaced, an absent value filled.
+Comments after a mapping's last line stay behind added lines, because a node ends at its last character. The edited
+text is loaded again and must hold exactly the wanted value; if not, the caller gets None and dumps the document.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from exporter.kubernetes.yaml_values import block_yaml, is_plain, load_yaml, same
+from exporter.kubernetes.yaml_values import block_yaml, is_plain, load_yaml, same, yaml_reader
 
-_ALIAS = re.compile(r"\s*:\s*\*[^\s,\[\]{}]+")
+_ALIAS = re.compile(r"\s*:\s*(\*[^\s,\[\]{}]+)")
+_WRAPPED = re.compile(r"\{<<: \[(\*[^\s,\[\]{}]+)\](?:, .*)?\}", re.DOTALL)
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _GiveUp(Exception):
-    """The text has a shape the edits do not cover."""
+    """The text has a layout that the edits do not cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +45,9 @@ class _Edit:
 
 
 def edited(text: str, old: Any, new: Any, *, is_json: bool) -> str | None:
-    """`text`, which holds the value `old`, changed in as few places as possible to hold `new`; None if it
-    cannot be.
+    """Return `text`, which holds the value `old`, with as few edits as possible to hold `new`; None if impossible.
 
-    text: one document. old, new: plain values. is_json: whether what is added must be JSON.
+    text: one document. old, new: plain values. is_json: whether additions must be JSON.
     """
     if same(old, new):
         return text
@@ -71,16 +64,14 @@ class _Editor:
 
     def __init__(self, text: str, is_json: bool) -> None:
         self.newline = "\r\n" if "\r\n" in text else "\n"
-        self.lent = "" if text.endswith("\n") else self.newline
-        """A line break for the time of the operation, if the last line has none, so that all lines are alike.
-        """
+        self.lent = "" if text.endswith("\n") else self.newline  # for the time of the edits: all lines end alike
         self.text = text + self.lent
         self.is_json = is_json
         self.tight = is_json and '": ' not in text
         self.edits: list[_Edit] = []
 
     def edit(self, old: Any, new: Any) -> str:
-        root = YAML(typ="safe", pure=True).compose(self.text)
+        root = yaml_reader().compose(self.text)
         if root is None:
             raise _GiveUp
         self.offset = _list_offset(root)
@@ -128,13 +119,20 @@ class _Editor:
     def _change_mapping(self, node: MappingNode, old: dict[Any, Any], new: dict[Any, Any]) -> None:
         if not all(isinstance(key, ScalarNode) for key, _ in node.value):
             raise _GiveUp
-        pairs = {key.value: (key, value) for key, value in node.value}
-        if pairs.keys() != old.keys():
-            raise _GiveUp  # merge keys, or keys that are not strings
+        pairs = {key.value: (key, value) for key, value in node.value if key.tag != _MERGE}
+        merged = old.keys() - pairs.keys()
+        if not pairs.keys() <= old.keys() or (merged and len(pairs) == len(node.value)):
+            raise _GiveUp  # keys that are not strings
+        if not all(key in new and same(old[key], new[key]) for key in merged):
+            raise _GiveUp
+        if merged and not pairs.keys() & new.keys() and self._unwrap_alias(node, merged, new):
+            return
         for key, (key_node, value_node) in pairs.items():
             if key not in new or same(old[key], new[key]):
                 continue
-            if old[key] is None and isinstance(new[key], dict | list):
+            if value_node.start_mark.index < key_node.end_mark.index:
+                self._wrap_alias(key_node, old[key], new[key])
+            elif old[key] is None and isinstance(new[key], dict | list):
                 self._fill(node, key_node, value_node, new[key])
             elif new[key] is None and isinstance(old[key], dict | list):
                 self._empty(node, key_node, value_node)
@@ -142,10 +140,30 @@ class _Editor:
                 self._change(value_node, old[key], new[key])
         entries = [_Stretch(key.start_mark.index, self._end(value, key)) for key, value in node.value]
         added = {key: value for key, value in new.items() if key not in old}
-        self._splice(node, entries, [key in new for key in pairs], added)
+        self._splice(node, entries, [key.tag == _MERGE or key.value in new for key, _ in node.value], added)
+
+    def _wrap_alias(self, key: Node, old: Any, new: Any) -> None:
+        """Merge what an alias stands for into a new mapping that has more keys."""
+        found = _ALIAS.match(self.text, key.end_mark.index)
+        if found is None or not isinstance(old, dict) or not isinstance(new, dict):
+            raise _GiveUp
+        if not all(name in new and same(old[name], new[name]) for name in old):
+            raise _GiveUp
+        parts = [f"<<: [{found[1]}]"]
+        parts += [f"{self._key(name)}: {json.dumps(new[name], ensure_ascii=False)}" for name in new if name not in old]
+        self.edits.append(_Edit(found.start(1), found.end(1), "{" + ", ".join(parts) + "}"))
+
+    def _unwrap_alias(self, node: MappingNode, merged: Collection[str], new: dict[Any, Any]) -> bool:
+        """Undo `_wrap_alias` if the mapping holds the alias' keys alone. Returns False if it was not wrapped."""
+        start, end = node.start_mark.index, node.end_mark.index
+        found = _WRAPPED.fullmatch(self.text, start, end)
+        if found is None or new.keys() != merged:
+            return False
+        self.edits.append(_Edit(start, end, found[1]))
+        return True
 
     def _fill(self, parent: CollectionNode, key: Node, value: Node, new: Any) -> None:
-        """Something where there was nothing."""
+        """Write a value where there was none."""
         if parent.flow_style:
             self._replace_token(value, json.dumps(new, ensure_ascii=False))
             return
@@ -163,7 +181,7 @@ class _Editor:
         self.edits.append(_Edit(start, end, text))
 
     def _empty(self, parent: MappingNode, key: Node, value: Node) -> None:
-        """Nothing where there was something."""
+        """Leave a key without a value."""
         if parent.flow_style or (isinstance(value, CollectionNode) and value.flow_style):
             self._replace_token(value, "null")
             return
@@ -249,7 +267,7 @@ class _Editor:
         return key if not self.is_json and is_plain(key) else json.dumps(key, ensure_ascii=False)
 
     def _own_line(self, index: int) -> int | None:
-        """The column, if there are only blanks before it on its line."""
+        """Return the column of a position that has only blanks before it on its line."""
         line = self.text.rfind("\n", 0, index) + 1
         return index - line if line and not self.text[line:index].strip() else None
 
@@ -263,14 +281,14 @@ class _Editor:
         return found + 1
 
     def _alias_end(self, key: Node) -> int:
-        """The end of `key: *alias`: the node it stands for is elsewhere in the text."""
+        """Return the end of `key: *alias`: the node of an alias is elsewhere in the text."""
         found = _ALIAS.match(self.text, key.end_mark.index)
         if found is None:
             raise _GiveUp
         return found.end()
 
     def _end(self, node: Node, key: Node | None = None) -> int:
-        """Where a node's last character is, comments and blank lines after it left out."""
+        """Return the end of a node's last character, without comments and blank lines after it."""
         if key is not None and node.start_mark.index < key.end_mark.index:
             return self._alias_end(key)
         if isinstance(node, MappingNode) and not node.flow_style:
@@ -293,9 +311,7 @@ class _Stretch:
 
 
 def _kept(old: Sequence[Any], new: Sequence[Any]) -> list[bool]:
-    """For each old item, whether it is still there, perhaps changed. What follows the kept ones in `new` is
-    added.
-    """
+    """Return for each old item whether it is kept, perhaps changed. Items of `new` after the kept ones are added."""
     if len(old) == len(new) and [_names(item) for item in old] != [_names(item) for item in new]:
         return [True] * len(old)
     keep, position = [], 0
@@ -307,7 +323,7 @@ def _kept(old: Sequence[Any], new: Sequence[Any]) -> list[bool]:
 
 
 def _names(item: Any) -> Any:
-    """What tells list items from each other: their name (containers), their ports, or themselves."""
+    """Return what identifies a list item: its port, its name, or itself."""
     if not isinstance(item, dict):
         return item
     for key in ("containerPort", "name"):
@@ -323,7 +339,7 @@ def _identity(item: dict[str, Any]) -> Any:
 
 
 def _runs(keep: Sequence[bool]) -> list[tuple[int, int]]:
-    """First and last index of every run of entries that are not kept."""
+    """Return first and last index of every run of entries that are not kept."""
     runs: list[tuple[int, int]] = []
     for index, stays in enumerate(keep):
         if stays:
@@ -359,7 +375,7 @@ def _walk(node: Node, visit: Callable[[MappingNode], None], seen: set[int]) -> N
 
 
 def _list_offset(root: Node) -> int:
-    """How far this text indents list items below their key: 0 or more; 0 if it has no block list."""
+    """Return the columns from a key to the list items below it in this text; 0 if it has no block list."""
     found: list[int] = []
 
     def visit(node: MappingNode) -> None:
@@ -372,7 +388,7 @@ def _list_offset(root: Node) -> int:
 
 
 def _step(root: Node, text: str) -> int:
-    """By how many columns nested JSON is indented."""
+    """Return the columns by which nested JSON is indented."""
     if isinstance(root, MappingNode) and root.value:
         first = root.value[0][0].start_mark
         if first.line > root.start_mark.line:

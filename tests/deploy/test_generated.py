@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__
-from exporter.kubernetes.settings import Settings
 from scripts import deploy_files
 from tests.deploy.tools import CHART, KUSTOMIZE, objects
 
@@ -32,4 +31,4 @@ def test_versions_are_one() -> None:
     assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
     component = objects((KUSTOMIZE / "component" / "kustomization.yaml").read_text())[0]
     (image,) = component["images"]
-    assert f"{image['newName']}:{image['newTag']}" == Settings().image
+    assert f"{image['newName']}:{image['newTag']}" == f"websocket-exporter:{__version__}"

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from exporter import __version__
 from exporter.kubernetes.command import webhook
-from exporter.kubernetes.settings import READERS
+from exporter.kubernetes.settings import OPTIONS
 from tests.deploy.tools import (
     CHART,
     KUSTOMIZE,
@@ -218,4 +218,4 @@ def test_every_setting_of_the_sidecar_can_be_a_value() -> None:
     """The schema knows the settings that make sense for all pods, and no other."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     known = schema["properties"]["webhook"]["properties"]["sidecar"]["properties"]
-    assert known.keys() == READERS.keys() - {"port", "container", "image"}
+    assert known.keys() == OPTIONS.keys() - {"port", "container", "image"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exporter.kubernetes.container import hold_hook
+from exporter.kubernetes.container import app_prestop
 from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings
 from tests.deploy.tools import (
     KUSTOMIZE,
@@ -63,7 +63,7 @@ def test_the_overlay_puts_the_sidecar_before_the_app(overlay: list[Any]) -> None
     assert environment["WEBSOCKET_EXPORTER_UPSTREAM"] == f"127.0.0.1:{app['ports'][0]['containerPort']}"
     listen = sidecar["ports"][0]["containerPort"]
     assert one(overlay, "Service")["spec"]["ports"][0]["targetPort"] == listen
-    assert app["lifecycle"]["preStop"] == hold_hook(Settings())
+    assert app["lifecycle"]["preStop"] == app_prestop(Settings(image="any"))
 
 
 def test_the_base_is_an_app_without_a_sidecar(overlay: list[Any]) -> None:

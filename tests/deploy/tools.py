@@ -14,7 +14,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from exporter.kubernetes.manifest_stream import read_stream
+from exporter.kubernetes.manifest_stream import ManifestFile
 from scripts.kubernetes_tools import CACHE
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,8 @@ def tool(name: str) -> str:
 
 def objects(text: str) -> list[Any]:
     """The objects of a YAML stream."""
-    return [document.value for document in read_stream(text, "rendered") if document.value is not None]
+    documents = ManifestFile.read("rendered", text).documents
+    return [document.value for document in documents if document.value is not None]
 
 
 def call(*command: str) -> subprocess.CompletedProcess[str]:

@@ -267,15 +267,15 @@ def inject(data: bytes) -> None:
     """A manifest, in whatever shape."""
     package = "exporter.kubernetes"
     ours, errors = import_module(f"{package}.inject"), import_module(f"{package}.errors")
-    settings = import_module(f"{package}.settings").Settings()
+    settings = import_module(f"{package}.settings").Settings(image="x:1")
     given = data.decode("utf-8", "replace")
     try:
-        injected = ours.inject([("fuzz.yaml", given)], settings, lambda text: None)
+        (injected,) = ours.inject([("fuzz.yaml", given)], settings, lambda text: None)
     except errors.ManifestError as error:
         said = str(error)
     else:
         said = ""
-        assert ours.inject([("fuzz.yaml", injected)], settings, lambda text: None) == injected, "twice is once"
+        assert ours.inject([("fuzz.yaml", injected)], settings, lambda text: None) == [injected], "twice is once"
         ours.remove([("fuzz.yaml", injected)], lambda text: None)
     assert "\n" not in said
 

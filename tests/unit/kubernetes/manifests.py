@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.kubernetes.manifest_stream import read_stream
+from exporter.kubernetes.manifest_stream import ManifestFile
+from exporter.kubernetes.settings import Settings
+
+IMAGE = "websocket-exporter:0.1.0"
 
 PATHS: dict[str, tuple[str, ...]] = {
     "Deployment": ("spec", "template"),
@@ -16,6 +19,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "Pod": (),
 }
 _VERSIONS = {"Job": "batch/v1", "CronJob": "batch/v1", "Pod": "v1"}
+
+
+def make_settings(**values: Any) -> Settings:
+    """Settings with an image."""
+    return Settings(**{"image": IMAGE, **values})
 
 
 def pod_template(**container: Any) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def service(
 
 def documents(text: str) -> list[Any]:
     """The values of a stream, empty documents left out."""
-    return [one.value for one in read_stream(text, "text") if one.value is not None]
+    return [one.value for one in ManifestFile.read("text", text).documents if one.value is not None]
 
 
 def containers(spec: dict[str, Any]) -> list[Any]:

@@ -32,7 +32,7 @@ BAD: list[tuple[str, str, list[str], str]] = [
     (
         "no port",
         json.dumps(deployment(ports=[])),
-        [],
+        ["--strict"],
         f"{CONTAINERS}: no container declares a TCP port; choose with",
     ),
     (
@@ -98,7 +98,7 @@ BAD: list[tuple[str, str, list[str], str]] = [
         "unknown annotation",
         changed(ANNOTATIONS, {"websocket-exporter/prot": "1"}),
         [],
-        "annotations.websocket-exporter/prot: is not an annotation of ours",
+        "annotations.websocket-exporter/prot: unknown annotation",
     ),
     (
         "bad annotation",
@@ -128,7 +128,7 @@ BAD: list[tuple[str, str, list[str], str]] = [
         "spoilt note",
         changed(ANNOTATIONS, {"websocket-exporter/original": "{"}),
         [],
-        "is not the note that inject writes",
+        "is damaged",
     ),
     (
         "annotation of a Service",
@@ -145,17 +145,22 @@ BAD: list[tuple[str, str, list[str], str]] = [
     (
         "in a List",
         json.dumps({"apiVersion": "v1", "kind": "List", "items": [service(), deployment(ports=[])]}),
-        [],
+        ["--strict"],
         "document 1, items[1], Deployment chat",
     ),
-    ("a scalar", "just text", [], "document 1: must be a Kubernetes object, is a string"),
-    ("a list", "- a\n- b\n", [], "document 1: must be a Kubernetes object, is a list"),
-    ("no kind", "apiVersion: v1\n", [], "document 1: kind: must be a string, is nothing"),
+    ("a scalar", "just text", ["--strict"], "document 1: must be a Kubernetes object, is a string"),
+    ("a list", "- a\n- b\n", ["--strict"], "document 1: must be a Kubernetes object, is a list"),
+    ("no kind", "apiVersion: v1\n", ["--strict"], "document 1: kind: must be a string, is nothing"),
     ("not YAML", "kind: Pod\n---\n\nkind: [\n", [], "document 2: line 5, column 1:"),
     ("a template of Helm", "kind: Pod\nmetadata:\n  name: {{ .Name }}\n", [], "document 1: line 3"),
     ("keys twice", "kind: Pod\nkind: Job\n", [], "line 2, column 1: found duplicate key"),
     ("JSON cut short", '{"kind": "Pod", ', [], "document 1: line 1"),
-    ("holds itself", "kind: Pod\nspec: &a\n  x: *a\n", [], "document 1: holds itself"),
+    (
+        "holds itself",
+        "kind: Pod\nspec: &a\n  x: *a\n",
+        [],
+        "document 1: is nested deeper than 100 levels",
+    ),
     ("a control character", "kind: \x07\n", [], "document 1: cannot be read"),
 ]
 
@@ -163,7 +168,7 @@ BAD: list[tuple[str, str, list[str], str]] = [
 @pytest.mark.parametrize(("text", "flags", "expected"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
 def test_one_line_names_document_and_field(text: str, flags: list[str], expected: str) -> None:
     """Nothing on stdout, one line on stderr with the place and the fault, no traceback, exit status 2."""
-    result = CliRunner().invoke(inject, flags, input=text)
+    result = CliRunner().invoke(inject, ["--image=x:1", *flags], input=text)
     assert result.exit_code == 2, (result.stdout, result.stderr)
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
@@ -174,21 +179,21 @@ def test_one_line_names_document_and_field(text: str, flags: list[str], expected
 def test_a_good_document_before_a_bad_one_is_not_written() -> None:
     """All or nothing: the first document would be fine, and is not written."""
     text = json.dumps(deployment()) + "\n" + json.dumps(deployment(name="bad", ports=[]))
-    result = CliRunner().invoke(inject, [], input=text)
+    result = CliRunner().invoke(inject, ["--image=x:1", "--strict"], input=text)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "document 2, Deployment bad" in result.stderr
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """The file is named."""
-    result = CliRunner().invoke(inject, ["-f", str(tmp_path / "none.yaml")])
+    result = CliRunner().invoke(inject, ["--image=x:1", "-f", str(tmp_path / "none.yaml")])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"websocket-exporter inject: {tmp_path}/none.yaml: No such file or directory\n"
 
 
 def test_bytes_that_are_not_text() -> None:
     """Not UTF-8: the first bad byte is named."""
-    result = CliRunner().invoke(inject, [], input=b"kind: \xff\n")
+    result = CliRunner().invoke(inject, ["--image=x:1"], input=b"kind: \xff\n")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "websocket-exporter inject: stdin: byte 6 is not UTF-8\n"
 
@@ -210,13 +215,13 @@ def test_bytes_that_are_not_text() -> None:
 )
 def test_bad_flags(flags: list[str], expected: str) -> None:
     """A flag that does not fit is named with its value and what is accepted; exit status 2."""
-    result = CliRunner().invoke(inject, flags, input=json.dumps(deployment()))
+    result = CliRunner().invoke(inject, ["--image=x:1", *flags], input=json.dumps(deployment()))
     assert (result.exit_code, result.stdout) == (2, "")
     assert expected in result.stderr
 
 
 def test_empty_input_passes_with_a_warning() -> None:
     """Nothing in, nothing out, and it is said."""
-    result = CliRunner().invoke(inject, [], input="")
+    result = CliRunner().invoke(inject, ["--image=x:1"], input="")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no workload in the input" in result.stderr

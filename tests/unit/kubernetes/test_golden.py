@@ -9,14 +9,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exporter.kubernetes.command import inject
-from exporter.kubernetes.manifest_stream import read_stream
+from exporter.kubernetes.manifest_stream import ManifestFile
 from tests.unit.kubernetes.cases import CASES, GOLDEN, Case
+from tests.unit.kubernetes.manifests import IMAGE
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def run(flags: list[str], text: bytes) -> Result:
-    return CliRunner().invoke(inject, flags, input=text)
+    return CliRunner().invoke(inject, [f"--image={IMAGE}", *flags], input=text)
 
 
 def warnings_of(result: Result) -> list[str]:
@@ -24,7 +25,7 @@ def warnings_of(result: Result) -> list[str]:
 
 
 def objects(text: str) -> list[Any]:
-    return [one for document in read_stream(text, "text") for _where, _list, one in document.objects()]
+    return [one.object for one in ManifestFile.read("text", text).objects()]
 
 
 @every_case

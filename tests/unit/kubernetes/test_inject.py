@@ -10,8 +10,18 @@ import pytest
 
 from exporter.kubernetes.errors import ManifestError
 from exporter.kubernetes.inject import inject, remove
+from exporter.kubernetes.manifest_stream import join_files
 from exporter.kubernetes.settings import Scrape, Settings
-from tests.unit.kubernetes.manifests import PATHS, containers, deployment, documents, pod_template, service, wrap
+from tests.unit.kubernetes.manifests import (
+    PATHS,
+    containers,
+    deployment,
+    documents,
+    make_settings,
+    pod_template,
+    service,
+    wrap,
+)
 
 LISTEN, ADMIN = 10010, 10011
 
@@ -19,8 +29,9 @@ LISTEN, ADMIN = 10010, 10011
 def injected(*objects: Any, settings: Settings | None = None) -> tuple[list[Any], list[str]]:
     """The objects after injection, and the warnings."""
     said: list[str] = []
-    text = inject([("in.json", "\n".join(json.dumps(one) for one in objects))], settings or Settings(), said.append)
-    return documents(text), said
+    text = "\n".join(json.dumps(one) for one in objects)
+    (out,) = inject([("in.json", text)], settings or make_settings(), said.append)
+    return documents(out), said
 
 
 def spec_of(obj: Any) -> Any:
@@ -46,7 +57,7 @@ def test_every_kind_of_workload_gets_one_sidecar(kind: str, native: bool) -> Non
     """Each kind that carries a pod template gets exactly one sidecar, where native or classic sidecars
     belong.
     """
-    (obj,), _ = injected(wrap(kind, pod_template()), settings=Settings(native=native))
+    (obj,), _ = injected(wrap(kind, pod_template()), settings=make_settings(native=native))
     spec = spec_of(obj)
     inits = [one for one in spec.get("initContainers", []) if one["name"] == "websocket-exporter"]
     ordinary = [one for one in spec["containers"] if one["name"] == "websocket-exporter"]
@@ -56,7 +67,7 @@ def test_every_kind_of_workload_gets_one_sidecar(kind: str, native: bool) -> Non
 
 def test_before_1_29_the_sidecar_is_classic() -> None:
     """A manifest that must run on Kubernetes 1.28 gets no native sidecar, asked for or not."""
-    (obj,), _ = injected(deployment(), settings=Settings(native=True, kubernetes=(1, 28)))
+    (obj,), _ = injected(deployment(), settings=make_settings(native=True, kubernetes=(1, 28)))
     assert "initContainers" not in spec_of(obj)
     assert spec_of(obj)["containers"][-1]["name"] == "websocket-exporter"
 
@@ -70,7 +81,7 @@ def test_services_reach_the_sidecar_on_every_kubernetes(
     """A Service in the stream ends up at the sidecar's port, named or numeric, also where Services overlook
     sidecars.
     """
-    settings = Settings(native=native)
+    settings = make_settings(native=native)
     (workload, front), said = injected(deployment(), service(targetPort=target), settings=settings)
     used = front["spec"]["ports"][0]["targetPort"]
     assert used == (LISTEN if target == 8080 else "http")
@@ -80,7 +91,7 @@ def test_services_reach_the_sidecar_on_every_kubernetes(
 
 def test_from_1_33_the_app_does_not_declare_the_sidecars_port() -> None:
     """Where Services find native sidecars by themselves nothing is declared twice."""
-    (obj,), _ = injected(deployment(), settings=Settings(kubernetes=(1, 33)))
+    (obj,), _ = injected(deployment(), settings=make_settings(kubernetes=(1, 33)))
     app, sidecar = containers(spec_of(obj))
     assert [port["containerPort"] for port in app["ports"]] == [8080]
     assert sidecar["ports"][0] == {"name": "http", "containerPort": LISTEN, "protocol": "TCP"}
@@ -100,7 +111,7 @@ def test_from_1_33_the_app_does_not_declare_the_sidecars_port() -> None:
 def test_probes_still_ask_the_app(where: str, probe: dict[str, Any]) -> None:
     """A probe which used the port's name gets the app's number; every other probe is as it was."""
     obj = deployment(extra_ports=[{"name": "metrics", "containerPort": 9090}], **{where: copy.deepcopy(probe)})
-    (after,), _ = injected(obj, settings=Settings(port="http"))
+    (after,), _ = injected(obj, settings=make_settings(port="http"))
     app = spec_of(after)["containers"][0]
     expected = json.loads(json.dumps(probe).replace('"http"', "8080"))
     assert app[where] == expected
@@ -108,7 +119,7 @@ def test_probes_still_ask_the_app(where: str, probe: dict[str, Any]) -> None:
 
 def test_an_app_without_hook_is_held_until_the_drain_has_ended() -> None:
     """The app's SIGTERM waits for the drain, and its own time to stop comes on top of the drain's."""
-    (obj,), _ = injected(deployment(), settings=Settings(drain_timeout="1m"))
+    (obj,), _ = injected(deployment(), settings=make_settings(drain_timeout="1m"))
     spec = spec_of(obj)
     assert spec["containers"][0]["lifecycle"]["preStop"] == {"httpGet": {"path": "/drain?wait=62s", "port": ADMIN}}
     assert spec["terminationGracePeriodSeconds"] == 62 + 30 + 30
@@ -119,7 +130,7 @@ def test_an_app_with_a_hook_keeps_it() -> None:
     need.
     """
     hook = {"preStop": {"exec": {"command": ["/stop"]}}}
-    (obj,), _ = injected(deployment(lifecycle=hook), settings=Settings())
+    (obj,), _ = injected(deployment(lifecycle=hook), settings=make_settings())
     assert spec_of(obj)["containers"][0]["lifecycle"] == hook
     assert spec_of(obj)["terminationGracePeriodSeconds"] == 32 + 30
     patient = deployment(lifecycle=hook)
@@ -160,7 +171,7 @@ def test_a_numeric_service_elsewhere_is_warned_of() -> None:
     """Without a Service in the stream one line says which number must become which, and that names follow."""
     _, said = injected(deployment())
     assert len(said) == 1
-    assert "targetPort: 8080 must be changed to 10010; one with targetPort: http follows by itself" in said[0]
+    assert "change targetPort: 8080 to 10010; targetPort: http needs no change" in said[0]
     _, said = injected(deployment(), service(selector={"app": "other"}))
     assert len(said) == 1
 
@@ -189,7 +200,7 @@ def test_a_service_over_two_workloads_is_refused_if_only_one_has_the_sidecar() -
     """One number cannot mean the app here and the sidecar there: the error names both workloads."""
     plain = deployment(name="old")
     plain["spec"]["template"]["metadata"]["annotations"] = {"websocket-exporter/inject": "false"}
-    with pytest.raises(ManifestError, match=r"Deployment old .* Deployment chat: give that port one name") as caught:
+    with pytest.raises(ManifestError, match=r"Deployment old .* Deployment chat: name that port alike") as caught:
         injected(deployment(), plain, service(targetPort=8080))
     assert "Service chat" in caught.value.where
     (_, _, after), _ = injected(deployment(), plain, service(targetPort="http"))
@@ -218,7 +229,7 @@ def test_inject_false_takes_the_sidecar_out_again() -> None:
 def test_a_taken_port_name_is_not_taken_twice() -> None:
     """Names that the sidecar or the app's old port would get are varied if something else has them."""
     obj = deployment(extra_ports=[{"name": "app-http", "containerPort": 9090}])
-    (after,), _ = injected(obj, settings=Settings(port="http"))
+    (after,), _ = injected(obj, settings=make_settings(port="http"))
     assert spec_of(after)["containers"][0]["ports"][0]["name"] == "app-http-2"
     long_name = deployment(ports=[{"name": "a2345678-012345", "containerPort": 8080}])
     (after,), _ = injected(long_name)
@@ -228,11 +239,11 @@ def test_a_taken_port_name_is_not_taken_twice() -> None:
 @pytest.mark.parametrize(
     ("settings", "ports", "number"),
     [
-        (Settings(), [{"containerPort": 7000}], 7000),
-        (Settings(port="7001"), [{"containerPort": 7000}, {"containerPort": 7001}], 7001),
-        (Settings(port="ws"), [{"containerPort": 7000}, {"containerPort": 7001, "name": "ws"}], 7001),
-        (Settings(port="7002"), [{"containerPort": 7000}], 7002),
-        (Settings(), [{"containerPort": 7000}, {"containerPort": 7000, "protocol": "UDP"}], 7000),
+        (make_settings(), [{"containerPort": 7000}], 7000),
+        (make_settings(port="7001"), [{"containerPort": 7000}, {"containerPort": 7001}], 7001),
+        (make_settings(port="ws"), [{"containerPort": 7000}, {"containerPort": 7001, "name": "ws"}], 7001),
+        (make_settings(port="7002"), [{"containerPort": 7000}], 7002),
+        (make_settings(), [{"containerPort": 7000}, {"containerPort": 7000, "protocol": "UDP"}], 7000),
     ],
     ids=["only", "number", "name", "undeclared", "udp beside"],
 )
@@ -258,7 +269,7 @@ def test_the_container_hint_chooses_among_containers() -> None:
     obj["spec"]["template"]["spec"]["containers"].append({"name": "side", "ports": [{"containerPort": 9000}]})
     with pytest.raises(ManifestError, match="there are several ports"):
         injected(obj)
-    (after,), _ = injected(obj, settings=Settings(container="side"))
+    (after,), _ = injected(obj, settings=make_settings(container="side"))
     assert "--upstream=127.0.0.1:9000" in containers(spec_of(after))[-1]["args"]
 
 
@@ -267,12 +278,12 @@ def test_a_pod_on_the_nodes_network_is_warned_of() -> None:
     obj = deployment()
     obj["spec"]["template"]["spec"]["hostNetwork"] = True
     _, said = injected(obj)
-    assert any("do not pass the sidecar" in line for line in said)
+    assert any("bypass the sidecar" in line for line in said)
 
 
 def test_podmonitors_come_and_go_with_the_flag() -> None:
     """The PodMonitor of a workload is made once, in its List, and dropped with the flag."""
-    monitored = Settings(scrape=Scrape.PODMONITOR)
+    monitored = make_settings(scrape=Scrape.PODMONITOR)
     (listed,), _ = injected({"apiVersion": "v1", "kind": "List", "items": [deployment()]}, settings=monitored)
     assert [one["kind"] for one in listed["items"]] == ["Deployment", "PodMonitor"]
     (again,), _ = injected(listed, settings=monitored)
@@ -285,7 +296,7 @@ def test_podmonitors_come_and_go_with_the_flag() -> None:
 
 def test_a_podmonitor_of_a_workload_elsewhere_stays() -> None:
     """inject does not drop what it made for a workload that is not in this input."""
-    (_, monitor), _ = injected(deployment(), settings=Settings(scrape=Scrape.PODMONITOR))
+    (_, monitor), _ = injected(deployment(), settings=make_settings(scrape=Scrape.PODMONITOR))
     (_, kept), _ = injected(deployment(name="other"), monitor)
     assert kept == monitor
 
@@ -296,7 +307,7 @@ def test_remove_leaves_a_foreign_sidecar_alone() -> None:
     obj["spec"]["template"]["spec"]["containers"].append({"name": "websocket-exporter", "image": "x"})
     said: list[str] = []
     text = json.dumps(obj)
-    assert remove([("in.json", text)], said.append) == text
+    assert remove([("in.json", text)], said.append) == [text]
     assert len(said) == 1
     with pytest.raises(ManifestError, match="a container named websocket-exporter already"):
         injected(obj)
@@ -320,8 +331,8 @@ spec:
         ports: *ports
 """
     said: list[str] = []
-    out = inject([("in.yaml", text)], Settings(port="http", container="a"), said.append)
-    assert any("is written anew" in line for line in said)
+    (out,) = inject([("in.yaml", text)], make_settings(port="http", container="a"), said.append)
+    assert any("rewritten without its comments" in line for line in said)
     (obj,) = documents(out)
     a, b = obj["spec"]["template"]["spec"]["containers"]
     assert a["ports"][0]["name"] == "app-http"
@@ -335,7 +346,9 @@ def test_files_are_joined_as_documents() -> None:
     first = "kind: Service\napiVersion: v1\nspec: {selector: {app: chat}, ports: [{port: 80, targetPort: 8080}]}"
     second = json.dumps(deployment())
     said: list[str] = []
-    front, workload = documents(inject([("a.yaml", first), ("b.json", second)], Settings(), said.append))
+    front, workload = documents(
+        join_files(inject([("a.yaml", first), ("b.json", second)], make_settings(), said.append))
+    )
     assert front["spec"]["ports"][0]["targetPort"] == LISTEN
     assert workload["kind"] == "Deployment"
     assert said == []

@@ -13,8 +13,8 @@ import pytest
 
 from exporter.kubernetes.pod import inject_pod
 from exporter.kubernetes.settings import Settings
-from exporter.kubernetes.webhook import BadReview, judge
-from tests.unit.kubernetes.manifests import pod_template
+from exporter.kubernetes.webhook import BadReview, decide
+from tests.unit.kubernetes.manifests import make_settings, pod_template
 
 WANTED = {"websocket-exporter/inject": "true"}
 
@@ -51,7 +51,7 @@ def review(obj: Any, **request: Any) -> dict[str, Any]:
 def respond(obj: Any, settings: Settings | None = None, **request: Any) -> dict[str, Any]:
     """The `response` for a review, after checking what every response must be."""
     sent = review(obj, **request)
-    answer = judge(json.dumps(sent).encode(), settings or Settings()).response()
+    answer = decide(json.dumps(sent).encode(), settings or make_settings()).response()
     assert (answer["apiVersion"], answer["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
     response: dict[str, Any] = answer["response"]
     assert response["uid"] == sent["request"]["uid"]
@@ -69,7 +69,7 @@ def test_an_annotated_pod_gets_what_inject_gives() -> None:
     """The patched pod is, value for value, what inject makes of the same pod."""
     obj = pod(WANTED)
     expected = copy.deepcopy(obj)
-    inject_pod(expected, "", Settings(), lambda _text: None)
+    inject_pod(expected, "", make_settings(), lambda _text: None)
     assert patched(obj, respond(obj)) == expected
     assert expected["spec"]["initContainers"][0]["name"] == "websocket-exporter"
 
@@ -95,7 +95,7 @@ def test_a_pod_that_does_not_ask_is_left_alone(annotations: dict[str, str] | Non
 def test_a_pod_with_the_sidecar_is_left_alone() -> None:
     """A pod whose workload went through inject already is not changed, whatever the webhook's flags are."""
     obj = pod(WANTED)
-    inject_pod(obj, "", Settings(drain_timeout="40s"), lambda _text: None)
+    inject_pod(obj, "", make_settings(drain_timeout="40s"), lambda _text: None)
     assert "patch" not in respond(obj)
 
 
@@ -108,7 +108,7 @@ def test_only_creation_is_answered_with_a_patch(request_: dict[str, Any]) -> Non
 def test_annotations_override_the_webhooks_flags() -> None:
     """The pod's own annotations win over how the webhook was started."""
     obj = pod({**WANTED, "websocket-exporter/drain-timeout": "1m"})
-    after = patched(obj, respond(obj, Settings(drain_timeout="45s", listen_port=15010)))
+    after = patched(obj, respond(obj, make_settings(drain_timeout="45s", listen_port=15010)))
     arguments = after["spec"]["initContainers"][0]["args"]
     assert "--drain-timeout=1m" in arguments
     assert "--listen=:15010" in arguments
@@ -121,7 +121,7 @@ def test_annotations_override_the_webhooks_flags() -> None:
         (pod(WANTED, name="websocket-exporter"), "there is a container named websocket-exporter already"),
         (
             pod({**WANTED, "websocket-exporter/typo": "1"}),
-            "websocket-exporter/typo: is not an annotation of ours",
+            "websocket-exporter/typo: unknown annotation",
         ),
     ],
     ids=["no port", "name taken", "unknown annotation"],
@@ -186,7 +186,7 @@ BAD: list[tuple[str, bytes, str]] = [
 def test_what_is_no_review_is_refused_with_its_reason(body: bytes, reason: str) -> None:
     """One line says what is wrong with the request; it is never a traceback."""
     with pytest.raises(BadReview) as caught:
-        judge(body, Settings())
+        decide(body, make_settings())
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -40,7 +40,7 @@ class Webhook:
         self.port = self.wait_for("webhook.started")["listening"][0][1]
 
     def command(self, *flags: str) -> list[str]:
-        files = [f"--tls-cert={self.certificate}", f"--tls-key={self.key}"]
+        files = ["--image=x:1", f"--tls-cert={self.certificate}", f"--tls-key={self.key}"]
         return [sys.executable, "-c", PROGRAM, "--bind=127.0.0.1:0", "--tls-check=50ms", *files, *flags]
 
     def issue(self) -> trustme.CA:
@@ -185,9 +185,9 @@ def test_a_plain_http_client_gets_no_answer(running: Webhook) -> None:
     [
         (["--tls-cert", "/nowhere/tls.crt"], "--tls-cert /nowhere/tls.crt"),
         (["--tls-key", os.devnull], "--tls-key /dev/null"),
-        (["--bind", "443"], "'443' is not an address"),
+        (["--bind", "443"], "'443': expected [HOST]:PORT"),
         (["--bind", "192.0.2.1:8443"], "--bind 192.0.2.1:8443"),
-        (["--tls-check", "0"], "must be more than nothing"),
+        (["--tls-check", "0"], "'0': expected more than 0"),
         (["--drain-timeout", "1s"], "drain-timeout 1s is shorter than"),
     ],
 )
@@ -202,6 +202,7 @@ def test_bad_flags_stop_the_start_with_one_line(tmp_path: Path, flags: list[str]
         str(tmp_path / "both.pem"),
         "--tls-key",
         str(tmp_path / "both.pem"),
+        "--image=x:1",
     ]
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, *base, *flags],

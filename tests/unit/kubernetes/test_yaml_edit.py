@@ -15,10 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from exporter.kubernetes.inject import inject, remove
-from exporter.kubernetes.settings import Settings
 from exporter.kubernetes.yaml_edit import edited
 from exporter.kubernetes.yaml_values import load_yaml, same
-from tests.unit.kubernetes.manifests import deployment, service
+from tests.unit.kubernetes.manifests import deployment, make_settings, service
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ from tests.unit.kubernetes.manifests import deployment, service
         ("a: 1\n\n# end\n", {"a": 1, "b": [1]}, "a: 1\nb:\n- 1\n\n# end\n"),
         ("a:\n  - 1\nb: 2", {"a": [1, 2], "b": 2}, "a:\n  - 1\n  - 2\nb: 2"),
         ("a:\n- 1\n- 2 # two\n- 3\n", {"a": [1, 3]}, "a:\n- 1\n- 3\n"),
-        ("- name: x\n  port: 1\n- name: y\n", [{"name": "x"}, {"name": "y"}], "- name: x\n- name: y\n"),
+        ("- name: x\n  port: 1\n- name: z\n", [{"name": "x"}, {"name": "z"}], "- name: x\n- name: z\n"),
         ("- port: 1\n  name: x\n", [{"name": "x"}], "- name: x\n"),
         ("a: # nothing\nb: 1\n", {"a": {"x": 1}, "b": 1}, "a: # nothing\n  x: 1\nb: 1\n"),
         ("a: null\nb: 1\n", {"a": {"x": 1}, "b": 1}, "a:\n  x: 1\nb: 1\n"),
@@ -152,11 +151,11 @@ def test_inject_then_remove_is_nothing(app: Any, template: Any, annotations: Any
     if not text.startswith("{"):
         text += "\n---\n" + layout(service(targetPort=8080), seed + 1)
     said: list[str] = []
-    wish = Settings(native=native)
-    once = inject([("x", text)], wish, said.append)
-    assert not [line for line in said if "written anew" in line]
-    assert inject([("x", once)], wish, said.append) == once
-    assert remove([("x", once)], said.append) == text
+    wish = make_settings(native=native)
+    (once,) = inject([("x", text)], wish, said.append)
+    assert not [line for line in said if "rewritten" in line]
+    assert inject([("x", once)], wish, said.append) == [once]
+    assert remove([("x", once)], said.append) == [text]
 
 
 def test_what_follows_an_alias_goes_behind_it() -> None:
@@ -176,9 +175,9 @@ def test_layouts_people_write_come_back(path: Path, native: bool) -> None:
     """Each odd layout is edited in place, is stable on a second run, and comes back byte for byte."""
     text = path.read_text()
     said: list[str] = []
-    wish = Settings(native=native, port="80")
-    once = inject([("x", text)], wish, said.append)
+    wish = make_settings(native=native, port="80")
+    (once,) = inject([("x", text)], wish, said.append)
     assert "websocket-exporter" in once
-    assert not [line for line in said if "written anew" in line]
-    assert inject([("x", once)], wish, said.append) == once
-    assert remove([("x", once)], said.append) == text
+    assert not [line for line in said if "rewritten" in line]
+    assert inject([("x", once)], wish, said.append) == [once]
+    assert remove([("x", once)], said.append) == [text]
