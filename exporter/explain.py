@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from exporter.protocol.close_codes import REGISTRY, CodeInfo, may_be_sent, unregistered
+from exporter.protocol.enums import Severity
 
 _ROWS = (
     ("meaning", "Meaning"),
@@ -14,14 +15,14 @@ _ROWS = (
     ("remedy", "What to do"),
     ("reconnect", "Reconnect"),
     ("cause", "Cause label"),
-    ("nature", "Nature"),
+    ("severity", "Severity"),
     ("wire", "In a frame"),
 )
 _LABEL_WIDTH = 13
-_NATURES = {
-    "ordinary": "ordinary: a conversation that was over",
-    "weather": "weather: expected from time to time, watch the rate",
-    "fault": "fault: somebody has something to fix",
+_SEVERITIES = {
+    Severity.NORMAL: "normal: the session was over",
+    Severity.EXPECTED: "expected: occurs in operation; watch the rate",
+    Severity.FAULT: "fault: somebody has something to fix",
 }
 
 
@@ -41,7 +42,7 @@ def describe(code: int) -> dict[str, object]:
         "reconnect": info.reconnect,
         "reconnect_how": info.reconnect_how,
         "cause": info.cause,
-        "nature": info.nature,
+        "severity": info.severity,
     }
 
 
@@ -65,7 +66,7 @@ def _cells(info: CodeInfo) -> dict[str, str]:
         "remedy": info.remedy,
         "reconnect": info.reconnect_how,
         "cause": info.cause,
-        "nature": _NATURES[info.nature],
+        "severity": _SEVERITIES[info.severity],
         "wire": "yes" if info.on_the_wire else "never; only reported by whoever notices",
     }
 

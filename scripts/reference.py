@@ -11,6 +11,7 @@ import click
 from exporter.cli import cli
 from exporter.config import options
 from exporter.observe.catalogue import CATALOGUE
+from exporter.protocol.causes import CAUSES
 from exporter.protocol.close_codes import REGISTRY
 from exporter.protocol.presets import PRESETS
 
@@ -79,6 +80,23 @@ def metrics() -> str:
     )
 
 
+def causes() -> str:
+    """Return the causes."""
+    return table(
+        "cause,initiator,severity,logged as,meaning",
+        (
+            (
+                code(info.cause),
+                ", ".join(info.initiators),
+                info.severity,
+                "warning" if info.abnormal else "info",
+                sentence(info.meaning),
+            )
+            for info in CAUSES.values()
+        ),
+    )
+
+
 def codes() -> str:
     """Return the registered close codes."""
     return table(
@@ -115,6 +133,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "flags of run": flags,
     **{f"flags of {name}": (lambda name=name: command_flags(name)) for name in ("inject", "drain", "explain", "demo")},
     "metrics": metrics,
+    "causes": causes,
     "codes": codes,
     "presets": presets,
 }

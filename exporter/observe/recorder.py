@@ -18,6 +18,7 @@ from exporter.observe.metrics import Metrics, RouteSeries, status_label
 from exporter.observe.recent_closes import CloseReport, Closes, describe
 from exporter.observe.reconnects import Reconnects
 from exporter.observe.sanitize import path_of, sanitize, trace_id
+from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
@@ -144,7 +145,7 @@ class Recorder:
 
     def is_worth_a_line(self, ending: Ending) -> bool:
         """Whether this ending is logged."""
-        return self.log_endings == "all" or (self.log_endings == "abnormal" and not ending.cause.is_normal)
+        return self.log_endings == "all" or (self.log_endings == "abnormal" and is_abnormal(ending.cause))
 
 
 @mypyc_attr(acyclic=True)
@@ -205,7 +206,7 @@ class Record:
             recorder.metrics.sessions.discard(self.session)
             self.session.flush_counts()
         worth = recorder.is_worth_a_line(ending)
-        if ending.cause.is_normal:
+        if not is_abnormal(ending.cause):
             if worth:
                 recorder.log.info("session.closed", fields=self.line(ending, now))
             return

@@ -1,8 +1,8 @@
-"""The registry of close codes: what each means, when it is seen, what to do, whether to come back.
+"""The registry of close codes: meaning, when each is seen, remedy, whether to reconnect.
 
-This is the one home of these sentences. Labels, log lines, ``explain``, the landing page, dashboards and runbooks all
-read them here. Codes and names follow the IANA registry "WebSocket Close Code Number" (RFC 6455, section 11.7), and
-which codes may appear in a Close frame follows RFC 6455, section 7.4.
+This is the one home of these sentences; a code's severity is that of its cause. Labels, log lines, ``explain``, the
+landing page, dashboards and runbooks all read them here. Codes and names follow the IANA registry "WebSocket Close Code
+Number" (RFC 6455, section 11.7), and which codes may appear in a Close frame follows RFC 6455, section 7.4.
 
 A code that a peer sends becomes a label value only through :class:`CloseCodeMap`, which clamps it to a bounded set: the
 registered codes, those that the operator configured, ``3xxx``, ``4xxx`` and ``invalid``.
@@ -14,17 +14,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.protocol.enums import Cause
+from exporter.protocol.causes import severity
+from exporter.protocol.enums import Cause, Severity
 from exporter.protocol.idle_timeouts import DEFAULT_CUTOFFS, IdleCutoffs
 from exporter.protocol.reason_rules import Reasons
 
 
 class Nature(StrEnum):
-    """How much an ending should worry a person."""
+    """A severity as the page names it."""
 
-    ORDINARY = "ordinary"  # a conversation that was over
-    WEATHER = "weather"  # expected from time to time; watch the rate
-    FAULT = "fault"  # somebody has something to fix
+    ORDINARY = "ordinary"
+    WEATHER = "weather"
+    FAULT = "fault"
+
+
+#: Severity -> the page's name of it.
+NATURES: Mapping[Severity, Nature] = {
+    Severity.NORMAL: Nature.ORDINARY,
+    Severity.EXPECTED: Nature.WEATHER,
+    Severity.FAULT: Nature.FAULT,
+}
 
 
 class Reconnect(StrEnum):
@@ -43,7 +52,6 @@ class CodeInfo:
     code: int
     name: str
     cause: Cause
-    nature: Nature
     meaning: str
     seen: str
     remedy: str
@@ -51,12 +59,20 @@ class CodeInfo:
     reconnect_how: str
     on_the_wire: bool = True
 
+    @property
+    def severity(self) -> Severity:
+        """How much a close with this code matters, unless its reason text shows another cause."""
+        return severity(self.cause)
 
-_O, _W, _F = Nature.ORDINARY, Nature.WEATHER, Nature.FAULT
+    @property
+    def nature(self) -> Nature:
+        """The severity as the page names it."""
+        return NATURES[self.severity]
+
 
 _REGISTERED = (
     CodeInfo(
-        1000, "Normal Closure", Cause.NORMAL, _O,
+        1000, "Normal Closure", Cause.NORMAL,
         meaning="The conversation is over and did what it was for.",
         seen="Either peer closes on purpose after its work is done.",
         remedy="Nothing.",
@@ -64,7 +80,7 @@ _REGISTERED = (
         reconnect_how="Connect again when there is something to say.",
     ),
     CodeInfo(
-        1001, "Going Away", Cause.GOING_AWAY, _W,
+        1001, "Going Away", Cause.GOING_AWAY,
         meaning="An endpoint is going away: a server is shutting down, or a browser is leaving the page.",
         seen="From the server during a deploy or scale-down; from the client on navigation, reload or a closed tab.",
         remedy="Nothing, if a deploy explains a wave from the server. Otherwise find out who stops the server.",
@@ -72,7 +88,7 @@ _REGISTERED = (
         reconnect_how="Retry with exponential backoff and jitter, so that all clients do not return at once.",
     ),
     CodeInfo(
-        1002, "Protocol Error", Cause.PROTOCOL_ERROR, _F,
+        1002, "Protocol Error", Cause.PROTOCOL_ERROR,
         meaning="A peer received something that RFC 6455 does not allow.",
         seen="A broken library, a proxy that alters frames, or bytes that are not WebSocket at all.",
         remedy="Compare both peers' library versions; capture the frames just before the end.",
@@ -80,7 +96,7 @@ _REGISTERED = (
         reconnect_how="Do not retry unchanged: the same bytes meet the same answer.",
     ),
     CodeInfo(
-        1003, "Unsupported Data", Cause.PROTOCOL_ERROR, _F,
+        1003, "Unsupported Data", Cause.PROTOCOL_ERROR,
         meaning="A peer received a type of data that it cannot accept, such as binary where it expects text.",
         seen="A client and a server that disagree on the message format.",
         remedy="Align the two on text or binary; look for a recent change of serialisation.",
@@ -88,7 +104,7 @@ _REGISTERED = (
         reconnect_how="Do not retry unchanged: send what the peer accepts.",
     ),
     CodeInfo(
-        1004, "Reserved", Cause.PROTOCOL_ERROR, _F,
+        1004, "Reserved", Cause.PROTOCOL_ERROR,
         meaning="Reserved; no meaning has been defined and it must not be sent.",
         seen="Never from a conforming peer; counted as invalid.",
         remedy="Find the peer that sends it and fix its code number.",
@@ -97,7 +113,7 @@ _REGISTERED = (
         on_the_wire=False,
     ),
     CodeInfo(
-        1005, "No Status Received", Cause.NO_STATUS, _O,
+        1005, "No Status Received", Cause.NO_STATUS,
         meaning="A Close frame came without a code. Never sent: receivers report it for an empty Close frame.",
         seen="A browser page calls close() without arguments; some servers close so when a handler fails.",
         remedy="Nothing from clients. From the server, check whether its framework hides failures this way.",
@@ -106,7 +122,7 @@ _REGISTERED = (
         on_the_wire=False,
     ),
     CodeInfo(
-        1006, "Abnormal Closure", Cause.CONNECTION_LOST, _F,
+        1006, "Abnormal Closure", Cause.CONNECTION_LOST,
         meaning="TCP ended without a Close frame. Never sent: receivers report it when the connection just drops.",
         seen="From the server: an unhandled exception in many frameworks, a killed process, an idle cut-off on the "
         "way. From the client: a lost network or a killed app.",
@@ -117,7 +133,7 @@ _REGISTERED = (
         on_the_wire=False,
     ),
     CodeInfo(
-        1007, "Invalid Frame Payload Data", Cause.PROTOCOL_ERROR, _F,
+        1007, "Invalid Frame Payload Data", Cause.PROTOCOL_ERROR,
         meaning="A message's data does not match its type, such as text that is not UTF-8.",
         seen="Binary data sent as text, or a text cut inside a character.",
         remedy="Fix the sender's encoding.",
@@ -125,7 +141,7 @@ _REGISTERED = (
         reconnect_how="Do not retry unchanged.",
     ),
     CodeInfo(
-        1008, "Policy Violation", Cause.POLICY_VIOLATION, _F,
+        1008, "Policy Violation", Cause.POLICY_VIOLATION,
         meaning="A peer refused a message that violates its policy; the generic code when no other fits.",
         seen="Failed authentication after the handshake, rate limits, kicked or banned users.",
         remedy="Read the reason text in the log line: it names the policy.",
@@ -133,7 +149,7 @@ _REGISTERED = (
         reconnect_how="Do not retry until the cause is settled, such as with fresh credentials.",
     ),
     CodeInfo(
-        1009, "Message Too Big", Cause.MESSAGE_TOO_BIG, _F,
+        1009, "Message Too Big", Cause.MESSAGE_TOO_BIG,
         meaning="A message is larger than its receiver accepts.",
         seen="Uploads or state dumps above the library's limit, often 1 MiB or 4 MiB by default.",
         remedy="Send smaller messages, or raise the receiver's limit knowingly.",
@@ -141,7 +157,7 @@ _REGISTERED = (
         reconnect_how="Do not send the same message again.",
     ),
     CodeInfo(
-        1010, "Mandatory Extension", Cause.PROTOCOL_ERROR, _F,
+        1010, "Mandatory Extension", Cause.PROTOCOL_ERROR,
         meaning="The client needs an extension that the server did not negotiate.",
         seen="A client that insists on an extension, such as compression, behind a proxy that strips it.",
         remedy="Enable the extension at the server, or let it through on the way.",
@@ -149,7 +165,7 @@ _REGISTERED = (
         reconnect_how="Do not retry unchanged.",
     ),
     CodeInfo(
-        1011, "Internal Error", Cause.INTERNAL_ERROR, _F,
+        1011, "Internal Error", Cause.INTERNAL_ERROR,
         meaning="The server ends the connection because something unexpected kept it from fulfilling the request; "
         "the WebSocket counterpart of HTTP 500.",
         seen="From the server: an unhandled exception in a message handler. From a client: its own code failed.",
@@ -159,7 +175,7 @@ _REGISTERED = (
         reconnect_how="Retry with exponential backoff, and stop after a few attempts: the bug may be met again.",
     ),
     CodeInfo(
-        1012, "Service Restart", Cause.SERVICE_RESTART, _W,
+        1012, "Service Restart", Cause.SERVICE_RESTART,
         meaning="The server is restarting.",
         seen="From the server during a deploy; some servers send it where others send 1001.",
         remedy="Nothing, if a deploy explains it.",
@@ -167,7 +183,7 @@ _REGISTERED = (
         reconnect_how="Retry after a random delay of 5 to 30 seconds.",
     ),
     CodeInfo(
-        1013, "Try Again Later", Cause.TRY_AGAIN_LATER, _W,
+        1013, "Try Again Later", Cause.TRY_AGAIN_LATER,
         meaning="The server is overloaded and sheds this connection.",
         seen="Under more load than the server was sized for.",
         remedy="Add capacity, or find out what drives the load.",
@@ -175,7 +191,7 @@ _REGISTERED = (
         reconnect_how="Retry later, to another address if there is one, with a long backoff.",
     ),
     CodeInfo(
-        1014, "Bad Gateway", Cause.BAD_GATEWAY, _F,
+        1014, "Bad Gateway", Cause.BAD_GATEWAY,
         meaning="A gateway got an invalid answer from the server behind it; the counterpart of HTTP 502.",
         seen="A WebSocket gateway whose own upstream fails.",
         remedy="Look at the server behind the gateway.",
@@ -183,7 +199,7 @@ _REGISTERED = (
         reconnect_how="Retry with exponential backoff.",
     ),
     CodeInfo(
-        1015, "TLS Handshake", Cause.PROTOCOL_ERROR, _F,
+        1015, "TLS Handshake", Cause.PROTOCOL_ERROR,
         meaning="The TLS handshake failed. Never sent: a client reports it to its own application.",
         seen="An expired or untrusted certificate in front of the server; never in a Close frame.",
         remedy="Check the certificate where TLS ends.",
@@ -192,7 +208,7 @@ _REGISTERED = (
         on_the_wire=False,
     ),
     CodeInfo(
-        3000, "Unauthorized", Cause.UNAUTHORIZED, _F,
+        3000, "Unauthorized", Cause.UNAUTHORIZED,
         meaning="The endpoint needs authentication; the counterpart of HTTP 401.",
         seen="A missing, expired or revoked token.",
         remedy="Check token lifetimes and the clock; a wave points at the identity provider.",
@@ -200,7 +216,7 @@ _REGISTERED = (
         reconnect_how="Retry only with fresh credentials.",
     ),
     CodeInfo(
-        3003, "Forbidden", Cause.FORBIDDEN, _F,
+        3003, "Forbidden", Cause.FORBIDDEN,
         meaning="The client is known but not allowed; the counterpart of HTTP 403.",
         seen="A user without the permission, or a changed permission.",
         remedy="Check the permission if users complain; a wave points at a policy change.",
@@ -208,7 +224,7 @@ _REGISTERED = (
         reconnect_how="Do not retry.",
     ),
     CodeInfo(
-        3008, "Timeout", Cause.TIMEOUT, _F,
+        3008, "Timeout", Cause.TIMEOUT,
         meaning="An operation took too long; the counterpart of HTTP 408.",
         seen="A client that does not send what the server waits for, or a server that gave up on its own backend.",
         remedy="Find out which side was waited for: the reason text and the last frames' ages say.",

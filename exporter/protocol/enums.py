@@ -1,4 +1,4 @@
-"""The words that the whole project shares. Each becomes a label value or a log field, so each is a small closed set."""
+"""Enumerations that the whole project shares: each is a small closed set of label values or log fields."""
 
 from __future__ import annotations
 
@@ -32,8 +32,16 @@ class TcpEndKind(StrEnum):
     SILENCE = "silence"  # nothing is heard of it any more: no acknowledgement, no sign of life
 
 
+class Severity(StrEnum):
+    """How much a close matters to a person on call."""
+
+    FAULT = "fault"  # somebody has something to fix
+    EXPECTED = "expected"  # occurs in operation; its rate matters
+    NORMAL = "normal"  # the session was over
+
+
 class Cause(StrEnum):
-    """Our bounded judgement of why a session ended."""
+    """The classified reason for a close; :mod:`exporter.protocol.causes` says what each means."""
 
     NORMAL = "normal"
     GOING_AWAY = "going-away"
@@ -57,14 +65,14 @@ class Cause(StrEnum):
     DRAIN = "drain"
     LIMIT = "limit"
     UNOBSERVED = "unobserved"
-
-    @property
-    def is_normal(self) -> bool:
-        """True for endings that nobody needs to look into; the log calls all others abnormal."""
-        return self in _NORMAL
-
-
-_NORMAL = frozenset({Cause.NORMAL, Cause.GOING_AWAY, Cause.NO_STATUS})
+    SHUTDOWN = "shutdown"
+    APP_RESTARTED = "app-restarted"
+    SLOW_CLIENT = "slow-client"
+    WORKER_LOST = "worker-lost"
+    PROXY_LOST = "proxy-lost"
+    DROPPED_ON_MESSAGE = "dropped-on-message"
+    RELAY_LOST = "relay-lost"
+    UNCLASSIFIED = "unclassified"
 
 
 class Unobserved(StrEnum):

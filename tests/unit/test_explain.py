@@ -80,7 +80,7 @@ def test_json_says_the_same_to_a_program() -> None:
         "reconnect": "backoff",
         "reconnect_how": info.reconnect_how,
         "cause": "internal-error",
-        "nature": "fault",
+        "severity": "fault",
     }
     assert found[1]["note"] == unregistered(4321)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.protocol.close_codes import INVALID, LIBRARIES, PRIVATE, REGISTRY, UNKNOWN, CodeInfo, Nature, unregistered
-from exporter.protocol.enums import Cause
-
-_O, _W, _F = Nature.ORDINARY, Nature.WEATHER, Nature.FAULT
+from exporter.protocol.causes import CAUSES as INFO
+from exporter.protocol.close_codes import INVALID, LIBRARIES, NATURES, PRIVATE, REGISTRY, UNKNOWN, Nature, unregistered
+from exporter.protocol.enums import Cause, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +17,6 @@ class Meaning:
     nature: Nature
     text: str
 
-
-#: Causes that no code of the registry stands for alone.
-_JUDGED: Mapping[Cause, Meaning] = {
-    Cause.PROTOCOL_ERROR: Meaning(_F, "A peer sent what RFC 6455 or the other peer does not allow."),
-    Cause.PING_TIMEOUT: Meaning(_W, "A ping got no pong in time: the peer or the way to it was gone or stuck."),
-    Cause.APPLICATION: Meaning(_W, "A code of the application's own: its authors know what it says."),
-    Cause.CONNECTION_LOST: Meaning(
-        _F, "TCP ended without a Close frame. From the server it is often an unhandled exception."
-    ),
-    Cause.CONNECTION_RESET: Meaning(_F, "TCP was reset without a Close frame: a crash, a kill, or a device between."),
-    Cause.IDLE_TIMEOUT: Meaning(_F, "TCP ended after just as long a silence as a known proxy or balancer allows."),
-    Cause.APP_DOWN: Meaning(_F, "The app ended TCP without a Close frame and takes no connections."),
-    Cause.DRAIN: Meaning(_W, "The sidecar ended it on purpose, so that the pod could go."),
-    Cause.LIMIT: Meaning(_W, "The sidecar ended it on purpose, at the configured greatest age."),
-    Cause.UNOBSERVED: Meaning(_F, "It could not be followed any more, so why it ended is not known."),
-}
-
-_BY_CAUSE: Mapping[Cause, CodeInfo] = {info.cause: info for info in REGISTRY.values() if info.on_the_wire}
 
 #: Label values that are no number.
 _LABELS: Mapping[str, tuple[str, str]] = {
@@ -47,25 +28,13 @@ _LABELS: Mapping[str, tuple[str, str]] = {
 
 
 def meaning_of(cause: str) -> Meaning:
-    """What a cause means. Raises ValueError if it is none."""
-    known = Cause(cause)
-    if known in _JUDGED:
-        return _JUDGED[known]
-    if known is Cause.NO_STATUS:
-        return Meaning(_O, "A Close frame came without a code, as from close() without arguments in a browser.")
-    info = _BY_CAUSE[known]
-    return Meaning(info.nature, info.meaning)
+    """Return how much a cause matters and its meaning. Raises ValueError for an unknown cause."""
+    info = INFO[Cause(cause)]
+    return Meaning(NATURES[info.severity], info.meaning)
 
 
-#: Faults that are looked for first.
-_FIRST = (Cause.INTERNAL_ERROR, Cause.CONNECTION_LOST, Cause.CONNECTION_RESET, Cause.APP_DOWN, Cause.IDLE_TIMEOUT)
-#: Every cause in the order in which pages show them: what somebody has to fix comes first.
-CAUSES: tuple[Cause, ...] = tuple(
-    sorted(
-        dict.fromkeys((*_FIRST, Cause.GOING_AWAY, *Cause)),
-        key=lambda cause: (_F, _W, _O).index(meaning_of(cause).nature),
-    )
-)
+#: Every cause in the order in which pages show them: faults first.
+CAUSES: tuple[Cause, ...] = tuple(sorted(INFO, key=lambda cause: list(Severity).index(INFO[cause].severity)))
 
 
 @dataclass(frozen=True, slots=True)

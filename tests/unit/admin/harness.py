@@ -17,6 +17,7 @@ from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.state import State
 from exporter.observe.history import ClosesPerMinute
 from exporter.observe.recent_closes import CloseReport, Closes
+from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.flight_recorder import BY_SERVER, FRAMES, KEPT, WRITTEN, Ring
@@ -107,7 +108,7 @@ class World:
         """So many sessions end like this, now."""
         for _ in range(times):
             self.history.add(Ending(code, cause, initiator, clean=True))
-            if not cause.is_normal:
+            if is_abnormal(cause):
                 number = self.closes.total
                 self.closes.add(story(number, code=code, cause=cause, initiator=initiator, ended_at=time.time()))
 

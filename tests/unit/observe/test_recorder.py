@@ -92,11 +92,11 @@ ENDINGS = {
 @pytest.mark.parametrize("log_endings", ["all", "abnormal", "none"])
 @pytest.mark.parametrize("cause", ENDINGS)
 def test_which_endings_are_logged_and_at_which_level(cause: Cause, log_endings: LogEndings) -> None:
-    """normal, going-away and no-status are info and only logged under `all`; anything else is a warning, and silent
-    under `none`. All are counted."""
+    """Closes that are not abnormal are info and only logged under `all`; all others are warnings, silent under
+    `none`. All are counted."""
     stage = Stage(log_endings)
     stage.play(server=close(ENDINGS[cause]))
-    calm = cause in (Cause.NORMAL, Cause.GOING_AWAY, Cause.NO_STATUS)
+    calm = cause in (Cause.NORMAL, Cause.GOING_AWAY, Cause.NO_STATUS, Cause.SERVICE_RESTART)
     wanted = log_endings == "all" or (log_endings == "abnormal" and not calm)
     assert [(level, event) for level, event, _ in stage.lines.lines] == (
         [("info" if calm else "warning", "session.closed")] if wanted else []

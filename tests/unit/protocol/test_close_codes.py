@@ -11,12 +11,11 @@ from exporter.protocol.close_codes import (
     REGISTRY,
     Classification,
     CloseCodeMap,
-    Nature,
     Reconnect,
     may_be_sent,
     unregistered,
 )
-from exporter.protocol.enums import Cause
+from exporter.protocol.enums import Cause, Severity
 
 #: The IANA registry "WebSocket Close Code Number", ranges left out.
 IANA = {*range(1000, 1016), 3000, 3003, 3008}
@@ -43,23 +42,23 @@ def test_every_entry_speaks_in_sentences(code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "nature", "reconnect", "words"),
+    ("code", "severity", "reconnect", "words"),
     [
-        (1000, Nature.ORDINARY, Reconnect.AS_NEEDED, ("over",)),
-        (1001, Nature.WEATHER, Reconnect.BACKOFF, ("exponential backoff", "shutting down", "browser")),
-        (1011, Nature.FAULT, Reconnect.BACKOFF, ("stack trace", "fix the bug", "guard message handling")),
-        (1006, Nature.FAULT, Reconnect.BACKOFF, ("exception", "backoff")),
-        (1012, Nature.WEATHER, Reconnect.BACKOFF, ("restart",)),
-        (1013, Nature.WEATHER, Reconnect.LATER, ("overloaded",)),
-        (1008, Nature.FAULT, Reconnect.NO, ("policy",)),
+        (1000, Severity.NORMAL, Reconnect.AS_NEEDED, ("over",)),
+        (1001, Severity.EXPECTED, Reconnect.BACKOFF, ("exponential backoff", "shutting down", "browser")),
+        (1011, Severity.FAULT, Reconnect.BACKOFF, ("stack trace", "fix the bug", "guard message handling")),
+        (1006, Severity.FAULT, Reconnect.BACKOFF, ("exception", "backoff")),
+        (1012, Severity.EXPECTED, Reconnect.BACKOFF, ("restart",)),
+        (1013, Severity.EXPECTED, Reconnect.LATER, ("overloaded",)),
+        (1008, Severity.FAULT, Reconnect.NO, ("policy",)),
     ],
 )
 def test_an_entry_says_what_the_on_call_engineer_needs(
-    code: int, nature: Nature, reconnect: Reconnect, words: tuple[str, ...]
+    code: int, severity: Severity, reconnect: Reconnect, words: tuple[str, ...]
 ) -> None:
-    """1001 is weather to retry with backoff, 1011 a bug to look up and fix; each entry says so."""
+    """1001 is expected, to retry with backoff, 1011 a bug to look up and fix; each entry says so."""
     info = REGISTRY[code]
-    assert (info.nature, info.reconnect) == (nature, reconnect)
+    assert (info.severity, info.reconnect) == (severity, reconnect)
     text = " ".join((info.meaning, info.seen, info.remedy, info.reconnect_how))
     for word in words:
         assert word in text
