@@ -15,8 +15,8 @@ from setuptools import setup
 #: What carries traffic, and what each session touches. What is not here is asked seldom, or made of other libraries'
 #: classes, which cannot be compiled along.
 COMPILED = {
-    "protocol": ("classify", "close_codes", "enums", "flight_recorder", "frames", "http1", "http1_parser",
-                 "payload_sample", "routes", "session"),
+    "protocol": ("classify", "client_identity", "close_codes", "enums", "flight_recorder", "frames", "http1",
+                 "http1_parser", "payload_sample", "routes", "session"),
     "relay": ("client_connection", "events", "legs", "listener", "poller", "relayed", "server", "tcp", "timeouts",
               "tls", "transport", "tunnel", "upstream"),
     "observe": ("history", "linewriter", "log", "metrics", "numbers", "reconnects", "recorder", "sanitize"),

@@ -28,8 +28,9 @@ from exporter.observe.linewriter import LineWriter
 from exporter.observe.log import Format, configure
 from exporter.observe.metrics import Metrics
 from exporter.observe.recent_closes import Closes
-from exporter.observe.reconnects import Identity, Reconnects, by_address, by_cookie, by_query
+from exporter.observe.reconnects import Reconnects
 from exporter.observe.recorder import LogEndings, Recorder
+from exporter.protocol.client_identity import identity_source
 from exporter.protocol.routes import Router
 from exporter.relay.client_connection import Limits
 from exporter.relay.drain import Drain, Plan
@@ -79,7 +80,7 @@ class App:
             router,
             book,
             _endings(settings),
-            Reconnects(_identity(settings)),
+            Reconnects(identity_source(settings.client_identity)),
             self.closes,
             settings.record_payload,
             history=self.history,
@@ -290,17 +291,6 @@ def _certificate(settings: Settings) -> ReloadingCert | None:
 
 def _endings(settings: Settings) -> LogEndings:
     return settings.log_endings  # type: ignore[return-value]  # one_of() checked it
-
-
-def _identity(settings: Settings) -> Identity:
-    kind, _, name = settings.client_identity.partition(":")
-    match kind:
-        case "cookie":
-            return by_cookie(name)
-        case "query":
-            return by_query(name)
-        case _:
-            return by_address
 
 
 def run(settings: Settings) -> int:
