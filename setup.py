@@ -19,7 +19,8 @@ COMPILED = {
                  "http1_parser", "payload_sample", "routes", "session"),
     "relay": ("client_connection", "events", "legs", "listener", "poller", "relayed", "server", "tcp", "timeouts",
               "tls", "transport", "tunnel", "upstream"),
-    "observe": ("history", "linewriter", "log", "metrics", "numbers", "reconnects", "recorder", "sanitize"),
+    "observe": ("sanitize",),
+    "observe/inline": ("history", "linewriter", "log", "metrics", "numbers", "reconnects", "recorder"),
 }  # fmt: skip
 
 

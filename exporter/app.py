@@ -23,13 +23,13 @@ from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.state import State
 from exporter.admin.web_config import BadWebConfig
 from exporter.config import Settings
-from exporter.observe.history import ClosesPerMinute
-from exporter.observe.linewriter import LineWriter
-from exporter.observe.log import Format, configure
-from exporter.observe.metrics import Metrics
-from exporter.observe.recent_closes import Closes
-from exporter.observe.reconnects import Reconnects
-from exporter.observe.recorder import LogEndings, Recorder
+from exporter.observe.inline.history import ClosesPerMinute
+from exporter.observe.inline.linewriter import LineWriter
+from exporter.observe.inline.log import Format, configure
+from exporter.observe.inline.metrics import Metrics
+from exporter.observe.inline.recent_closes import Closes
+from exporter.observe.inline.reconnects import Reconnects
+from exporter.observe.inline.recorder import LogEndings, Recorder
 from exporter.protocol.client_identity import identity_source
 from exporter.protocol.routes import Router
 from exporter.relay.client_connection import Limits

@@ -12,7 +12,7 @@ from exporter.observe.catalogue import (
     PING_RTT,
     UNOBSERVED,
 )
-from exporter.observe.tallies import OPCODES
+from exporter.observe.inline.tallies import OPCODES
 from exporter.protocol.enums import PEERS as TWO_PEERS
 from exporter.protocol.enums import Peer
 from exporter.protocol.frames import Opcode

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from exporter.address import Address
-from exporter.observe.metrics import Metrics
-from exporter.observe.recorder import Recorder
+from exporter.observe.inline.metrics import Metrics
+from exporter.observe.inline.recorder import Recorder
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause, ConnectError
 from exporter.protocol.routes import Router
@@ -28,7 +28,7 @@ from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 from exporter.relay.tunnel import PythonEngine
 from exporter.relay.upstream import Failure, Upstream
-from tests.unit.observe.harness import Lines
+from tests.unit.observe.inline.harness import Lines
 
 #: Turns of the loop after which everything that was due must have happened.
 TURNS = 8

@@ -83,7 +83,7 @@ def imported(script: str) -> set[str]:
 def test_the_start_imports_what_it_needs() -> None:
     """What only a flag or another command needs is imported when that is used, not before."""
     modules = imported(START)
-    assert {"exporter.relay.server", "exporter.observe.metrics", "exporter.admin.server"} <= modules
+    assert {"exporter.relay.server", "exporter.observe.inline.metrics", "exporter.admin.server"} <= modules
     assert modules.isdisjoint(NOT_NEEDED)
 
 

@@ -48,7 +48,7 @@ def session_raises() -> None:
 
 def opening_raises() -> None:
     """The observer fails to open its side of a session."""
-    from exporter.observe.recorder import Recorder
+    from exporter.observe.inline.recorder import Recorder
 
     def defective(self: Recorder, opening: object) -> Any:
         raise BuiltIn("opened")
@@ -58,7 +58,7 @@ def opening_raises() -> None:
 
 def closing_raises() -> None:
     """The line that tells an ending cannot be made."""
-    from exporter.observe.recorder import Record
+    from exporter.observe.inline.recorder import Record
 
     def defective(self: Record, *arguments: object) -> Any:
         raise BuiltIn("closed")

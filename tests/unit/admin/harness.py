@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.state import State
-from exporter.observe.history import ClosesPerMinute
-from exporter.observe.recent_closes import CloseReport, Closes
+from exporter.observe.inline.history import ClosesPerMinute
+from exporter.observe.inline.recent_closes import CloseReport, Closes
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer

@@ -12,7 +12,7 @@ from exporter.admin import closes_api as closes
 from exporter.admin import responses as answers
 from exporter.admin.closes_query import PAGE
 from exporter.admin.pages.layout import HEADERS
-from exporter.observe.recent_closes import MAX_CLOSES, CloseReport
+from exporter.observe.inline.recent_closes import MAX_CLOSES, CloseReport
 from exporter.protocol.enums import Cause, Peer
 from tests.waiting import until
 

@@ -32,7 +32,7 @@ from exporter.admin import cooperative as pace
 from exporter.admin import exposition, inside, lines
 from exporter.admin.cooperative import SLICE
 from exporter.admin.exposition import Exposition
-from exporter.observe.metrics import Metrics
+from exporter.observe.inline.metrics import Metrics
 from exporter.protocol.close_codes import CloseCodeMap
 from tests.unit.relay.harness import on_uvloop
 

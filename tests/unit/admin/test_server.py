@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from exporter.admin.server import Admin, AdminBackend, _is_loopback
 from exporter.admin.state import State
-from exporter.observe.recent_closes import Closes
+from exporter.observe.inline.recent_closes import Closes
 from tests.unit.relay.harness import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.observe.catalogue import CATALOGUE, LIFETIME_BUCKETS, PLANNED, Metric
-from tests.unit.observe.harness import Stage
+from tests.unit.observe.inline.harness import Stage
 
 #: The contract: names, types and labels that users build on. A change here breaks somebody's dashboard.
 CONTRACT = {

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from exporter.observe.recorder import Record, Recorder
+from exporter.observe.inline.recorder import Record, Recorder
 from exporter.relay.events import Observer, Watch, guarded, report
 from tests.unit.relay.harness import Observed, Watched
 

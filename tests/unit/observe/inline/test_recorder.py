@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.observe.recorder import LogEndings
+from exporter.observe.inline.recorder import LogEndings
 from exporter.protocol.enums import Cause, ConnectError, Peer, TcpEndKind, Unobserved
 from exporter.protocol.http1_parser import Request
 from tests.compiled import plain_only
-from tests.unit.observe.harness import Stage, opening
+from tests.unit.observe.inline.harness import Stage, opening
 from tests.wire import BINARY, KEY, PING, TEXT, close, frame
 
 

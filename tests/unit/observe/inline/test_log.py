@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import structlog
 
-from exporter.observe import log as logs
-from exporter.observe.log import configure
+from exporter.observe.inline import log as logs
+from exporter.observe.inline.log import configure
 from exporter.protocol.enums import TcpEndKind
 from tests.golden import assert_golden
-from tests.unit.observe.harness import Stage, opening
+from tests.unit.observe.inline.harness import Stage, opening
 from tests.wire import BINARY, KEY, TEXT, close, frame
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,11 +12,11 @@ from typing import Final, Literal, Protocol
 import structlog
 from mypy_extensions import mypyc_attr
 
-from exporter.observe.history import ClosesPerMinute
-from exporter.observe.log_throttle import LogThrottle
-from exporter.observe.metrics import Metrics, RouteSeries, status_label
-from exporter.observe.recent_closes import CloseReport, Closes, describe
-from exporter.observe.reconnects import Reconnects
+from exporter.observe.inline.history import ClosesPerMinute
+from exporter.observe.inline.log_throttle import LogThrottle
+from exporter.observe.inline.metrics import Metrics, RouteSeries, status_label
+from exporter.observe.inline.recent_closes import CloseReport, Closes, describe
+from exporter.observe.inline.reconnects import Reconnects
 from exporter.observe.sanitize import path_of, sanitize, trace_id
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending

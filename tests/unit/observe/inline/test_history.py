@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.observe.history import MINUTES, ClosesPerMinute
+from exporter.observe.inline.history import MINUTES, ClosesPerMinute
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from exporter.observe.metrics import Metrics
-from exporter.observe.recent_closes import Closes
-from exporter.observe.reconnects import Reconnects, by_cookie
-from exporter.observe.recorder import Recorder
+from exporter.observe.inline.metrics import Metrics
+from exporter.observe.inline.recent_closes import Closes
+from exporter.observe.inline.reconnects import Reconnects, by_cookie
+from exporter.observe.inline.recorder import Recorder
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.routes import Router
 

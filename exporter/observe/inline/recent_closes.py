@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from exporter.observe.tallies import OPCODES, RESERVED
+from exporter.observe.inline.tallies import OPCODES, RESERVED
 from exporter.protocol.flight_recorder import Frame, unpack
 
 #: Endings that are kept: about 3 KB each, 1.5 MB in all.

@@ -11,13 +11,13 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.observe.metrics import HANDSHAKE_STATUSES, status_label
+from exporter.observe.inline.metrics import HANDSHAKE_STATUSES, status_label
 from exporter.protocol.classify import rows
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, TcpEndKind, Unobserved
 from exporter.protocol.http1_parser import Request
 from tests.golden import assert_golden
-from tests.unit.observe.harness import CODES, ROUTES, Stage, opening
+from tests.unit.observe.inline.harness import CODES, ROUTES, Stage, opening
 from tests.wire import BINARY, CONTINUATION, KEY, PING, PONG, TEXT, close, frame
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from exporter.observe import linewriter
-from exporter.observe.linewriter import LineWriter
+from exporter.observe.inline import linewriter
+from exporter.observe.inline.linewriter import LineWriter
 from tests.waiting import PATIENCE, eventually
 
 

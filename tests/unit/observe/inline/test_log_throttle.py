@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.observe.log_throttle import INTERVAL, LogThrottle
+from exporter.observe.inline.log_throttle import INTERVAL, LogThrottle
 
 
 def test_the_first_time_at_once_then_once_an_interval_with_the_number() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from exporter.observe.reconnects import LONGEST, MAX_ENDS, Reconnects
+from exporter.observe.inline.reconnects import LONGEST, MAX_ENDS, Reconnects
 from exporter.protocol.client_identity import by_cookie
 from exporter.protocol.enums import Cause
 from exporter.protocol.http1_parser import Request

@@ -1,6 +1,6 @@
 """Logging: structlog, one JSON object a line, or coloured text on a terminal.
 
-Lines are rendered where they arise and written by a thread (:mod:`exporter.observe.linewriter`). Sessions that end make
+Lines are rendered where they arise and written by a thread from a queue. Sessions that end make
 nearly all of them, so a line of JSON passes through a single processor: a call for each thing that is added to it would
 cost more than the encoding.
 """
@@ -18,7 +18,7 @@ import structlog
 from structlog.processors import TimeStamper, add_log_level, format_exc_info
 from structlog.typing import EventDict, Processor
 
-from exporter.observe.linewriter import LineWriter
+from exporter.observe.inline.linewriter import LineWriter
 
 Format = Literal["auto", "json", "console"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.observe.recent_closes import CloseReport, Closes
+from exporter.observe.inline.recent_closes import CloseReport, Closes
 from exporter.protocol.flight_recorder import Ring
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partialmethod
 from typing import Any
 
-from exporter.observe.metrics import Metrics
-from exporter.observe.recorder import LogEndings, Record, Recorder
+from exporter.observe.inline.metrics import Metrics
+from exporter.observe.inline.recorder import LogEndings, Record, Recorder
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.http1_parser import Request, Response

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.observe import lean
+from exporter.observe.inline import lean
 
 AMOUNTS = st.one_of(st.sampled_from([0.0, 1.0, 2.0, 5.0, float("inf")]), st.floats(min_value=0, max_value=1e9))
 

@@ -1,4 +1,4 @@
-"""The library's metrics with numbers of ours in them (:mod:`exporter.observe.numbers`), which sessions step directly.
+"""The library's metrics with numbers of ours in them (:mod:`exporter.observe.inline.numbers`).
 
 A series that is looked up seldom is stepped by the library's own methods, which do to a :class:`Value` what they do to
 theirs.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
 
-from exporter.observe.numbers import Buckets, Value
+from exporter.observe.inline.numbers import Buckets, Value
 
 
 class _OfOneNumber(MetricWrapperBase):

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.observe.metrics import Metrics
+from exporter.observe.inline.metrics import Metrics
 from exporter.observe.sanitize import trace_id
 from exporter.protocol.classify import Ending
 from exporter.protocol.close_codes import CloseCodeMap

@@ -1,7 +1,7 @@
 """The metrics of one sidecar, in a registry of their own: each that :mod:`exporter.observe.catalogue` lists, once.
 
 Frames and payload bytes are not counted through the metrics library: scanners add to plain lists (a Tally a route and
-sender), and a collector reads these when somebody scrapes (:mod:`exporter.observe.tallies`). That costs the traffic
+sender), and a collector reads these when somebody scrapes. That costs the traffic
 nothing and is as live as a counter.
 """
 
@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
-from exporter.observe.lean import Counter, Gauge, Histogram
-from exporter.observe.numbers import Buckets, Value
+from exporter.observe.inline.lean import Counter, Gauge, Histogram
+from exporter.observe.inline.numbers import Buckets, Value
+from exporter.observe.inline.tallies import Reading, TallyCollector
 from exporter.observe.process_collector import Process
-from exporter.observe.tallies import Reading, TallyCollector
 from exporter.protocol.classify import Ending, rows
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, Unobserved

@@ -1,0 +1,1 @@
+"""The observer inside the relay's process."""
