@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from exporter.observe.catalogue import IDLE_BEFORE_DROP, INCOMPLETE, LIFETIME, RECONNECT_DELAY
+from exporter.observe.catalogue import IDLE_BEFORE_DROP, INCOMPLETE, LIFETIME, RECONNECT_DELAY, SUSPECT_CLOSES
 from exporter.protocol.close_codes import ABNORMAL, REGISTRY, CodeInfo
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
@@ -29,7 +29,6 @@ from grafana.source.colours import (
 from grafana.source.config import EXPECTED, FAULTS, Config
 from grafana.source.links import Runbook
 from grafana.source.panels import COUNT, PER_MINUTE, SECONDS, SHARE, Bar, Column, Panel, Query, Words
-from grafana.source.planned_metrics import SUSPECT_CLOSES
 from grafana.source.queries import (
     abnormal,
     buckets,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from exporter.observe.catalogue import BUILD, DRAIN_SECONDS, DRAIN_SESSIONS, DRAINING
+from exporter.observe.catalogue import (
+    BUILD,
+    DRAIN_SECONDS,
+    DRAIN_SESSIONS,
+    DRAINING,
+    LINES_SUPPRESSED,
+    LOOP_TURN,
+    RELAY_RESTARTS,
+)
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, RED, SLATE
 from grafana.source.config import Config
 from grafana.source.links import Runbook
 from grafana.source.panels import AGE, BYTES, COUNT, NONE, PER_MINUTE, SECONDS, SHARE, Panel, Query, Words, properties
-from grafana.source.planned_metrics import LINES_SUPPRESSED, LOOP_TURN, RELAY_RESTARTS
 from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS, RESIDENT, START_TIME, UP
 from grafana.source.queries import by, of_sidecars, per_minute, quantile, rate, series
 

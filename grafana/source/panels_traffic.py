@@ -8,8 +8,11 @@ from exporter.observe.catalogue import (
     FRAMES,
     HANDSHAKE_DURATION,
     HANDSHAKES,
+    LARGEST_MESSAGE,
     PAYLOAD,
     PING_RTT,
+    STALL_DURATION,
+    STALLED,
     UNOBSERVED,
 )
 from exporter.observe.inline.tallies import OPCODES
@@ -33,7 +36,6 @@ from grafana.source.panels import (
     Query,
     Words,
 )
-from grafana.source.planned_metrics import LARGEST_MESSAGE, STALL_DURATION, STALLED
 from grafana.source.queries import Not, by, in_range, per_second, quantile, series, share, that_happened
 
 ACCEPTED = "101"

@@ -26,10 +26,9 @@ from grafana.source.dashboard import MINIMUM_GRAFANA, Uid
 from grafana.source.generate import HERE, drift
 from grafana.source.panels import NO_DATA
 from grafana.source.panels_closes import named_buckets
-from grafana.source.planned_metrics import PLANNED
 from grafana.source.queries import series
 
-from .variables import Asked, all_panels, load, queries, replaced
+from .variables import PLANNED, Asked, all_panels, load, queries, replaced
 
 DASHBOARDS = load()
 PANELS = [(uid, panel) for uid, dashboard in DASHBOARDS.items() for panel in all_panels(dashboard)]

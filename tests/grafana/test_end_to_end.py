@@ -27,12 +27,11 @@ import pytest
 from exporter.observe.catalogue import CLOSED, DRAINING, LIFETIME
 from exporter.protocol.enums import Cause
 from grafana.source.config import MINUTE, Config
-from grafana.source.planned_metrics import PLANNED
 from tests.e2e.harness.process import Process
 from tests.grafana.harness import JOB, NAMESPACE, SCRAPE, Stage
 from tests.waiting import eventually
 
-from .variables import Asked, load, queries
+from .variables import PLANNED, Asked, load, queries
 
 pytestmark = [
     pytest.mark.e2e_alerts,
