@@ -19,6 +19,7 @@ COPY requirements/build.txt requirements/build.txt
 RUN /build/bin/pip install --no-cache-dir --requirement requirements/run.txt --requirement requirements/build.txt
 COPY pyproject.toml setup.py README.md ./
 COPY exporter exporter
+COPY grafana grafana
 RUN WEBSOCKET_EXPORTER_COMPILE=1 /build/bin/pip wheel \
         --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
     && /build/bin/pip --python /opt/websocket-exporter/bin/python install --no-cache-dir --no-compile --no-deps /wheel/*.whl

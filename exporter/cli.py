@@ -14,6 +14,7 @@ from exporter.config import Option, Settings, options
 
 #: Commands that live in packages of their own: name -> module that holds a click command of that name.
 _ELSEWHERE = {
+    "dashboards": "grafana.command",
     "demo": "exporter.demo.command",
     "inject": "exporter.kubernetes.command",
     "webhook": "exporter.kubernetes.command",

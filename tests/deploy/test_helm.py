@@ -63,7 +63,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "monitoring": {
             "podMonitor": {"labels": {"release": "kps"}, "interval": "15s", "namespaces": ["shop"]},
             "rules": {"labels": {"release": "kps"}},
-            "dashboards": {"annotations": {"grafana_folder": "WebSocket"}},
+            "dashboards": {"folder": "WebSocket", "folderAnnotation": "k8s-sidecar/folder", "labels": {"a": "b"}},
         },
         "webhook": {
             "enabled": True,
@@ -137,6 +137,39 @@ def test_the_monitoring_pack_is_that_of_kustomize(tmp_path: Path) -> None:
     mine, theirs = (one(found, "PodMonitor")["spec"] for found in (chart, other))
     mine["podMetricsEndpoints"][0].pop("interval")
     assert mine == theirs
+
+
+def test_dashboards_with_folder_labels_and_runbooks_carry_them(tmp_path: Path) -> None:
+    """A folder becomes an annotation, labels find the ConfigMaps, and every runbook link has the prefix."""
+    mine = {
+        "folder": "WebSocket",
+        "folderAnnotation": "folder",
+        "annotations": {"a": "b"},
+        "labels": {"find": "me"},
+        "runbooks": "https://wiki.example/",
+    }
+    found = rendered({"monitoring": {"dashboards": mine}}, tmp_path)
+    maps = [obj for obj in found if obj["kind"] == "ConfigMap"]
+    assert len(maps) == 3
+    for obj in maps:
+        assert obj["metadata"]["annotations"] == {"folder": "WebSocket", "a": "b"}
+        assert obj["metadata"]["labels"]["find"] == "me"
+        (text,) = obj["data"].values()
+        assert "https://wiki.example/WebSocketErrorBudgetBurn.md" in text
+        assert "https://github.com" not in text
+        assert json.loads(text)["panels"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"folder": 1}, {"folderAnnotation": ""}, {"runbooks": "wiki"}, {"label": {}}],
+    ids=lambda wrong: str(wrong),
+)
+def test_dashboards_with_wrong_values_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """The schema refuses wrong values of the dashboards and names the key."""
+    found, said = template({"monitoring": {"dashboards": wrong}}, tmp_path)
+    assert found == []
+    assert next(iter(wrong)) in said
 
 
 def test_the_webhook_asks_little_of_the_cluster(tmp_path: Path) -> None:
