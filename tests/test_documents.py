@@ -38,9 +38,6 @@ AHEAD = {
     "--closes-from-anywhere",
     "--workers",
     "--exemplars",
-    "websocket_exporter_relay_restarts_total",
-    "websocket_suspect_closes_total",
-    "websocket_largest_message_bytes",
 }
 
 FENCE = re.compile(r"^```.*?^```", re.S | re.M)
