@@ -104,19 +104,19 @@ class ObserverLayout:
 
     :param routes: the number of routes; room for :data:`SPARE_ROUTES` more is kept.
     :param codes: every value that the label ``code`` can take.
+    :ivar label_sets: code, cause and initiator of each cell of a route, in the order of the cells.
+    :ivar relay_restarts: relays that were started anew.
     """
 
     def __init__(self, routes: int, codes: Sequence[str]) -> None:
-        self._codes = {code: index for index, code in enumerate(codes)}
-        self._causes = {cause: index for index, cause in enumerate(Cause)}
-        self._peers = {peer: index for index, peer in enumerate(Peer)}
-        self._per_route = len(self._codes) * len(self._causes) * len(self._peers)
-        self.size = (routes + SPARE_ROUTES) * self._per_route
+        self.label_sets = [(code, cause, peer) for code in codes for cause in Cause for peer in Peer]
+        self._cells = {labels: cell for cell, labels in enumerate(self.label_sets)}
+        self.relay_restarts = (routes + SPARE_ROUTES) * len(self.label_sets)
+        self.size = self.relay_restarts + 1
 
     def closed(self, route: int, code: str, cause: Cause, initiator: Peer) -> int:
         """Return the cell of one label set. Raises KeyError for a code that is no label value."""
-        index = self._codes[code] * len(self._causes) + self._causes[cause]
-        return route * self._per_route + index * len(self._peers) + self._peers[initiator]
+        return route * len(self.label_sets) + self._cells[code, cause, initiator]
 
 
 class _Block:

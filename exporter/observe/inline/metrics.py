@@ -19,7 +19,7 @@ from exporter.observe.catalogue import Metric
 from exporter.observe.inline.lean import Counter, Gauge, Histogram
 from exporter.observe.inline.numbers import Buckets, Value
 from exporter.observe.inline.tallies import Reading, TallyCollector
-from exporter.observe.process_collector import Process
+from exporter.observe.process_collector import Processes
 from exporter.protocol.classify import Ending, rows
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, Unobserved
@@ -93,7 +93,7 @@ class Metrics:
         self.registry.register(TallyCollector(self.tallies))
         self._lines_dropped: Callable[[], int] = int
         self.registry.register(Reading(catalogue.LINES_DROPPED, lambda: self._lines_dropped()))
-        self.registry.register(Process())
+        self.registry.register(Processes())
         self._endings: dict[tuple[str, str, str, str], Value] = {}
         self._start_at_zero(routes, book)
         self.of = {route: self._series(route) for route in routes}

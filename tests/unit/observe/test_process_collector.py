@@ -1,24 +1,26 @@
-"""What the process tells of itself."""
+"""The process metrics, of one process and of a supervisor with its children."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from exporter.observe.process_collector import Process
+from exporter.observe.process_collector import Processes
 
 
-def values(collector: Process) -> dict[str, float]:
+def values(collector: Processes) -> dict[str, float]:
     """Every sample."""
     return {sample.name: sample.value for family in collector.collect() for sample in family.samples}
 
 
-def test_it_tells_what_the_library_tells() -> None:
+def test_processes_of_one_process_are_the_librarys() -> None:
     """The same names, types, help texts and, but for what moves meanwhile, values as the library's own collector."""
-    ours = {family.name: family for family in Process().collect()}
+    ours = {family.name: family for family in Processes().collect()}
     theirs = {family.name: family for family in ProcessCollector(registry=CollectorRegistry()).collect()}
     assert ours.keys() == theirs.keys() != set()
     for name, family in theirs.items():
@@ -29,10 +31,10 @@ def test_it_tells_what_the_library_tells() -> None:
 
 def test_a_descriptor_more_is_one_more() -> None:
     """Each open descriptor counts once."""
-    before = values(Process())["process_open_fds"]
+    before = values(Processes())["process_open_fds"]
     extra = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
     try:
-        assert values(Process())["process_open_fds"] == before + 5
+        assert values(Processes())["process_open_fds"] == before + 5
     finally:
         for descriptor in extra:
             os.close(descriptor)
@@ -52,9 +54,24 @@ def test_a_kernel_that_does_not_say_how_many_is_asked_for_the_list(
         return answer
 
     monkeypatch.setattr(Path, "stat", stat)
-    assert values(Process())["process_open_fds"] == listed
+    assert values(Processes())["process_open_fds"] == listed
 
 
 def test_without_proc_there_is_nothing(tmp_path: Path) -> None:
     """No /proc, no metrics, no error."""
-    assert values(Process(tmp_path)) == {}
+    assert values(Processes(proc=tmp_path)) == {}
+
+
+def test_processes_of_a_supervisor_are_its_own_and_its_childrens() -> None:
+    """With a supervisor the memory and CPU time of all its processes are summed, and the fullest table of descriptors
+    counts."""
+    code = "import os, time; held = [os.open('/dev/null', 0) for _ in range(200)]; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        alone, together = values(Processes()), values(Processes(os.getpid()))
+        child.kill()
+    assert together["process_open_fds"] > 200 > alone["process_open_fds"]
+    assert together["process_virtual_memory_bytes"] > alone["process_virtual_memory_bytes"]
+    assert together["process_cpu_seconds_total"] >= alone["process_cpu_seconds_total"]
+    assert together["process_start_time_seconds"] == alone["process_start_time_seconds"]

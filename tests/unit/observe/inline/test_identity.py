@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from exporter.observe.inline.metrics import Metrics
 from exporter.observe.inline.recent_closes import Closes
-from exporter.observe.inline.reconnects import Reconnects, by_cookie
+from exporter.observe.inline.reconnects import Reconnects
 from exporter.observe.inline.recorder import Recorder
+from exporter.protocol.client_identity import by_cookie
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.routes import Router
 

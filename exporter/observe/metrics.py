@@ -1,0 +1,117 @@
+"""The metrics of one sidecar, in a registry of their own: counters that relays share, and those of closes.
+
+High-rate counters are cells in shared memory (:mod:`exporter.observe.shared_counters`); what is counted once for each
+session is an ordinary metric here. :mod:`exporter.observe.catalogue` lists both.
+"""
+
+from __future__ import annotations
+
+import platform
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from exporter.observe import catalogue
+from exporter.observe.catalogue import Metric
+from exporter.observe.process_collector import Processes
+from exporter.observe.shared_counters import SharedCounters
+from exporter.protocol.classify import Ending
+from exporter.protocol.close_codes import ABNORMAL, NO_STATUS
+from exporter.protocol.enums import PEERS, Cause, Peer
+from exporter.protocol.record import SessionRecord
+
+#: Causes after which clients are known to come back in numbers; their series start at 0.
+RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SERVICE_RESTART, Cause.CONNECTION_LOST,
+                 Cause.CONNECTION_RESET, Cause.DROPPED_ON_MESSAGE, Cause.APP_DOWN, Cause.SHUTDOWN,
+                 Cause.DRAIN)  # fmt: skip
+#: Codes with which an app may end a failed handler as if nothing were wrong.
+SUSPECT_CODES = ("1000", NO_STATUS)
+
+
+class Metrics:
+    """Count closes and expose everything.
+
+    :param shared: the relays' counters.
+    :param version: of the sidecar, for ``build_info``.
+    :param engine: ``python`` or ``compiled``, for ``build_info``.
+    :param supervisor: the process whose children make up the sidecar, for ``process_*``; None is this one alone.
+    """
+
+    def __init__(self, shared: SharedCounters, version: str, engine: str, supervisor: int | None = None) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self.shared = shared
+        self.registry.register(shared)
+        self._lifetime = self._histogram(catalogue.LIFETIME)
+        self._incomplete = self._counter(catalogue.INCOMPLETE)
+        self._idle_before_drop = self._histogram(catalogue.IDLE_BEFORE_DROP)
+        self._reconnect_delay = self._histogram(catalogue.RECONNECT_DELAY)
+        self._suspect = self._counter(catalogue.SUSPECT_CLOSES)
+        self._largest_message = self._histogram(catalogue.LARGEST_MESSAGE)
+        self._lines_suppressed = self._counter(catalogue.LINES_SUPPRESSED)
+        self._lines_dropped = self._counter(catalogue.LINES_DROPPED)
+        self._build = Gauge(*_arguments(catalogue.BUILD), registry=self.registry)
+        self._build.labels(version, platform.python_version(), engine).set(1)
+        self.registry.register(Processes(supervisor))
+        for route in shared.routes:
+            self._start_at_zero(route)
+
+    def closed(self, record: SessionRecord, ending: Ending) -> None:
+        """Count one close."""
+        route = self.shared.routes[record.route]
+        self.shared.count_close(record.route, (ending.code, ending.cause, ending.initiator), record.trace_id)
+        exemplar = {"trace_id": record.trace_id} if record.trace_id else None
+        lifetime = max(0.0, record.closed_at - record.opened_at)
+        self._lifetime.labels(route, ending.initiator).observe(lifetime, exemplar)
+        if ending.close_unanswered:
+            self._incomplete.labels(route, ending.initiator).inc()
+        if ending.code == ABNORMAL and ending.initiator is not Peer.PROXY:
+            self._idle_before_drop.labels(route, ending.initiator).observe(idle_seconds(record))
+        for peer in PEERS:
+            if largest := record.peer(peer).largest_message:
+                self._largest_message.labels(route, peer).observe(largest)
+
+    def suspect(self, record: SessionRecord, ending: Ending) -> None:
+        """Count a close that looks normal but followed an unanswered message at once."""
+        self._suspect.labels(self.shared.routes[record.route], ending.code).inc()
+
+    def returned(self, route: int, cause: Cause, seconds: float) -> None:
+        """Count one client that came back ``seconds`` after its session had closed with ``cause``."""
+        self._reconnect_delay.labels(self.shared.routes[route], cause).observe(seconds)
+
+    def lines_suppressed(self, lines: int = 1) -> None:
+        """Count log lines that were over the rate limit."""
+        self._lines_suppressed.inc(lines)
+
+    def lines_dropped(self, lines: int = 1) -> None:
+        """Count log lines that could not be written."""
+        self._lines_dropped.inc(lines)
+
+    def _start_at_zero(self, route: str) -> None:
+        """Create the series that are known in advance: one that first appears at 1 has no increase."""
+        for peer in Peer:
+            self._lifetime.labels(route, peer)
+            self._incomplete.labels(route, peer)
+        for peer in PEERS:
+            self._idle_before_drop.labels(route, peer)
+            self._largest_message.labels(route, peer)
+        for code in SUSPECT_CODES:
+            self._suspect.labels(route, code)
+        for cause in RETURN_CAUSES:
+            self._reconnect_delay.labels(route, cause)
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(*_arguments(metric), registry=self.registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(*_arguments(metric), registry=self.registry, buckets=metric.buckets)
+
+
+def idle_seconds(record: SessionRecord) -> float:
+    """Return the seconds for which no frame had passed either way when the session ended."""
+    passed = (record.client.last_frame_at, record.server.last_frame_at)
+    return max(0.0, record.closed_at - max(at for at in (record.opened_at, *passed) if at is not None))
+
+
+def _arguments(metric: Metric) -> tuple[str, str, tuple[str, ...]]:
+    return metric.name, metric.help, metric.labels

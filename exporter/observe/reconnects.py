@@ -1,0 +1,75 @@
+"""The time from a session's close to the same client's next handshake.
+
+A client is its keyed hash (:mod:`exporter.protocol.client_identity`); clients behind one address with one user agent
+share one, and their delays are then too short rather than too long. The close of a session may be classified after the
+client has come back, so both orders are matched. Both tables are bounded: the oldest entry goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+
+from exporter.protocol.enums import Cause
+
+#: Closes that are kept: about 250 bytes each, 5 MB in all.
+MAX_CLOSES = 20_000
+#: Openings that are kept for closes which are not classified yet.
+MAX_OPENINGS = 20_000
+#: Seconds after which a handshake is a new visit.
+LONGEST = 3600.0
+
+#: Takes the route of the new handshake, the cause of the last close and the seconds between the two.
+OnReturn = Callable[[int, Cause, float], None]
+T = TypeVar("T")
+
+
+class Reconnects:
+    """Match closes with the handshakes that follow them.
+
+    :param returned: called once for each client that came back.
+    """
+
+    def __init__(self, returned: OnReturn, max_closes: int = MAX_CLOSES, max_openings: int = MAX_OPENINGS) -> None:
+        self._returned = returned
+        self._max_closes = max_closes
+        self._max_openings = max_openings
+        self._closes: OrderedDict[int, tuple[float, Cause]] = OrderedDict()
+        self._openings: OrderedDict[int, tuple[float, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._closes) + len(self._openings)
+
+    def opened(self, identity: int, route: int, at: float) -> None:
+        """Note a handshake at monotonic time ``at``; an ``identity`` of 0 is no client."""
+        if not identity:
+            return
+        close = self._closes.get(identity)
+        if close is not None and close[0] <= at:
+            del self._closes[identity]
+            self._report(route, close, at)
+        else:
+            _keep(self._openings, identity, (at, route), self._max_openings)
+
+    def closed(self, identity: int, cause: Cause, at: float) -> None:
+        """Note a close at monotonic time ``at``; an ``identity`` of 0 is no client."""
+        if not identity:
+            return
+        opening = self._openings.get(identity)
+        if opening is not None and opening[0] >= at:
+            del self._openings[identity]
+            self._report(opening[1], (at, cause), opening[0])
+        else:
+            _keep(self._closes, identity, (at, cause), self._max_closes)
+
+    def _report(self, route: int, close: tuple[float, Cause], at: float) -> None:
+        if (delay := at - close[0]) <= LONGEST:
+            self._returned(route, close[1], delay)
+
+
+def _keep(table: OrderedDict[int, T], key: int, value: T, limit: int) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > limit:
+        table.popitem(last=False)
