@@ -19,6 +19,11 @@ class Case:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def kinds(self) -> list[str]:
+        """The flags that remove needs as well."""
+        return self.flags if "--only" in self.flags else []
+
+    @property
     def before(self) -> Path:
         return next(GOLDEN.glob(f"{self.name}.before.*"))
 
@@ -44,4 +49,33 @@ CASES = [
     Case("podmonitor", ["--scrape", "podmonitor", "--listen-port", "15010"], [UNSEEN]),
     Case("pass-through", warnings=[UNSEEN]),
     Case("job-crlf", warnings=[UNSEEN]),
+    Case(
+        "rollout",
+        warnings=[
+            "its own preStop sleeps 5 s, but a drain may take 30 s: remove it, or let it sleep 32 s",
+            'add annotation traffic.sidecar.istio.io/excludeInboundPorts: "10011"',
+            "spec.ports[1].appProtocol is kubernetes.io/h2c: the sidecar forwards HTTP/2 without observing it",
+        ],
+    ),
+    Case(
+        "chart",
+        ["--kubernetes", "1.33"],
+        [
+            "document 5: kind: must be a string, is nothing (passed through)",
+            "GameServer arena: spec.template: unknown kind; "
+            "to inject it, pass --pod-template-path GameServer.agones.dev=spec.template (passed through)",
+            "Deployment worker: spec.template.spec.containers: no container declares a TCP port",
+            "Pod chat-test: is a Helm hook (test) (passed through)",
+        ],
+    ),
+    Case("networkpolicy", warnings=["does not allow the sidecar's admin port 10011"]),
+    Case(
+        "custom-kind",
+        ["--pod-template-path", "GameServer.agones.dev=spec.template", "--only", "gameserver/arena"],
+        [
+            "annotation config.linkerd.io/opaque-ports names the app's port 7000: add the sidecar's port 10010",
+            'add annotation config.linkerd.io/skip-inbound-ports: "10011"',
+            UNSEEN,
+        ],
+    ),
 ]

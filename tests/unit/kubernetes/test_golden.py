@@ -25,7 +25,7 @@ def warnings_of(result: Result) -> list[str]:
 
 
 def objects(text: str) -> list[Any]:
-    return [one.object for one in ManifestFile.read("text", text).objects()]
+    return [one.object for one in ManifestFile.read("text", text).objects(lambda _text: None)]
 
 
 @every_case
@@ -53,10 +53,10 @@ def test_a_second_run_gives_the_same_bytes(case: Case) -> None:
 @every_case
 def test_remove_gives_back_the_original_bytes(case: Case) -> None:
     """--remove over the output is the manifest as it was before inject, comments and layout included."""
-    result = run(["--remove"], case.after.read_bytes())
+    result = run(["--remove", *case.kinds], case.after.read_bytes())
     assert result.exit_code == 0, result.stderr
     assert result.stdout_bytes == case.before.read_bytes()
-    assert warnings_of(result) == []
+    assert [line for line in warnings_of(result) if "(passed through)" not in line] == []
 
 
 @every_case
@@ -64,7 +64,7 @@ def test_other_flags_on_a_second_run_are_as_on_a_first(case: Case) -> None:
     """inject with other flags over an injected manifest gives the objects which these flags give on the
     original.
     """
-    flags = ["--drain-timeout", "50s", "--image", "registry.example/w:2", "--admin-port", "10099"]
+    flags = [*case.kinds, "--drain-timeout", "50s", "--image", "registry.example/w:2", "--admin-port", "10099"]
     first = run(flags, case.before.read_bytes())
     again = run(flags, case.after.read_bytes())
     assert objects(again.stdout) == objects(first.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.unit.kubernetes.manifests import (
 )
 
 LISTEN, ADMIN = 10010, 10011
+ROOT = Path(__file__).parents[3]
 
 
 def injected(*objects: Any, settings: Settings | None = None) -> tuple[list[Any], list[str]]:
@@ -352,3 +354,240 @@ def test_files_are_joined_as_documents() -> None:
     assert front["spec"]["ports"][0]["targetPort"] == LISTEN
     assert workload["kind"] == "Deployment"
     assert said == []
+
+
+NEEDS = "remove it, or let it sleep 32 s"
+
+
+@pytest.mark.parametrize(
+    ("hook", "warned"),
+    [
+        ({"sleep": {"seconds": 5}}, True),
+        ({"exec": {"command": ["sleep", "5"]}}, True),
+        ({"exec": {"command": ["/bin/sleep", "31s"]}}, True),
+        ({"exec": {"command": ["/bin/sh", "-c", "sleep 10"]}}, True),
+        ({"sleep": {"seconds": 32}}, False),
+        ({"exec": {"command": ["sh", "-c", "sleep 5 && /app/stop"]}}, False),
+        ({"exec": {"command": ["/app/stop", "5"]}}, False),
+        ({"httpGet": {"port": 8080, "path": "/stop"}}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_prestop_shorter_than_the_drain_is_warned_of(hook: dict[str, Any], warned: bool) -> None:
+    """A preStop of the app that sleeps less than a drain takes is named with the time that it needs."""
+    _, said = injected(deployment(lifecycle={"preStop": hook}), service())
+    assert [line for line in said if NEEDS in line] == (said if warned else [])
+    assert bool(said) == warned
+
+
+ISTIO = 'add annotation traffic.sidecar.istio.io/excludeInboundPorts: "10011"'
+LINKERD = 'add annotation config.linkerd.io/skip-inbound-ports: "10011"'
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "expected"),
+    [
+        ({}, {}, []),
+        ({"sidecar.istio.io/inject": "true"}, {}, [ISTIO]),
+        ({}, {"sidecar.istio.io/inject": "true"}, [ISTIO]),
+        ({"istio.io/rev": "stable"}, {}, [ISTIO]),
+        ({"istio.io/dataplane-mode": "ambient"}, {}, [ISTIO]),
+        ({"istio.io/dataplane-mode": "none"}, {}, []),
+        ({"sidecar.istio.io/inject": "false"}, {}, []),
+        ({"sidecar.istio.io/inject": "true"}, {"traffic.sidecar.istio.io/excludeInboundPorts": "9, 10011"}, []),
+        (
+            {},
+            {"traffic.sidecar.istio.io/includeInboundPorts": "8080"},
+            ["includeInboundPorts names the app's port 8080: add the sidecar's port 10010", ISTIO],
+        ),
+        ({}, {"linkerd.io/inject": "enabled"}, [LINKERD]),
+        ({}, {"linkerd.io/inject": "disabled"}, []),
+        ({}, {"linkerd.io/inject": "enabled", "config.linkerd.io/skip-inbound-ports": "10000-10100"}, []),
+        (
+            {},
+            {"config.linkerd.io/opaque-ports": "8000-8100"},
+            ["opaque-ports names the app's port 8080: add the sidecar's port 10010", LINKERD],
+        ),
+    ],
+    ids=str,
+)
+def test_mesh_ports_are_warned_of(labels: dict[str, str], annotations: dict[str, str], expected: list[str]) -> None:
+    """A pod in a mesh is warned of the admin port, and of lists with the app's port but not the sidecar's."""
+    obj = deployment()
+    obj["spec"]["template"]["metadata"] = {"labels": {"app": "chat", **labels}, "annotations": annotations}
+    _, said = injected(obj, service())
+    assert len(said) == len(expected), said
+    for line, piece in zip(said, expected, strict=True):
+        assert piece in line
+
+
+@pytest.mark.parametrize(
+    ("metadata", "pod", "expected"),
+    [
+        ({"labels": {"istio-injection": "enabled"}}, {}, 1),
+        ({"labels": {"istio-injection": "disabled"}}, {}, 0),
+        ({"annotations": {"linkerd.io/inject": "enabled"}}, {}, 1),
+        ({"labels": {"istio-injection": "enabled"}}, {"sidecar.istio.io/inject": "false"}, 0),
+    ],
+    ids=str,
+)
+def test_mesh_of_the_namespace_counts(metadata: dict[str, Any], pod: dict[str, str], expected: int) -> None:
+    """A Namespace in the input that joins a mesh joins its pods, unless they opt out."""
+    workload = deployment()
+    workload["metadata"]["namespace"] = "shop"
+    workload["spec"]["template"]["metadata"]["labels"] |= pod
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", **metadata}}
+    _, said = injected(namespace, workload, service())
+    assert len(said) == expected, said
+
+
+@pytest.mark.parametrize(
+    ("protocol", "warned"),
+    [
+        ("kubernetes.io/ws", False),
+        ("http", False),
+        (None, False),
+        ("kubernetes.io/h2c", True),
+        ("grpc", True),
+        ("kubernetes.io/wss", True),
+    ],
+)
+@pytest.mark.parametrize("target", [8080, "http"])
+def test_app_protocol_stays_and_others_than_websocket_are_warned_of(
+    protocol: str | None, warned: bool, target: int | str
+) -> None:
+    """appProtocol is never changed; HTTP/2 and TLS are warned of, since the sidecar does not observe them."""
+    extra = {} if protocol is None else {"appProtocol": protocol}
+    (_, after), said = injected(deployment(), service(targetPort=target, **extra))
+    assert after["spec"]["ports"][0].get("appProtocol") == protocol
+    assert ["without observing it" in line for line in said] == [True] * warned
+
+
+def policy(pods: dict[str, Any], *rules: Any, **spec: Any) -> dict[str, Any]:
+    """A NetworkPolicy over pods with ingress rules."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "chat"},
+        "spec": {"podSelector": pods, "ingress": [{"ports": list(ports)} for ports in rules], **spec},
+    }
+
+
+CHAT = {"matchLabels": {"app": "chat"}}
+ALLOWED = {"port": LISTEN, "protocol": "TCP"}
+SCRAPED = [{"port": ADMIN}]
+
+
+def expression(operator: str, *values: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": "app", "operator": operator, **({"values": list(values)} if values else {})}]}
+
+
+@pytest.mark.parametrize(
+    ("before", "extended"),
+    [
+        (policy(CHAT, [{"port": 8080}]), True),
+        (policy({}, [{"port": 8080, "protocol": "TCP"}]), True),
+        (policy(CHAT, [{"port": 8000, "endPort": 8100}]), True),
+        (policy(expression("In", "chat", "x"), [{"port": 8080}]), True),
+        (policy(expression("Exists"), [{"port": 8080}]), True),
+        (policy(expression("NotIn", "x"), [{"port": 8080}]), True),
+        (policy(expression("NotIn", "chat"), [{"port": 8080}]), False),
+        (policy(expression("DoesNotExist"), [{"port": 8080}]), False),
+        (policy({"matchLabels": {"app": "other"}}, [{"port": 8080}]), False),
+        (policy(CHAT, [{"port": "http"}]), False),
+        (policy(CHAT, [{"port": 8080, "protocol": "UDP"}]), False),
+        (policy(CHAT, [{"port": 9090}]), False),
+        (policy(CHAT, []), False),
+        (policy(CHAT, [{"port": 8000, "endPort": 11000}]), False),
+        (policy(CHAT, [{"port": 8080}], policyTypes=["Egress"]), False),
+    ],
+    ids=lambda value: json.dumps(value["spec"]) if isinstance(value, dict) else str(value),
+)
+def test_network_policy_for_the_apps_port_allows_the_sidecars(before: dict[str, Any], extended: bool) -> None:
+    """A rule that allows the app's port by number allows the sidecar's too; every other policy stays as it is."""
+    (_, _, after), _ = injected(deployment(), service(), copy.deepcopy(before))
+    if not extended:
+        assert after == before
+        return
+    assert after["spec"]["ingress"][0]["ports"] == [*before["spec"]["ingress"][0]["ports"], ALLOWED]
+    text = "\n".join(map(json.dumps, (deployment(), service(), before)))
+    (once,) = inject([("x", text)], make_settings(), lambda _text: None)
+    assert inject([("x", once)], make_settings(), lambda _text: None) == [once]
+    assert remove([("x", once)], lambda _text: None) == [text]
+
+
+def test_network_policy_annotated_inject_false_stays() -> None:
+    """A policy can opt out, as a Service can."""
+    before = policy(CHAT, [{"port": 8080}], SCRAPED)
+    before["metadata"]["annotations"] = {"websocket-exporter/inject": "false"}
+    (_, _, after), _ = injected(deployment(), service(), copy.deepcopy(before))
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("policies", "warned"),
+    [
+        ([], False),
+        ([policy(CHAT, [{"port": 8080}])], True),
+        ([policy(CHAT, [{"port": 8080}], SCRAPED)], False),
+        ([policy(CHAT, [{"port": 8080}]), policy({}, [{"port": "ws-metrics"}])], False),
+        ([policy(CHAT, [])], False),
+        ([policy({"matchLabels": {"app": "other"}}, [{"port": 8080}])], False),
+    ],
+    ids=["none", "app only", "admin by number", "admin by name", "any port", "of others"],
+)
+def test_network_policies_that_keep_prometheus_out_are_warned_of(policies: list[Any], warned: bool) -> None:
+    """Policies over the pods that do not allow the admin port give one warning."""
+    _, said = injected(deployment(), service(), *policies)
+    assert ["does not allow the sidecar's admin port" in line for line in said] == [True] * warned
+
+
+def test_pods_get_the_label_that_the_shipped_network_policy_selects() -> None:
+    """deploy/kubernetes/networkpolicy selects injected pods; a label of that name that is there stays."""
+    (shipped,) = documents((ROOT / "deploy/kubernetes/networkpolicy/networkpolicy.yaml").read_text())
+    (obj,), _ = injected(deployment())
+    labels = obj["spec"]["template"]["metadata"]["labels"]
+    assert shipped["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    labelled = deployment()
+    labelled["spec"]["template"]["metadata"]["labels"]["websocket-exporter/sidecar"] = "mine"
+    (obj,), _ = injected(labelled)
+    assert obj["spec"]["template"]["metadata"]["labels"]["websocket-exporter/sidecar"] == "mine"
+    assert remove([("x", json.dumps(obj))], lambda _text: None)[0].count("mine") == 1
+
+
+def test_podmonitor_without_the_name_label_is_warned_of() -> None:
+    """Without app.kubernetes.io/name a warning names the job; a bare Pod is selected by its own labels."""
+    pod = wrap("Pod", pod_template())
+    pod["metadata"]["labels"] = {"app": "chat"}
+    (_, _, monitor), said = injected(pod, service(), settings=make_settings(scrape=Scrape.PODMONITOR))
+    assert ["the pods have no label app.kubernetes.io/name: job is chat" in line for line in said] == [True]
+    assert monitor["spec"]["selector"]["matchLabels"] == {"app": "chat"}
+    pod["metadata"]["labels"]["app.kubernetes.io/name"] = "talk"
+    _, said = injected(pod, service(), settings=make_settings(scrape=Scrape.PODMONITOR))
+    assert said == []
+
+
+def test_octal_port_is_the_number_that_kubernetes_reads() -> None:
+    """containerPort: 017500 is 8000 to Kubernetes, and the sidecar forwards there."""
+    text = "kind: Pod\napiVersion: v1\nspec: {containers: [{name: a, ports: [{containerPort: 017500}]}]}\n"
+    (out,) = inject([("x", text)], make_settings(), lambda _text: None)
+    assert "--upstream=127.0.0.1:8000" in out
+    assert "containerPort: 017500" in out
+
+
+@pytest.mark.parametrize("note", ['{"probes": 5}', '{"host": "x"}', '{"blank": 1}', '{"annotations": {}}', "[]", "{"])
+def test_damaged_note_is_an_error(note: str) -> None:
+    """A note that somebody edited is reported, never a traceback."""
+    obj = deployment()
+    obj["spec"]["template"]["metadata"]["annotations"] = {"websocket-exporter/original": note}
+    with pytest.raises(ManifestError, match="is damaged: remove the sidecar by hand"):
+        remove([("x", json.dumps(obj))], lambda _text: None)
+
+
+def test_notes_of_version_0_1_are_still_undone() -> None:
+    """A Service that version 0.1 rewrote comes back as it was."""
+    note = '{"blank":"absent","targetPorts":{"80/TCP":8080}}'
+    before = service(targetPort=LISTEN, annotations={"websocket-exporter/original": note})
+    (text,) = remove([("x", json.dumps(before))], lambda _text: None)
+    assert documents(text) == [service()]

@@ -12,8 +12,8 @@ import kubernetes_validate
 import pytest
 
 from exporter.kubernetes.pod import inject_pod
-from exporter.kubernetes.settings import Settings
-from exporter.kubernetes.webhook import BadReview, decide
+from exporter.kubernetes.settings import OPTIONS, TENANT_SETTINGS, Settings
+from exporter.kubernetes.webhook import MAX_REASON, BadReview, decide
 from tests.unit.kubernetes.manifests import make_settings, pod_template
 
 WANTED = {"websocket-exporter/inject": "true"}
@@ -77,7 +77,7 @@ def test_an_annotated_pod_gets_what_inject_gives() -> None:
 @pytest.mark.parametrize("version", ["1.29", kubernetes_validate.latest_version()])
 def test_the_patched_pod_is_valid(version: str) -> None:
     """The pod with its sidecar fits the schema of the oldest and the newest Kubernetes."""
-    obj = pod({**WANTED, "websocket-exporter/native": "false"})
+    obj = pod(WANTED)
     kubernetes_validate.validate(patched(obj, respond(obj)), version, strict=True)
 
 
@@ -105,13 +105,83 @@ def test_only_creation_is_answered_with_a_patch(request_: dict[str, Any]) -> Non
     assert "patch" not in respond(pod(WANTED), **request_)
 
 
-def test_annotations_override_the_webhooks_flags() -> None:
-    """The pod's own annotations win over how the webhook was started."""
+def test_annotations_of_the_allow_list_override_the_flags() -> None:
+    """The pod's own annotations win over the webhook's flags."""
     obj = pod({**WANTED, "websocket-exporter/drain-timeout": "1m"})
     after = patched(obj, respond(obj, make_settings(drain_timeout="45s", listen_port=15010)))
     arguments = after["spec"]["initContainers"][0]["args"]
     assert "--drain-timeout=1m" in arguments
     assert "--listen=:15010" in arguments
+
+
+TENANT = {
+    "image": "registry.example/other:1",
+    "image-pull-policy": "Always",
+    "extra-arg": "--upstream=192.0.2.1:80",
+    "memory-limit": "none",
+    "memory-request": "4Gi",
+    "cpu-limit": "2",
+    "cpu-request": "8",
+    "native": "false",
+    "kubernetes": "1.28",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), TENANT.items(), ids=TENANT.keys())
+def test_annotations_beyond_the_allow_list_are_ignored(name: str, value: str) -> None:
+    """A tenant cannot set what belongs to the operator: the sidecar is as without the annotation, with a warning."""
+    obj = pod({**WANTED, f"websocket-exporter/{name}": value})
+    response = respond(obj)
+    (warning,) = response["warnings"]
+    assert f"annotation websocket-exporter/{name} is ignored" in warning
+    assert patched(obj, response)["spec"] == patched(pod(WANTED), respond(pod(WANTED)))["spec"]
+
+
+@pytest.mark.parametrize(("name", "value"), TENANT.items(), ids=TENANT.keys())
+def test_tenant_settings_widen_the_allow_list(name: str, value: str) -> None:
+    """What the operator allows counts, without a warning."""
+    obj = pod({**WANTED, f"websocket-exporter/{name}": value})
+    body = json.dumps(review(obj)).encode()
+    response = decide(body, make_settings(), TENANT_SETTINGS | {name}).response()["response"]
+    assert "warnings" not in response
+    assert patched(obj, response)["spec"] != patched(pod(WANTED), respond(pod(WANTED)))["spec"]
+
+
+def test_every_setting_outside_the_allow_list_is_tested() -> None:
+    """The table above has every setting that a tenant may not change."""
+    assert TENANT.keys() == OPTIONS.keys() - TENANT_SETTINGS
+
+
+def test_patch_touches_nothing_else() -> None:
+    """The patch has no operation below values that injection does not change, and keys are escaped."""
+    obj = pod(WANTED, env=[{"name": "A", "value": "b"}], volumeMounts=[{"name": "v", "mountPath": "/v"}])
+    operations = json.loads(base64.b64decode(respond(obj)["patch"]))
+    paths = [operation["path"] for operation in operations]
+    assert not [path for path in paths if "env" in path or "volumeMounts" in path]
+    assert "/metadata/labels/websocket-exporter~1sidecar" in paths
+
+
+def test_patch_removes_what_moves_to_the_sidecar() -> None:
+    """A hostPort leaves the app's port."""
+    obj = pod(WANTED, ports=[{"containerPort": 8080, "hostPort": 80}])
+    after = patched(obj, respond(obj))
+    assert after["spec"]["containers"][0]["ports"] == [
+        {"containerPort": 8080},
+        {"containerPort": 10010, "protocol": "TCP", "hostPort": 80},
+    ]
+
+
+def test_mesh_of_the_pod_is_warned_of() -> None:
+    """The webhook warns as inject does."""
+    (warning,) = respond(pod({**WANTED, "sidecar.istio.io/status": "{}"}))["warnings"]
+    assert "traffic.sidecar.istio.io/excludeInboundPorts" in warning
+
+
+def test_reason_in_the_annotation_is_cut() -> None:
+    """An annotation with an endless invalid value makes no endless status."""
+    obj = pod({**WANTED, "websocket-exporter/drain-timeout": "x" * 200_000})
+    after = patched(obj, respond(obj))
+    assert len(after["metadata"]["annotations"]["websocket-exporter/status"]) <= MAX_REASON
 
 
 @pytest.mark.parametrize(

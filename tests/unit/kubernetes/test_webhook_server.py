@@ -107,6 +107,20 @@ def test_a_pod_gets_its_sidecar_over_https(running: Webhook) -> None:
     assert running.wait_for("pod.injected")["pod"] == "shop/chat-5d4f-"
 
 
+def test_tenant_settings_flag_allows_the_named_annotations(tmp_path: Path) -> None:
+    """--tenant-settings image lets a pod choose the image, and nothing else."""
+    webhook = Webhook(tmp_path, "--tenant-settings", "image")
+    try:
+        obj = pod({**WANTED, "websocket-exporter/image": "mine:1", "websocket-exporter/memory-limit": "8Gi"})
+        _, body = webhook.ask("POST", "/inject", json.dumps(review(obj)).encode())
+        response = json.loads(body)["response"]
+        (sidecar,) = patched(obj, response)["spec"]["initContainers"]
+        assert (sidecar["image"], sidecar["resources"]["limits"]) == ("mine:1", {"memory": "256Mi"})
+        assert len(response["warnings"]) == 1
+    finally:
+        assert webhook.stop() == 0
+
+
 def test_query_parameters_of_the_api_server_do_no_harm(running: Webhook) -> None:
     """The API server adds ?timeout=10s to the path."""
     status, _ = running.ask("POST", "/inject?timeout=10s", json.dumps(review(pod())).encode())
@@ -189,6 +203,7 @@ def test_a_plain_http_client_gets_no_answer(running: Webhook) -> None:
         (["--bind", "192.0.2.1:8443"], "--bind 192.0.2.1:8443"),
         (["--tls-check", "0"], "'0': expected more than 0"),
         (["--drain-timeout", "1s"], "drain-timeout 1s is shorter than"),
+        (["--tenant-settings", "image,memory"], "'memory' is no setting; expected all, or some of image,"),
     ],
 )
 def test_bad_flags_stop_the_start_with_one_line(tmp_path: Path, flags: list[str], expected: str) -> None:
