@@ -67,11 +67,11 @@ def whole(data: dict[str, Any], dashboard: dict[str, Any]) -> tuple[Figure, list
         axes = figure.add_axes((box[0] / WIDTH, box[1] / height, box[2] / WIDTH, box[3] / height))
         axes.set(xlim=(0, box[2]), ylim=(0, box[3]))
         axes.axis("off")
-        titles.append(panel["title"])
+        inside = f" ({len(panel['panels'])} panels)" if panel.get("collapsed") else ""
+        titles.append(panel["title"] + inside)
         if panel["type"] == "row":
-            inside = f"  ({len(panel['panels'])} panels)" if panel.get("collapsed") else ""
             mark = "▸" if panel.get("collapsed") else "▾"
-            axes.text(0.06, box[3] / 2, f"{mark}  {panel['title']}{inside}", color=Look.TEXT, size=10, va="center")
+            axes.text(0.06, box[3] / 2, f"{mark}  {titles[-1]}", color=Look.TEXT, size=10, va="center")
         else:
             axes.add_patch(ground(box[2:], Look.PANEL, Look.EDGE))
             DRAW[panel["type"]](figure, axes, panel, answers)

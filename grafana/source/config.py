@@ -14,26 +14,18 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from exporter.protocol.causes import NOT_ABNORMAL_CAUSES, ROUTINE_CAUSES, SERVER_FAULTS
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 RUNBOOKS = "https://github.com/websocket-exporter/websocket-exporter/blob/main/docs/runbooks/"
 
-#: Causes of closes by the server that count against its objective. Not in it: ping-timeout (the client does not
-#: answer), idle-timeout (a timer), try-again-later (the server protects itself), protocol-error (either peer may err).
-FAULTS = (
-    "internal-error",
-    "dropped-on-message",
-    "worker-lost",
-    "connection-lost",
-    "connection-reset",
-    "app-down",
-    "app-restarted",
-    "bad-gateway",
-)
+#: Causes of closes by the server that count against its objective.
+FAULTS = SERVER_FAULTS
 #: Causes that a rollout, a scale-down, a leaving browser or a setting of the sidecar explains.
-EXPECTED = ("going-away", "service-restart", "shutdown", "drain", "limit", "proxy-lost")
+EXPECTED = ROUTINE_CAUSES
 #: Every other cause is abnormal: in the log, on the page, in reports and on the dashboards.
-NOT_ABNORMAL = ("normal", "no-status", "going-away", "service-restart", "shutdown", "drain", "limit")
+NOT_ABNORMAL = NOT_ABNORMAL_CAUSES
 
 #: Causes that are compared with their normal together: TCP ended by an app that goes on accepting connections; an app
 #: process that died under its sessions; the server's own goodbye.

@@ -140,7 +140,7 @@ def _diagnosis() -> Row:
         (
             (12, ((8, closes.known_ages()), (8, closes.idle_before_drop()), (8, closes.lifetimes()))),
             (9, ((12, traffic.ping_rtt()), (12, closes.incomplete()))),
-            (16, ((24, closes.remedies()),)),
+            (16, ((10, closes.causes()), (14, closes.remedies()))),
         ),
         collapsed=True,
     )

@@ -8,6 +8,7 @@ from itertools import pairwise
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.observe.catalogue import IDLE_BEFORE_DROP, INCOMPLETE, LIFETIME, RECONNECT_DELAY, SUSPECT_CLOSES
+from exporter.protocol.causes import CAUSES as TABLE
 from exporter.protocol.close_codes import ABNORMAL, REGISTRY, CodeInfo
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
@@ -372,12 +373,25 @@ def table_of_closes() -> Panel:
         ),
         [
             Column("code", "Code", colours=CODES),
-            Column("cause", "Cause", colours=CAUSES),
+            Column("cause", "Cause", colours={str(cause): colour for cause, colour in CAUSES.items()}),
             Column("initiator", "By"),
             Column("Value", "Closes", COUNT, bar=BLUE),
         ],
         Query(f"{in_range(labels, closed())} > 0", instant=True, format=PromQueryFormat.TABLE),
         sort="Closes",
+    )
+
+
+def causes() -> Panel:
+    """Build the table of causes as a text."""
+    rows = [f"| **{info.cause}** | {info.meaning} | {info.remedy} |" for info in TABLE.values()]
+    return panels.page(
+        Words(
+            "Causes: meaning and remedy",
+            "Every cause with its meaning and the first thing to do, faults of the app first.",
+            Runbook.INTERNAL_ERROR_SPIKE,
+        ),
+        "\n".join(["| cause | meaning | remedy |\n|---|---|---|", *rows]),
     )
 
 

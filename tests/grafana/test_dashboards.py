@@ -16,6 +16,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard as sdk
 
 from exporter.observe.catalogue import CATALOGUE, CLOSED, IDLE_BEFORE_DROP, LIFETIME
+from exporter.protocol.causes import CAUSES as TABLE
 from exporter.protocol.close_codes import REGISTRY
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
@@ -202,7 +203,7 @@ def test_server_faults_come_first_beside_going_away(uid: str) -> None:
 
 def test_faults_by_tcp_end_are_as_red_as_1011() -> None:
     """An app whose failed handlers end TCP without a Close frame is as red as one that sends 1011."""
-    assert {Cause.INTERNAL_ERROR, "dropped-on-message", Cause.CONNECTION_LOST, "worker-lost"} <= set(FAULTS)
+    assert {Cause.INTERNAL_ERROR, Cause.DROPPED_ON_MESSAGE, Cause.CONNECTION_LOST, Cause.WORKER_LOST} <= set(FAULTS)
     for cause in FAULTS:
         assert reddish(colours.shade(cause, Peer.SERVER)), cause
         assert not reddish(colours.shade(cause, Peer.CLIENT)), cause
@@ -252,7 +253,7 @@ def test_exemplars_are_requested_where_there_are_any() -> None:
 
 def test_every_cause_has_a_colour_of_its_own() -> None:
     """1001 is blue, 1011 is red, wherever they appear, and no two causes look the same."""
-    assert set(Cause) | set(FAULTS) | set(EXPECTED) <= set(colours.CAUSES)
+    assert set(Cause) == set(colours.CAUSES)
     assert len(set(colours.CAUSES.values())) == len(colours.CAUSES)
     assert colours.CODES["1001"] == colours.CAUSES[Cause.GOING_AWAY] == colours.BLUE
     assert colours.CODES["1011"] == colours.CAUSES[Cause.INTERNAL_ERROR] == colours.RED
@@ -282,6 +283,13 @@ def test_remedies_are_the_registry() -> None:
     assert sorted(int(row.split("**")[1]) for row in rows) == sorted(REGISTRY)
     for info in REGISTRY.values():
         assert sum(f"**{info.code}**" in row and info.remedy in row for row in rows) == 1
+
+
+def test_causes_are_explained_in_the_tables_words() -> None:
+    """The text has a row for each cause, with its meaning and remedy."""
+    panel = next(panel for _, panel in PANELS if panel["title"] == "Causes: meaning and remedy")
+    rows = panel["options"]["content"].splitlines()[2:]
+    assert rows == [f"| **{info.cause}** | {info.meaning} | {info.remedy} |" for info in TABLE.values()]
 
 
 def test_rollouts_and_alerts_are_marked() -> None:
