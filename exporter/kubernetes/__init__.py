@@ -1,3 +1,1 @@
-"""Kubernetes manifests in, the same manifests with the sidecar in them out; and the same as an admission
-webhook.
-"""
+"""Add the sidecar to Kubernetes manifests: the commands `inject` and `webhook`."""

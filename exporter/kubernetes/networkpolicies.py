@@ -1,4 +1,4 @@
-"""NetworkPolicies over an injected workload: whoever may reach the app's port may reach the sidecar's as well."""
+"""NetworkPolicies of an injected workload: a rule that allows the app's port allows the sidecar's as well."""
 
 from __future__ import annotations
 

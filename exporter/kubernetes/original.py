@@ -1,4 +1,4 @@
-"""The annotation `websocket-exporter/original`: what a change replaced, as JSON, and how to put it back."""
+"""The annotation `websocket-exporter/original`: the replaced values as JSON, and their restoration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ensure(parent: dict[str, Any], key: str, empty: Any, path: str, note: Note) 
 
 
 def prune(parent: dict[str, Any], key: str, note: Note) -> None:
-    """Undo `ensure`: remove what it made if it is empty again, or make it null as it was."""
+    """Undo `ensure`: remove a value that it made and that is empty again, or make it null as it was."""
     if parent.get(key) or key not in parent:
         return
     blank = note.get("blank", {})

@@ -10,8 +10,8 @@ Changes, all noted as JSON in the annotation `websocket-exporter/original` so th
     5. terminationGracePeriodSeconds is raised to hold the drain.
     6. The pods get the label that the shipped NetworkPolicy selects, and prometheus.io annotations if requested.
 
-Injecting always removes first and then adds: a second run changes nothing, and one with other flags changes what
-those flags define.
+Injecting always removes first and then adds: a second run changes nothing, and a run with other flags equals a
+first run with them.
 """
 
 from __future__ import annotations

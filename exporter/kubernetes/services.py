@@ -19,7 +19,7 @@ _NOT_WEBSOCKET = {
     "https": "TLS",
     "kubernetes.io/wss": "TLS",
 }
-"""appProtocol to what its clients send; the sidecar forwards both without observing them."""
+"""appProtocol to the protocol on the wire; the sidecar forwards both without observing them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def may_change(obj: dict[str, Any]) -> bool:
 
 
 def rewrite_service(service: dict[str, Any], ports: Iterable[InjectedPort], warn: Warn) -> None:
-    """Point a Service's numeric target ports at the sidecar, in place, and note what they were.
+    """Point a Service's numeric target ports at the sidecar, in place, and note the old ones.
 
     ports: of the workloads that it selects. Raises ManifestError if one number would need two meanings.
     """

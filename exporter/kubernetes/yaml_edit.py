@@ -143,7 +143,7 @@ class _Editor:
         self._splice(node, entries, [key.tag == _MERGE or key.value in new for key, _ in node.value], added)
 
     def _wrap_alias(self, key: Node, old: Any, new: Any) -> None:
-        """Merge what an alias stands for into a new mapping that has more keys."""
+        """Merge the mapping of an alias into a new mapping that has more keys."""
         found = _ALIAS.match(self.text, key.end_mark.index)
         if found is None or not isinstance(old, dict) or not isinstance(new, dict):
             raise _GiveUp
@@ -323,7 +323,7 @@ def _kept(old: Sequence[Any], new: Sequence[Any]) -> list[bool]:
 
 
 def _names(item: Any) -> Any:
-    """Return what identifies a list item: its port, its name, or itself."""
+    """Return the identity of a list item: its port, its name, or itself."""
     if not isinstance(item, dict):
         return item
     for key in ("containerPort", "name"):

@@ -31,7 +31,6 @@ NOT_NEEDED = {
     "exporter.explain": "the command explain",
     "exporter.kubernetes": "the commands inject and webhook",
     "importlib.metadata": "nobody: it reads the file system for versions",
-    "jsonpatch": "the command webhook",
     "multiprocessing": "nobody",
     "re2": "--reason",
     "ruamel.yaml": "--web-config-file",
