@@ -21,6 +21,9 @@ STATUSES: Final = ("101", "400", "401", "403", "404", "426", "429", "500", "502"
 #: Routes for which a block has room beside those known at start.
 SPARE_ROUTES: Final = 16
 
+#: A relay that is started anew takes the other block, until the observer has settled the counts of the lost one.
+SLOTS_PER_RELAY: Final = 2
+
 NANOSECONDS: Final = 1_000_000_000
 
 #: Opening handshakes take milliseconds; the upper end is where clients give up.
@@ -105,7 +108,7 @@ class ObserverLayout:
     :param routes: the number of routes; room for :data:`SPARE_ROUTES` more is kept.
     :param codes: every value that the label ``code`` can take.
     :ivar label_sets: code, cause and initiator of each cell of a route, in the order of the cells.
-    :ivar relay_restarts: relays that were started anew.
+    :ivar relay_restarts: relays that were started anew; the supervisor writes this cell.
     """
 
     def __init__(self, routes: int, codes: Sequence[str]) -> None:
@@ -117,6 +120,26 @@ class ObserverLayout:
     def closed(self, route: int, code: str, cause: Cause, initiator: Peer) -> int:
         """Return the cell of one label set. Raises KeyError for a code that is no label value."""
         return route * len(self.label_sets) + self._cells[code, cause, initiator]
+
+
+class SharedCells:
+    """All cells of one sidecar.
+
+    :param view: format ``q``, :func:`SharedCells.size` cells.
+    :param relays: how many relays; each has :data:`SLOTS_PER_RELAY` blocks.
+    """
+
+    def __init__(self, view: memoryview, relay: RelayLayout, observer: ObserverLayout, relays: int) -> None:
+        self.relay_layout = relay
+        self.observer_layout = observer
+        self.slots = [view[slot * relay.size : (slot + 1) * relay.size] for slot in range(relays * SLOTS_PER_RELAY)]
+        start = len(self.slots) * relay.size
+        self.observer = view[start : start + observer.size]
+
+    @staticmethod
+    def size(relay: RelayLayout, observer: ObserverLayout, relays: int) -> int:
+        """Return how many cells a sidecar with ``relays`` relays needs."""
+        return relays * SLOTS_PER_RELAY * relay.size + observer.size
 
 
 class _Block:

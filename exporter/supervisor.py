@@ -1,0 +1,370 @@
+"""`run`: opens the sockets, forks the relays and the observer, passes signals on, starts anew who dies.
+
+    SERVING ──signal──► DRAINING ──all relays have ended──► FINISHING ──observer has ended──► exit
+                           └─ second signal: relays stop at once ─┘ └─ second signal: observer stops at once
+
+Forwarding and observing happen in the children. The supervisor runs no event loop and no thread, so that a fork copies
+neither; it waits for signals, for messages of its children and for their deaths. A child whose control socket ends has
+no supervisor any more and ends too.
+
+Each relay sends its records to the observer over a socket pair. The supervisor keeps a duplicate of the observer's end:
+the kernel goes on queueing while the observer is started anew. Each start of a relay takes another block of shared
+cells than the one before, so that the observer can settle the counts of the lost one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from time import monotonic
+from typing import Any, NoReturn, cast
+
+from exporter.address import Address
+from exporter.protocol.counters import SLOTS_PER_RELAY, SharedCells
+
+#: Seconds until a child that died is started anew: the first time, and at most.
+BACKOFF = 0.5
+MAX_BACKOFF = 10.0
+#: Seconds after which a child that lived counts as healthy: its next start waits for BACKOFF again.
+HEALTHY = 30.0
+#: Bytes that a records socket may hold in the kernel; Linux cuts it to net.core.wmem_max.
+QUEUE = 4 * 1024 * 1024
+#: Clients that the kernel may hold for a relay that is busy; Linux cuts it to net.core.somaxconn.
+BACKLOG = 4096
+#: Bytes of a control message at most.
+MAX_MESSAGE = 4096
+
+#: Signals that end the sidecar with a drain: what else would kill it without a Close frame is among them.
+DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class CannotListen(Exception):
+    """A port is not to be had."""
+
+    def __init__(self, flag: str, address: Address, error: OSError) -> None:
+        reason = f"port {address.port} is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        super().__init__(f"{flag} {address}: {reason}")
+
+
+class CannotUse(Exception):
+    """A file that a setting names is of no use."""
+
+
+class State(Enum):
+    """Where the supervisor is; the module's docstring has the transitions."""
+
+    SERVING = "serving"
+    DRAINING = "draining"
+    FINISHING = "finishing"
+
+
+#: Runs relay number N: N, its slot of cells, its records socket, its control socket. Returns the exit status.
+RelayMain = Callable[[int, int, socket.socket, socket.socket], int]
+#: Runs the observer: records sockets by slot, its control socket, whether it is the first. Returns the exit status.
+ObserverMain = Callable[[dict[int, socket.socket], socket.socket, bool], int]
+
+
+@dataclass(slots=True)
+class _Child:
+    """A relay or the observer.
+
+    :ivar pid: 0 while it does not run.
+    :ivar slot: the relay's slot of shared cells.
+    :ivar records: the relay's end of its records sockets until it is forked.
+    :ivar control: the supervisor's end of its control sockets.
+    :ivar start_at: when it is to be started, on the monotonic clock; None for not at all.
+    """
+
+    name: str
+    slot: int = -1
+    pid: int = 0
+    records: socket.socket | None = None
+    control: socket.socket | None = None
+    started_at: float = 0.0
+    start_at: float | None = 0.0
+    backoff: float = BACKOFF
+
+
+class Supervisor:
+    """Starts the children and waits for them.
+
+    :param workers: how many relays.
+    :param cells: the shared cells; restarts of relays are counted there.
+    """
+
+    def __init__(self, workers: int, relay: RelayMain, observer: ObserverMain, cells: SharedCells) -> None:
+        self.state = State.SERVING
+        self._relay_main = relay
+        self._observer_main = observer
+        self._cells = cells
+        self._selector = selectors.DefaultSelector()
+        self._records: dict[int, socket.socket] = {}  # the observer's ends, by slot
+        self._observer = _Child("observer")
+        self._relays = [_Child(f"relay-{number}", slot=SLOTS_PER_RELAY * number) for number in range(workers)]
+        self._signals = 0
+        self._observer_starts = 0
+
+    def run(self) -> int:
+        """Supervise until all children have ended on purpose. Returns the exit status."""
+        self._wakeup, wakeup_writer = socket.socketpair()
+        for end in (self._wakeup, wakeup_writer):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
+        for number in (*DRAIN_SIGNALS, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, _note_signal)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signals)
+        for child in self._relays:
+            self._open_records(child)
+        while self.state is not State.FINISHING or self._observer.pid:
+            self._start_due()
+            for key, _ in self._selector.select(self._seconds_to_start()):
+                key.data()
+            self._advance()
+        return 0
+
+    # Starting.
+
+    def _open_records(self, child: _Child) -> None:
+        child.records, observers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (child.records, observers_end):
+            end.setblocking(False)
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, QUEUE)
+        self._records[child.slot] = observers_end
+
+    def _start_due(self) -> None:
+        for child in (self._observer, *self._relays):
+            if child.start_at is None or child.start_at > monotonic():
+                continue
+            if child is self._observer:
+                self._start_observer()
+            elif not child.started_at:
+                self._start_relay(child)
+            else:
+                self._restart_relay(child)
+
+    def _start_observer(self) -> None:
+        first = self._observer_starts == 0
+        self._observer_starts += 1
+        self._fork(self._observer, lambda control: self._observer_main(self._records, control, first))
+
+    def _start_relay(self, child: _Child) -> None:
+        number, records = self._relays.index(child), child.records
+        assert records is not None
+        self._fork(child, lambda control: self._relay_main(number, child.slot, records, control))
+        records.close()
+        child.records = None
+
+    def _restart_relay(self, child: _Child) -> None:
+        slot = child.slot ^ 1
+        if slot in self._records:  # the observer has not settled the last relay of that slot
+            child.start_at = monotonic() + BACKOFF
+            return
+        child.slot = slot
+        self._open_records(child)
+        self._start_relay(child)
+        self._cells.observer[self._cells.observer_layout.relay_restarts] += 1
+        self._send(self._observer, {"do": "relay", "slot": slot}, self._records[slot])
+
+    def _fork(self, child: _Child, main: Callable[[socket.socket], int]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._be(child, lambda: main(theirs))
+        theirs.close()
+        ours.setblocking(False)
+        child.pid, child.control, child.started_at, child.start_at = pid, ours, monotonic(), None
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_message(child))
+
+    def _be(self, child: _Child, main: Callable[[], int]) -> NoReturn:
+        """Be ``child`` and end. Signals to the process group are the supervisor's, which passes them on."""
+        status = os.EX_SOFTWARE
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (*DRAIN_SIGNALS, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for key in list(self._selector.get_map().values()):
+                cast(socket.socket, key.fileobj).close()
+            self._selector.close()
+            for other in self._relays:
+                if other is not child and other.records is not None:
+                    other.records.close()
+            if child is not self._observer:
+                for records in self._records.values():
+                    records.close()
+            status = main()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _seconds_to_start(self) -> float | None:
+        times = [child.start_at for child in (*self._relays, self._observer) if child.start_at is not None]
+        return max(0.0, min(times) - monotonic()) if times else None
+
+    # Signals and deaths.
+
+    def _on_signals(self) -> None:
+        for number in self._wakeup.recv(MAX_MESSAGE):
+            if number in DRAIN_SIGNALS:
+                self._on_drain_signal()
+            elif number == signal.SIGHUP:
+                self._send_all({"do": "reload"})
+        self._reap()
+
+    def _on_drain_signal(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._send_all({"do": "stop"})
+            return
+        self.state = State.DRAINING
+        for child in self._relays:
+            child.start_at = None
+        self._send(self._observer, {"do": "terminating"})
+        self._send_relays({"do": "drain", "wait": True, "exit": True})
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                for child in (*self._relays, self._observer):
+                    if child.pid == found[0]:
+                        self._on_death(child, os.waitstatus_to_exitcode(found[1]))
+
+    def _on_death(self, child: _Child, status: int) -> None:
+        child.pid = 0
+        self._close_control(child)
+        if self.state is State.FINISHING or (self.state is State.DRAINING and child is not self._observer):
+            return
+        print(f"websocket-exporter: {child.name} ended with status {status}; starting it anew", file=sys.stderr)
+        if monotonic() - child.started_at > HEALTHY:
+            child.backoff = BACKOFF
+        child.start_at = monotonic() + child.backoff
+        child.backoff = min(2 * child.backoff, MAX_BACKOFF)
+
+    def _advance(self) -> None:
+        """Let the observer finish once all relays have ended."""
+        if self.state is State.DRAINING and not any(child.pid for child in self._relays):
+            self.state = State.FINISHING
+            self._observer.start_at = None
+            self._send(self._observer, {"do": "stop" if self._signals > 1 else "finish"})
+
+    # Messages.
+
+    def _on_message(self, child: _Child) -> None:
+        if child.control is None:  # reaped in this very turn
+            return
+        try:
+            data = child.control.recv(MAX_MESSAGE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:  # it is about to be reaped
+            self._close_control(child)
+            return
+        message = json.loads(data)
+        match message["do"]:
+            case "drain":
+                self._send_relays({"do": "drain", "wait": False, "exit": False})
+            case "settled" if (records := self._records.pop(message["slot"], None)) is not None:
+                records.close()
+
+    def _close_control(self, child: _Child) -> None:
+        if child.control is not None:
+            self._selector.unregister(child.control)
+            child.control.close()
+            child.control = None
+
+    def _send_all(self, message: dict[str, object]) -> None:
+        self._send_relays(message)
+        self._send(self._observer, message)
+
+    def _send_relays(self, message: dict[str, object]) -> None:
+        for child in self._relays:
+            self._send(child, message)
+
+    def _send(self, child: _Child, message: dict[str, object], *sockets: socket.socket) -> None:
+        if child.control is not None:
+            with contextlib.suppress(OSError):  # it has died, and will be reaped
+                socket.send_fds(child.control, [json.dumps(message).encode()], [sock.fileno() for sock in sockets])
+
+
+def _note_signal(number: int, frame: object) -> None:
+    """Do nothing: the wakeup socket has the number."""
+
+
+def open_listeners(flag: str, address: Address, count: int = 1) -> list[list[socket.socket]]:
+    """Open ``count`` sets of listening sockets for one address; the kernel spreads clients over the sets.
+
+    An empty host is every interface, IPv4 and IPv6 apart. Port 0 is any free port, the same for all. Raises
+    CannotListen.
+    """
+    sets: list[list[socket.socket]] = []
+    port = address.port
+    try:
+        found = socket.getaddrinfo(address.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        if count > 1 and port:  # SO_REUSEPORT would share the port with another process of the same user
+            _close(_bound(found, port, shared=False))
+        for _ in range(count):
+            sets.append(_bound(found, port, shared=count > 1))
+            port = sets[0][0].getsockname()[1]
+        for sock in (sock for opened in sets for sock in opened):
+            sock.listen(BACKLOG)
+    except OSError as error:
+        for opened in sets:
+            _close(opened)
+        raise CannotListen(flag, address, error) from error
+    return sets
+
+
+def _bound(found: Sequence[Any], port: int, shared: bool) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, target in dict.fromkeys(found):
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError:
+                continue  # a family that this kernel does not have
+            opened.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind((target[0], port, *target[2:]))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL or len(found) == 1:
+                    raise
+                opened.pop().close()  # a family that is switched off here
+                continue
+            port = sock.getsockname()[1]
+            sock.setblocking(False)
+    except OSError:
+        _close(opened)
+        raise
+    if not opened:
+        raise OSError("the name has no address")
+    return opened
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
