@@ -121,12 +121,14 @@ def drain(admin: str, wait: bool) -> None:
 def main() -> None:
     """Entry point: one clear line for a wrong value, never a traceback."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="websocket-exporter", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         status = _USAGE_ERROR
     except click.UsageError as error:
-        click.echo(f"websocket-exporter: error: {error.format_message()}", err=True)
+        message = error.format_message().removesuffix(".")
+        command = error.ctx.command_path if error.ctx else "websocket-exporter"
+        click.echo(f"websocket-exporter: error: {message}; see '{command} --help'", err=True)
         status = _USAGE_ERROR
     except click.ClickException as error:
         click.echo(f"websocket-exporter: error: {error.format_message()}", err=True)

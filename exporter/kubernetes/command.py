@@ -267,7 +267,7 @@ def webhook(
     try:
         certificate = ReloadingCert(tls_cert, tls_key)
     except (OSError, ssl.SSLError) as error:
-        _fail("webhook", f"--tls-cert {tls_cert}, --tls-key {tls_key}: {error.strerror or error}")
+        raise click.UsageError(f"--tls-cert {tls_cert}, --tls-key {tls_key}: {error.strerror or error}") from None
 
     async def run() -> None:
         stop = asyncio.Event()

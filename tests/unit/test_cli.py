@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -52,6 +53,7 @@ def assert_one_line(code: int, out: str, err: str, *words: str) -> None:
     assert out == ""
     assert err.count("\n") == 1, err
     assert err.startswith("websocket-exporter: error: ")
+    assert re.search(r"; see 'websocket-exporter[a-z ]* --help'$", err.rstrip()), err
     assert "Traceback" not in err
     for word in words:
         assert word in err
@@ -220,3 +222,21 @@ def test_explain_needs_no_event_loop() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("args", "command"),
+    [
+        (["nonsense"], "websocket-exporter"),
+        (["explain"], "websocket-exporter explain"),
+        (["drain", "--nonsense"], "websocket-exporter drain"),
+        (["inject", "--nonsense"], "websocket-exporter inject"),
+        (["webhook", "--tls-cert=/nowhere", "--tls-key=/nowhere", "--image=x"], "websocket-exporter webhook"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_usage_error_ends_with_how_to_get_help(
+    args: list[str], command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every usage error of every command ends with the command that prints its help."""
+    assert_one_line(*call(capsys, monkeypatch, *args), f"; see '{command} --help'")
