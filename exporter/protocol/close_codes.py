@@ -17,7 +17,7 @@ from enum import StrEnum
 from exporter.protocol.causes import severity
 from exporter.protocol.enums import Cause, Severity
 from exporter.protocol.idle_timeouts import DEFAULT_CUTOFFS, IdleCutoffs
-from exporter.protocol.reason_rules import Reasons
+from exporter.protocol.reason_rules import LIBRARY_TEXTS, Reasons, ReasonText
 
 
 class Nature(StrEnum):
@@ -271,6 +271,7 @@ class Classification:
 
 
 _REFUSED = Classification(INVALID, Cause.PROTOCOL_ERROR)
+_NO_STATUS = Classification(NO_STATUS, Cause.NO_STATUS)
 
 
 class CloseCodeMap:
@@ -279,7 +280,8 @@ class CloseCodeMap:
     :param codes: private codes that the operator named; each keeps its number as label value.
     :param ranges: causes of whole ranges of private codes that keep no number of their own.
     :param idle: the idle times at which connections are known to be cut.
-    :param reasons: judges a Close frame's reason text before its code does; None where it has no opinion.
+    :param reasons: the operator's rules for reason texts.
+    :param texts: libraries' reason texts, by code.
     """
 
     def __init__(
@@ -288,9 +290,11 @@ class CloseCodeMap:
         ranges: Iterable[tuple[range, Cause]] = (),
         idle: IdleCutoffs = DEFAULT_CUTOFFS,
         reasons: Reasons | None = None,
+        texts: Mapping[int, tuple[ReasonText, ...]] = LIBRARY_TEXTS,
     ) -> None:
         self.idle = idle
         self.reasons = reasons or Reasons()
+        self.texts = texts
         self._verdicts = {
             code: Classification(str(code), info.cause) for code, info in REGISTRY.items() if info.on_the_wire
         }
@@ -308,6 +312,17 @@ class CloseCodeMap:
             if code in span:
                 return Classification(label, cause)
         return Classification(label, Cause.APPLICATION)
+
+    def verdict_of(self, code: int | None, reason: str) -> Classification:
+        """Return label value and cause of a Close frame: None is no code, -1 a body of one byte. Never raises."""
+        if code is None:
+            return _NO_STATUS
+        verdict = self.verdict(code)
+        if reason:
+            for text in self.texts.get(code, ()):
+                if text.pattern.fullmatch(reason):
+                    return Classification(verdict.label, text.cause)
+        return verdict
 
     def rows(self) -> list[Classification]:
         """Every verdict that a Close frame can get: the bounded set of series to start at zero."""

@@ -29,7 +29,7 @@ class TcpEndKind(StrEnum):
 
     FIN = "fin"
     RESET = "reset"
-    SILENCE = "silence"  # nothing is heard of it any more: no acknowledgement, no sign of life
+    SILENCE = "silence"  # no acknowledgement, no answer to a TCP keepalive
 
 
 class Severity(StrEnum):

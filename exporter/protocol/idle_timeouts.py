@@ -1,7 +1,8 @@
-"""Idle times at which proxies and load balancers are known to cut connections, and who does so."""
+"""Idle timeouts: times at which proxies cut connections, and reason texts by which servers state theirs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,13 +18,20 @@ KNOWN_CUTOFFS: Mapping[float, str] = {
     7200: "Linux TCP keepalive, firewalls",
 }
 
+#: Reason texts by which a library states that its own idle timeout ended the session, whole.
+IDLE_TIMEOUT_TEXTS = re.compile(
+    r"(?:Connection )?Idle Timeout"  # Jetty: AbstractWebSocketConnection (9), WebSocketConnection (10 and later)
+    r"|The WebSocket session \[[^]]*\](?: read| write)?(?: idle)? timeout expired",  # Tomcat: wsSession.timeout
+    re.IGNORECASE,
+)
+
 #: Seconds to either side. Timers of proxies run late by up to a second, and bytes take their way.
 TOLERANCE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class IdleCutoffs:
-    """Which idle times are judged as somebody's timeout. Seconds."""
+    """The idle times that count as a known timeout, in seconds."""
 
     seconds: tuple[float, ...] = field(default=tuple(KNOWN_CUTOFFS))
     tolerance: float = TOLERANCE

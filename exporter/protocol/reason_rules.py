@@ -1,4 +1,4 @@
-"""The operator's own judgement of reason texts: ``--reason REGEX=CAUSE``, first match wins.
+"""Causes by reason text: the operator's rules (``--reason REGEX=CAUSE``, first match wins) and libraries' own texts.
 
 Reason texts come from peers, so they are matched by an engine that takes linear time whatever the pattern (RE2):
 catastrophic backtracking cannot happen, and patterns that would need it (back-references, look-around) are refused at
@@ -7,7 +7,9 @@ the start. RE2 is loaded only if there is a rule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from exporter.protocol.enums import Cause
@@ -15,6 +17,24 @@ from exporter.protocol.enums import Cause
 #: Rules that one sidecar may have, and characters that a pattern may have: a typing mistake must not cost a core.
 MAX_RULES = 32
 MAX_PATTERN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonText:
+    """A reason text of a library that gives its close code another cause than the registry.
+
+    :ivar pattern: matches the whole text.
+    """
+
+    pattern: re.Pattern[str]
+    cause: Cause
+
+
+#: Close code -> texts that mean the same whatever the application is.
+LIBRARY_TEXTS: Mapping[int, tuple[ReasonText, ...]] = {
+    # em-websocket, connection.rb: "There is no code defined for application errors, so use 3000".
+    3000: (ReasonText(re.compile("Application error"), Cause.INTERNAL_ERROR),),
+}
 
 
 class Rule:
@@ -47,7 +67,7 @@ def _compile(pattern: str) -> Any:
 
 
 class Reasons:
-    """All rules, in order. Calling it judges a reason text; None is no opinion."""
+    """All rules, in order. Calling it returns the cause of the first one that matches a reason text, or None."""
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         if len(rules) > MAX_RULES:
