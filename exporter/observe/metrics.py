@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
 from exporter.observe.process_collector import Processes
+from exporter.observe.recent_closes import idle_seconds
 from exporter.observe.shared_counters import SharedCounters
 from exporter.protocol.classify import Ending
 from exporter.protocol.close_codes import ABNORMAL, NO_STATUS
@@ -56,7 +57,7 @@ class Metrics:
         for route in shared.routes:
             self._start_at_zero(route)
 
-    def closed(self, record: SessionRecord, ending: Ending) -> None:
+    def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Count one close."""
         route = self.shared.routes[record.route]
         self.shared.count_close(record.route, (ending.code, ending.cause, ending.initiator), record.trace_id)
@@ -70,20 +71,18 @@ class Metrics:
         for peer in PEERS:
             if largest := record.peer(peer).largest_message:
                 self._largest_message.labels(route, peer).observe(largest)
-
-    def suspect(self, record: SessionRecord, ending: Ending) -> None:
-        """Count a close that looks normal but followed an unanswered message at once."""
-        self._suspect.labels(self.shared.routes[record.route], ending.code).inc()
+        if ending.suspect:
+            self._suspect.labels(route, ending.code).inc()
 
     def returned(self, route: int, cause: Cause, seconds: float) -> None:
         """Count one client that came back ``seconds`` after its session had closed with ``cause``."""
         self._reconnect_delay.labels(self.shared.routes[route], cause).observe(seconds)
 
-    def lines_suppressed(self, lines: int = 1) -> None:
+    def lines_suppressed(self, lines: int) -> None:
         """Count log lines that were over the rate limit."""
         self._lines_suppressed.inc(lines)
 
-    def lines_dropped(self, lines: int = 1) -> None:
+    def lines_dropped(self, lines: int) -> None:
         """Count log lines that could not be written."""
         self._lines_dropped.inc(lines)
 
@@ -105,12 +104,6 @@ class Metrics:
 
     def _histogram(self, metric: Metric) -> Histogram:
         return Histogram(*_arguments(metric), registry=self.registry, buckets=metric.buckets)
-
-
-def idle_seconds(record: SessionRecord) -> float:
-    """Return the seconds for which no frame had passed either way when the session ended."""
-    passed = (record.client.last_frame_at, record.server.last_frame_at)
-    return max(0.0, record.closed_at - max(at for at in (record.opened_at, *passed) if at is not None))
 
 
 def _arguments(metric: Metric) -> tuple[str, str, tuple[str, ...]]:

@@ -11,7 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
+from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause
+from exporter.protocol.record import SessionRecord
 
 #: Closes that are kept: about 250 bytes each, 5 MB in all.
 MAX_CLOSES = 20_000
@@ -51,6 +53,10 @@ class Reconnects:
             self._report(route, close, at)
         else:
             _keep(self._openings, identity, (at, route), self._max_openings)
+
+    def session_closed(self, record: SessionRecord, ending: Ending) -> None:
+        """Note the close of a session."""
+        self.closed(record.identity, ending.cause, record.closed_at)
 
     def closed(self, identity: int, cause: Cause, at: float) -> None:
         """Note a close at monotonic time ``at``; an ``identity`` of 0 is no client."""

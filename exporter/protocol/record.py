@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from math import nan
 from struct import Struct
 from typing import Final
+from zlib import crc32
 
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import FRAMES, SLOT
@@ -136,6 +137,19 @@ class SessionRecord:
     def peer(self, peer: Peer) -> PeerRecord:
         """Return the direction of ``peer``, a client or a server."""
         return self.client if peer is Peer.CLIENT else self.server
+
+    @property
+    def session_id(self) -> str:
+        """The name of the session in the log and in reports: another for each session, after a restart as well."""
+        return session_id(self.relay, self.number, self.opened_at)
+
+
+def session_id(relay: int, number: int, opened_at: float) -> str:
+    """Return the name of a session in the log and in reports."""
+    return f"{crc32(_OPENED.pack(relay, opened_at)):08x}-{number:x}"
+
+
+_OPENED: Final = Struct("<Hd")
 
 
 _PEERS: Final = tuple(Peer)

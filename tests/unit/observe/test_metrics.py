@@ -24,7 +24,7 @@ def test_metrics_exposed_are_those_of_the_catalogue() -> None:
 def test_metrics_labels_are_those_of_the_catalogue(metric) -> None:
     """Each series has the labels of the catalogue, and a histogram its buckets."""
     observed = Observed()
-    observed.metrics.closed(record(trace_id="ab" * 16), ending())
+    observed.metrics.session_closed(record(trace_id="ab" * 16), ending())
     name = metric.name + ("_bucket" if metric.kind == "histogram" else "")
     found = observed.labels(name)
     assert found
@@ -38,7 +38,7 @@ def test_closed_session_is_counted_once_in_each_metric() -> None:
     """A close steps its counter, and its lifetime and largest messages are observed."""
     observed = Observed()
     client, server = PeerRecord(largest_message=100), PeerRecord(largest_message=0)
-    observed.metrics.closed(record(client, server, seconds=42.0), ending())
+    observed.metrics.session_closed(record(client, server, seconds=42.0), ending())
     by = {"route": "/chat/*", "initiator": "server"}
     assert observed.value("websocket_connections_closed_total", **by, code="1011", cause="internal-error") == 1
     assert observed.value("websocket_connection_duration_seconds_sum", **by) == 42
@@ -53,7 +53,7 @@ def test_closed_session_is_counted_once_in_each_metric() -> None:
 def test_closed_without_an_answering_close_is_incomplete() -> None:
     """A Close that TCP's end left unanswered is counted."""
     observed = Observed()
-    observed.metrics.closed(record(), ending(clean=False, close_unanswered=True))
+    observed.metrics.session_closed(record(), ending(clean=False, close_unanswered=True))
     assert observed.value("websocket_close_handshakes_incomplete_total", route="/chat/*", initiator="server") == 1
 
 
@@ -62,14 +62,14 @@ def test_closed_without_a_close_frame_has_an_idle_time() -> None:
     observed = Observed()
     client, server = PeerRecord(last_frame_at=930.0), PeerRecord(last_frame_at=940.0)
     lost = ending("1006", Cause.CONNECTION_LOST, clean=False)
-    observed.metrics.closed(record(client, server, seconds=500.0), lost)
+    observed.metrics.session_closed(record(client, server, seconds=500.0), lost)
     assert observed.value("websocket_idle_before_drop_seconds_sum", route="/chat/*", initiator="server") == 60
 
 
 def test_suspect_close_and_return_are_counted() -> None:
     """Suspect closes count by code, returns by the cause of the session before."""
     observed = Observed()
-    observed.metrics.suspect(record(), ending("1000", Cause.NORMAL))
+    observed.metrics.session_closed(record(), ending("1000", Cause.NORMAL, suspect=True))
     observed.metrics.returned(1, Cause.GOING_AWAY, 3.0)
     assert observed.value("websocket_suspect_closes_total", route="/chat/*", code="1000") == 1
     labels = {"route": "other", "after_cause": "going-away"}

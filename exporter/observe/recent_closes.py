@@ -1,0 +1,228 @@
+"""The last closes, for people without a Prometheus at hand: reports of abnormal ones, and counts by the minute.
+
+Both are bounded: :data:`MAX_REPORTS` reports, :data:`REPORTS_PER_SECOND` new ones a second, and one bucket of bounded
+label values for each of the last :data:`MINUTES` minutes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Any
+
+from exporter.observe.sanitize import sanitize
+from exporter.protocol.causes import is_abnormal
+from exporter.protocol.classify import Ending
+from exporter.protocol.enums import PEERS, Peer
+from exporter.protocol.flight_recorder import unpack
+from exporter.protocol.frames import Opcode
+from exporter.protocol.record import PeerRecord, SessionRecord
+
+#: Reports that are kept: about 3 KB each, 1.5 MB in all.
+MAX_REPORTS = 500
+#: New reports a second at most; the others are counted as suppressed.
+REPORTS_PER_SECOND = 100
+#: Characters of a sampled message in a report.
+MAX_SAMPLE = 2048
+#: The last hour: the current minute and the 59 before it.
+MINUTES = 60
+
+#: Label values of a close: code, cause, initiator.
+Kind = tuple[str, str, str]
+
+_OPCODES = {int(opcode): opcode.name.lower() for opcode in Opcode}
+
+
+def close_fields(record: SessionRecord, ending: Ending, route: str) -> dict[str, Any]:
+    """Return the fields that the log line and the report of a close share."""
+    return {
+        "session_id": record.session_id,
+        "route": route,
+        "path": sanitize(record.path),
+        "code": ending.code,
+        "close_code": ending.close_code,
+        "cause": ending.cause,
+        "initiator": ending.initiator,
+        "clean": ending.clean,
+        "reason": sanitize(ending.reason),
+        "duration_s": _rounded(record.closed_at - record.opened_at),
+        "frames": {str(peer): record.peer(peer).frames for peer in PEERS},
+        "bytes": {str(peer): record.peer(peer).payload for peer in PEERS},
+        "last_frame_age_s": {str(peer): _age(record.peer(peer).last_frame_at, record.closed_at) for peer in PEERS},
+        "subprotocol": sanitize(record.subprotocol),
+        "client": sanitize(record.address),
+        "forwarded_for": sanitize(record.forwarded_for),
+        "trace_id": record.trace_id,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReport:
+    """The report of one close.
+
+    :ivar fields: those of the log line, the evidence, and ``ended_at`` in seconds since 1970.
+    :ivar frames: the flight recorder's slots, oldest first.
+    :ivar closed_at: monotonic time of the close.
+    """
+
+    fields: dict[str, Any]
+    frames: bytes
+    closed_at: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields with ``last_frames``, ready for JSON."""
+        return {**self.fields, "last_frames": list(self._frames())}
+
+    def _frames(self) -> Iterator[dict[str, Any]]:
+        for frame in unpack(self.frames, 0):
+            yield {
+                "sender": str(frame.sender),
+                "opcode": _OPCODES.get(frame.opcode, "reserved"),
+                "fin": frame.fin,
+                "length": frame.length,
+                "age_s": round(max(0.0, self.closed_at - frame.at), 4),
+            }
+
+
+def report(record: SessionRecord, ending: Ending, route: str, ended_at: float) -> CloseReport:
+    """Return the report of a close that happened ``ended_at`` seconds after 1970."""
+    fields = close_fields(record, ending, route) | {
+        "ended_at": round(ended_at, 4),
+        "suspect": ending.suspect,
+        "evidence": ending.evidence.phrases() if ending.evidence is not None else [],
+        "tcp_ended_by": record.tcp_end,
+        "tcp_ended_how": record.tcp_end_kind if record.tcp_end is not None else None,
+        "idle_s": _rounded(idle_seconds(record)),
+        "ping_unanswered_s": _ping_unanswered(record, ending.initiator),
+        "cut_in_frame": [str(peer) for peer in PEERS if record.peer(peer).in_frame],
+        "cut_in_message": [str(peer) for peer in PEERS if record.peer(peer).fragmented],
+    }
+    if any(record.peer(peer).sample for peer in PEERS):
+        fields["last_message"] = {str(peer): _sample(record.peer(peer)) for peer in PEERS}
+    return CloseReport(fields, record.frames, record.closed_at)
+
+
+class RecentCloses:
+    """Keep the reports of abnormal and suspect closes, newest first; a report's number is how many came before it.
+
+    :param routes: the names of the routes.
+    :param suppressed: called with the number of reports that are over the ceiling.
+    :param clock: monotonic seconds, the clock of the records.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[str],
+        suppressed: Callable[[int], None] = lambda reports: None,
+        limit: int = MAX_REPORTS,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.total = 0
+        self._routes = routes
+        self._suppressed = suppressed
+        self._clock = clock
+        self._reports: deque[CloseReport] = deque(maxlen=limit)
+        self._second = 0
+        self._in_second = 0
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    def session_closed(self, record: SessionRecord, ending: Ending) -> None:
+        """Keep the report of a close that is abnormal or suspect."""
+        if not is_abnormal(ending.cause) and not ending.suspect:
+            return
+        now = self._clock()
+        if int(now) != self._second:
+            self._second, self._in_second = int(now), 0
+        self._in_second += 1
+        if self._in_second > REPORTS_PER_SECOND:
+            self._suppressed(1)
+        else:
+            self.add(report(record, ending, self._routes[record.route], time() - now + record.closed_at))
+
+    def add(self, close: CloseReport) -> None:
+        """Keep one more report; the oldest goes if there is no room."""
+        self._reports.append(close)
+        self.total += 1
+
+    def walk(self, before: int | None = None) -> Iterator[tuple[int, CloseReport]]:
+        """Yield numbers and reports, newest first, from before the report of number ``before``.
+
+        Reports may be added meanwhile: none comes twice.
+        """
+        number = self.total if before is None else min(before, self.total)
+        while (number := number - 1) >= (oldest := self.total - len(self._reports)):
+            yield number, self._reports[number - oldest]
+
+    def number(self, session_id: str) -> int | None:
+        """Return the number of one session's report; None if it is not kept."""
+        return next((number for number, close in self.walk() if close.fields["session_id"] == session_id), None)
+
+    def get(self, session_id: str) -> CloseReport | None:
+        """Return one session's report; None if it is not kept."""
+        return next((close for _, close in self.walk() if close.fields["session_id"] == session_id), None)
+
+
+class ClosesPerMinute:
+    """Count closes by the minute of the monotonic clock.
+
+    :ivar total: closes ever counted.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self.total = 0
+        self._clock = clock
+        self._buckets: OrderedDict[int, Counter[Kind]] = OrderedDict()
+
+    @property
+    def minute(self) -> int:
+        """The number of the current minute."""
+        return int(self._clock() // 60)
+
+    def session_closed(self, record: SessionRecord, ending: Ending) -> None:
+        """Count a close in the current minute."""
+        self.add(ending)
+
+    def add(self, ending: Ending) -> None:
+        """Count a close in the current minute."""
+        minute = self.minute
+        self._forget(minute)
+        self._buckets.setdefault(minute, Counter())[ending.code, ending.cause, ending.initiator] += 1
+        self.total += 1
+
+    def minutes(self) -> list[Counter[Kind]]:
+        """Return the last hour, the oldest minute first, the current one last; always :data:`MINUTES` of them."""
+        last = self.minute
+        self._forget(last)
+        return [Counter(self._buckets.get(minute)) for minute in range(last - MINUTES + 1, last + 1)]
+
+    def _forget(self, minute: int) -> None:
+        while self._buckets and next(iter(self._buckets)) <= minute - MINUTES:
+            self._buckets.popitem(last=False)
+
+
+def idle_seconds(record: SessionRecord) -> float:
+    """Return the seconds for which no frame had passed either way when the session ended."""
+    passed = (record.client.last_frame_at, record.server.last_frame_at)
+    return max(0.0, record.closed_at - max(at for at in (record.opened_at, *passed) if at is not None))
+
+
+def _ping_unanswered(record: SessionRecord, initiator: Peer) -> float:
+    """Return the seconds for which a ping of the peer that ended the session had no pong; 0 if none waited."""
+    at = record.peer(initiator).ping_at if initiator is not Peer.PROXY else None
+    return _age(at, record.closed_at) or 0.0
+
+
+def _sample(peer: PeerRecord) -> str:
+    return sanitize(peer.sample.decode("utf-8", "backslashreplace"), MAX_SAMPLE)
+
+
+def _age(at: float | None, now: float) -> float | None:
+    return None if at is None else _rounded(now - at)
+
+
+def _rounded(seconds: float) -> float:
+    return round(max(0.0, seconds), 4)
