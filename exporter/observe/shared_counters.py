@@ -71,10 +71,6 @@ class SharedCounters(Collector):
         if trace_id:
             self._exemplars[route, labels] = Exemplar({"trace_id": trace_id}, 1.0, time())
 
-    def count_restart(self) -> None:
-        """Count one relay that was started anew."""
-        self._closes[self._closes_layout.relay_restarts] += 1
-
     def active(self) -> int:
         """Return the number of open sessions."""
         return sum(self._sum(cells.active) for _, cells in self._by_route())

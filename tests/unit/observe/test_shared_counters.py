@@ -118,8 +118,8 @@ def test_drain_gauges_follow_the_relays(monkeypatch) -> None:
     assert observed.value("websocket_exporter_drain_seconds_remaining") == 2
 
 
-def test_count_restart_is_exposed() -> None:
+def test_relay_restarts_are_exposed() -> None:
     """Relays that were started anew are counted."""
     observed = Observed()
-    observed.shared.count_restart()
+    observed.closes[observed.closes_layout.relay_restarts] += 1
     assert observed.value("websocket_exporter_relay_restarts_total") == 1
