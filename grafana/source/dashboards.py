@@ -6,6 +6,7 @@ of a rollout and leaving browsers.
 
 from __future__ import annotations
 
+from exporter.protocol.enums import Peer
 from grafana.source import panels_closes as closes
 from grafana.source import panels_fleet as fleet
 from grafana.source import panels_sidecar as sidecar
@@ -138,8 +139,15 @@ def _diagnosis() -> Row:
     return Row(
         "Diagnosis",
         (
-            (12, ((8, closes.known_ages()), (8, closes.idle_before_drop()), (8, closes.lifetimes()))),
-            (9, ((12, traffic.ping_rtt()), (12, closes.incomplete()))),
+            (
+                12,
+                (
+                    (8, closes.known_ages(Peer.CLIENT)),
+                    (8, closes.known_ages(Peer.SERVER)),
+                    (8, closes.idle_before_drop()),
+                ),
+            ),
+            (9, ((8, closes.lifetimes()), (8, traffic.ping_rtt()), (8, closes.incomplete()))),
             (16, ((10, closes.causes()), (14, closes.remedies()))),
         ),
         collapsed=True,

@@ -245,6 +245,7 @@ def bars(words: Words, unit: str, query: Query, named: Iterable[Bar], colour: st
         .orientation(kinds.VizOrientation.HORIZONTAL)
         .reduce_options(_last())
         .show_unfilled(True)
+        .min_viz_height(8)
         .sizing(kinds.BarGaugeSizing.AUTO)
         .value_mode(kinds.BarGaugeValueMode.COLOR)
         .color_scheme(build.FieldColor().mode(sdk.FieldColorModeId.FIXED).fixed_color(colour))

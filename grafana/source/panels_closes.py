@@ -271,17 +271,23 @@ def lifetimes() -> Panel:
     )
 
 
-def known_ages() -> Panel:
-    """Build bars of session lifetimes, with the ages at which proxies are known to cut."""
+def known_ages(initiator: Peer) -> Panel:
+    """Build bars of session lifetimes by initiator, with the ages at which proxies are known to cut."""
+    side = {Peer.CLIENT: "in front of the sidecar", Peer.SERVER: "between the sidecar and the app"}[initiator]
     return panels.bars(
         Words(
-            "Session lifetimes",
+            f"Session lifetimes, closed by the {initiator}",
             "Sessions that ended in the time range, by age. Orange: ages at which proxies and load balancers are known "
-            "to cut, whether the session is idle or not. A pile there names the likely culprit.",
+            f"to cut, whether the session is idle or not; here one {side}. A pile names the likely culprit.",
             Runbook.IDLE_CUTOFF,
         ),
         COUNT,
-        Query(in_range(("le",), series(LIFETIME, "_bucket")), "{{le}}", instant=True, format=PromQueryFormat.HEATMAP),
+        Query(
+            in_range(("le",), series(LIFETIME, "_bucket", initiator=initiator)),
+            "{{le}}",
+            instant=True,
+            format=PromQueryFormat.HEATMAP,
+        ),
         named_buckets(LIFETIME.buckets, KNOWN_CUTOFFS),
         colour=SLATE,
     )
@@ -298,15 +304,14 @@ def idle_before_drop() -> Panel:
             Runbook.IDLE_CUTOFF,
         ),
         COUNT,
-        Query(
-            in_range(("le",), series(IDLE_BEFORE_DROP, "_bucket")),
-            "{{le}}",
-            instant=True,
-            format=PromQueryFormat.HEATMAP,
-        ),
+        _histogram(series(IDLE_BEFORE_DROP, "_bucket")),
         named_buckets(IDLE_BEFORE_DROP.buckets, KNOWN_CUTOFFS),
         colour=SLATE,
     )
+
+
+def _histogram(selector: str) -> Query:
+    return Query(in_range(("le",), selector), "{{le}}", instant=True, format=PromQueryFormat.HEATMAP)
 
 
 def named_buckets(bounds: Sequence[float], known: Mapping[float, str]) -> list[Bar]:
