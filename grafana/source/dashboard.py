@@ -26,8 +26,11 @@ from grafana.source.queries import SIDECAR, by, on, series
 #: By this tag the dashboards find each other.
 TAG = "websocket-exporter"
 
+#: Oldest Grafana that the dashboards support; grafana-foundation-sdk is pinned to it.
 MINIMUM_GRAFANA = "11.0"
-"""Oldest Grafana that the dashboards support; grafana-foundation-sdk is pinned to it."""
+
+#: Of that Grafana; later versions migrate it.
+SCHEMA_VERSION = 39
 
 COLUMNS = 24
 
@@ -92,6 +95,7 @@ class Dashboard:
             if row.collapsed:
                 board.with_row(header)
         built = board.build()
+        built.schema_version = SCHEMA_VERSION
         built.annotations = sdk.AnnotationContainer(list_val=_annotations())
         return json.dumps(built, cls=JSONEncoder, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
