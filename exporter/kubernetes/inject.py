@@ -5,7 +5,7 @@ Text in, text out, warnings to a callback; no file, no terminal. A document that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -79,6 +79,23 @@ def _key(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Follower:
+    """A kind of object that is changed along with the workloads that it selects."""
+
+    includes: Callable[[dict[str, Any]], bool]
+    selects: Callable[[dict[str, Any], Workload], bool]
+    change: Callable[[dict[str, Any], Iterable[InjectedPort], Warn], None]
+    restore: Callable[[dict[str, Any]], bool]
+    warn_missing: Callable[[InjectedPort, Iterable[dict[str, Any]], Warn], None]
+
+
+_FOLLOWERS = (
+    _Follower(is_service, selects, rewrite_service, restore_service, warn_unselected),
+    _Follower(is_network_policy, restricts, extend_policy, restore_policy, warn_unscraped),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class _Target:
     """A workload in the input and where it is."""
 
@@ -114,8 +131,7 @@ def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, sc
             if own is not None and own.scrape is Scrape.PODMONITOR:
                 monitor = pod_monitor(target.workload)
                 monitors[_monitor_key(monitor)] = (target.located, monitor)
-    _change_services(objects, targets, ports, warn)
-    _change_policies(objects, targets, ports, warn)
+    _change_followers(objects, targets, ports, warn)
     handled = {f"{one.workload.kind}/{one.workload.name}" for one in targets if scope.covers(one.workload.object)}
     _set_monitors(objects, monitors, handled)
     return [file.render(warn) for file in files]
@@ -133,20 +149,16 @@ def remove(inputs: Iterable[tuple[str, str]], warn: Warn, scope: Scope | None = 
         with _located(target.located):
             removed |= remove_pod(target.workload.template, target.workload.path)
     for one in objects:
-        with _located(one):
-            if is_service(one.object) and _concerns(one, covered, scope, selects):
-                removed |= restore_service(one.object)
-            elif is_network_policy(one.object) and _concerns(one, covered, scope, restricts):
-                removed |= restore_policy(one.object)
+        for follower in _FOLLOWERS:
+            with _located(one):
+                if follower.includes(one.object) and (
+                    not scope.only or any(follower.selects(one.object, target.workload) for target in covered)
+                ):
+                    removed |= follower.restore(one.object)
     if not removed:
         warn("there is no sidecar by inject in the input: nothing to remove")
     _set_monitors(objects, {}, {f"{one.workload.kind}/{one.workload.name}" for one in covered} if scope.only else None)
     return [file.render(warn) for file in files]
-
-
-def _concerns(one: Located, targets: Sequence[_Target], scope: Scope, over: Any) -> bool:
-    """Return whether removal touches a Service or policy: every one, or with --only those over the workloads."""
-    return not scope.only or any(over(one.object, target.workload) for target in targets)
 
 
 def _read(inputs: Iterable[tuple[str, str]], scope: Scope, warn: Warn) -> tuple[list[ManifestFile], list[Located]]:
@@ -244,42 +256,24 @@ def _present_ports(workload: Workload) -> list[InjectedPort]:
     return [InjectedPort(workload, app, name, numbers[0], numbers[1], changed=False)]
 
 
-def _change_services(
-    objects: Iterable[Located], targets: Iterable[_Target], ports: Sequence[InjectedPort], warn: Warn
+def _change_followers(
+    objects: Sequence[Located], targets: Iterable[_Target], ports: Sequence[InjectedPort], warn: Warn
 ) -> None:
-    services = [one for one in objects if is_service(one.object)]
-    for one in services:
-        with _located(one):
-            selected = [port for port in ports if selects(one.object, port.workload)]
-            if any(port.changed for port in selected):
-                restore_service(one.object)
-                if may_change(one.object):
-                    rewrite_service(one.object, selected, _prefixed(warn, one.where))
-    for port, where in _by_target(targets, ports):
-        warn_unselected(port, (one.object for one in services), _prefixed(warn, where))
-
-
-def _change_policies(
-    objects: Iterable[Located], targets: Iterable[_Target], ports: Sequence[InjectedPort], warn: Warn
-) -> None:
-    policies = [one for one in objects if is_network_policy(one.object)]
-    for one in policies:
-        with _located(one):
-            selected = [port for port in ports if restricts(one.object, port.workload)]
-            if any(port.changed for port in selected):
-                restore_policy(one.object)
-                if may_change(one.object):
-                    extend_policy(one.object, selected)
-    for port, where in _by_target(targets, ports):
-        warn_unscraped(port, (one.object for one in policies), _prefixed(warn, where))
-
-
-def _by_target(targets: Iterable[_Target], ports: Iterable[InjectedPort]) -> Iterator[tuple[InjectedPort, str]]:
-    """Yield every port that this run changed, with its workload's place."""
+    """Bring Services and NetworkPolicies over the workloads in line with their ports."""
     places = {id(target.workload): target.located.where for target in targets}
-    for port in ports:
-        if port.changed:
-            yield port, places[id(port.workload)]
+    for follower in _FOLLOWERS:
+        found = [one for one in objects if follower.includes(one.object)]
+        for one in found:
+            with _located(one):
+                over = [port for port in ports if follower.selects(one.object, port.workload)]
+                if any(port.changed for port in over):
+                    follower.restore(one.object)
+                    if may_change(one.object):
+                        follower.change(one.object, over, _prefixed(warn, one.where))
+        for port in ports:
+            if port.changed:
+                others = (one.object for one in found)
+                follower.warn_missing(port, others, _prefixed(warn, places[id(port.workload)]))
 
 
 def _monitor_key(monitor: dict[str, Any]) -> str:

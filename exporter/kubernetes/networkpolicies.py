@@ -46,7 +46,7 @@ def _matches(selector: dict[str, Any], labels: Mapping[str, str]) -> bool:
     return True
 
 
-def extend_policy(policy: dict[str, Any], ports: Iterable[InjectedPort]) -> None:
+def extend_policy(policy: dict[str, Any], ports: Iterable[InjectedPort], _warn: Warn) -> None:
     """Allow the sidecar's port in every rule that allows the app's port by number, in place, and note it.
 
     ports: of the workloads that the policy restricts. A rule by name needs no change: the name moves to the sidecar.

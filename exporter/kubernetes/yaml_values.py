@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -98,12 +99,23 @@ def load_yaml(text: str) -> Any:
 
 
 def load_json(text: str | bytes) -> Any:
-    """Read one JSON value. Raises ValueError if it is no JSON, or as `plain_copy`."""
+    """Read one JSON value. Raises ValueError if it is no JSON or nested deeper than MAX_DEPTH levels."""
     try:
         value = json.loads(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    return plain_copy(value)
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _children(outer)]
+        if not level:
+            return value
+    raise ValueError(TOO_DEEP)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    """Return the mappings and lists directly inside a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (one for one in inner if isinstance(one, dict | list))
 
 
 def plain_copy(value: Any) -> Any:
