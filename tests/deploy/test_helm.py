@@ -75,6 +75,7 @@ VALUES: dict[str, dict[str, Any]] = {
             "tolerations": [{"operator": "Exists"}],
             "affinity": {"nodeAffinity": {}},
             "priorityClassName": "system-cluster-critical",
+            "tenantSettings": ["image", "memory-limit"],
             "sidecar": {
                 "drain-timeout": "60s",
                 "native": False,
@@ -243,6 +244,7 @@ def test_the_webhook_takes_the_command_line_it_is_given(name: str, tmp_path: Pat
         assert parameters["hold_app"] is False
         assert parameters["route"] == ("/a/*", "/b/*")
         assert parameters["drain_timeout"] == "60s"
+        assert parameters["tenant_settings"] == {"image", "memory-limit"}
     else:
         assert container["image"] == f"websocket-exporter:{__version__}"
 
