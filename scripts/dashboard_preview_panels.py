@@ -24,7 +24,7 @@ Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 class Look:
-    """The colours of what is not data."""
+    """Colours of everything but data."""
 
     PAGE, PANEL, EDGE = "#111217", "#181B1F", "#2A2D34"
     TEXT, FAINT, NOTE, GRID = "#DCDCE4", "#9A9BA6", "#FFB357", "#2A2D34"
@@ -52,7 +52,7 @@ IDLE_SHOWN = 110.0
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line: its name as the legend has it, and its values at the answers' times; NaN where there are none."""
+    """One series: its name in the legend, and its values at the times of the answers, NaN where there are none."""
 
     name: str
     labels: Mapping[str, str]
@@ -77,7 +77,7 @@ class Answers:
         self.alarms = self._moments("Alerts")
 
     def series(self, panel: Panel) -> list[Series]:
-        """All lines of a panel in the order of its queries."""
+        """Return all series of a panel, in the order of its queries."""
         return [
             Series(_name(target["legendFormat"], one["metric"]), one["metric"], self._aligned(one["values"]))
             for target in panel["targets"]
@@ -116,7 +116,7 @@ def _name(legend: str, labels: Mapping[str, str]) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """A value as a person reads it."""
+    """Return a value as Grafana prints it."""
     if math.isnan(value):
         return "-"
     match unit:
@@ -130,7 +130,7 @@ def number(value: float, unit: str) -> str:
 
 
 def ground(size: tuple[float, float], face: str, edge: str) -> FancyBboxPatch:
-    """A panel's ground, as large as the panel."""
+    """Return a panel's background, as large as the panel."""
     box = "round,pad=0,rounding_size=0.04"
     inset = 0.01
     width, height = size[0] - 2 * inset, size[1] - 2 * inset
@@ -160,7 +160,7 @@ def _inner(figure: Figure, axes: Axes, left: float, bottom: float, right: float,
 
 
 def _clock(axes: Axes, answers: Answers) -> None:
-    """A time axis in minutes since the start, with the marks of deploys and alerts."""
+    """Draw the time axis in minutes since the start, with the marks of rollouts and alerts."""
     axes.set_xlim(0, answers.times[-1])
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 1.5, 2, 3, 6]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02}" if at else ""))
@@ -244,7 +244,7 @@ def _plot(plot: Axes, panel: Panel, lines: Sequence[Series], colours: Mapping[st
 
 
 def stat(figure: Figure, axes: Axes, panel: Panel, answers: Answers) -> None:
-    """A number on its colour."""
+    """Draw a number on its colour."""
     width, height = axes.get_xlim()[1], axes.get_ylim()[1]
     values = answers.series(panel)[0].values
     value = float(values[~np.isnan(values)][-1])

@@ -1,4 +1,4 @@
-"""``python -m grafana.source``: the command line of the generator."""
+"""``python -m grafana.source``: write dashboards, rules and provisioning."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from grafana.source.generate import HERE, drift, write
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file is not what the source says.")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="YAML with settings of your own.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file differs from its source.")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="YAML file with settings.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=HERE, help="Folder to write to.")
 def main(check: bool, config_path: Path | None, output: Path) -> None:
     """Generate dashboards, recording rules and alerts."""

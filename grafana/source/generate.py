@@ -1,6 +1,6 @@
-"""Writes all that is made from this source, or compares it with what is there.
+"""Write the generated files, or compare them with the committed ones.
 
-A maker turns the configuration into files: path below the repository's root -> text. To add an output, add a maker to
+A maker returns files of a configuration: path below the repository's root -> text. To add an output, add a maker to
 :data:`MAKERS`.
 """
 
@@ -23,12 +23,12 @@ MAKERS: tuple[Maker, ...] = (
     runbooks.pages,
 )
 
-#: Where the committed outputs are: the repository's root.
+#: The repository's root, below which the outputs are committed.
 HERE = Path(__file__).resolve().parent.parent.parent
 
 
 def outputs(config: Config) -> dict[str, str]:
-    """Every file that there is to write: path below the target folder -> text."""
+    """Return every file: path below the target folder -> text."""
     made: dict[str, str] = {}
     for maker in MAKERS:
         for path, text in maker(config).items():
@@ -39,7 +39,7 @@ def outputs(config: Config) -> dict[str, str]:
 
 
 def write(config: Config, target: Path) -> list[str]:
-    """Write what differs below ``target``; returns the paths that were written."""
+    """Write the files that differ below ``target``; return their paths."""
     made = outputs(config)
     written = [path for path, text in made.items() if _read(target / path) != text]
     for path in written:
@@ -50,7 +50,7 @@ def write(config: Config, target: Path) -> list[str]:
 
 
 def drift(config: Config, target: Path) -> list[str]:
-    """Paths below ``target`` that are missing or differ from what the source says."""
+    """Return the paths below ``target`` that are missing or differ from their source."""
     return [path for path, text in outputs(config).items() if _read(target / path) != text]
 
 

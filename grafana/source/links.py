@@ -1,4 +1,4 @@
-"""Which runbook goes on from a panel."""
+"""Runbooks that panels link to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Runbook(StrEnum):
-    """The alerts whose runbooks panels link to; the dashboards refuse a name that no alert has."""
+    """Alerts with a runbook; a dashboard with a name that no alert has cannot be built."""
 
     INTERNAL_ERROR_SPIKE = "WebSocketInternalErrorSpike"
     APP_DROPS_CONNECTIONS = "WebSocketAppDropsConnections"

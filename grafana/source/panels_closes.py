@@ -136,7 +136,7 @@ def abnormal_total() -> Panel:
         Words(
             "Abnormal closes",
             "Closes in the time range that the log and the sidecar's page call abnormal: all but normal ones and "
-            "expected ones, whoever initiated them.",
+            "expected ones, with any initiator.",
             Runbook.ERROR_BUDGET_BURN,
         ),
         COUNT,
@@ -214,7 +214,7 @@ def abnormal_share(config: Config) -> Panel:
     return panels.time_series(
         Words(
             "Share of abnormal closes",
-            "Among all closes: abnormal ones, whoever initiated them, and server faults, which use up the error "
+            "Among all closes: abnormal ones, with any initiator, and server faults, which use up the error "
             f"budget. The dashed line is the objective's {100 * config.budget:g} %.",
             Runbook.ERROR_BUDGET_BURN,
         ),

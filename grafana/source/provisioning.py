@@ -1,4 +1,4 @@
-"""What a Grafana container reads at its start: the data source, and where the dashboards are.
+"""Files that a Grafana container reads at its start: the data source, and the folder of the dashboards.
 
 Mounted at ``/etc/grafana/provisioning``, with the dashboards at :data:`DASHBOARDS`.
 """
@@ -14,12 +14,12 @@ from grafana.source.config import Config
 
 HEAD = "# Made by `python -m grafana.source`; change grafana/source/, not this file.\n"
 
-#: Where the JSON files are inside Grafana's container.
+#: Folder of the JSON files inside Grafana's container.
 DASHBOARDS = "/etc/grafana/dashboards"
 
 
 def files(config: Config) -> dict[str, str]:
-    """Path below the repository -> text."""
+    """Return the files: path below the repository -> text."""
     return {
         "grafana/provisioning/datasources/prometheus.yaml": _yaml(_datasource(config)),
         "grafana/provisioning/dashboards/websocket.yaml": _yaml(_provider(config)),

@@ -39,21 +39,21 @@ class Not:
         return f"{label}{operator}{promql.quoted(promql.one_of(self.values))}"
 
 
-def series(what: Metric | Foreign, suffix: str = "", **labels: str | Not) -> str:
+def series(source: Metric | Foreign, suffix: str = "", **labels: str | Not) -> str:
     """Return a selector that matches the dashboard's variables.
 
     :param suffix: ``_bucket``, ``_count`` or ``_sum`` of a histogram.
     :param labels: further matchers: a value, several from :func:`one_of`, or :class:`Not`.
     :raises ValueError: for a label that the metric does not have.
     """
-    own = what.labels if isinstance(what, Metric) else ()
+    own = source.labels if isinstance(source, Metric) else ()
     if wrong := labels.keys() - {*own, *TARGET}:
-        raise ValueError(f"{what.name} has no label {sorted(wrong)}")
+        raise ValueError(f"{source.name} has no label {sorted(wrong)}")
     variables = TARGET | (ROUTE if "route" in own else {})
     matchers = [f'{label}=~"{variable}"' for label, variable in variables.items() if label not in labels]
     matchers += [value.matcher(label) for label, value in labels.items() if isinstance(value, Not)]
     plain = {label: str(value) for label, value in labels.items() if not isinstance(value, Not)}
-    return metric(what, *matchers, suffix=suffix, **plain)
+    return metric(source, *matchers, suffix=suffix, **plain)
 
 
 def closed(**labels: str | Not) -> str:
