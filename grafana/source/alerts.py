@@ -1,12 +1,11 @@
-"""The alerts: what each looks for, how grave it is, what it tells.
+"""The alerts: conditions, severities, texts.
 
-``critical`` pages a person, ``warning`` does not, ``info`` is context. One alert may have several rules, told apart by
-``variant``: the same trouble in another degree. All aggregate by namespace, job and route (or namespace and job where
-nothing has a route), and keep those labels. Why none of them pages for a deploy is told in
-:mod:`grafana.source.recording_rules`.
+``critical`` pages a person, ``warning`` does not, ``info`` is context. One alert may have several rules, distinguished
+by ``variant``: the same trouble in another degree. All aggregate by namespace, job and route, closes by controller too;
+those without a route by namespace and job. :mod:`grafana.source.recording_rules` says why none pages for a rollout.
 
-In texts, ``$value`` is the expression's value; the Grafana output rewrites it. The Prometheus output adds a sentence
-with the result of ``normal``, which Grafana's templates cannot ask for.
+An alert's value is a count, for a text in whole numbers. Prometheus adds the results of queries as the alert fires: the
+normal, the pods, the time. Grafana's templates cannot query; its alerts leave these out.
 """
 
 from __future__ import annotations
@@ -15,18 +14,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from exporter.observe import catalogue
+from exporter.observe.catalogue import IDLE_BEFORE_DROP, IDLE_BUCKETS, LIFETIME, LIFETIME_BUCKETS, RECONNECT_BUCKETS
 from exporter.protocol.enums import Cause, ConnectError
+from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
 from grafana.source import recording_rules as recording
-from grafana.source.config import Config
+from grafana.source import texts
+from grafana.source.config import CRASHED, DROPPED, FAULTS, KNOWN_AGES, LEAVING, BurnWindow, Config, ConfigError
 from grafana.source.promql import (
+    CONTROLLER,
     CPU,
     JOB,
     MAX_FDS,
     OPEN_FDS,
     POD,
     SERVICE,
+    START_TIME,
     UP,
     aggregate,
+    bound,
+    controlled,
     duration,
     increase,
     metric,
@@ -36,190 +42,416 @@ from grafana.source.promql import (
     rate,
     sum_by,
 )
-from grafana.source.recording_rules import ours
+from grafana.source.recording_rules import WORKLOAD, ours
+from grafana.source.texts import WHO, many
 
 CRITICAL, WARNING = "critical", "warning"
 
-COUNT = "{{ $value | humanize }}"
-SHARE = "{{ $value | humanizePercentage }}"
-#: Outside Kubernetes there is no namespace to name.
-WORKLOAD = "{{ with $labels.namespace }}{{ . }}/{{ end }}{{ $labels.job }}"
-WHO = f"{WORKLOAD}, route {{{{ $labels.route }}}}"
+CLOSE_CODES, ONE_POD, FLEET = "websocket-close-codes", "websocket-one-pod", "websocket-fleet"
+
+#: Labels of a service's alerts by which the dashboards find it.
+_WHERE = ("namespace", "job", "route")
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One alerting rule.
 
-    :ivar name: which names its runbook, too.
-    :ivar variant: tells rules of one name apart; empty for the only or the gravest one.
+    :ivar name: names its runbook, too.
+    :ivar purpose: the comment above the rule.
+    :ivar summary: who and how many; ``compared`` is added to it, with queries in it.
+    :ivar meaning: one or two sentences.
+    :ivar first: the first thing to do.
+    :ivar pods: a query for the pods concerned and a number for each, with ``%s`` for the values of ``by``.
+    :ivar by: labels that the expression keeps.
+    :ivar variant: distinguishes rules of one name; empty for the only or the gravest one.
     :ivar holds: seconds for which the expression must hold.
     :ivar keep_firing: seconds for which it goes on firing when the expression no longer holds.
-    :ivar normal: a query for the number that the value is to be compared with; ``%s`` three times, for the service.
+    :ivar slow: whether it belongs to a group that is evaluated less often.
     """
 
     name: str
+    purpose: str
     expr: str
     severity: str
     summary: str
-    description: str
+    meaning: str
+    first: str
+    by: tuple[str, ...]
+    compared: str = ""
+    pods: str = ""
     variant: str = ""
     holds: float = 0
     keep_firing: float = 0
     labels: dict[str, str] = field(default_factory=dict)
-    normal: str = ""
+    dashboard: str = CLOSE_CODES
+    slow: bool = False
 
 
 def alerts(config: Config) -> list[Alert]:
-    """Every alerting rule, the gravest matters first."""
-    return [
-        *_internal_errors(config),
-        *_drops(config),
-        *_app_down(config),
-        *_burn(config),
-        *_going_away(config),
-        *_storm(config),
-        *_handshakes(config),
-        *_unobserved(config),
-        *_idle(config),
-        *_down(config),
-        *_saturated(config),
-    ]
+    """Return every alerting rule that is not disabled. ConfigError for a setting that names no alert."""
+    every = [*close_alerts(config), *budget_alerts(config), *handshake_alerts(config), *sidecar_alerts(config),
+             *cutoff_alerts(config)]  # fmt: skip
+    names = {alert.name for alert in every}
+    for setting, named in (("disabled", config.disabled), ("severities", config.severities)):
+        if unknown := sorted(set(named) - names):
+            raise ConfigError(f"{setting}: no alert {unknown[0]}; there are {', '.join(sorted(names))}")
+    return [alert for alert in every if alert.name not in config.disabled]
 
 
-def _count(config: Config, *causes: Cause) -> str:
-    """The number of endings with one of these causes, by pods that stay; with the cause kept if there is but one."""
-    by = SERVICE if len(causes) > 1 else (*SERVICE, "cause")
-    return sum_by(by, metric(recording.staying_closes(config), config.job_selector, cause=one_of(causes)))
+def close_alerts(config: Config) -> list[Alert]:
+    """Alerts about closes by the server, compared with their normal."""
+    return [*_internal_errors(config), *_drops(config), *_crashes(config), *_goodbyes(config)]
 
 
-def _spike(config: Config, *causes: Cause) -> str:
-    """That number where a spike of these causes is going on."""
-    by = SERVICE if len(causes) > 1 else (*SERVICE, "cause")
-    going_on = metric(recording.spike(config), config.job_selector, cause=one_of(causes))
-    return f"{_count(config, *causes)}\nand {on(by)} {going_on}"
+def budget_alerts(config: Config) -> list[Alert]:
+    """Alerts about the error budget."""
+    return list(_budget(config))
 
 
-def _normal(config: Config, *causes: Cause) -> str:
-    """For a description: the normal of these causes, of the service whose labels are put in."""
-    service = ",".join(f"{label}='%s'" for label in SERVICE)
-    return f"sum({recording.staying_closes_normal(config)}{{{service},cause=~'{one_of(causes)}'}})"
+def handshake_alerts(config: Config) -> list[Alert]:
+    """Alerts about clients that connect."""
+    return [*_storm(config), *_handshakes(config)]
+
+
+def sidecar_alerts(config: Config) -> list[Alert]:
+    """Alerts about the sidecars themselves."""
+    return [*_unobserved(config), *_down(config), *_saturated(config)]
+
+
+def cutoff_alerts(config: Config) -> list[Alert]:
+    """Alerts about sessions that something cuts at one idle time or age."""
+    return [*_idle(config), *_ages(config)]
+
+
+# -- closes --
+
+
+def _logs(pod: str) -> str:
+    """A command that prints the app's log of the pod with the most such closes; the log itself outside Kubernetes."""
+    command = "kubectl -n {{ $labels.namespace }} logs " + pod + " --all-containers --since=15m"
+    return f"{{{{ if $labels.namespace }}}}{command}{{{{ else }}}}read the app's log{{{{ end }}}}"
+
+
+#: A command that lists the pods.
+GET_PODS = (
+    "{{ if $labels.namespace }}kubectl -n {{ $labels.namespace }} get pods -l app.kubernetes.io/name={{ $labels.job }}"
+    "{{ else }}look at the processes{{ end }}"
+)
+
+#: The pod of a Deployment that kubectl chooses, where no query can name one.
+ANY_POD = "-l app.kubernetes.io/name={{ $labels.job }} --prefix"
+
+
+def _limit(above: float, deviations: float, slack: float, normal: str) -> str:
+    return f"{above:g} * {normal} + {deviations:g} * sqrt({normal} + {slack:g})"
+
+
+def _spike(config: Config, name: str, extra: str = "") -> str:
+    """The closes of a class where they are well above their normal and not few; ``extra`` is one more condition."""
+    now = metric(recording.closes(config), config.job_selector, **{"class": name})
+    normal = metric(recording.expected(config), config.job_selector, **{"class": name})
+    limit = _limit(config.above_normal, config.deviations, config.slack, normal)
+    found = f"{now} >= {config.least:g}\n> {limit}"
+    if name in recording.PAGING:
+        short = metric(recording.closes(config, config.short_window), config.job_selector, **{"class": name})
+        lately = f"({recording.endings(config, config.short_window)} / ({recording.endings(config)} > 0))"
+        scaled = f"({normal} * {on(WORKLOAD)} group_left () {lately})"
+        found = (
+            f"(\n  {now} >= {config.least:g}\n  > {limit}\n)\nor (\n"
+            f"  {short} >= {config.short_least:g}\n"
+            f"  > {_limit(config.above_normal, config.short_deviations, config.slack, scaled)}\n"
+            f"  and {now} > {_limit(config.above_normal, config.confirming_deviations, config.slack, normal)}\n)"
+        )
+    lines = found.replace("\n", "\n  ")
+    return sum_by(WORKLOAD, f"{now}\nand (\n  {lines}\n){extra}")
+
+
+def _normal(config: Config, name: str) -> str:
+    query = f"sum({recording.expected(config)}{{{texts.OF_WORKLOAD},class='{name}'}})"
+    return f"; normal is {texts.count(query, _labels())}"
+
+
+def _labels() -> tuple[str, ...]:
+    """In the order in which :data:`texts.OF_WORKLOAD` takes their values."""
+    return (*SERVICE, "controller")
+
+
+def _pods(causes: tuple[str, ...], window: str = "10m") -> str:
+    """The pods with the most closes of these causes."""
+    chosen = f"{texts.OF_SERVICE},initiator='server',cause=~'{one_of(causes)}'"
+    counted = f"increase({catalogue.CLOSED.name}{{{chosen}}}[{window}])"
+    return f"sort_desc(topk(3, sum by (pod, instance) ({counted})) >= 0.5)"
 
 
 def _internal_errors(config: Config) -> Iterator[Alert]:
-    window = duration(config.window)
-    for cause, severity, variant, summary, meaning in (
-        (
-            Cause.INTERNAL_ERROR,
-            CRITICAL,
-            "",
-            f"{WHO}: the app closes sessions with an internal error",
-            "The app reports a failure of its own (1011, or a private code that means the same).",
-        ),
-        (
-            Cause.PING_TIMEOUT,
-            WARNING,
-            "ping-timeout",
-            f"{WHO}: the app gives up on clients that do not answer pings",
-            "No bug in a handler: clients, or the network to them, fell silent, or the app was too busy to read.",
-        ),
-    ):
-        yield Alert(
-            "WebSocketInternalErrorSpike",
-            _spike(config, cause),
-            severity,
-            summary,
-            f"{COUNT} sessions ended with cause {cause} by the server in {window}, well above the recent "
-            f"normal. {meaning}",
-            variant,
-            keep_firing=config.keep_firing,
-            normal=_normal(config, cause),
-        )
+    window = texts.span(config.window)
+    yield Alert(
+        "WebSocketInternalErrorSpike",
+        "The app closes sessions with an error of its own, well above the normal: usually a bug in a handler.",
+        _spike(config, recording.INTERNAL_ERROR),
+        CRITICAL,
+        f"{WHO}: {many('session')} ended with 1011 (internal error) in {window}",
+        "The app reports an error of its own: 1011, or a private code that means the same.",
+        f"Find the exception: {_logs(ANY_POD)}. If a rollout began shortly before, roll it back.",
+        WORKLOAD,
+        _normal(config, recording.INTERNAL_ERROR),
+        _pods(("internal-error",)),
+        keep_firing=config.keep_firing,
+        labels={"cause": Cause.INTERNAL_ERROR},
+    )
+    pings = metric(recording.closes(config), config.job_selector, **{"class": recording.PING_TIMEOUT})
+    many_of_all = (
+        f"\nand {on(WORKLOAD)} (\n  {sum_by(WORKLOAD, pings)}\n"
+        f"  > {config.ping_timeouts:g} / 100 * {metric(recording.endings(config), config.job_selector)}\n)"
+    )
+    yield Alert(
+        "WebSocketInternalErrorSpike",
+        "The app closes sessions whose clients do not answer pings: a network fails, or the app is too busy to read.",
+        _spike(config, recording.PING_TIMEOUT, many_of_all),
+        WARNING,
+        f"{WHO}: {many('session')} ended with a ping timeout in {window}",
+        "No bug in a handler: clients or the network between do not answer, or the app is too busy to read.",
+        "Compare the CPU use of the app's pods with an hour ago; if it is as before, look at the clients' network.",
+        WORKLOAD,
+        _normal(config, recording.PING_TIMEOUT),
+        _pods(("ping-timeout",)),
+        "ping-timeout",
+        keep_firing=config.keep_firing,
+        labels={"cause": Cause.PING_TIMEOUT},
+    )
 
 
 def _drops(config: Config) -> Iterator[Alert]:
     yield Alert(
         "WebSocketAppDropsConnections",
-        _spike(config, *recording.DROPPED),
+        "The app ends TCP with no Close frame and goes on accepting: how most ASGI servers end a failed handler.",
+        _spike(config, recording.CUT),
         CRITICAL,
-        f"{WHO}: the app drops connections without a Close",
-        f"{COUNT} sessions ended with 1006 by the server in {duration(config.window)}, well above the recent normal, "
-        "while the app went on accepting connections: the shape of an unhandled exception in an ASGI app.",
+        f"{WHO}: the app dropped {many('session')} (1006) in {texts.span(config.window)}",
+        "TCP ended with no Close frame while the app went on accepting connections: how most ASGI servers end a "
+        "handler that raises.",
+        f"Find the exception: {_logs(ANY_POD)}. If a rollout began shortly before, roll it back.",
+        WORKLOAD,
+        _normal(config, recording.CUT),
+        _pods(DROPPED),
         keep_firing=config.keep_firing,
-        normal=_normal(config, *recording.DROPPED),
     )
 
 
-def _app_down(config: Config) -> Iterator[Alert]:
-    yield Alert(
+def _crashes(config: Config) -> Iterator[Alert]:
+    """An app that dies under its sessions: in several pods, again and again, or for good pages; once warns."""
+    died = metric(recording.crashes(config), config.job_selector)
+    lately = metric(recording.crashes(config, config.crash_recent), config.job_selector)
+    before = f"{died} offset {duration(config.seconds(config.crash_recent + 60))}"
+    pods = aggregate("count", WORKLOAD, died)
+    build = ours(config, catalogue.BUILD)
+    here = aggregate("count", CONTROLLER, controlled(f"{build} and {on(POD)} {recording.answering(config)}"))
+    refused = increase(
+        ours(config, catalogue.CONNECT_ERRORS, reason=ConnectError.REFUSED), config.seconds(config.crash_recent)
+    )
+    grave = (
+        f"(\n  {pods} >= 2 >= {on(CONTROLLER)} group_left () {config.crashed_pods:g} / 100 * {_in(here)}\n"
+        f"  or {_in(aggregate('count', WORKLOAD, f'{lately} and {before}'))}\n"
+        f"  or {_in(aggregate('count', WORKLOAD, f'{before} and {on(POD)} ({refused} > 0)'))}\n)"
+    )
+    lost = sum_by(WORKLOAD, died)
+    name, summary = (
         "WebSocketAppDown",
-        f"{_count(config, Cause.APP_DOWN)} >= {config.least}",
+        f"{WHO}: {many('session')} ended because the app died, in {texts.span(config.window)}",
+    )
+    first = f"{GET_PODS}: look for restarts and OOMKilled, then read the log of the last run (--previous)."
+    concerned = _pods(CRASHED)
+    yield Alert(
+        name,
+        "The app dies under its sessions: in several pods, in one again and again, or it does not come back.",
+        f"{lost} >= {config.least:g}\nand {on(WORKLOAD)} {grave}",
         CRITICAL,
-        f"{WHO}: the app went down under its sessions",
-        f"{COUNT} sessions ended in {duration(config.window)} because the app was gone: it ended their connections and "
-        "accepted no new ones. The pods were not stopping.",
+        summary,
+        "The app's process is gone or was replaced, in several pods, repeatedly, or it still refuses connections. "
+        "These pods were not stopping.",
+        first,
+        WORKLOAD,
+        "",
+        concerned,
+        keep_firing=config.keep_firing,
+    )
+    yield Alert(
+        name,
+        "One pod's app died once under its sessions and came back.",
+        f"{lost} >= {config.least:g}\nunless {on(WORKLOAD)} {grave}",
+        WARNING,
+        summary,
+        "The app's process died once in one pod, and accepts connections again.",
+        first,
+        WORKLOAD,
+        "",
+        concerned,
+        "once",
         keep_firing=config.keep_firing,
     )
 
 
-def _burn(config: Config) -> Iterator[Alert]:
-    for row in config.burn:
-        limit = f"{row.factor * config.budget:.6g}"
-        long, short = duration(row.long), duration(row.short)
-        selected = (
-            metric(recording.fault_ratio(row.long), config.job_selector),
-            metric(recording.fault_ratio(row.short), config.job_selector),
-            metric(recording.fault_count(row.long), config.job_selector),
-        )
-        yield Alert(
-            "WebSocketErrorBudgetBurn",
-            f"{selected[0]} > {limit}\nand {selected[1]} > {limit}\nand {selected[2]} >= {row.least}",
-            row.severity,
-            f"{WHO}: the error budget burns at more than {row.factor:g} times the rate that lasts",
-            f"{SHARE} of the endings of {long} were faults of the server, and still are in the last {short}: more than "
-            f"{row.factor:g} times the {config.budget * 100:.6g} % that the objective allows, and {row.least} faults "
-            "or more.",
-            f"{long}/{short}",
-            labels={"window": long},
-        )
+def _in(text: str) -> str:
+    return text.replace("\n", "\n  ")
 
 
-def _going_away(config: Config) -> Iterator[Alert]:
+def _goodbyes(config: Config) -> Iterator[Alert]:
+    changing = metric(recording.pods_changing(config), config.job_selector)
     yield Alert(
         "WebSocketUnexpectedGoingAway",
-        f"({_spike(config, *recording.LEAVING)})\n"
-        f"unless {on(JOB)} {metric(recording.pods_changing(config), config.job_selector)}",
+        "The app closes sessions as if it stopped, and no pod of its controller drains, goes or comes.",
+        f"{_spike(config, recording.GOODBYE)}\nunless {on(CONTROLLER)} {changing}",
         WARNING,
-        f"{WHO}: the app says goodbye and there is no deploy",
-        f"{COUNT} sessions ended with 1001 or 1012 by the server in {duration(config.window)}, well above the recent "
-        f"normal, from pods that stay; no pod was draining, went or came in {duration(config.deploy)}. Something "
-        "restarts the app.",
+        f"{WHO}: {many('session')} ended with 1001 or 1012 by the app in {texts.span(config.window)}",
+        f"No rollout in progress: no pod of this workload drained, went or came in {texts.span(config.deploy)}. "
+        "Something restarts the app inside its pods.",
+        f"Find out why the app restarts: {_logs(ANY_POD)}.",
+        WORKLOAD,
+        _normal(config, recording.GOODBYE),
+        _pods(LEAVING),
         keep_firing=config.keep_firing,
-        normal=_normal(config, *recording.LEAVING),
     )
+
+
+# -- the error budget --
+
+
+def _above(config: Config, limit: str, window: float, offset: float = 0) -> str:
+    """Return the condition that faults exceed ``limit``, a share of all closes, over a window."""
+    faults, every = (
+        metric(record, config.job_selector)
+        for record in (recording.faults_rate(config), recording.endings_rate(config))
+    )
+    if window > config.rate_window:
+        faults, every = (
+            f"sum_over_time({over(rate_, config.seconds(window), config.seconds(offset))})" for rate_ in (faults, every)
+        )
+    return f"{faults} > {limit} * {every}"
+
+
+def _faults(config: Config, window: float) -> str:
+    """Return the number of faults in a window."""
+    total = f"sum_over_time({over(metric(recording.faults_rate(config), config.job_selector), config.seconds(window))})"
+    return f"{total} * {config.seconds(config.interval):g}"
+
+
+def _faulty_share(config: Config, window: float) -> str:
+    """Return the query of a text: the percentage of closes that were faults."""
+    faults, every = (
+        f"sum(sum_over_time({over(f'{record}{{{texts.OF_SERVICE}}}', config.seconds(window))}))"
+        for record in (recording.faults_rate(config), recording.endings_rate(config))
+    )
+    return f"100 * {faults} / {every}"
+
+
+def _budget(config: Config) -> Iterator[Alert]:
+    for row in config.burn:
+        yield _burn(config, row)
+    long, least = config.quiet_window, config.quiet_least
+    yield Alert(
+        "WebSocketErrorBudgetBurn",
+        "A service with too few closes for the other windows breaks whole.",
+        f"{_faults(config, long)} >= {least:g}\nand {_above(config, f'{config.quiet_share:g} / 100', long)}",
+        WARNING,
+        f"{WHO}: {many('session')} ended by server faults in {texts.span(long)}",
+        f"More than {config.quiet_share:g} % of the few closes of this service are faults of the server.",
+        "Look at the last reports: port-forward 10011 of a pod and open /closes.",
+        SERVICE,
+        "",
+        _pods(FAULTS, duration(long)),
+        "quiet",
+        labels={"window": "quiet"},
+    )
+
+
+def _burn(config: Config, row: BurnWindow) -> Alert:
+    long, short = duration(row.long), duration(row.short)
+    allowed = f"{row.factor:g} * (1 - {config.objective:g} / 100)"
+    paging = row.severity == CRITICAL
+    ago = config.rate_window + 60 + (row.short if row.short > config.rate_window else 0)
+    lasting = f"\nand {_above(config, allowed, 2 * row.short, ago)}" if paging else ""
+    return Alert(
+        "WebSocketErrorBudgetBurn",
+        f"The error budget burns {row.factor:g} times faster than the objective allows, over {texts.span(row.long)} "
+        f"and still in the last {texts.span(row.short)}."
+        + (" It burnt before that, too: one burst does not page." if paging else ""),
+        f"{_faults(config, row.long)} >= {row.least:g}\n"
+        f"and {_above(config, allowed, row.long)}\n"
+        f"and {_above(config, allowed, row.short)}{lasting}",
+        row.severity,
+        f"{WHO}: {many('session')} ended by server faults in {texts.span(row.long)}",
+        f"The objective is {config.objective:g} % of closes without a fault of the server. The error budget burns more "
+        f"than {row.factor:g} times too fast, over {texts.span(row.long)} and in the last {texts.span(row.short)}.",
+        "Open the dashboard and see which cause grows; the runbook of that cause goes on from there.",
+        SERVICE,
+        f", {texts.percent(_faulty_share(config, row.long), (*SERVICE, *SERVICE))} of all",
+        _pods(FAULTS, duration(row.long)),
+        f"{long}/{short}",
+        labels={"window": long},
+        slow=row.long >= 86400,
+    )
+
+
+# -- handshakes --
 
 
 def _storm(config: Config) -> Iterator[Alert]:
+    if config.immediate not in RECONNECT_BUCKETS:
+        raise ConfigError(f"immediate: {config.immediate:g} is no bound of the histogram: {RECONNECT_BUCKETS}")
     asked = metric(recording.handshakes_lately(config), config.job_selector)
     closed = metric(recording.closes_lately(config), config.job_selector)
-    usual = f"avg_over_time({over(closed, config.seconds(config.normal), config.seconds(config.window))})"
+    window, normal, before = map(config.seconds, (config.storm_window, config.storm_normal, config.window))
+    usual = f"avg_over_time({over(asked, normal, before)})"
+    usual_closes = f"avg_over_time({over(closed, normal, before)})"
+    quick = sum_by(
+        SERVICE,
+        increase(ours(config, catalogue.RECONNECT_DELAY, suffix="_bucket", le=bound(config.immediate)), window),
+    )
+    recognised = sum_by(SERVICE, increase(ours(config, catalogue.RECONNECT_DELAY, suffix="_count"), window))
+    factor = f"{config.storm_factor:g}"
+    usual_text = (
+        f"avg_over_time({recording.handshakes_lately(config)}{{{texts.OF_SERVICE}}}"
+        f"[{duration(normal)}] offset {duration(before)})"
+    )
     yield Alert(
         "WebSocketReconnectStorm",
-        f"{metric(recording.storm_factor(config), config.job_selector)} > {config.storm_factor:g}\n"
-        f"and {asked} >= {config.storm_least}\n"
-        f"and {closed} >= {config.storm_least}\n"
-        f"and {closed} > {config.storm_factor:g} * {usual}",
+        "After a wave of closes, clients return without waiting. Silent where few returns are recognised; without the "
+        "histogram of returns, the number of handshakes decides.",
+        f"{asked} >= {config.storm_least:g}\n"
+        f"and {asked} offset {duration(normal / 2)}\n"
+        f"and {asked} > {factor} * {usual}\n"
+        f"and {closed} >= {config.storm_least:g}\n"
+        f"and {closed} > {factor} * {usual_closes}\n"
+        f"and (\n"
+        f"  {asked} * ({quick} / ({recognised} >= 10)) > {factor} * {usual}\n"
+        f"    and {recognised} >= {config.recognised:g} / 100 * {asked}\n"
+        f"  or ({asked} unless {recognised})\n"
+        f")",
         WARNING,
-        f"{WHO}: clients come back all at once",
-        f"After a wave of closes, clients that do not wait ask for {COUNT} times the normal number of handshakes "
-        f"(over {duration(config.storm_window)}). They should come back with exponential backoff and jitter.",
+        f"{WHO}: {many('handshake')} in {texts.span(config.storm_window)}",
+        "After a wave of closes, clients return at once. They should wait, with exponential backoff and jitter.",
+        "Watch the app's CPU use. If it cannot cope, limit connections per second in front of it.",
+        SERVICE,
+        f"; normal is {texts.count(usual_text, SERVICE)}",
     )
 
 
 def _handshakes(config: Config) -> Iterator[Alert]:
     every = metric(recording.handshakes(config), config.job_selector, **{"class": "all"})
-    for name, severity, share, least, variant, what in (
-        ("failed", CRITICAL, config.handshake_failures, config.least, "", "failed on the server's side (5xx)"),
+    window = texts.span(config.window)
+    total = f"{recording.handshakes(config)}{{{texts.OF_SERVICE},class='all'}}"
+    for name, severity, share, least, variant, noun, meaning, first in (
+        (
+            "failed",
+            CRITICAL,
+            config.handshake_failures,
+            config.least,
+            "",
+            "failed (5xx)",
+            "The app, or the sidecar because it cannot connect to the app, answers with 5xx: clients cannot connect.",
+            f"Read the app's log: {_logs(ANY_POD)}.",
+        ),
         (
             "refused",
             WARNING,
@@ -227,19 +459,28 @@ def _handshakes(config: Config) -> Iterator[Alert]:
             config.refusals_least,
             "refused",
             "were refused (4xx) or got no answer",
+            "The app refuses clients, or they leave before its answer.",
+            "See which status grows on the dashboard: 401 and 403 are credentials, 404 a path, 429 a limit.",
         ),
     ):
         some = metric(recording.handshakes(config), config.job_selector, **{"class": name})
         yield Alert(
             "WebSocketHandshakeFailures",
-            f"{some} / ignoring (class) {every} > {share:g}\nand ignoring (class) {some} >= {least}",
+            f"More than {share:g} % of the handshakes {noun}.",
+            f"{sum_by(SERVICE, some)} >= {least:g}\n"
+            f"and {sum_by(SERVICE, some)} > {share:g} / 100 * {sum_by(SERVICE, every)}",
             severity,
-            f"{WHO}: clients cannot connect",
-            f"{SHARE} of the handshakes of {duration(config.window)} {what}: more than {share * 100:g} %, and {least} "
-            "or more.",
-            variant,
+            f"{WHO}: {many('handshake')} {noun} in {window}",
+            meaning,
+            first,
+            SERVICE,
+            f", of {texts.count(f'sum({total})', SERVICE)}",
+            variant=variant,
             keep_firing=config.keep_firing,
         )
+
+
+# -- the sidecars --
 
 
 def _unobserved(config: Config) -> Iterator[Alert]:
@@ -249,44 +490,16 @@ def _unobserved(config: Config) -> Iterator[Alert]:
     every = f"({asked} + {on(JOB)} {sum_by(JOB, increase(ours(config, catalogue.UNOBSERVED), window))})"
     yield Alert(
         "WebSocketUnobservedTraffic",
-        f"{lost} >= {config.least}\nand\n{lost}\n  > {on(JOB)} group_left () ({config.unobserved:g} * {every})",
+        "The sidecar forwards connections that it cannot analyse: their closes are missing from the other alerts.",
+        f"{lost} >= {config.least:g}\nand\n{lost}\n  > {on(JOB)} group_left () ({config.unobserved:g} / 100 * {every})",
         WARNING,
-        f"{WORKLOAD}: connections pass that nobody understands ({{{{ $labels.reason }}}})",
-        f"{COUNT} connections in {duration(config.window)} were forwarded without being understood, more than "
-        f"{config.unobserved * 100:g} % of all. Their endings are not judged, so the other alerts see less than there "
-        "is.",
+        f"{texts.WORKLOAD}: the sidecar could not analyse {many('connection')} in {texts.span(config.window)} "
+        "({{ $labels.reason }})",
+        f"They are forwarded. They are more than {config.unobserved:g} % of all, and their closes are counted nowhere.",
+        "The reason names it: tls and http2 mean that the sidecar stands behind the wrong port.",
+        (*JOB, "reason"),
         holds=config.steady,
-    )
-
-
-def _idle(config: Config) -> Iterator[Alert]:
-    window = config.seconds(config.idle_window)
-    pile = metric(recording.idle_drops(config), config.job_selector)
-    every = sum_by(SERVICE, increase(ours(config, catalogue.IDLE_BEFORE_DROP, suffix="_count"), window))
-    judged = sum_by(SERVICE, increase(ours(config, catalogue.CLOSED, cause=Cause.IDLE_TIMEOUT), window))
-    found = (
-        f"({pile} >= {config.idle_least}\n  and {pile} > {on(SERVICE)} group_left () ({config.idle_share:g} * {every}))"
-    )
-    name, told = "WebSocketIdleCutoff", f"in {duration(config.idle_window)} ended without a Close after"
-    yield Alert(
-        name,
-        found,
-        WARNING,
-        f"{WHO}: something cuts sessions after {{{{ $labels.cutoff }}}} of silence",
-        f"{COUNT} sessions {told} just {{{{ $labels.cutoff }}}} of silence, more than {config.idle_share * 100:g} % of "
-        "all such endings. Likely culprit: {{ $labels.culprit }}.",
-        holds=config.steady,
-    )
-    yield Alert(
-        name,
-        f"{judged} >= {config.idle_least}\nunless {on(SERVICE)} {found}",
-        WARNING,
-        f"{WHO}: something cuts sessions that are silent",
-        f"{COUNT} sessions {told} one of the configured cut-offs, and no single one stands out. Likely culprit: a "
-        "timeout that the sidecar was told of with --idle-cutoff, or several proxies in a row.",
-        "mixed",
-        holds=config.steady,
-        labels={"cutoff": "mixed"},
+        dashboard=FLEET,
     )
 
 
@@ -296,24 +509,57 @@ def _down(config: Config) -> Iterator[Alert]:
     stopped = f"last_over_time({over(draining, config.seconds(config.stopped))}) == 1"
     mute = aggregate("count", JOB, f"{up} == 0\nand {on(POD)} {known}\nunless {on(POD)} ({stopped})")
     answering = aggregate("count", JOB, build)
-    lately = aggregate("count", JOB, f"last_over_time({over(build, config.seconds(config.gone))})")
+    drained = f"last_over_time({over(draining, config.seconds(config.gone))}) == 1"
+    gone = f"last_over_time({over(build, config.seconds(config.gone))})\nunless {on(POD)} ({drained})"
+    lately = aggregate("count", JOB, gone)
+    name, does = "WebSocketSidecarDown", many("sidecar does", "sidecars do")
+    first = f"{GET_PODS}: are they there, and ready?"
+    silent = f"sort(max by (pod, instance) (up{{{texts.OF_JOB}}} == 0))"
     yield Alert(
-        "WebSocketSidecarDown",
+        name,
+        "No sidecar of a job answers, or all are gone without a drain.",
         f"({mute} or {lately})\nunless {answering}",
         CRITICAL,
-        f"{WORKLOAD}: no sidecar answers any more",
-        f"{COUNT} sidecars that were known do not answer Prometheus, or are gone, and no other of this job is there. "
-        "All traffic passes through them: clients may be cut off, and nothing is counted.",
+        f"{texts.WORKLOAD}: {does} not answer Prometheus, and no other is left",
+        "All traffic passes through the sidecars: clients may be cut off, and nothing is counted.",
+        first,
+        JOB,
+        pods=silent,
         holds=config.down_for,
+        labels={"state": "silent"},
+        dashboard=FLEET,
     )
     yield Alert(
-        "WebSocketSidecarDown",
+        name,
+        "Some sidecars of a job are discovered and do not answer.",
         f"{mute}\nand {answering}",
         WARNING,
-        f"{WORKLOAD}: {COUNT} of the sidecars do not answer",
-        f"{COUNT} sidecars are still discovered and do not answer Prometheus; others of this job do.",
-        "some",
+        f"{texts.WORKLOAD}: {does} not answer Prometheus",
+        "Other sidecars of this job answer.",
+        first,
+        JOB,
+        pods=silent,
+        variant="some",
         holds=config.down_for,
+        labels={"state": "silent"},
+        dashboard=FLEET,
+    )
+    started = f"changes({over(ours(config, START_TIME), config.seconds(config.window))})"
+    yield Alert(
+        name,
+        "A sidecar starts again and again: its sessions end, and nobody counts them.",
+        aggregate("count", JOB, f"{started} >= {config.restarts:g}\nand {on(POD)} {known}"),
+        WARNING,
+        f"{texts.WORKLOAD}: {many('sidecar restarts', 'sidecars restart')} again and again",
+        f"Each started at least {config.restarts:g} times in {texts.span(config.window)}. The sessions of a sidecar "
+        "that is killed end uncounted.",
+        first,
+        JOB,
+        pods=f"topk(3, max by (pod, instance) (changes({START_TIME.name}{{{texts.OF_JOB}}}"
+        f"[{duration(config.seconds(config.window))}])) >= {config.restarts:g})",
+        variant="restarting",
+        labels={"state": "restarting"},
+        dashboard=FLEET,
     )
 
 
@@ -324,33 +570,148 @@ def _saturated(config: Config) -> Iterator[Alert]:
     starved = increase(
         ours(config, catalogue.CONNECT_ERRORS, reason=ConnectError.RESOURCES), config.seconds(config.window)
     )
-    for resource, expr, description in (
+    for resource, expr, summary, meaning, first in (
         (
             "cpu",
-            f"{aggregate('max', JOB, f'{cpu} {known}')} > {config.cpu:g}",
-            f"The busiest sidecar uses {SHARE} of a core, and has but one thread: above {config.cpu * 100:g} % it "
-            "delays traffic.",
+            f"{aggregate('max', JOB, f'100 * {cpu} {known}')} > {config.cpu:g}",
+            f"a sidecar uses {texts.NUMBER} % of a core",
+            f"The relay has one thread: above {config.cpu:g} % it delays traffic.",
+            "Add pods, or lower the rate of messages.",
         ),
         (
             "descriptors",
-            f"{aggregate('max', JOB, f'{used} {known}')} > {config.descriptors:g}",
-            f"A sidecar has {SHARE} of its file descriptors open, above {config.descriptors * 100:g} %. At the limit "
-            "it cannot accept connections. A session needs two.",
+            f"{aggregate('max', JOB, f'100 * {used} {known}')} > {config.descriptors:g}",
+            f"a sidecar has {texts.NUMBER} % of its file descriptors open",
+            "At the limit it accepts no more connections. A session needs two.",
+            "Add pods, or raise the limit on open files.",
         ),
         (
             "connections",
-            f"{sum_by(JOB, starved)} >= {config.least}",
-            f"{COUNT} times in {duration(config.window)} a sidecar lacked file descriptors, memory or ports to connect "
-            "to the app.",
+            f"{sum_by(JOB, starved)} >= {config.least:g}",
+            f"{many('connection')} to the app failed for want of resources in {texts.span(config.window)}",
+            "A sidecar ran out of file descriptors, memory or ports.",
+            "Add pods, or raise the limit on open files and the memory limit.",
         ),
     ):
         yield Alert(
             name,
+            f"A sidecar is short of {resource}.",
             expr,
             WARNING,
-            f"{WORKLOAD}: a sidecar is short of {resource if resource != 'connections' else 'resources'}",
-            description,
-            resource,
+            f"{texts.WORKLOAD}: {summary}",
+            meaning,
+            first,
+            JOB,
+            variant=resource,
             holds=config.steady,
             labels={"resource": resource},
+            dashboard=FLEET,
+        )
+
+
+# -- cut-offs --
+
+
+def _between(config: Config, histogram: catalogue.Metric, low: float, high: float, by: tuple[str, ...]) -> str:
+    """Observations of the last hour between two bounds."""
+    high_, low_ = (
+        sum_by(
+            by,
+            increase(
+                ours(config, histogram, 'initiator!="proxy"', suffix="_bucket", le=bound(edge)),
+                config.seconds(config.cutoff_window),
+            ),
+        )
+        for edge in (high, low)
+    )
+    return f"({high_}\n- {low_})"
+
+
+def _idle_pile(config: Config, cutoff: float, by: tuple[str, ...]) -> str:
+    upper = min(edge for edge in IDLE_BUCKETS if edge > cutoff)
+    lower = max(edge for edge in IDLE_BUCKETS if edge < cutoff)
+    return _between(config, IDLE_BEFORE_DROP, lower, upper, by)
+
+
+def _idle(config: Config) -> Iterator[Alert]:
+    window, share = config.seconds(config.cutoff_window), f"{config.cutoff_share:g} / 100"
+    every = sum_by(SERVICE, increase(ours(config, IDLE_BEFORE_DROP, suffix="_count"), window))
+    name, ended = "WebSocketIdleCutoff", f"in {texts.span(config.cutoff_window)} ended without a Close frame"
+    first = "Send pings more often than that from the app or the clients, or raise the timeout of the culprit."
+    for cutoff, culprit in KNOWN_CUTOFFS.items():
+        pile = _idle_pile(config, cutoff, SERVICE)
+        yield Alert(
+            name,
+            f"Something cuts sessions that were idle for {cutoff:g} s.",
+            f"{pile} >= {config.cutoff_least:g}\nand {pile}\n  > {share} * {every}",
+            WARNING,
+            f"{WHO}: {many('session')} {ended} after {cutoff:g} s of silence",
+            f"More than {config.cutoff_share:g} % of all such closes. Likely culprit: {culprit}.",
+            first,
+            SERVICE,
+            variant=f"{cutoff:g}s",
+            holds=config.steady,
+            labels={"cutoff": f"{cutoff:g}s", "culprit": culprit},
+            slow=True,
+        )
+    judged = sum_by(SERVICE, increase(ours(config, catalogue.CLOSED, cause=Cause.IDLE_TIMEOUT), window))
+    edges = [(max(e for e in IDLE_BUCKETS if e < c), min(e for e in IDLE_BUCKETS if e > c)) for c in KNOWN_CUTOFFS]
+    piles = "\n  or ".join(
+        f"{_in(_between(config, IDLE_BEFORE_DROP, low, high, SERVICE))} > {share} * {every}" for low, high in edges
+    )
+    yield Alert(
+        name,
+        "Something cuts idle sessions, at several idle times or at one that is configured.",
+        f"{judged} >= {config.cutoff_least:g}\nunless (\n  {piles}\n)",
+        WARNING,
+        f"{WHO}: {many('session')} {ended} after a time of silence that is configured as a cut-off",
+        "No single cut-off stands out: a timeout given with --idle-cutoff, or several proxies in a row.",
+        first,
+        SERVICE,
+        variant="mixed",
+        holds=config.steady,
+        labels={"cutoff": "mixed"},
+        slow=True,
+    )
+
+
+def _ages(config: Config) -> Iterator[Alert]:
+    by = (*SERVICE, "initiator")
+    window = config.seconds(config.cutoff_window)
+    every = sum_by(by, increase(ours(config, LIFETIME, 'initiator!="proxy"', suffix="_count"), window))
+    side = (
+        '{{ if eq $labels.initiator "client" }}in front of the sidecar{{ else }}the app, or a proxy between '
+        "the sidecar and the app{{ end }}"
+    )
+    for age, culprit in KNOWN_AGES.items():
+        upper = min(edge for edge in LIFETIME_BUCKETS if edge > age)
+        lower = max(edge for edge in LIFETIME_BUCKETS if edge < age)
+        before = max(edge for edge in LIFETIME_BUCKETS if edge < lower)
+        pile = _between(config, LIFETIME, lower, upper, by)
+        density = config.cutoff_density * (upper - lower) / (lower - before)
+        younger = sum_by(
+            by, increase(ours(config, LIFETIME, 'initiator!="proxy"', suffix="_bucket", le=bound(lower)), window)
+        )
+        idle = (
+            f"\nunless {_idle_pile(config, age, by)} > {config.cutoff_share:g} / 100 * {pile}"
+            if age in KNOWN_CUTOFFS
+            else ""
+        )
+        yield Alert(
+            "WebSocketFixedAgeCutoff",
+            f"Something ends sessions at an age of {age:g} s, busy or not.",
+            f"{pile} >= {config.cutoff_least:g}\n"
+            f"and {pile}\n  > {density:.4g} * {_between(config, LIFETIME, before, lower, by)}\n"
+            f"and {pile}\n  > {config.cutoff_share:g} / 100 * ({every} - {younger})"
+            f"{idle}",
+            WARNING,
+            f"{WHO}: {many('session')} in {texts.span(config.cutoff_window)} ended at an age of {age:g} s",
+            f"Most sessions that reach this age end at it, busy or not. The end comes from {side}. Likely culprit: "
+            f"{culprit}.",
+            "Raise that limit, or let clients reconnect before it.",
+            by,
+            variant=f"{age:g}s",
+            holds=config.steady,
+            labels={"age": f"{age:g}s", "culprit": culprit},
+            slow=True,
         )

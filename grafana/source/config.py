@@ -1,7 +1,7 @@
-"""What an installation may want different: selectors, thresholds, windows, severities. Read from YAML, strictly.
+"""Settings of an installation: selectors, thresholds, windows, severities. Read from YAML, strictly.
 
 All durations are seconds. ``timescale`` divides every one of them that ends up in a rule, so that a test can live
-through an hour's alert in a minute; counts and ratios stay as they are.
+through an hour's alert in a minute; counts and percentages stay as they are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,17 @@ from ruamel.yaml.error import YAMLError
 from exporter.protocol.causes import NOT_ABNORMAL_CAUSES, ROUTINE_CAUSES, SERVER_FAULTS
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+#: Ages at which load balancers and platforms end sessions, and which of them do (by default or at most).
+KNOWN_AGES: Mapping[float, str] = {
+    30: "a GCP or GKE load balancer (backend service timeout of 30 s)",
+    60: "a request timeout of a proxy or of the app's server",
+    100: "a request timeout of a proxy or of the app's server",
+    300: "Cloud Run (request timeout of 5 min) or a proxy's request timeout",
+    600: "a request timeout of a proxy or of the app's server",
+    3600: "Cloud Run or App Engine (at most one hour), or a token that expires after an hour",
+    7200: "AWS API Gateway (at most two hours)",
+}
 
 RUNBOOKS = "https://github.com/websocket-exporter/websocket-exporter/blob/main/docs/runbooks/"
 
@@ -45,7 +56,7 @@ class BurnWindow:
     :ivar factor: how many times faster than allowed the budget burns.
     :ivar long: seconds over which that must hold.
     :ivar short: seconds over which it must still hold, so that the alert ends soon after the errors do.
-    :ivar least: faulty endings in the long window below which nobody is told.
+    :ivar least: faults in the long window below which there is no alert.
     """
 
     factor: float
@@ -67,88 +78,119 @@ SEVERITIES = ("critical", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that the generator can be told. The defaults are what is committed."""
+    """Every setting of the generator. The committed files are made with the defaults."""
 
     job_selector: str = 'job=~".+"'
-    """Label matchers that every selector carries."""
-    objective: float = 0.999
-    """Share of endings that the server must not have caused."""
+    """Label matchers in every selector."""
+    objective: float = 99.9
+    """Percentage of closes that the server must not have caused."""
     burn: tuple[BurnWindow, ...] = BURN_WINDOWS
+    disabled: tuple[str, ...] = ()
+    """Names of alerts to leave out."""
 
     interval: float = 30
-    """Between two evaluations of the rules. The burn rates' counts are made with it, so it is written into every group
-    of rules and does not depend on Prometheus' evaluation_interval."""
+    """Between two evaluations. The error budget's counts are sums times the interval, so every group names it."""
+    slow_interval: float = 2 * MINUTE
+    """Between two evaluations of medians over hours, and of alerts that look back an hour or more."""
     window: float = 10 * MINUTE
-    """Over which endings are counted for the spike alerts."""
+    """Over which closes are counted for the spike alerts."""
+    short_window: float = 5 * MINUTE
+    """A rise over a large normal stands out in this window first."""
     settle: float = 2 * MINUTE
-    """Endings count once they are this old and their pod is still there: a pod that stops takes its burst with it.
-    Longer than a pod takes from its burst to its end, short enough to page within five minutes."""
-    answered: float = 90
-    """A pod is there if it answered a scrape within this time; less than ``settle``, more than a scrape interval."""
+    """Closes count at this age, if their pod still answers: a pod that stops takes its burst with it. Longer than a
+    pod takes from its burst to its end, short enough to page within five minutes."""
     drain_burst: float = 3 * MINUTE
-    """A draining pod is forgiven its worst this long: one burst, as scrapes a minute apart see it, and not a wave."""
-    normal: float = HOUR
-    """The recent normal is the mean over this time, which ends where ``window`` begins."""
-    hold: float = 8 * HOUR
-    """A spike is compared with the normal from before it for this long; then it is the normal, and the burn rates'
-    business."""
-    unblemished: float = 3 * MINUTE
-    """A service with no history yet has a normal of none if it was seen for this long without any such ending ..."""
-    noticed: float = 5 * MINUTE
-    """... before this time, within which a burst is paged."""
+    """A draining pod is forgiven its worst this long: one burst, as scrapes a minute apart see it."""
+    usual: float = 12 * HOUR
+    """The normal is the median of this time; a spike is held for half of it."""
+    samples: int = 20
+    """Values of the past below which there is no normal."""
     deploy: float = 15 * MINUTE
-    """A deploy counts as going on for this long after its last sign."""
-
+    """A rollout counts as in progress for this long after its last sign."""
     rate_window: float = 5 * MINUTE
-    """Of the recorded rates that burn rates are made of."""
+    """Of the recorded rates that the error budget sums."""
 
     least: int = 10
-    """Endings within ``window`` below which no spike is called one."""
-    above_normal: float = 1.5
+    """Closes within ``window`` below which there is no spike."""
+    above_normal: float = 1.25
     """A spike exceeds its normal this many times ..."""
-    deviations: float = 5
-    """... and by this many standard deviations of a count of that size (the square root of the normal)."""
+    deviations: float = 4.5
+    """... and by this many standard deviations of a count (the square root of the normal and ``slack``)."""
+    slack: float = 3
+    """Closes that a normal of none is taken for in that square root."""
+    short_least: int = 20
+    """The same within ``short_window`` ..."""
+    short_deviations: float = 5
+    """... where fewer scrapes make a count less exact ..."""
+    confirming_deviations: float = 3
+    """... so the long window must agree by this much."""
+    ping_timeouts: float = 10
+    """Percentage of all closes below which ping timeouts are a network's usual trouble."""
+
+    crashed_pods: float = 20
+    """Percentage of pods (at least two) whose app died within ``window`` that pages."""
+    crash_recent: float = 2 * MINUTE
+    """An app that died within this time, and before it, died twice."""
+
+    quiet_window: float = 6 * HOUR
+    """A service with few closes is judged over this time."""
+    quiet_least: int = 5
+    """Faults within it below which there is no alert."""
+    quiet_share: float = 30
+    """Percentage of closes within it that were faults."""
 
     storm_window: float = 5 * MINUTE
+    storm_normal: float = HOUR
+    """Normal handshakes and closes are the mean of this time."""
     storm_factor: float = 3
     """Immediate returns, in multiples of the normal number of handshakes."""
     storm_least: int = 50
-    """Handshakes, and endings before them, below which it is no storm."""
+    """Handshakes, and closes before them, below which there is no storm."""
     immediate: float = 1
-    """Seconds within which a client that comes back has not backed off; a bound of the reconnect histogram."""
-    recognised: int = 10
-    """Returning clients that must have been recognised before their delays say something."""
+    """Seconds within which a client that returns has not backed off; a bound of the reconnect histogram."""
+    recognised: float = 10
+    """Percentage of handshakes that must come from recognised clients (at least ten) for their delays to count."""
 
-    handshake_failures: float = 0.1
-    """Share of handshakes that the server's side failed (5xx)."""
-    handshake_refusals: float = 0.5
-    """Share of handshakes that were refused (4xx) or had no answer."""
+    handshake_failures: float = 10
+    """Percentage of handshakes that failed on the server's side (5xx)."""
+    handshake_refusals: float = 50
+    """Percentage of handshakes that were refused (4xx) or got no answer."""
     refusals_least: int = 20
-    unobserved: float = 0.01
-    """Share of connections that are forwarded without being understood."""
-    cpu: float = 0.85
-    """Of one core: the relay is one thread."""
-    descriptors: float = 0.85
-    """Of the limit on open files."""
+    unobserved: float = 1
+    """Percentage of connections that the sidecar forwards without analysing them."""
+    cpu: float = 85
+    """Percentage of one core: the relay has one thread."""
+    descriptors: float = 85
+    """Percentage of the limit on open files."""
 
-    idle_window: float = HOUR
-    idle_least: int = 20
-    idle_share: float = 0.5
-    """Share of all endings without a Close that must have come at one and the same idle time."""
+    cutoff_window: float = HOUR
+    cutoff_least: int = 20
+    """Closes at one idle time or age within that time below which there is no cut-off."""
+    cutoff_share: float = 50
+    """Percentage of the closes without a Close frame that one idle time must explain; of the sessions that reached an
+    age, those that ended at it."""
+    cutoff_density: float = 3
+    """Closes per second of age at a cut-off, in multiples of those just before it."""
 
-    down_for: float = 5 * MINUTE
+    down_for: float = 8 * MINUTE
+    """Longer than a node that vanished stays in service discovery."""
     memory: float = DAY
-    """For how long a sidecar that answered once is known, and missed when it no longer does."""
+    """For how long a sidecar that answered once is missed while it is discovered and does not answer."""
     gone: float = HOUR
     """For how long a job is missed of which nothing is left."""
     stopped: float = 30 * MINUTE
     """A sidecar that was draining when last seen is not down for this long."""
+    restarts: int = 3
+    """Starts of one sidecar within ``window`` (and the first) that make a loop."""
     steady: float = 5 * MINUTE
     """``for`` of the alerts about a state rather than a burst."""
     keep_firing: float = 3 * MINUTE
     """A spike alert outlives a scrape gap of this length."""
 
     runbooks: str = RUNBOOKS
+    """Address of the runbooks' folder."""
+    grafana_url: str = "http://localhost:3000"
+    """Grafana's address, for links to the dashboards."""
     severities: Mapping[str, str] = field(default_factory=dict)
     """Alert name -> severity, in place of the alert's own (all its rules but the warning variants)."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -171,12 +213,10 @@ class Config:
     timescale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.objective < 1:
-            raise ConfigError(f"objective: {self.objective} is not between 0 and 1")
+        if not 0 < self.objective < 100:
+            raise ConfigError(f"objective: {self.objective:g} is not between 0 and 100")
         if self.timescale <= 0:
-            raise ConfigError(f"timescale: {self.timescale} is not above 0")
-        if self.answered > self.settle:
-            raise ConfigError(f"answered: {self.answered:g} s is more than settle, {self.settle:g} s")
+            raise ConfigError(f"timescale: {self.timescale:g} is not above 0")
         for where, severity in (
             *self.severities.items(),
             *((f"burn {row.factor:g}", row.severity) for row in self.burn),
@@ -186,8 +226,8 @@ class Config:
 
     @property
     def budget(self) -> float:
-        """Share of endings that the server may cause."""
-        return round(1 - self.objective, 10)
+        """Share of closes that the server may cause."""
+        return round(1 - self.objective / 100, 10)
 
     def seconds(self, duration: float) -> float:
         """A duration as it goes into a rule."""
@@ -213,6 +253,8 @@ def from_mapping(given: object) -> Config:
     values = _checked(given, _kinds(Config()), "")
     if "burn" in values:
         values["burn"] = tuple(_row(row, index) for index, row in enumerate(values["burn"]))
+    if "disabled" in values:
+        values["disabled"] = tuple(map(str, values["disabled"]))
     return replace(Config(), **values)
 
 
@@ -261,6 +303,6 @@ def _check(where: str, value: object, kind: type) -> None:
 
 
 __all__ = [
-    "DAY", "EXPECTED", "FAULTS", "HOUR", "MINUTE", "NOT_ABNORMAL", "BurnWindow", "Config", "ConfigError",
-    "from_mapping", "load",
+    "CRASHED", "DAY", "DROPPED", "EXPECTED", "FAULTS", "HOUR", "KNOWN_AGES", "LEAVING", "MINUTE", "NOT_ABNORMAL",
+    "BurnWindow", "Config", "ConfigError", "from_mapping", "load",
 ]  # fmt: skip

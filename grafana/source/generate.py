@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from grafana.source import dashboards, provisioning, rule_files, runbooks
+from grafana.source import dashboards, provisioning, rule_files
 from grafana.source.config import Config
 
 Maker = Callable[[Config], Mapping[str, str]]
@@ -20,7 +20,6 @@ MAKERS: tuple[Maker, ...] = (
     rule_files.grafana_alerting,
     dashboards.files,
     provisioning.files,
-    runbooks.pages,
 )
 
 #: The repository's root, below which the outputs are committed.

@@ -19,3 +19,4 @@ class Runbook(StrEnum):
     SIDECAR_DOWN = "WebSocketSidecarDown"
     SIDECAR_SATURATED = "WebSocketSidecarSaturated"
     IDLE_CUTOFF = "WebSocketIdleCutoff"
+    FIXED_AGE_CUTOFF = "WebSocketFixedAgeCutoff"

@@ -279,7 +279,7 @@ def known_ages(initiator: Peer) -> Panel:
             f"Session lifetimes, closed by the {initiator}",
             "Sessions that ended in the time range, by age. Orange: ages at which proxies and load balancers are known "
             f"to cut, whether the session is idle or not; here one {side}. A pile names the likely culprit.",
-            Runbook.IDLE_CUTOFF,
+            Runbook.FIXED_AGE_CUTOFF,
         ),
         COUNT,
         Query(

@@ -17,8 +17,16 @@ from exporter.observe.catalogue import Metric
 SERVICE = ("namespace", "job", "route")
 #: One workload, for what has no route.
 JOB = ("namespace", "job")
+#: The pods of one controller; outside Kubernetes it has no name.
+CONTROLLER = ("namespace", "job", "controller")
 #: One scraped sidecar. `pod` is absent outside Kubernetes; with it, an address that is used again is another pod.
 POD = ("namespace", "job", "pod", "instance")
+
+
+#: A pod's name: its controller's, the ReplicaSet's hash (Kubernetes' alphabet for random names, or hex), and a random
+#: part or an ordinal.
+_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"
+POD_NAME = f"(.+?)(?:-(?:{_RANDOM}{{5,10}}|[0-9a-f]{{8}}))?(?:-(?:{_RANDOM}{{5}}|[0-9]+))?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +118,9 @@ def on(labels: Iterable[str]) -> str:
 def indent(text: str) -> str:
     """Two spaces before every line."""
     return "\n".join("  " + line for line in text.split("\n"))
+
+
+def controlled(expression: str) -> str:
+    """``expression`` with a label ``controller``, read from the pod's name."""
+    inside = indent(expression) if "\n" in expression else "  " + expression
+    return f'label_replace(\n{inside},\n  "controller", "$1", "pod", {quoted(POD_NAME)}\n)'

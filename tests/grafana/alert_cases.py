@@ -7,7 +7,7 @@ from math import cos, pi
 from exporter.observe import catalogue
 from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
 from grafana.source.config import Config
-from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS
+from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS, START_TIME
 from tests.grafana.promtool import (
     AWAY,
     BUG,
@@ -34,10 +34,13 @@ SPIKE, DROPS, DOWN = "WebSocketInternalErrorSpike", "WebSocketAppDropsConnection
 BURN, GOING, STORM = "WebSocketErrorBudgetBurn", "WebSocketUnexpectedGoingAway", "WebSocketReconnectStorm"
 SHAKES, UNOBSERVED = "WebSocketHandshakeFailures", "WebSocketUnobservedTraffic"
 SIDECAR, SATURATED, IDLE = "WebSocketSidecarDown", "WebSocketSidecarSaturated", "WebSocketIdleCutoff"
+AGE = "WebSocketFixedAgeCutoff"
 CRITICAL, WARNING = "critical", "warning"
 
 #: Minutes of ordinary life before anything happens: longer than it takes to know what is normal (22).
 T = 45
+#: The same where a bug goes on for hours: longer than the half of the time whose median is the normal.
+L = 780
 
 
 def deploy(
@@ -59,6 +62,8 @@ def deploy(
         world.append(Pod(f"new-{index}", {kind: each(0), **(new or {})}, born=stop))
     return world
 
+
+REFUSED = series(catalogue.CONNECT_ERRORS, reason=str(ConnectError.REFUSED))
 
 LETTERS = {"1001": AWAY, "1012": RESTART, "1011": BUG, "1006": LOST, "1006 by reset": RESET, "1006 app down": GONE}
 
@@ -83,9 +88,9 @@ INTERNAL_ERRORS = [
         silent(SPIKE, T + 17, CRITICAL, namespace="prod", job="chat", route="all", cause="internal-error"),
     ),
     case(
-        "A burst of a service that is new pages as well",
-        Pod("a", {BUG: once(30, 5)}),
-        fires(SPIKE, 9, CRITICAL),
+        "A burst of a service that is a quarter of an hour old pages as well",
+        Pod("a", {BUG: once(30, 15)}),
+        fires(SPIKE, 19, CRITICAL),
     ),
     case(
         "A service that is newly watched and has a thousand errors a minute is no spike, and burns its budget",
@@ -323,16 +328,34 @@ DROPPED = [
         minutes=T + 30,
     ),
     case(
-        "An app that dies under its sessions pages within five minutes, and resolves",
+        "An app that dies once in one pod and comes back warns, pages nobody, and resolves",
         [Pod("a", {GONE: once(40, T)}), Pod("b")],
+        never(DOWN, until=T),
+        fires(DOWN, T + 4, WARNING),
+        never(severity=CRITICAL),
+        silent(DOWN, T + 17, WARNING),
+    ),
+    case(
+        "An app that dies under its sessions in two pods pages within five minutes, and resolves",
+        [Pod("a", {GONE: once(40, T)}), Pod("b", {closes(1006, "app-restarted"): once(40, T)}), Pod("c")],
         never(DOWN, until=T),
         fires(DOWN, T + 4, CRITICAL),
         silent(DOWN, T + 17, CRITICAL),
     ),
     case(
+        "A worker that dies again and again while the app accepts connections pages",
+        [Pod("a", {closes(1006, "worker-lost"): lambda m: 20 if m > T and m % 3 == 0 else 0}), Pod("b"), Pod("c")],
+        fires(DOWN, T + 10, CRITICAL),
+    ),
+    case(
+        "An app that dies in one pod and refuses connections from then on pages within ten minutes",
+        [Pod("a", {GONE: once(40, T), REFUSED: each(5, T)}), Pod("b"), Pod("c")],
+        fires(DOWN, T + 9, CRITICAL),
+    ),
+    case(
         "An app that dies again and again does not become normal",
         Pod("a", {GONE: lambda m: 20 if m > T and m % 5 == 0 else 0}),
-        *(fires(DOWN, T + minute, CRITICAL) for minute in (10, 60, 120, 180)),
+        *(fires(DOWN, T + minute, CRITICAL) for minute in (14, 60, 120, 180)),
     ),
     case(
         "A single session that ended with its app tells nobody",
@@ -348,49 +371,55 @@ DAY = 1440
 
 ON_AND_ON = [
     case(
-        "A bug that goes on is paged for as long as it does: it does not become its own normal, and ends when it ends",
-        Pod("a", {BUG: each(3, T, T + 460)}),
-        never(SPIKE, until=T),
-        *(fires(SPIKE, T + minute, CRITICAL) for minute in (15, 30, 45, 60, 90, 120, 240, 360, 455)),
-        silent(SPIKE, T + 480, CRITICAL),
+        "A bug is paged for six hours: it does not become its own normal, and the page ends when it ends",
+        Pod("a", {BUG: each(3, L, L + 350)}),
+        never(SPIKE, until=L),
+        *(fires(SPIKE, L + minute, CRITICAL) for minute in (15, 30, 45, 60, 90, 120, 190, 240, 300, 345)),
+        silent(SPIKE, L + 375, CRITICAL),
         config=SLOWLY,
     ),
     case(
         "Nor does a doubling from a thousand a minute",
-        Pod("a", {BUG: lambda m: 1000 if m < T else 2000}),
-        silent(SPIKE, T),
-        *(fires(SPIKE, T + minute, CRITICAL) for minute in (15, 30, 60, 120, 240, 360)),
+        Pod("a", {BUG: lambda m: 1000 if m < L else 2000}),
+        silent(SPIKE, L),
+        *(fires(SPIKE, L + minute, CRITICAL) for minute in (15, 30, 60, 120, 240, 345)),
         config=SLOWLY,
     ),
     case(
-        "Nor do dropped connections, of two kinds",
-        Pod("a", {LOST: each(1.5, T), RESET: each(1.5, T + 30)}),
-        *(fires(DROPS, T + minute, CRITICAL) for minute in (15, 60, 120, 240, 360)),
+        "Nor do dropped connections, of three kinds",
+        Pod("a", {LOST: each(1, L), RESET: each(1, L + 30), closes(1006, "dropped-on-message"): each(1, L)}),
+        *(fires(DROPS, L + minute, CRITICAL) for minute in (15, 60, 120, 240, 345)),
         config=SLOWLY,
     ),
     case(
-        "After eight hours a bug is the error budget's business alone",
-        Pod("a", {BUG: each(3, T)}),
-        fires(SPIKE, T + 470, CRITICAL),
-        silent(SPIKE, T + 520, CRITICAL),
-        fires(BURN, T + 520, CRITICAL),
-        silent(SPIKE, T + 900, CRITICAL),
-        fires(BURN, T + 900, CRITICAL),
+        "After six hours a bug is the error budget's business alone",
+        Pod("a", {BUG: each(3, L)}),
+        fires(SPIKE, L + 345, CRITICAL),
+        silent(SPIKE, L + 400, CRITICAL),
+        fires(BURN, L + 400, CRITICAL),
+        silent(SPIKE, L + 900, CRITICAL),
+        fires(BURN, L + 900, CRITICAL),
         config=SLOWLY,
     ),
     case(
         "Errors that swell tenfold and fade with the day's traffic are normal",
-        Pod("a", {BUG: lambda m: round(550 - 450 * cos(2 * pi * m / DAY))}),
+        Pod(
+            "a",
+            {
+                BUG: lambda m: round(550 - 450 * cos(2 * pi * m / DAY)),
+                closes(1001, Cause.GOING_AWAY, Peer.CLIENT): lambda m: round(5500 - 4500 * cos(2 * pi * m / DAY)),
+            },
+        ),
         never(SPIKE),
         minutes=2 * DAY,
         config=SLOWLY,
     ),
     case(
         "A bug goes on being paged though Prometheus was away for half an hour in its third hour",
-        Pod("a", {BUG: each(3, T)}, unseen=range(T + 150, T + 180)),
-        fires(SPIKE, T + 149, CRITICAL),
-        fires(SPIKE, T + 200, CRITICAL),
-        fires(SPIKE, T + 360, CRITICAL),
+        Pod("a", {BUG: each(3, L)}, unseen=range(L + 150, L + 180)),
+        fires(SPIKE, L + 149, CRITICAL),
+        fires(SPIKE, L + 200, CRITICAL),
+        fires(SPIKE, L + 345, CRITICAL),
         config=SLOWLY,
     ),
 ]
@@ -437,7 +466,7 @@ BURNS = [
     case(
         "Nine faults in an hour, though nothing else ended, are too few to get up for",
         Pod("a", {LOST: lambda m: 1 if T <= m < T + 54 and m % 6 == 0 else 0}, traffic=False),
-        never(),
+        never(severity=CRITICAL),
         minutes=T + 120,
     ),
     case(
@@ -446,6 +475,15 @@ BURNS = [
             traffic=False),
         never(),
         minutes=4 * DAY,
+        config=SLOWLY,
+    ),
+    case(
+        "A service of three closes an hour that breaks whole is warned of within four hours, and pages nobody",
+        Pod("a", {BUG: lambda m: m >= 360 and m % 20 == 0,
+                  closes(1000, Cause.NORMAL): lambda m: m < 360 and m % 20 == 0}, traffic=False),
+        never(until=360),
+        fires(BURN, 600, WARNING, window="quiet"),
+        never(severity=CRITICAL),
         config=SLOWLY,
     ),
     case(
@@ -484,6 +522,17 @@ WAVES = [
         minutes=T + 30,
     ),
     case(
+        "A wave of 1001 warns though pods of another workload under the same job come and go",
+        [
+            Pod("a", {AWAY: once(40, T)}),
+            *(
+                Pod(f"other-{n}", born=n * 10, gone=n * 10 + 12, drains=n * 10 + 10, controller="other")
+                for n in range(1, 9)
+            ),
+        ],
+        fires(GOING, T + 4, WARNING, controller=".*chat"),
+    ),
+    case(
         "A few 1001 are no wave",
         Pod("a", {AWAY: once(5, T)}),
         never(),
@@ -502,10 +551,10 @@ def returns(total: float, quick: float, minute: int) -> dict[Key, object]:
     }
 
 
-def storm(quick: float | None, wave: int = 600) -> Pod:
-    """600 clients come back at once after a wave of closes; None of them is recognised if ``quick`` is None."""
+def storm(quick: float | None, wave: int = 600, total: float = 600) -> Pod:
+    """600 clients come back at once after a wave of closes; there is no histogram of returns if ``quick`` is None."""
     ended = {AWAY: once(wave, T)} if wave else {}
-    back = returns(600, quick, T) if quick is not None else returns(0, 0, T)
+    back = returns(total, quick, T) if quick is not None else {}
     return Pod("a", {**ended, **back, handshakes(101): lambda m: 620 if m == T else 20})
 
 
@@ -518,7 +567,11 @@ STORMS = [
         silent(STORM, T + 12, WARNING),
     ),
     case("Clients that came back after a pause are none", storm(quick=30), never(STORM), minutes=T + 30),
-    case("Where nobody is recognised, the number alone decides", storm(quick=None), fires(STORM, T + 2, WARNING)),
+    case("Where the sidecar has no histogram of returns, the number alone decides", storm(quick=None),
+         fires(STORM, T + 2, WARNING)),
+    case("Where nobody is recognised, there is no storm", storm(quick=0, total=0), never(STORM), minutes=T + 30),
+    case("Where few returns are recognised, there is no storm", storm(quick=20, total=20), never(STORM),
+         minutes=T + 30),
     case("Many handshakes with no wave of closes before are visitors", storm(quick=580, wave=0), never(STORM),
          minutes=T + 30),
     case(
@@ -572,8 +625,8 @@ OURSELVES = [
     case(
         "A pod that is discovered and does not answer warns, the others being well, and resolves",
         [Pod("a", mute=range(T, T + 20)), Pod("b"), Pod("c")],
-        silent(SIDECAR, T + 4, WARNING),
-        fires(SIDECAR, T + 6, WARNING, namespace="prod", job="chat"),
+        silent(SIDECAR, T + 7, WARNING),
+        fires(SIDECAR, T + 9, WARNING, namespace="prod", job="chat"),
         never(SIDECAR, CRITICAL),
         silent(SIDECAR, T + 21, WARNING, namespace="prod", job="chat"),
     ),
@@ -586,15 +639,15 @@ OURSELVES = [
     case(
         "All pods of a job that do not answer page, and it resolves",
         [Pod("a", mute=range(T, T + 20)), Pod("b", mute=range(T, T + 20))],
-        fires(SIDECAR, T + 6, CRITICAL),
+        fires(SIDECAR, T + 9, CRITICAL),
         silent(SIDECAR, T + 21, CRITICAL),
     ),
     case(
         "A whole job that is gone pages, for as long as it is missed",
         [Pod("a", gone=T), Pod("b", gone=T), Pod("other", job="feed")],
-        silent(SIDECAR, T + 4),
-        fires(SIDECAR, T + 6, CRITICAL, job="chat"),
-        silent(SIDECAR, T + 6, CRITICAL, job="feed"),
+        silent(SIDECAR, T + 7),
+        fires(SIDECAR, T + 9, CRITICAL, job="chat"),
+        silent(SIDECAR, T + 9, CRITICAL, job="feed"),
         silent(SIDECAR, T + 70, CRITICAL, job="chat"),
     ),
     case(
@@ -602,6 +655,19 @@ OURSELVES = [
         deploy(AWAY, drain=True),
         never(SIDECAR),
         minutes=T + 60,
+    ),
+    case(
+        "A job whose pods were drained and are gone is not down",
+        [Pod("a", drains=T, gone=T + 3), Pod("b", drains=T + 1, gone=T + 4)],
+        never(SIDECAR),
+        minutes=T + 80,
+    ),
+    case(
+        "A sidecar that starts again and again warns, and resolves",
+        Pod("a", gauges={series(START_TIME): lambda m: max(0, min(m, T + 20) - T) // 2}),
+        never(SIDECAR, until=T),
+        fires(SIDECAR, T + 9, WARNING, state="restarting"),
+        silent(SIDECAR, T + 40, WARNING, state="restarting"),
     ),
     case(
         "A pod that drained and lingers without answering is not down",
@@ -687,6 +753,131 @@ IDLENESS = [
     ),
 ]
 
+
+def lifetimes(ages: dict[float, float], start: int, peer: Peer) -> dict[Key, object]:
+    """Closes a minute for an hour, by the session's age."""
+    of = {"route": "all", "initiator": str(peer)}
+    counts: dict[Key, object] = {
+        series(catalogue.LIFETIME, "_count", **of): each(sum(ages.values()), start, start + 60)
+    }
+    for edge in (*catalogue.LIFETIME_BUCKETS, float("inf")):
+        rate = sum(count for age, count in ages.items() if age <= edge)
+        le = "+Inf" if edge == float("inf") else f"{float(edge)}"
+        counts[series(catalogue.LIFETIME, "_bucket", **of, le=le)] = each(rate, start, start + 60)
+    return counts
+
+
+AGES = [
+    case(
+        "Sessions that a load balancer cuts at 30 seconds, busy or not, warn with the age and the culprit, and resolve",
+        Pod("a", lifetimes({3.0: 5, 12.0: 1, 30.1: 4, 50.0: 0.2}, T, Peer.CLIENT)),
+        never(AGE, until=T),
+        fires(AGE, T + 40, WARNING, age="30s", initiator="client", culprit=".*GKE.*"),
+        silent(AGE, T + 130, WARNING, age="30s", initiator="client", culprit=".*GKE.*"),
+        never(severity=CRITICAL),
+    ),
+    case(
+        "Sessions that end at an hour by the server name the app's side",
+        Pod("a", lifetimes({100.0: 5, 900.0: 2, 3600.0: 1}, T, Peer.SERVER)),
+        fires(AGE, T + 45, WARNING, age="3600s", initiator="server"),
+    ),
+    case(
+        "Sessions of all ages, and short ones in great number, are no cut-off",
+        Pod("a", lifetimes({2.0: 400, 8.0: 200, 20.0: 90, 30.0: 40, 50.0: 40, 60.0: 12, 80.0: 6}, T, Peer.CLIENT)),
+        never(AGE),
+        minutes=T + 70,
+    ),
+    case(
+        "Sessions that never speak and are cut after a minute of silence are an idle cut-off and no fixed age",
+        Pod("a", {**idle({60.4: 1}, T), **lifetimes({60.4: 1, 5.0: 1}, T, Peer.SERVER)}),
+        fires(IDLE, T + 40, WARNING, cutoff="60s"),
+        never(AGE),
+    ),
+]
+
+
+def vanishing(kind: Key, pods: int = 12, mute: int = 5) -> list[Pod]:
+    """Nodes that vanish with no drain, every ten minutes: the app ends its sessions two scrapes before its sidecar."""
+    gone = [
+        Pod(f"node-{n}", {kind: once(100, T + 10 * n)}, gone=T + 10 * n + 2 + mute,
+            mute=range(T + 10 * n + 2, T + 10 * n + 2 + mute))
+        for n in range(pods // 2)
+    ]  # fmt: skip
+    return [*gone, *(Pod(f"stays-{n}") for n in range(pods - len(gone)))]
+
+
+def tide(minute: int) -> float:
+    """Traffic that swells to twenty times its ebb within the day."""
+    return 400 * (1.05 - 0.95 * cos(2 * pi * minute / DAY))
+
+
+NO_PAGES = [
+    *(
+        case(
+            f"Nodes that vanish with no drain page nobody and warn of nothing, where the app ends with {name}",
+            vanishing(kind),
+            never(),
+            minutes=T + 90,
+        )
+        for name, kind in LETTERS.items()
+        if kind not in (AWAY, RESTART)
+    ),
+    case(
+        "Nodes that vanish with no drain are not down",
+        vanishing(AWAY),
+        never(SIDECAR),
+        never(severity=CRITICAL),
+        minutes=T + 90,
+    ),
+    case(
+        "Known errors, one in a thousand, are normal in traffic that swells to twenty times its ebb",
+        Pod("a", {BUG: lambda m: tide(m) * 0.0008, closes(1001, Cause.GOING_AWAY, Peer.CLIENT): tide}),
+        never(),
+        minutes=2 * DAY,
+        config=SLOWLY,
+    ),
+    case(
+        "Known errors are normal to a Prometheus that was away for half an hour, and to one that is new",
+        Pod("a", {BUG: each(4), closes(1000, Cause.NORMAL): each(4000)}, unseen=range(T, T + 30)),
+        *(never(name) for name in (SPIKE, DROPS, DOWN, BURN)),
+        minutes=T + 90,
+    ),
+    case(
+        "A carrier that fails for five minutes ends a twentieth of the sessions with ping timeouts: no warning",
+        Pod("a", {PING: each(24, T, T + 5), closes(1001, Cause.GOING_AWAY, Peer.CLIENT): each(600)}),
+        never(),
+        minutes=T + 40,
+    ),
+    case(
+        "A rollout of two hundred pods pages nobody, and warns of nothing",
+        [
+            pod
+            for n in range(200)
+            for pod in (
+                Pod(f"old-{n}", {BUG: once(120, T + n // 5)}, drains=T + n // 5, gone=T + n // 5 + 2),
+                Pod(f"new-{n}", born=T + n // 5),
+            )
+        ],
+        never(),
+        minutes=T + 60,
+    ),
+    case(
+        "Known errors of a big workload do not hide a small one that breaks under the same job",
+        [
+            *(Pod(f"big-{n}", {BUG: each(2), closes(1000, Cause.NORMAL): each(2000)}) for n in range(5)),
+            Pod("small", {BUG: each(4, T)}, controller="small"),
+        ],
+        never(until=T),
+        fires(SPIKE, T + 8, CRITICAL, controller="small"),
+    ),
+    case(
+        "A background of errors that triples pages within eight minutes",
+        Pod("a", {BUG: lambda m: 4 if m < T else 12, closes(1000, Cause.NORMAL): each(200)}),
+        silent(SPIKE, T),
+        fires(SPIKE, T + 8, CRITICAL),
+    ),
+]
+
 CASES: list[Case] = [
     *INTERNAL_ERRORS,
     *DEPLOYS,
@@ -698,4 +889,6 @@ CASES: list[Case] = [
     *HANDSHAKES,
     *OURSELVES,
     *IDLENESS,
+    *AGES,
+    *NO_PAGES,
 ]

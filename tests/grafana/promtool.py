@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ Key = tuple[Metric | Foreign, str, tuple[tuple[str, str], ...]]
 
 RULES = "grafana/alerts/rules.yaml"
 
+#: The alphabet of Kubernetes' random names.
+RANDOM = "bcdfghjklmnpqrstvwxz2456789"
+
 
 def each(rate: float, start: int = 0, end: int = 10**9) -> Events:
     """``rate`` events in each minute from ``start`` until before ``end``."""
@@ -37,7 +41,7 @@ def once(count: float, minute: int) -> Events:
     return each(count, minute, minute + 1)
 
 
-def closes(code: str | int, cause: Cause, initiator: Peer = Peer.SERVER, route: str = "all") -> Key:
+def closes(code: str | int, cause: str, initiator: Peer = Peer.SERVER, route: str = "all") -> Key:
     """The series of one kind of ending."""
     labels = {"route": route, "code": str(code), "cause": str(cause), "initiator": str(initiator)}
     return series(catalogue.CLOSED, **labels)
@@ -76,6 +80,7 @@ class Pod:
     :ivar mute: minutes in which it is discovered and does not answer.
     :ivar unseen: minutes in which Prometheus did not even ask.
     :ivar restarts: minutes in which its counters start again at zero.
+    :ivar controller: the Deployment that it belongs to; empty for one named like the job.
     """
 
     name: str
@@ -89,9 +94,17 @@ class Pod:
     unseen: frozenset[int] | range = frozenset()
     restarts: frozenset[int] = frozenset()
     job: str = "chat"
+    controller: str = ""
     kubernetes: bool = True
     sidecar: bool = True
     traffic: bool = True
+
+    @property
+    def pod(self) -> str:
+        """The pod's name, as a ReplicaSet would give it."""
+        random = zlib.crc32(self.name.encode())
+        letters = "".join(RANDOM[random // len(RANDOM) ** place % len(RANDOM)] for place in range(5))
+        return f"{self.controller or self.job}-7d4f8b9c6-{letters}"
 
     def lines(self, minutes: int) -> list[dict[str, str]]:
         """promtool's input series."""
@@ -123,7 +136,7 @@ class Pod:
     ) -> dict[str, str]:
         where = {"job": self.job, "instance": f"{self.name}:10011"}
         if self.kubernetes:
-            where |= {"namespace": "prod", "pod": self.name}
+            where |= {"namespace": "prod", "pod": self.pod}
         told, seen = [], False
         for minute in range(minutes + 1):
             there = self.born <= minute < self.gone and minute not in self.unseen

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -144,8 +145,14 @@ def test_the_alert_arrives_in_time_and_names_the_cause(run: Run) -> None:
         "route": "/chat",
     }
     assert labels.items() <= alert["labels"].items()
-    assert Cause.INTERNAL_ERROR in alert["annotations"]["description"]
-    assert float(alert["annotations"]["description"].split()[0]) >= CONFIG.least
+    texts = alert["annotations"]
+    words = r"demo/chat, route /chat: (\d+) sessions ended with 1011 \(internal error\) in 10 min; normal is (\d+)"
+    counted = re.fullmatch(words, texts["summary"])
+    assert counted, texts["summary"]
+    assert int(counted[1]) >= CONFIG.least > int(counted[2])
+    assert re.match(r"Since \d\d:\d\d UTC\. Pods: chat-\d \(\d+\)", texts["description"]), texts["description"]
+    assert "kubectl -n demo logs" in texts["description"]
+    assert texts["dashboard_url"].endswith("&var-namespace=demo&var-job=chat&var-route=%2Fchat")
     assert alert["annotations"]["runbook_url"].endswith(f"/{ALERT}.md")
     assert {one["labels"]["cause"] for _, one in run.stage.webhook.alerts("firing", alertname=ALERT)} == {
         Cause.INTERNAL_ERROR
