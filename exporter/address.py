@@ -47,6 +47,9 @@ def parse_listen(text: str) -> Address:
 
 def parse_upstream(text: str) -> Address:
     """Parse an address to connect to: ``HOST:PORT`` or ``unix:/path``. Raises ValueError."""
+    scheme, separator, _ = text.partition("://")
+    if separator:
+        raise ValueError(f"leave out {scheme}://; {_UPSTREAM}")
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/"):

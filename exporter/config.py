@@ -1,13 +1,16 @@
-"""The settings of ``run``: every one with its default, its meaning and what it accepts, in one frozen object.
+"""The settings of ``run``: every one with its default, its meaning and the values it accepts, in one frozen object.
 
-The command line, the environment variables and the README's table are made from :class:`Settings`. A parser takes the
-text that a person wrote and returns a value, or raises ValueError with what would have been accepted.
+The command line, the environment variables and docs/reference.md are made from :class:`Settings`. A parser takes the
+text that a person wrote and returns a value, or raises ValueError saying what is accepted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import StrEnum
 from typing import Any, cast
 
 from exporter.address import Address, parse_listen, parse_upstream
@@ -16,27 +19,43 @@ from exporter.protocol.enums import Cause
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
 from exporter.protocol.presets import PRESETS
 from exporter.protocol.reason_rules import Reasons, Rule
+from exporter.protocol.record import MAX_SAMPLE
 from exporter.units import parse_duration, parse_size
 
 ENV_PREFIX = "WEBSOCKET_EXPORTER_"
+#: Variables that Kubernetes sets in pods for a Service named websocket-exporter, and those of other commands.
+_OTHER_VARIABLES = re.compile(r"(SERVICE_(HOST|PORT)|PORT)(_.*)?|IMAGE")
+#: Relays at most.
+MAX_WORKERS = 64
+
+
+class Group(StrEnum):
+    """A section of ``run --help``."""
+
+    TRAFFIC = "Traffic"
+    OBSERVATION = "Observation"
+    DRAIN = "Drain"
+    TLS = "TLS"
+    ADMIN = "Admin port"
+    LOGGING = "Logging"
 
 
 def parse_count(text: str) -> int:
-    """A whole number, zero or more."""
+    """Parse a whole number, 0 or more. Raises ValueError."""
     if not (text.isascii() and text.strip().isdecimal()):
         raise ValueError("expected a whole number, 0 or more")
     return int(text)
 
 
 def parse_route(text: str) -> str:
-    """A shell-style pattern for paths, such as ``/chat/*``."""
+    """Parse a shell-style pattern for paths, such as ``/chat/*``. Raises ValueError."""
     if not text.startswith("/") or not text.isprintable():
         raise ValueError("expected a pattern for paths that begins with a slash, such as /chat/*")
     return text
 
 
 def parse_code(text: str) -> tuple[int, Cause]:
-    """A private close code that keeps its number: ``4401``, or ``4401=unauthorized`` to name its cause as well."""
+    """Parse a private close code and its cause: ``4401`` or ``4401=unauthorized``. Raises ValueError."""
     number, _, cause = text.partition("=")
     accepted = f"expected CODE or CODE=CAUSE with CODE from 3000 to 4999 and CAUSE one of {', '.join(CODE_CAUSES)}"
     if not (number.isascii() and number.isdecimal()) or not 3000 <= int(number) <= 4999 or not may_be_sent(int(number)):
@@ -47,7 +66,7 @@ def parse_code(text: str) -> tuple[int, Cause]:
 
 
 def parse_reason(text: str) -> Rule:
-    """A rule for reason texts: ``REGEX=CAUSE``; the last ``=`` divides."""
+    """Parse a rule for reason texts, ``REGEX=CAUSE``; the last ``=`` divides. Raises ValueError."""
     pattern, _, cause = text.rpartition("=")
     if not pattern or cause not in CODE_CAUSES:
         raise ValueError(f"expected REGEX=CAUSE with CAUSE one of {', '.join(CODE_CAUSES)}")
@@ -58,7 +77,7 @@ def parse_reason(text: str) -> Rule:
 
 
 def parse_identity(text: str) -> str:
-    """What identifies a client: ``address``, ``cookie:NAME`` or ``query:NAME``."""
+    """Parse the source of a client's identity: ``address``, ``cookie:NAME`` or ``query:NAME``. Raises ValueError."""
     kind, _, name = text.partition(":")
     if text != "address" and not (kind in ("cookie", "query") and name.isprintable() and name):
         raise ValueError("expected address, cookie:NAME or query:NAME")
@@ -66,7 +85,7 @@ def parse_identity(text: str) -> str:
 
 
 def parse_file(text: str) -> str:
-    """The path of a file that can be read; empty is none."""
+    """Parse the path of a file that can be read; empty is none. Raises ValueError."""
     if text:
         try:
             with open(text, "rb"):
@@ -74,6 +93,30 @@ def parse_file(text: str) -> str:
         except (OSError, ValueError) as error:
             raise ValueError(f"expected a file that can be read: {getattr(error, 'strerror', error)}") from error
     return text
+
+
+def parse_timeout(text: str) -> float:
+    """Parse a duration above 0. Raises ValueError."""
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError("expected a duration above 0, such as 5s")
+    return seconds
+
+
+def parse_workers(text: str) -> int:
+    """Parse the number of relays; 0 stands for ``auto``. Raises ValueError."""
+    if text == "auto":
+        return 0
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"expected auto or a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def parse_host_name(text: str) -> str:
+    """Parse a host name as in a ``Host`` header, without its port. Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", text):
+        raise ValueError("expected a host name without a port, such as chat.example.com")
+    return text.lower()
 
 
 #: Causes that a Close frame's code can be given; the others are judged from circumstances.
@@ -95,7 +138,7 @@ CODE_CAUSES = [
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """A parser that takes one of ``choices``."""
+    """Return a parser that accepts one of ``choices``."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -106,6 +149,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def _setting(
+    group: Group,
     default: str | None,
     parse: Callable[[str], object],
     help: str,
@@ -114,7 +158,8 @@ def _setting(
     many: bool = False,
     switch: bool = False,
 ) -> Any:
-    metadata = {"text": default, "parse": parse, "help": help, "metavar": metavar, "many": many, "switch": switch}
+    metadata = {"group": group, "text": default, "parse": parse, "help": help, "metavar": metavar, "many": many,
+                "switch": switch}  # fmt: skip
     if many:
         return field(default=(), metadata=metadata)
     if switch:
@@ -124,24 +169,62 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one sidecar is told. Durations are seconds, sizes bytes."""
+    """The settings of one sidecar. Durations are seconds, sizes bytes. Raises ValueError for contradictions."""
 
-    upstream: Address = _setting(None, parse_upstream, "where the app listens", "HOST:PORT|unix:PATH")
-    listen: Address = _setting(":10010", parse_listen, "where clients connect", "[HOST]:PORT")
-    admin: Address = _setting(
-        ":10011", parse_listen, "where /metrics, /livez, /readyz, /drain and the landing page are", "[HOST]:PORT"
+    # Traffic
+    upstream: Address = _setting(Group.TRAFFIC, None, parse_upstream, "address of the app", "HOST:PORT|unix:PATH")
+    listen: Address = _setting(Group.TRAFFIC, ":10010", parse_listen, "address for clients", "[HOST]:PORT")
+    workers: int = _setting(
+        Group.TRAFFIC, "1", parse_workers, "relay processes; auto is the CPU limit, rounded down", "COUNT|auto"
     )
+    connect_timeout: float = _setting(
+        Group.TRAFFIC, "5s", parse_timeout, "time limit of one connection to the app", "DURATION"
+    )
+    handshake_timeout: float = _setting(
+        Group.TRAFFIC, "10s", parse_timeout, "time limit from accept to the end of the first request head", "DURATION"
+    )
+    max_head: int = _setting(
+        Group.TRAFFIC, "64KiB", parse_size, "size limit of a request or response head that is parsed", "SIZE"
+    )
+    max_connections: int = _setting(
+        Group.TRAFFIC, "0", parse_count, "client connections at a time, 503 above it; 0 disables", "COUNT"
+    )
+    max_session_age: float = _setting(
+        Group.TRAFFIC,
+        "0",
+        parse_duration,
+        "close sessions older than this with 1001, spread over the last 10 % of it; 0 disables",
+        "DURATION",
+    )
+    client_keepalive: float = _setting(
+        Group.TRAFFIC,
+        "60s",
+        parse_duration,
+        "TCP keepalive idle time for clients (6 probes); 0 disables",
+        "DURATION",
+    )
+    proxy_protocol: bool = _setting(
+        Group.TRAFFIC, None, bool, "PROXY protocol v2 header with the client's address to the app", "", switch=True
+    )
+    # Observation
     route: tuple[str, ...] = _setting(
+        Group.OBSERVATION,
         None,
         parse_route,
-        "a pattern for paths; the first that matches is the route label; repeatable",
+        "path pattern; the first that matches is the route label; repeatable",
         "PATTERN",
         many=True,
     )
     code: tuple[tuple[int, Cause], ...] = _setting(
-        None, parse_code, "a private close code that keeps its number as label; repeatable", "CODE[=CAUSE]", many=True
+        Group.OBSERVATION,
+        None,
+        parse_code,
+        "private close code that keeps its number as label; repeatable",
+        "CODE[=CAUSE]",
+        many=True,
     )
     preset: tuple[str, ...] = _setting(
+        Group.OBSERVATION,
         None,
         one_of(*PRESETS),
         f"private close codes of a known protocol; repeatable: {', '.join(PRESETS)}",
@@ -149,92 +232,107 @@ class Settings:
         many=True,
     )
     reason: tuple[Rule, ...] = _setting(
+        Group.OBSERVATION,
         None,
         parse_reason,
-        "judge Close frames by their reason text; first match wins; repeatable",
+        "cause of Close frames by their reason text; first match wins; repeatable",
         "REGEX=CAUSE",
         many=True,
     )
     idle_cutoff: tuple[float, ...] = _setting(
+        Group.OBSERVATION,
         None,
         parse_duration,
-        f"an idle time at which connections get cut; repeatable; else {', '.join(f'{s:g}' for s in KNOWN_CUTOFFS)} s",
+        f"idle time at which connections are cut; repeatable; else {', '.join(f'{s:g}' for s in KNOWN_CUTOFFS)} s",
         "DURATION",
         many=True,
     )
     idle_tolerance: float = _setting(
-        f"{TOLERANCE:g}s", parse_duration, "how far from such a time still counts as it", "DURATION"
+        Group.OBSERVATION, f"{TOLERANCE:g}s", parse_duration, "tolerance of an idle cut-off", "DURATION"
     )
     client_identity: str = _setting(
-        "address", parse_identity, "what tells that a client came back", "address|cookie:NAME|query:NAME"
+        Group.OBSERVATION,
+        "address",
+        parse_identity,
+        "identity by which a returning client is recognised",
+        "address|cookie:NAME|query:NAME",
     )
     record_payload: int = _setting(
-        "0", parse_size, "bytes of each side's last message that an abnormal ending's story shows; 0 is none", "SIZE"
-    )
-    connect_timeout: float = _setting("5s", parse_duration, "time for one connection to the app", "DURATION")
-    handshake_timeout: float = _setting(
-        "10s", parse_duration, "time from accept to the end of the first request's head", "DURATION"
-    )
-    max_head: int = _setting("64KiB", parse_size, "largest request or response head that is followed", "SIZE")
-    max_connections: int = _setting("0", parse_count, "clients at a time, over it 503; 0 is no limit", "COUNT")
-    tls_cert: str = _setting(
-        "",
-        parse_file,
-        "certificate chain (PEM) with which clients are served by TLS; read again when it changes",
-        "FILE",
-    )
-    tls_key: str = _setting("", parse_file, "private key (PEM) of --tls-cert", "FILE")
-    web_config_file: str = _setting(
-        "",
-        parse_file,
-        "TLS and basic auth of the admin port, as in Prometheus' --web.config.file; read again when it changes",
-        "FILE",
-    )
-    client_keepalive: float = _setting(
-        "60s",
-        parse_duration,
-        "silence after which TCP asks a client for a sign of life, six times at most; 0 is never",
-        "DURATION",
-    )
-    max_session_age: float = _setting(
+        Group.OBSERVATION,
         "0",
-        parse_duration,
-        "greatest age of a session, ended with Close 1001 at random within the last tenth of it; 0 is never",
-        "DURATION",
+        parse_size,
+        f"bytes of each side's last message to keep in reports of abnormal closes, at most {MAX_SAMPLE}; 0 disables",
+        "SIZE",
     )
-    proxy_protocol: bool = _setting(
-        None, bool, "send the app a PROXY v2 header with each client's address, ahead of its bytes", "", switch=True
-    )
-    drain_timeout: float = _setting("30s", parse_duration, "bounds a drain", "DURATION")
+    # Drain
+    drain_timeout: float = _setting(Group.DRAIN, "30s", parse_duration, "time limit of a drain", "DURATION")
     drain_spread: float = _setting(
+        Group.DRAIN,
         "5s",
         parse_duration,
-        "time over which a drain's Closes are spread evenly, as far as grace and timeout leave it",
+        "time over which a drain spreads its Close frames, as far as grace and timeout allow",
         "DURATION",
     )
     drain_grace: float = _setting(
-        "0", parse_duration, "time in a drain during which new clients are still served", "DURATION"
+        Group.DRAIN, "0", parse_duration, "time in a drain during which new clients are served", "DURATION"
     )
-    drain_code: str = _setting("1001", one_of("1001", "1012"), "the close code that a drain sends", "1001|1012")
+    drain_code: str = _setting(
+        Group.DRAIN, "1001", one_of("1001", "1012"), "close code that a drain sends", "1001|1012"
+    )
     drain_linger: float = _setting(
-        "15s",
-        parse_duration,
-        "longest wait for one more scrape after the last ending, before the process ends",
-        "DURATION",
+        Group.DRAIN, "15s", parse_duration, "longest wait for a last scrape before the process ends", "DURATION"
     )
-    close_timeout: float = _setting("5s", parse_duration, "time for a client to answer a Close of ours", "DURATION")
+    close_timeout: float = _setting(
+        Group.DRAIN, "5s", parse_timeout, "time limit for a client's answer to a Close frame", "DURATION"
+    )
     drain_from_anywhere: bool = _setting(
-        None, bool, "let POST /drain come from other hosts than loopback", "", switch=True
+        Group.DRAIN, None, bool, "POST /drain from other hosts than loopback", "", switch=True
     )
+    # TLS
+    tls_cert: str = _setting(
+        Group.TLS, "", parse_file, "certificate chain (PEM) for clients; read again when it changes", "FILE"
+    )
+    tls_key: str = _setting(Group.TLS, "", parse_file, "private key (PEM) of --tls-cert", "FILE")
+    # Admin port
+    admin: Address = _setting(
+        Group.ADMIN, ":10011", parse_listen, "address of the page, /metrics, health checks and /drain", "[HOST]:PORT"
+    )
+    web_config_file: str = _setting(
+        Group.ADMIN,
+        "",
+        parse_file,
+        "TLS and basic auth of the admin port, as Prometheus' --web.config.file; read again when it changes",
+        "FILE",
+    )
+    admin_max_connections: int = _setting(
+        Group.ADMIN, "64", parse_count, "connections to the admin port at a time; 0 disables", "COUNT"
+    )
+    admin_host: tuple[str, ...] = _setting(
+        Group.ADMIN,
+        None,
+        parse_host_name,
+        "name under which browsers may open the page; repeatable",
+        "HOSTNAME",
+        many=True,
+    )
+    closes_from_anywhere: bool = _setting(
+        Group.ADMIN, None, bool, "reports of closes to other hosts than loopback without a login", "", switch=True
+    )
+    exemplars: bool = _setting(
+        Group.ADMIN, None, bool, "trace ids as exemplars in /metrics to other hosts than loopback", "", switch=True
+    )
+    # Logging
     log_endings: str = _setting(
-        "abnormal", one_of("all", "abnormal", "none"), "which endings are logged", "all|abnormal|none"
+        Group.LOGGING, "abnormal", one_of("all", "abnormal", "none"), "closes to log", "all|abnormal|none"
     )
     log_format: str = _setting(
-        "auto", one_of("auto", "json", "console"), "auto is console on a terminal, else json", "auto|json|console"
-    )
+        Group.LOGGING, "auto", one_of("auto", "json", "console"), "auto is console on a terminal, else json",
+        "auto|json|console",
+    )  # fmt: skip
     log_level: str = _setting(
-        "info", one_of("debug", "info", "warning", "error"), "least level that is logged", "debug|info|warning|error"
-    )
+        Group.LOGGING, "info", one_of("debug", "info", "warning", "error"), "lowest level to log",
+        "debug|info|warning|error",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if bool(self.tls_cert) != bool(self.tls_key):
@@ -244,9 +342,14 @@ class Settings:
             raise ValueError(
                 f"--drain-grace: {self.drain_grace:g}s is longer than --drain-timeout, {self.drain_timeout:g}s"
             )
+        if _overlap(self.listen, self.admin):
+            raise ValueError(f"--admin: {self.admin} is the address of --listen; expected another port")
+        for flag, own in (("--listen", self.listen), ("--admin", self.admin)):
+            if _is_own(self.upstream, own):
+                raise ValueError(f"--upstream: {self.upstream} is the sidecar's own {flag}; expected the app's address")
 
     def close_code_map(self) -> CloseCodeMap:
-        """What close codes mean under these settings; ``--code`` goes before ``--preset``."""
+        """Return the meaning of close codes under these settings; ``--code`` goes before ``--preset``."""
         codes: dict[int, Cause] = {}
         ranges: list[tuple[range, Cause]] = []
         for name in self.preset:
@@ -256,10 +359,35 @@ class Settings:
         return CloseCodeMap(codes | dict(self.code), ranges, idle, Reasons(self.reason) if self.reason else None)
 
 
+def _overlap(one: Address, other: Address) -> bool:
+    """Return whether two addresses cannot both be listened on."""
+    wildcard = {"", "0.0.0.0", "::"}
+    same_host = one.host == other.host or bool(wildcard & {one.host, other.host})
+    return one.port == other.port != 0 and same_host
+
+
+def _is_own(upstream: Address, listen: Address) -> bool:
+    """Return whether a connection to ``upstream`` would reach a listener of this process."""
+    if upstream.path or upstream.port != listen.port:
+        return False
+    try:
+        local = ipaddress.ip_address(upstream.host).is_loopback or ipaddress.ip_address(upstream.host).is_unspecified
+    except ValueError:
+        local = upstream.host == "localhost"
+    return upstream.host == listen.host or (local and (listen.host in ("", "0.0.0.0", "::", "localhost")))
+
+
+def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> list[str]:
+    """Return the variables with our prefix that no setting reads."""
+    ours = {name for name in environment if name.startswith(ENV_PREFIX)} - set(known)
+    return sorted(name for name in ours if not _OTHER_VARIABLES.fullmatch(name.removeprefix(ENV_PREFIX)))
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting as a command line sees it."""
+    """One setting as a command line has it."""
 
+    group: Group
     name: str
     default: str | None
     parse: Callable[[str], object]
@@ -285,12 +413,19 @@ class Option:
 
 
 def options() -> list[Option]:
-    """Every setting, in the order in which help shows them."""
+    """Return every setting, in the order in which help shows them."""
     return [_option(setting) for setting in fields(Settings)]
 
 
 def _option(setting: Field[Any]) -> Option:
     about = cast(dict[str, Any], setting.metadata)
     return Option(
-        setting.name, about["text"], about["parse"], about["help"], about["metavar"], about["many"], about["switch"]
+        about["group"],
+        setting.name,
+        about["text"],
+        about["parse"],
+        about["help"],
+        about["metavar"],
+        about["many"],
+        about["switch"],
     )

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import re
 
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", re.ASCII)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_NUMBER = r"\d+(?:\.\d+)?"
+_DURATION = re.compile(rf"(?:{_NUMBER}(?:h|ms|m|s))+", re.ASCII)
+_PART = re.compile(rf"({_NUMBER})(h|ms|m|s)", re.ASCII)
 _SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2}
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB)?", re.ASCII)
+#: Seconds of a duration at most: a year.
+MAX_DURATION = 365 * 86400.0
+#: Bytes of a size at most.
+MAX_SIZE = 1024**3
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from ``5``, ``0.5``, ``500ms``, ``5s``, ``2m`` or ``1h``. Raises ValueError saying what is accepted."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("expected seconds (5, 0.5) or a number with a unit (500ms, 5s, 2m, 1h)")
-    return float(match[1]) * _UNITS[match[2] or ""]
+    """Return the seconds of ``5``, ``0.5``, ``500ms``, ``5s``, ``1m30s`` or ``2h``. Raises ValueError."""
+    text = text.strip()
+    if re.fullmatch(_NUMBER, text, re.ASCII):
+        seconds = float(text)
+    elif _DURATION.fullmatch(text):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    else:
+        raise ValueError("expected seconds (5, 0.5) or numbers with units (500ms, 5s, 1m30s, 2h)")
+    if seconds > MAX_DURATION:
+        raise ValueError("expected a duration of at most a year (8760h)")
+    return seconds
 
 
 def parse_size(text: str) -> int:
-    """Bytes from ``65536``, ``64KiB`` or ``1MiB``. Raises ValueError saying what is accepted."""
+    """Return the bytes of ``65536``, ``64KiB`` or ``1MiB``. Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError("expected bytes (65536) or a number with a unit (64KiB, 1MiB)")
-    return int(match[1]) * _SIZES[match[2] or ""]
+    size = int(match[1]) * _SIZES[match[2] or ""]
+    if size > MAX_SIZE:
+        raise ValueError("expected a size of at most 1024MiB")
+    return size

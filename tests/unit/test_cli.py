@@ -38,6 +38,8 @@ def wrong(option: Option) -> tuple[str, str]:
         "PATTERN": ("chat", "slash"),
         "CODE[=CAUSE]": ("1011=mine", "3000 to 4999"),
         "NAME": ("myspace", "graphql-ws"),
+        "HOSTNAME": ("chat.example.com:80", "without a port"),
+        "COUNT|auto": ("0", "auto or a whole number"),
     }
     if option.metavar in by_metavar:
         return by_metavar[option.metavar]

@@ -64,7 +64,7 @@ def test_what_is_accepted(parse: Callable[[str], object], text: str, value: obje
 @pytest.mark.parametrize(
     ("parse", "texts", "accepted"),
     [
-        (parse_duration, ["", "-1", "5 s", "5d", "1e3", "s", "nan", "inf", "1,5", "5sec"], "500ms, 5s, 2m, 1h"),
+        (parse_duration, ["", "-1", "5 s", "5d", "1e3", "s", "nan", "inf", "1,5", "5sec"], "500ms, 5s, 1m30s, 2h"),
         (parse_size, ["", "-1", "64kb", "1.5MiB", "64 KiB", "KiB"], "64KiB, 1MiB"),
         (parse_count, ["", "-1", "1.5", "many"], "whole number"),
         (parse_listen, ["", "10010", ":", ":x", ":65536", ":-1", "::1:80", "a b:80", "http://x:80", "x@y:80",
