@@ -20,6 +20,9 @@ from exporter.kubernetes.yaml_values import load_yaml, same
 from tests.unit.kubernetes.manifests import deployment, make_settings, service
 
 
+WRAPPED = 'l: &l {a: 1}\nm: {<<: [*l], b: "x"} # x\n'
+
+
 @pytest.mark.parametrize(
     ("text", "new", "expected"),
     [
@@ -47,6 +50,18 @@ from tests.unit.kubernetes.manifests import deployment, make_settings, service
             '{\n   "a": [\n      1\n   ],\n   "b": {\n      "c": 2\n   }\n}',
         ),
         ('{"a":1}', {"a": 1, "b": "x"}, '{"a":1,"b":"x"}'),
+        ("l: &l {a: 1}\nm: *l # x\n", {"l": {"a": 1}, "m": {"a": 1, "b": "x"}}, WRAPPED),
+        (WRAPPED, {"l": {"a": 1}, "m": {"a": 1}}, "l: &l {a: 1}\nm: *l # x\n"),
+        (
+            "l: &l {a: 1}\nm:\n  <<: *l\n  b: 2\n",
+            {"l": {"a": 1}, "m": {"a": 1, "b": 2, "c": 3}},
+            "l: &l {a: 1}\nm:\n  <<: *l\n  b: 2\n  c: 3\n",
+        ),
+        (
+            "l: &l {a: 1}\nm: {<<: *l, b: 2}\n",
+            {"l": {"a": 1}, "m": {"a": 1}},
+            "l: &l {a: 1}\nm: {<<: *l}\n",
+        ),
     ],
 )
 def test_an_edit_changes_only_its_place(text: str, new: Any, expected: str) -> None:
@@ -56,8 +71,13 @@ def test_an_edit_changes_only_its_place(text: str, new: Any, expected: str) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["a: &x {k: 1}\nb: *x\n", "a: {k: 1}\nb: {<<: {m: 1}}\n", "a: !!map {k: 1}\n? [b]\n: 1\n"],
-    ids=["alias", "merge", "complex key"],
+    [
+        "a: &x {k: 1}\nb: *x\n",
+        "a: {k: 1}\nb: {<<: {m: 1}}\n",
+        "a: !!map {k: 1}\n? [b]\n: 1\n",
+        "x: &x {k: 1}\na: *x\n",
+    ],
+    ids=["alias", "merge", "complex key", "value of an alias"],
 )
 def test_what_cannot_be_edited_is_given_up(text: str) -> None:
     """Where an edit in place would change something else too, there is no edit."""
