@@ -1,4 +1,4 @@
-"""Service meshes (Istio, Linkerd): their annotations that name ports, checked against the sidecar's ports."""
+"""Service meshes with a proxy in the pod (Istio, Linkerd): annotations that list ports, checked for the sidecar's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class _Mesh:
     """A mesh and its pod annotations.
 
     keys: name prefixes of labels and annotations by which pods and namespaces join. off: values that opt out.
-    excluded: the list of incoming ports that its proxy leaves alone. lists: all lists of incoming ports.
+    excluded: the list of incoming ports that its proxy leaves alone. included: the list of those that it takes, if any.
+    lists: all lists of incoming ports.
     """
 
     name: str
@@ -23,21 +24,17 @@ class _Mesh:
     off: frozenset[str]
     excluded: str
     lists: tuple[str, ...]
+    included: str = ""
 
 
 _MESHES = (
     _Mesh(
         name="Istio",
-        keys=(
-            "sidecar.istio.io/",
-            "traffic.sidecar.istio.io/",
-            "istio.io/rev",
-            "istio.io/dataplane-mode",
-            "istio-injection",
-        ),
-        off=frozenset({"false", "disabled", "none"}),
+        keys=("sidecar.istio.io/", "traffic.sidecar.istio.io/", "istio.io/rev", "istio-injection"),
+        off=frozenset({"false", "disabled"}),
         excluded="traffic.sidecar.istio.io/excludeInboundPorts",
         lists=("traffic.sidecar.istio.io/excludeInboundPorts", "traffic.sidecar.istio.io/includeInboundPorts"),
+        included="traffic.sidecar.istio.io/includeInboundPorts",
     ),
     _Mesh(
         name="Linkerd",
@@ -47,7 +44,7 @@ _MESHES = (
         lists=("config.linkerd.io/skip-inbound-ports", "config.linkerd.io/opaque-ports"),
     ),
 )
-_SWITCHES = ("sidecar.istio.io/inject", "istio-injection", "istio.io/dataplane-mode", "linkerd.io/inject")
+_SWITCHES = ("sidecar.istio.io/inject", "istio-injection", "linkerd.io/inject")
 """Keys whose value turns a mesh on or off."""
 
 
@@ -80,7 +77,9 @@ def _warnings(mesh: _Mesh, annotations: Mapping[str, str], app_port: int, settin
                 f"{mesh.name}: annotation {key} names the app's port {app_port}: "
                 f"add the sidecar's port {settings.listen_port}"
             )
-    if not _contains(annotations.get(mesh.excluded, ""), settings.admin_port):
+    included = annotations.get(mesh.included, "*")
+    taken = included == "*" or _contains(included, settings.admin_port)
+    if taken and not _contains(annotations.get(mesh.excluded, ""), settings.admin_port):
         yield (
             f"{mesh.name}: its proxy intercepts the admin port {settings.admin_port}, which Prometheus and "
             f'the kubelet call from outside the mesh: add annotation {mesh.excluded}: "{settings.admin_port}"'

@@ -19,7 +19,6 @@ from exporter.kubernetes.yaml_edit import edited
 from exporter.kubernetes.yaml_values import load_yaml, same
 from tests.unit.kubernetes.manifests import deployment, make_settings, service
 
-
 WRAPPED = 'l: &l {a: 1}\nm: {<<: [*l], b: "x"} # x\n'
 
 
