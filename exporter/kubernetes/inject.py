@@ -50,7 +50,7 @@ class Scope:
     """Which objects to change.
 
     only: KIND/NAME of the workloads to change; empty: all. strict: raise NotInjectable instead of passing an object
-    through. templates: kinds that carry a pod template.
+    through, as always for one named in `only`. templates: kinds that carry a pod template.
     """
 
     only: tuple[str, ...] = ()
@@ -169,8 +169,8 @@ def _read(inputs: Iterable[tuple[str, str]], scope: Scope, warn: Warn) -> tuple[
 
 def _targets(objects: Iterable[Located], scope: Scope, warn: Warn) -> Iterator[_Target]:
     for one in objects:
-        covered = scope.covers(one.object)
-        with _located(one, None if scope.strict and covered else warn if covered else _ignore):
+        refuse = None if scope.strict or scope.only else warn
+        with _located(one, refuse if scope.covers(one.object) else _ignore):
             workload = workload_of(one.object, scope.templates)
             if workload is not None:
                 yield _Target(one, workload)
@@ -216,13 +216,14 @@ def _inject_target(
         return None, _plain_ports(workload, changed=True)
     own = settings_of(settings, texts, join(workload.path, "metadata.annotations"))
     say = _prefixed(warn, where)
+    requested = bool(scope.only) or texts.get("inject") == "true"
     try:
         hook = helm_hook(workload)
-        if hook is not None and texts.get("inject") != "true":
+        if hook is not None and not requested:
             raise NotInjectable("", f"is a Helm hook ({hook})")
         port = inject_pod(workload.template, workload.path, own, say)
     except NotInjectable as error:
-        if scope.strict or texts.get("inject") == "true":
+        if scope.strict or requested:
             raise
         say(f"{error} (passed through)")
         return None, []

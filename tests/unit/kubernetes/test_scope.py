@@ -44,6 +44,32 @@ def test_only_of_a_workload_that_is_not_there_fails() -> None:
     assert "--only Deployment/caht: there is no such workload in the input" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("Deployment/chat", json.dumps(deployment(ports=[])), "no container declares a TCP port"),
+        (
+            "App/chat",
+            json.dumps({"kind": "App", "metadata": {"name": "chat"}, "spec": {"template": pod_template()}}),
+            "pass --pod-template-path App=spec.template",
+        ),
+    ],
+    ids=["no port", "unknown kind"],
+)
+def test_only_of_a_workload_that_takes_no_sidecar_is_an_error(name: str, text: str, expected: str) -> None:
+    """A workload that is asked for by name is not passed through in silence."""
+    result = run("--only", name, text=text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert expected in result.stderr
+
+
+def test_only_of_a_helm_hook_injects_it() -> None:
+    """A hook that is asked for by name gets its sidecar."""
+    result = run("--only", "Pod/test", text=stream(HOOK))
+    assert result.exit_code == 0, result.stderr
+    assert has_sidecar(documents(result.stdout)[0])
+
+
 def test_only_keeps_the_service_of_a_workload_of_an_earlier_run() -> None:
     """A Service over a workload that an earlier run injected still sends clients to its sidecar."""
     other = deployment(name="other")
