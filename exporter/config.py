@@ -14,10 +14,11 @@ from enum import StrEnum
 from typing import Any, cast
 
 from exporter.address import Address, parse_listen, parse_upstream
+from exporter.protocol.causes import ASSIGNABLE_CAUSES
 from exporter.protocol.close_codes import CloseCodeMap, may_be_sent
 from exporter.protocol.enums import Cause
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
-from exporter.protocol.presets import PRESETS
+from exporter.protocol.presets import AUTO, PRESETS, CodeMaps, code_maps
 from exporter.protocol.reason_rules import Reasons, Rule
 from exporter.protocol.record import MAX_SAMPLE
 from exporter.units import parse_duration, parse_size
@@ -120,21 +121,7 @@ def parse_host_name(text: str) -> str:
 
 
 #: Causes that a Close frame's code can be given; the others are judged from circumstances.
-CODE_CAUSES = [
-    cause.value
-    for cause in Cause
-    if cause
-    not in (
-        Cause.CONNECTION_LOST,
-        Cause.CONNECTION_RESET,
-        Cause.APP_DOWN,
-        Cause.IDLE_TIMEOUT,
-        Cause.DRAIN,
-        Cause.LIMIT,
-        Cause.UNOBSERVED,
-        Cause.NO_STATUS,
-    )
-]
+CODE_CAUSES = [cause.value for cause in ASSIGNABLE_CAUSES]
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -226,8 +213,8 @@ class Settings:
     preset: tuple[str, ...] = _setting(
         Group.OBSERVATION,
         None,
-        one_of(*PRESETS),
-        f"private close codes of a known protocol; repeatable: {', '.join(PRESETS)}",
+        one_of(*PRESETS, AUTO),
+        f"close codes of a known protocol; repeatable: {', '.join(PRESETS)}; auto: by the subprotocol",
         "NAME",
         many=True,
     )
@@ -348,15 +335,14 @@ class Settings:
             if _is_own(self.upstream, own):
                 raise ValueError(f"--upstream: {self.upstream} is the sidecar's own {flag}; expected the app's address")
 
-    def close_code_map(self) -> CloseCodeMap:
-        """Return the meaning of close codes under these settings; ``--code`` goes before ``--preset``."""
-        codes: dict[int, Cause] = {}
-        ranges: list[tuple[range, Cause]] = []
-        for name in self.preset:
-            codes |= PRESETS[name].codes
-            ranges += PRESETS[name].ranges
+    def code_maps(self) -> CodeMaps:
+        """Return the maps of close codes under these settings; ``--code`` goes before ``--preset``."""
         idle = IdleCutoffs(self.idle_cutoff or tuple(KNOWN_CUTOFFS), self.idle_tolerance)
-        return CloseCodeMap(codes | dict(self.code), ranges, idle, Reasons(self.reason) if self.reason else None)
+        return code_maps(self.preset, dict(self.code), idle, Reasons(self.reason) if self.reason else None)
+
+    def close_code_map(self) -> CloseCodeMap:
+        """Return the map for sessions that no preset identifies."""
+        return self.code_maps().default
 
 
 def _overlap(one: Address, other: Address) -> bool:

@@ -138,7 +138,7 @@ _TABLE = (
         remedy="Nothing for single clients. A wave points at a network, or at a peer that is too busy to answer pings.",
     ),
     CauseInfo(
-        Cause.SLOW_CLIENT, _FAULT, ColourClass.YELLOW, initiators=_SERVER,
+        Cause.SLOW_CLIENT, _FAULT, ColourClass.YELLOW,
         meaning="The server dropped a client that did not read its data fast enough.",
         remedy="Send less or smaller data to slow clients, or let the server skip messages for them.",
     ),
@@ -221,6 +221,17 @@ NOT_ABNORMAL_CAUSES = tuple(info.cause for info in _TABLE if not info.abnormal)
 SERVER_FAULTS = tuple(info.cause for info in _TABLE if info.server_fault)
 #: Causes that a rollout, a scale-down, a leaving browser or a setting of the sidecar explains.
 ROUTINE_CAUSES = tuple(info.cause for info in _TABLE if info.routine)
+#: Causes that an operator can give a close code or a reason text; the others are decided from circumstances.
+ASSIGNABLE_CAUSES = tuple(
+    cause
+    for cause in Cause
+    if cause
+    not in {
+        Cause.CONNECTION_LOST, Cause.CONNECTION_RESET, Cause.IDLE_TIMEOUT, Cause.APP_DOWN, Cause.APP_RESTARTED,
+        Cause.SHUTDOWN, Cause.WORKER_LOST, Cause.PROXY_LOST, Cause.DROPPED_ON_MESSAGE, Cause.DRAIN, Cause.LIMIT,
+        Cause.NO_STATUS, Cause.UNOBSERVED, Cause.RELAY_LOST, Cause.UNCLASSIFIED,
+    }
+)  # fmt: skip
 
 
 def severity(cause: Cause) -> Severity:

@@ -377,6 +377,21 @@ def tcp_end(case: Case) -> Match | None:
     return Match(cause, Confidence.UNDECIDED, {"idle": case.idle})
 
 
+def depends_on_app(record: SessionRecord) -> bool:
+    """Return whether the cause may depend on the app's port: the server ended the session without giving a reason."""
+    if record.proxy_cause is not None or record.http_text:
+        return False
+    if record.first_close is not None:
+        close = record.server.close if record.first_close is Peer.SERVER else None
+        return close is not None and not close.reason and close.code in _UNSPECIFIC
+    return record.tcp_end is Peer.SERVER and not (record.client.unobserved or record.server.unobserved)
+
+
+def is_drop(record: SessionRecord) -> bool:
+    """Return whether a peer ended TCP without a Close frame: the cause may depend on sessions that ended with it."""
+    return record.proxy_cause is None and record.first_close is None and record.tcp_end is not None
+
+
 #: The table, in its order: the first rule that matches decides.
 RULES: tuple[Rule, ...] = (
     by_proxy,

@@ -1,28 +1,52 @@
-"""Private close codes of well-known protocols, mapped to causes.
+"""Close codes and reason texts of well-known protocols and frameworks, mapped to causes.
 
 A preset's codes keep their number as label value, so that graphql-ws' 4500 shows and alerts beside 1011. Codes that a
 protocol only defines as a range get a cause and share the label ``3xxx`` or ``4xxx``: a label has to stay bounded.
+With ``--preset auto`` each session is read by the preset that its subprotocol names, where that names only one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause
+from exporter.protocol.idle_timeouts import DEFAULT_CUTOFFS, IdleCutoffs
+from exporter.protocol.reason_rules import LIBRARY_TEXTS, Reasons, ReasonText
+from exporter.protocol.record import SessionRecord
+
+#: The name that stands for all presets that a session's handshake identifies.
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One protocol's private codes: single codes and, where only a range is defined, ranges."""
+    """The close codes of one protocol or framework.
 
-    codes: Mapping[int, Cause]
-    ranges: tuple[tuple[range, Cause], ...] = field(default=())
+    :ivar source: where they are defined.
+    :ivar codes: causes of single codes.
+    :ivar ranges: causes of ranges of private codes, where only a range is defined.
+    :ivar texts: causes of reason texts, by code; they match as a whole.
+    :ivar subprotocols: subprotocols that only this protocol uses.
+    """
+
+    source: str
+    codes: Mapping[int, Cause] = field(default_factory=dict)
+    ranges: tuple[tuple[range, Cause], ...] = ()
+    texts: Mapping[int, tuple[ReasonText, ...]] = field(default_factory=dict)
+    subprotocols: tuple[str, ...] = ()
+
+
+def _text(pattern: str, cause: Cause) -> ReasonText:
+    return ReasonText(re.compile(pattern), cause)
 
 
 PRESETS: Mapping[str, Preset] = {
-    # The graphql-ws sub-protocol "graphql-transport-ws".
     "graphql-ws": Preset(
+        "https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md and its enum CloseCode",
         {
             4004: Cause.PROTOCOL_ERROR,  # bad response
             4005: Cause.INTERNAL_ERROR,  # internal client error
@@ -35,10 +59,16 @@ PRESETS: Mapping[str, Preset] = {
             4429: Cause.POLICY_VIOLATION,  # too many initialisation requests
             4500: Cause.INTERNAL_ERROR,  # internal server error
             4504: Cause.TIMEOUT,  # connection acknowledgement timeout
-        }
+        },
+        subprotocols=("graphql-transport-ws",),
+    ),
+    "litestar": Preset(
+        "https://docs.litestar.dev/latest/usage/websockets.html; WebSocketException, ExceptionHandlerMiddleware",
+        {4500: Cause.INTERNAL_ERROR},  # any exception of a handler
     ),
     # 4000-4099: do not reconnect; 4100-4199: back off; 4200-4299: reconnect at once.
     "pusher": Preset(
+        "https://pusher.com/docs/channels/library_auth_reference/pusher-websockets-protocol/#error-codes",
         {
             4001: Cause.UNAUTHORIZED,  # application does not exist
             4003: Cause.FORBIDDEN,  # application disabled
@@ -57,13 +87,14 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # 3500-3999 and 4500-4999: terminal, do not reconnect.
     "centrifugo": Preset(
+        "https://centrifugal.dev/docs/server/codes",
         {
             3000: Cause.NORMAL,  # connection closed
             3001: Cause.GOING_AWAY,  # shutdown
             3004: Cause.INTERNAL_ERROR,  # internal server error
             3005: Cause.APPLICATION,  # connection expired
             3006: Cause.APPLICATION,  # subscription expired
-            3008: Cause.POLICY_VIOLATION,  # slow
+            3008: Cause.SLOW_CLIENT,  # slow
             3009: Cause.INTERNAL_ERROR,  # write error
             3010: Cause.APPLICATION,  # insufficient state
             3011: Cause.SERVICE_RESTART,  # force reconnect
@@ -78,6 +109,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # 4004 and 4010-4014: do not reconnect.
     "discord": Preset(
+        "https://discord.com/developers/docs/topics/opcodes-and-status-codes#gateway-gateway-close-event-codes",
         {
             4000: Cause.INTERNAL_ERROR,  # unknown error: "we're not sure what went wrong"
             4001: Cause.PROTOCOL_ERROR,  # unknown opcode
@@ -93,9 +125,10 @@ PRESETS: Mapping[str, Preset] = {
             4012: Cause.PROTOCOL_ERROR,  # invalid API version
             4013: Cause.PROTOCOL_ERROR,  # invalid intents
             4014: Cause.FORBIDDEN,  # disallowed intents
-        }
+        },
     ),
     "twitch-eventsub": Preset(
+        "https://dev.twitch.tv/docs/eventsub/handling-websocket-events/#close-message",
         {
             4000: Cause.INTERNAL_ERROR,  # internal server error
             4001: Cause.PROTOCOL_ERROR,  # client sent inbound traffic
@@ -105,6 +138,77 @@ PRESETS: Mapping[str, Preset] = {
             4005: Cause.TIMEOUT,  # network timeout
             4006: Cause.CONNECTION_LOST,  # network error
             4007: Cause.PROTOCOL_ERROR,  # invalid reconnect URL
-        }
+        },
+    ),
+    # 4500 is CloseStatus.SESSION_NOT_RELIABLE.
+    "stomp": Preset(
+        "Spring's CloseStatus, ConcurrentWebSocketSessionDecorator and SubProtocolWebSocketHandler",
+        {4500: Cause.TIMEOUT},  # no CONNECT frame within a minute
+        texts={
+            4500: (
+                _text(r"Send time \d+ \(ms\) for session '.*' exceeded the allowed limit \d+", Cause.SLOW_CLIENT),
+                _text(r"Buffer size \d+ bytes for session '.*' exceeds the allowed limit \d+", Cause.SLOW_CLIENT),
+            )
+        },
+        subprotocols=("v10.stomp", "v11.stomp", "v12.stomp"),
+    ),
+    "mqtt": Preset(
+        "https://github.com/rabbitmq/rabbitmq-server, deps/rabbitmq_web_mqtt/src/rabbit_web_mqtt_handler.erl",
+        texts={1000: (_text("MQTT keepalive timeout", Cause.PING_TIMEOUT),)},
+        subprotocols=("mqtt", "mqttv3.1"),
+    ),
+    "nhooyr": Preset(
+        "https://pkg.go.dev/nhooyr.io/websocket: its example defers Close with 1011 and this text, so that a handler "
+        "which just returns sends it as well",
+        texts={1011: (_text("the sky is falling", Cause.APPLICATION),)},
     ),
 }
+
+
+class CodeMaps:
+    """Chooses the map of close codes by which a session is read.
+
+    :param default: for sessions whose handshake identifies no preset.
+    :param by_subprotocol: for the others.
+    """
+
+    def __init__(self, default: CloseCodeMap, by_subprotocol: Mapping[str, CloseCodeMap] | None = None) -> None:
+        self.default = default
+        self._by_subprotocol = {name.lower(): codes for name, codes in (by_subprotocol or {}).items()}
+
+    @property
+    def maps(self) -> tuple[CloseCodeMap, ...]:
+        """Every map that a session may be read by."""
+        return tuple(dict.fromkeys((self.default, *self._by_subprotocol.values())))
+
+    def choose(self, record: SessionRecord) -> CloseCodeMap:
+        """Return the map for a session."""
+        return self._by_subprotocol.get(record.subprotocol.lower(), self.default)
+
+
+def code_maps(
+    names: Collection[str] = (),
+    codes: Mapping[int, Cause] | None = None,
+    idle: IdleCutoffs = DEFAULT_CUTOFFS,
+    reasons: Reasons | None = None,
+) -> CodeMaps:
+    """Return the maps for these presets, which may include :data:`AUTO`; ``codes`` go before those of presets."""
+    chosen = [PRESETS[name] for name in names if name != AUTO]
+
+    def combined(presets: Iterable[Preset]) -> CloseCodeMap:
+        known: dict[int, Cause] = {}
+        ranges: list[tuple[range, Cause]] = []
+        texts: dict[int, tuple[ReasonText, ...]] = dict(LIBRARY_TEXTS)
+        for preset in presets:
+            known |= preset.codes
+            ranges += preset.ranges
+            for code, more in preset.texts.items():
+                texts[code] = (*texts.get(code, ()), *more)
+        return CloseCodeMap(known | dict(codes or {}), ranges, idle, reasons, texts)
+
+    identified: dict[str, CloseCodeMap] = {}
+    if AUTO in names:
+        for preset in PRESETS.values():
+            if preset.subprotocols:
+                identified |= dict.fromkeys(preset.subprotocols, combined([*chosen, preset]))
+    return CodeMaps(combined(chosen), identified)

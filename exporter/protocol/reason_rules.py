@@ -34,6 +34,8 @@ class ReasonText:
 LIBRARY_TEXTS: Mapping[int, tuple[ReasonText, ...]] = {
     # em-websocket, connection.rb: "There is no code defined for application errors, so use 3000".
     3000: (ReasonText(re.compile("Application error"), Cause.INTERNAL_ERROR),),
+    # Litestar, ExceptionHandlerMiddleware.handle_websocket_exception; graphql-ws, CloseCode.InternalServerError.
+    4500: (ReasonText(re.compile("(?i:Internal Server Error)"), Cause.INTERNAL_ERROR),),
 }
 
 

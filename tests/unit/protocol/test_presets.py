@@ -5,20 +5,23 @@ from __future__ import annotations
 import pytest
 
 from exporter.config import CODE_CAUSES
+from exporter.protocol.classify import Circumstances, classify
 from exporter.protocol.close_codes import Classification, CloseCodeMap
-from exporter.protocol.enums import Cause
-from exporter.protocol.presets import PRESETS
+from exporter.protocol.enums import Cause, Peer
+from exporter.protocol.presets import AUTO, PRESETS, code_maps
+from exporter.protocol.record import CloseFrame, SessionRecord
 
 
 def book(name: str) -> CloseCodeMap:
-    return CloseCodeMap(PRESETS[name].codes, PRESETS[name].ranges)
+    return code_maps([name]).default
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_names_private_codes_only(name: str) -> None:
     """Codes and ranges lie in 3000 to 4999, and each cause is one that a code can be given."""
     preset = PRESETS[name]
-    assert preset.codes
+    assert preset.source
+    assert preset.codes or preset.texts
     for code, cause in preset.codes.items():
         assert 3000 <= code <= 4999
         assert cause in {*CODE_CAUSES, Cause.CONNECTION_LOST}
@@ -75,3 +78,63 @@ def test_a_preset_leaves_the_registered_protocol_codes_alone(name: str) -> None:
     plain, codes = CloseCodeMap(), book(name)
     for code in range(1000, 3000):
         assert codes.verdict(code) == plain.verdict(code)
+
+
+def by_server(code: int, reason: str, subprotocol: str = "") -> SessionRecord:
+    record = SessionRecord(closed_at=9.0, first_close=Peer.SERVER, subprotocol=subprotocol)
+    record.server.close = CloseFrame(code, reason, 9.0)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "reason", "cause"),
+    [
+        ("mqtt", 1000, "MQTT keepalive timeout", Cause.PING_TIMEOUT),
+        ("mqtt", 1000, "MQTT died", Cause.NORMAL),
+        ("stomp", 4500, "Send time 10001 (ms) for session 'a1' exceeded the allowed limit 10000", Cause.SLOW_CLIENT),
+        (
+            "stomp",
+            4500,
+            "Buffer size 524300 bytes for session 'a1' exceeds the allowed limit 524288",
+            Cause.SLOW_CLIENT,
+        ),
+        ("stomp", 4500, "", Cause.TIMEOUT),
+        ("nhooyr", 1011, "the sky is falling", Cause.APPLICATION),
+        ("nhooyr", 1011, "db: no rows", Cause.INTERNAL_ERROR),
+        ("litestar", 4500, "no such room", Cause.INTERNAL_ERROR),
+    ],
+)
+def test_preset_text_names_the_cause(name: str, code: int, reason: str, cause: Cause) -> None:
+    """A preset's text counts as a whole, with its code only."""
+    ending = classify(by_server(code, reason), Circumstances(app_accepts=True), book(name))
+    assert (ending.cause, ending.close_code) == (cause, code)
+
+
+def test_code_maps_auto_reads_a_session_by_its_subprotocol() -> None:
+    """4500 is graphql-ws' internal error, Spring's timeout, and of unknown meaning without a subprotocol."""
+    maps = code_maps([AUTO], {4401: Cause.UNAUTHORIZED})
+    for subprotocol, label, cause in (
+        ("graphql-transport-ws", "4500", Cause.INTERNAL_ERROR),
+        ("V12.STOMP", "4500", Cause.TIMEOUT),
+        ("", "4xxx", Cause.APPLICATION),
+        ("chat", "4xxx", Cause.APPLICATION),
+    ):
+        record = by_server(4500, "", subprotocol)
+        ending = classify(record, Circumstances(app_accepts=True), maps.choose(record))
+        assert (ending.code, ending.cause) == (label, cause)
+    for codes in maps.maps:
+        assert codes.verdict(4401) == Classification("4401", Cause.UNAUTHORIZED)
+
+
+def test_code_maps_without_auto_is_one_map() -> None:
+    """Named presets hold for every session."""
+    maps = code_maps(["graphql-ws", "pusher"])
+    assert maps.maps == (maps.default,)
+    assert maps.choose(by_server(4500, "", "v12.stomp")) is maps.default
+    assert maps.default.verdict(4201).cause is Cause.PING_TIMEOUT
+
+
+def test_presets_identify_by_subprotocols_of_their_own() -> None:
+    """No two presets claim one subprotocol."""
+    claimed = [name for preset in PRESETS.values() for name in preset.subprotocols]
+    assert len(claimed) == len(set(claimed))

@@ -1,0 +1,345 @@
+"""Takes messages of relays and turns records into endings.
+
+A record whose cause depends on circumstances waits for them in a bounded table:
+
+    TCP ended without a Close frame    for the other sessions that end with it: :data:`GROUP_WAIT`
+    ended by the server, no reason     for a probe of the app's port that began :data:`SETTLE` after the end
+    the same, without a Close frame    and for another one :data:`SECOND_LOOK` after the end, if the first was accepted
+
+A probe answers for all records that wait for it, and at most one starts a second. Times are those of the records; the
+observer's own delay is in none of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.protocol.classify import Circumstances, Ending, classify, depends_on_app, is_drop
+from exporter.protocol.enums import Peer
+from exporter.protocol.messages import Kind, Notice, Opened, decode
+from exporter.protocol.presets import CodeMaps
+from exporter.protocol.record import SessionRecord
+
+#: Seconds from the end of a session to the probe of the app's port: a dying process closes one socket after another.
+SETTLE = 0.25
+#: Seconds from a drop to the second probe: some apps close their port up to 0.6 s after their sessions.
+SECOND_LOOK = 2.0
+#: Seconds from the start of one probe to that of the next.
+PROBE_INTERVAL = 1.0
+#: Seconds within which sessions count as ended together, and for which a drop waits for the others.
+TOGETHER = 0.05
+GROUP_WAIT = 0.1
+#: Distinct ages of last frames, at least :data:`TOGETHER` apart, that show that no common message ended the sessions.
+DISTINCT_AGES = 3
+#: Records that may wait; with more, the oldest is classified with the circumstances known so far.
+MAX_WAITING = 4096
+#: Drops that are remembered for the ones after them, per side.
+MAX_DROPS = 8192
+#: Seconds between two looks at the app's listening socket, idle and while sessions open.
+LISTENER_INTERVAL = 5.0
+LISTENER_MIN_INTERVAL = 1.0
+#: Listeners that are remembered, the newest last.
+MAX_LISTENERS = 16
+
+
+class Sink(Protocol):
+    """Takes endings: metrics, log, reports, reconnects."""
+
+    def session_closed(self, record: SessionRecord, ending: Ending) -> None:
+        """Take the ending of one session."""
+
+
+class Timer(Protocol):
+    """A callback that is due later."""
+
+    def cancel(self) -> None:
+        """Do not call it."""
+
+
+class Scheduler(Protocol):
+    """What the intake needs of an event loop; its time is the monotonic clock of the records."""
+
+    def time(self) -> float:
+        """Return the time in seconds."""
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at a time."""
+
+
+class Prober(Protocol):
+    """Looks at the app's port."""
+
+    def look(self, done: Callable[[bool | None], None]) -> None:
+        """Begin a probe; call ``done`` with its answer (:meth:`exporter.observe.probe.AppProbe.accepts`)."""
+
+    def listener(self) -> frozenset[int] | None:
+        """Return what identifies the app's listening sockets; None if unknown."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A record that waits.
+
+    :ivar look_at: when a probe is due; one that starts up to :data:`TOGETHER` earlier answers for it as well. None if
+        it does not depend on the app.
+    :ivar looks: probes that it still waits for.
+    """
+
+    record: SessionRecord
+    look_at: float | None
+    looks: int
+
+
+class Intake:
+    """Takes messages, classifies records and passes each with its ending to every sink, once.
+
+    :param codes: the maps of close codes, by session.
+    :param draining: whether a drain is on.
+    :param on_opened: called with each batch of openings.
+    :param on_notice: called with the number of the relay and its notice.
+    :param on_flushed: called with the number of a relay whose counters are up to date.
+    """
+
+    def __init__(
+        self,
+        codes: CodeMaps,
+        sinks: Sequence[Sink],
+        scheduler: Scheduler,
+        prober: Prober,
+        draining: Callable[[], bool],
+        on_opened: Callable[[Sequence[Opened]], None] = lambda opened: None,
+        on_notice: Callable[[int, Notice], None] = lambda relay, notice: None,
+        on_flushed: Callable[[int], None] = lambda relay: None,
+    ) -> None:
+        self.terminating = False
+        self._codes = codes
+        self._sinks = tuple(sinks)
+        self._scheduler = scheduler
+        self._prober = prober
+        self._draining = draining
+        self._on_opened = on_opened
+        self._on_notice = on_notice
+        self._on_flushed = on_flushed
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self._next_key = 0
+        self._lost_server = Drops()
+        self._lost_client = Drops()
+        self._listeners = Listeners()
+        self._last_probe = float("-inf")
+        self._probing = False
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._refresh_timer: Timer | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait for circumstances."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Look at the app's listening socket now and regularly."""
+        self._look_at_listener()
+        self._refresh_timer = self._scheduler.call_at(self._scheduler.time() + LISTENER_INTERVAL, self.start)
+
+    def receive(self, relay: int, message: bytes) -> None:
+        """Take one message of a relay. A malformed one becomes a notice."""
+        try:
+            content = decode(message)
+        except ValueError as error:
+            self._on_notice(relay, Notice("exporter.defect", "error", {"error": f"message from a relay: {error}"}))
+            return
+        if isinstance(content, SessionRecord):
+            self.closed(content)
+        elif isinstance(content, Notice):
+            self._on_notice(relay, content)
+        elif content is Kind.FLUSHED:
+            self._on_flushed(relay)
+        elif isinstance(content, list):
+            if self._scheduler.time() - self._listeners.looked_at >= LISTENER_MIN_INTERVAL:
+                self._look_at_listener()
+            self._on_opened(content)
+
+    def closed(self, record: SessionRecord) -> None:
+        """Take one record: pass it on now, or let it wait for circumstances."""
+        if not is_drop(record) and not depends_on_app(record):
+            self._pass_on(record, None)
+            return
+        if is_drop(record):
+            self._remember(record)
+        while len(self._waiting) >= MAX_WAITING:
+            _, oldest = self._waiting.popitem(last=False)
+            self._pass_on(oldest.record, None)
+        looks = 0
+        if depends_on_app(record):
+            looks = 2 if is_drop(record) or self._draining() or self.terminating else 1
+        waiting = Waiting(record, record.closed_at + SETTLE if looks else None, looks)
+        self._waiting[self._next_key] = waiting
+        self._next_key += 1
+        if not (self._probing and looks):
+            self._set_timer(self._due(waiting))
+
+    def finish(self) -> None:
+        """Pass on every record that waits, with the circumstances known so far, and stop looking at the app."""
+        for timer in (self._timer, self._refresh_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._refresh_timer = None
+        while self._waiting:
+            self._pass_on(self._waiting.popitem(last=False)[1].record, None)
+
+    def _remember(self, record: SessionRecord) -> None:
+        if record.tcp_end is Peer.SERVER:
+            passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
+            self._lost_server.add("", record.closed_at, max(at for at in passed if at is not None))
+        elif record.tcp_end is Peer.CLIENT:
+            self._lost_client.add(record.peer_address, record.closed_at, 0.0)
+
+    def _pass_on(self, record: SessionRecord, accepts: bool | None) -> None:
+        ending = classify(record, self._circumstances(record, accepts), self._codes.choose(record))
+        for sink in self._sinks:
+            sink.session_closed(record, ending)
+
+    def _circumstances(self, record: SessionRecord, accepts: bool | None) -> Circumstances:
+        lost_server = lost_client = 1
+        if is_drop(record):
+            together = self._lost_server.together("", record.closed_at)
+            if record.tcp_end is Peer.SERVER and _distinct(record.closed_at - at for at in together) >= DISTINCT_AGES:
+                lost_server = len(together)
+            elif record.tcp_end is Peer.CLIENT:
+                lost_client = len(self._lost_client.together(record.peer_address, record.closed_at))
+        return Circumstances(
+            app_accepts=accepts,
+            draining=self._draining(),
+            terminating=self.terminating,
+            listener_changed=self._listeners.changed(record),
+            lost_server=lost_server,
+            lost_client=lost_client,
+        )
+
+    def _schedule(self) -> None:
+        """Set the timer for the first record or probe that is due."""
+        due = [self._due(waiting) for waiting in self._waiting.values() if not (self._probing and waiting.looks)]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due:
+            self._set_timer(min(due))
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._scheduler.call_at(max(when, self._scheduler.time()), self._on_timer)
+
+    def _due(self, waiting: Waiting) -> float:
+        if waiting.look_at is None:
+            return waiting.record.closed_at + GROUP_WAIT
+        return max(waiting.look_at, self._last_probe + PROBE_INTERVAL)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self._scheduler.time()
+        for key, waiting in list(self._waiting.items()):
+            if waiting.look_at is None and self._due(waiting) <= now:
+                del self._waiting[key]
+                self._pass_on(waiting.record, None)
+        if not self._probing and any(
+            waiting.look_at is not None and self._due(waiting) <= now for waiting in self._waiting.values()
+        ):
+            self._probing = True
+            self._last_probe = now
+            self._prober.look(self._on_answer)
+        self._schedule()
+
+    def _on_answer(self, accepts: bool | None) -> None:
+        """Take the answer of the probe that started last."""
+        self._probing = False
+        self._look_at_listener()
+        for key, waiting in list(self._waiting.items()):
+            if waiting.look_at is None or waiting.look_at > self._last_probe + TOGETHER:
+                continue
+            waiting.looks -= 1
+            if waiting.looks and accepts is not False and not self._listeners.changed(waiting.record):
+                waiting.look_at = waiting.record.closed_at + SECOND_LOOK
+                continue
+            del self._waiting[key]
+            self._pass_on(waiting.record, accepts)
+        self._schedule()
+
+    def _look_at_listener(self) -> None:
+        self._listeners.saw(self._prober.listener(), self._scheduler.time())
+
+
+class Drops:
+    """When sessions ended without a Close frame, by key, the newest :data:`MAX_DROPS` of them."""
+
+    def __init__(self) -> None:
+        self._order: deque[tuple[str, float, float]] = deque()
+        self._by_key: dict[str, list[tuple[float, float]]] = {}
+
+    def add(self, key: str, closed_at: float, last_frame_at: float) -> None:
+        """Remember one."""
+        if len(self._order) >= MAX_DROPS:
+            old, at, last = self._order.popleft()
+            drops = self._by_key[old]
+            drops.remove((at, last))
+            if not drops:
+                del self._by_key[old]
+        self._order.append((key, closed_at, last_frame_at))
+        insort(self._by_key.setdefault(key, []), (closed_at, last_frame_at))
+
+    def together(self, key: str, closed_at: float) -> list[float]:
+        """Return the last frames' times of the largest group of drops within :data:`TOGETHER` around ``closed_at``."""
+        drops = self._by_key.get(key, [])
+        start = bisect_left(drops, (closed_at - TOGETHER, float("-inf")))
+        end = bisect_right(drops, (closed_at + TOGETHER, float("inf")))
+        near, first = drops[start:end], 0
+        best: list[tuple[float, float]] = []
+        for last in range(len(near)):
+            while near[last][0] - near[first][0] > TOGETHER:
+                first += 1
+            if near[first][0] <= closed_at <= near[last][0] and last - first >= len(best):
+                best = near[first : last + 1]
+        return [last_frame_at for _, last_frame_at in best]
+
+
+class Listeners:
+    """The app's listening sockets over time, each with the times when it was first and last seen."""
+
+    def __init__(self) -> None:
+        self.looked_at = float("-inf")
+        self._seen: deque[tuple[float, float, frozenset[int]]] = deque(maxlen=MAX_LISTENERS)
+
+    def saw(self, listener: frozenset[int] | None, now: float) -> None:
+        """Take what listens now; None is unknown and changes nothing."""
+        self.looked_at = now
+        if listener is None:
+            return
+        if self._seen and self._seen[-1][2] == listener:
+            self._seen[-1] = (self._seen[-1][0], now, listener)
+        else:
+            self._seen.append((now, now, listener))
+
+    def changed(self, record: SessionRecord) -> bool:
+        """Return whether none of the sockets seen last in the session's life listens any more, and others do."""
+        if not self._seen:
+            return False
+        before = next((seen for seen in reversed(self._seen) if seen[0] <= record.closed_at), None)
+        if before is None or before[1] < record.opened_at:
+            return False
+        return not before[2] & self._seen[-1][2]
+
+
+def _distinct(ages: Iterable[float]) -> int:
+    """Return how many ages are at least :data:`TOGETHER` apart."""
+    count, last = 0, float("-inf")
+    for age in sorted(ages):
+        if age - last >= TOGETHER:
+            count, last = count + 1, age
+    return count

@@ -1,0 +1,153 @@
+"""The app's port as the observer sees it: whether it accepts connections, and which socket listens on it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from exporter.address import Address
+
+#: Seconds after which a probe gives up. It then shows nothing: the accept queue may be full.
+TIMEOUT = 1.0
+#: Bytes of a table of sockets that are read at a time, and at most: listening sockets come first in it.
+_CHUNK, _MOST = 65536, 1 << 20
+
+#: proc(5): the tables of TCP sockets in this network namespace.
+TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTEN = b"0A"
+
+
+class AppProbe:
+    """Looks at the app's port. Connections that it opens are closed at once and send nothing.
+
+    :param app: the address that relays connect to.
+    :param tables: the kernel's tables of TCP sockets.
+    """
+
+    def __init__(self, app: Address, tables: Iterable[Path] = TABLES) -> None:
+        self._app = app
+        self._tables = tuple(tables)
+        self._listening = _local_addresses(app)
+        self._task: asyncio.Task[bool | None] | None = None
+
+    async def accepts(self) -> bool | None:
+        """Return whether the app accepts connections: False if it refuses them, None if nothing shows it.
+
+        A full accept queue and a timeout are no refusal.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                if self._app.path:
+                    return _connect_unix(self._app.path)
+                return await _connect_tcp(self._app.host, self._app.port)
+        except (TimeoutError, OSError):
+            return None
+
+    def look(self, done: Callable[[bool | None], None]) -> None:
+        """Begin :meth:`accepts`, and call ``done`` with its answer."""
+
+        def answered(task: asyncio.Task[bool | None]) -> None:
+            self._task = None
+            if not task.cancelled():
+                done(task.result())
+
+        self._task = asyncio.get_running_loop().create_task(self.accepts())
+        self._task.add_done_callback(answered)
+
+    def close(self) -> None:
+        """Cancel a probe that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def listener(self) -> frozenset[int] | None:
+        """Return what identifies the sockets that listen on the app's port; None if they are not in this namespace.
+
+        TCP sockets are identified by their inodes, a Unix socket by the inode and change time of its file.
+        """
+        if self._app.path:
+            with suppress(OSError):
+                status = os.stat(self._app.path)
+                return frozenset((hash((status.st_ino, status.st_ctime_ns)),))
+            return None
+        found: set[int] = set()
+        for table in self._tables:
+            with suppress(OSError):
+                found |= _inodes(table, self._listening)
+        return frozenset(found) or None
+
+
+def _connect_unix(path: str) -> bool | None:
+    """Connect without waiting. A full accept queue is EAGAIN (connect(2)), which event loops take for success later."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        error = sock.connect_ex(path)
+    return _answer(error)
+
+
+async def _connect_tcp(host: str, port: int) -> bool | None:
+    """Connect to each address in turn until one accepts."""
+    loop = asyncio.get_running_loop()
+    answers: list[bool | None] = []
+    for family, kind, protocol, _, target in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol) as sock:
+            try:
+                await loop.sock_connect(sock, target)
+            except OSError as error:
+                answers.append(_answer(error.errno))
+            else:
+                return True
+    return False if answers and all(answer is False for answer in answers) else None
+
+
+def _answer(error: int | None) -> bool | None:
+    if error == 0:
+        return True
+    return False if error in (errno.ECONNREFUSED, errno.ENOENT) else None
+
+
+def _local_addresses(app: Address) -> frozenset[bytes]:
+    """Return the local addresses, as the tables write them, of sockets that take connections to ``app``."""
+    if app.path:
+        return frozenset()
+    if app.host == "localhost":
+        hosts: list[IPv4Address | IPv6Address] = [ip_address("127.0.0.1"), ip_address("::1")]
+    else:
+        try:
+            hosts = [ip_address(app.host)]
+        except ValueError:
+            return frozenset()
+    if any(host.is_loopback for host in hosts):
+        hosts += [ip_address("0.0.0.0"), ip_address("::")]
+    hosts += [ip_address(f"::ffff:{host}") for host in hosts if host.version == 4]
+    return frozenset(_table_address(host, app.port) for host in hosts)
+
+
+def _table_address(host: IPv4Address | IPv6Address, port: int) -> bytes:
+    """Return an address as the kernel prints it: each 32-bit word in the machine's byte order."""
+    words = (host.packed[start : start + 4] for start in range(0, len(host.packed), 4))
+    return f"{''.join(f'{int.from_bytes(word, sys.byteorder):08X}' for word in words)}:{port:04X}".encode()
+
+
+def _inodes(table: Path, addresses: frozenset[bytes]) -> set[int]:
+    """Return the inodes of the sockets that listen on one of ``addresses``. Raises OSError."""
+    found: set[int] = set()
+    with table.open("rb", buffering=0) as file:
+        rest, read = b"", 0
+        while read < _MOST and (chunk := file.read(_CHUNK)):
+            read += len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                fields = line.split()
+                if len(fields) < 10 or fields[0] == b"sl":
+                    continue
+                if fields[3] != _LISTEN:
+                    return found
+                if fields[1] in addresses:
+                    found.add(int(fields[9]))
+    return found
