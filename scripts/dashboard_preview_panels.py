@@ -205,7 +205,7 @@ def timeseries(figure: Figure, axes: Axes, panel: Panel, answers: Answers, capti
     if caption:
         for moments, colour, word in (
             (answers.rollouts, Look.DEPLOY, "rollout "),
-            (answers.alarms, Look.ALARM, "page "),
+            (answers.alarms, Look.ALARM, "alert "),
         ):
             plot.text(min(moments), plot.get_ylim()[1], word, color=colour, size=8, va="top", ha="right")
     plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, unit)))
