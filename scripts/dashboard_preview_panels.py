@@ -172,15 +172,20 @@ def _clock(axes: Axes, answers: Answers) -> None:
                       transform=axes.get_xaxis_transform())  # fmt: skip
 
 
-def _colour(panel: Panel, name: str) -> str | None:
-    """Return the colour that the overrides give to a series; later ones win."""
-    found: str | None = None
+def _override(panel: Panel, name: str, wanted: str) -> Any:
+    """Return the value that the overrides give to a property of a series; later ones win."""
+    found = None
     for override in panel["fieldConfig"]["overrides"]:
-        kind, wanted = override["matcher"]["id"], override["matcher"]["options"]
-        if wanted == name if kind == "byName" else re.search(wanted.strip("/"), name):
+        kind, matched = override["matcher"]["id"], override["matcher"]["options"]
+        if matched == name if kind == "byName" else re.search(matched.strip("/"), name):
             for prop in override["properties"]:
-                found = prop["value"]["fixedColor"] if prop["id"] == "color" else found
+                found = prop["value"] if prop["id"] == wanted else found
     return found
+
+
+def _colour(panel: Panel, name: str) -> str | None:
+    colour = _override(panel, name, "color")
+    return colour["fixedColor"] if colour else None
 
 
 def timeseries(figure: Figure, axes: Axes, panel: Panel, answers: Answers, caption: str = "") -> None:
@@ -230,7 +235,8 @@ def _plot(plot: Axes, panel: Panel, lines: Sequence[Series], colours: Mapping[st
             floor = top
     else:
         for line in reversed(lines):
-            plot.plot(answers.times, line.values, color=colours[line.name], linewidth=1.3)
+            style = "dashed" if _override(panel, line.name, "custom.lineStyle") else "solid"
+            plot.plot(answers.times, line.values, color=colours[line.name], linewidth=1.3, linestyle=style)
     if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
         limit = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]
         plot.axhline(limit["value"], color=limit["color"], linewidth=1, linestyle=(0, (6, 4)))

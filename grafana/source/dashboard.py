@@ -43,12 +43,16 @@ class Uid(StrEnum):
     FLEET = "websocket-fleet"
 
 
+#: A height, and (width, panel) from left to right.
+Line = tuple[int, Sequence[tuple[int, Panel]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that collapses: lines of a height, each with (width, panel) from left to right."""
+    """A row that collapses."""
 
     title: str
-    lines: Sequence[tuple[int, Sequence[tuple[int, Panel]]]]
+    lines: Sequence[Line]
     collapsed: bool = False
 
 

@@ -12,8 +12,7 @@ from grafana.source import panels_fleet as fleet
 from grafana.source import panels_sidecar as sidecar
 from grafana.source import panels_traffic as traffic
 from grafana.source.config import Config
-from grafana.source.dashboard import Dashboard, Row, Uid
-from grafana.source.panels import Panel
+from grafana.source.dashboard import Dashboard, Line, Row, Uid
 
 
 def close_codes(config: Config) -> Dashboard:
@@ -24,7 +23,7 @@ def close_codes(config: Config) -> Dashboard:
         "Why WebSocket sessions end: faults of the app, or rollouts and leaving browsers.",
         (
             _overview(config),
-            _causes(config),
+            _causes(config, (9, ((24, closes.against_normal(config)),))),
             _handshakes(config),
             _traffic(),
             _diagnosis(),
@@ -82,7 +81,7 @@ def the_fleet(config: Config) -> Dashboard:
     )
 
 
-def _overview(config: Config, *lines: tuple[int, tuple[tuple[int, Panel], ...]]) -> Row:
+def _overview(config: Config, *lines: Line) -> Row:
     numbers = (
         closes.faults_total(),
         closes.going_away_total(),
@@ -95,13 +94,14 @@ def _overview(config: Config, *lines: tuple[int, tuple[tuple[int, Panel], ...]])
     return Row("Overview", ((4, tuple((4, panel) for panel in numbers)), *lines, (9, charts)))
 
 
-def _causes(config: Config) -> Row:
+def _causes(config: Config, *lines: Line) -> Row:
     return Row(
         "Causes",
         (
             (10, ((12, closes.by_cause()), (12, closes.by_code()))),
             (9, ((8, closes.dropped()), (8, closes.pings()), (8, closes.suspect_closes()))),
             (9, ((12, closes.table_of_closes()), (6, closes.abnormal_share(config)), (6, closes.by_initiator()))),
+            *lines,
         ),
     )
 

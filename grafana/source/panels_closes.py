@@ -12,7 +12,7 @@ from exporter.protocol.causes import CAUSES as TABLE
 from exporter.protocol.close_codes import ABNORMAL, REGISTRY, CodeInfo
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
-from grafana.source import panels
+from grafana.source import panels, recording_rules
 from grafana.source.colours import (
     BLUE,
     CAUSES,
@@ -29,16 +29,19 @@ from grafana.source.colours import (
 )
 from grafana.source.config import EXPECTED, FAULTS, Config
 from grafana.source.links import Runbook
-from grafana.source.panels import COUNT, PER_MINUTE, SECONDS, SHARE, Bar, Column, Panel, Query, Words
+from grafana.source.panels import COUNT, PER_MINUTE, SECONDS, SHARE, Bar, Column, Panel, Query, Words, properties
+from grafana.source.promql import duration
 from grafana.source.queries import (
     abnormal,
     buckets,
+    by,
     closed,
     expected,
     in_range,
     one_of,
     per_minute,
     quantile,
+    recorded,
     series,
     server_faults,
     share,
@@ -224,6 +227,29 @@ def abnormal_share(config: Config) -> Panel:
         colours={"abnormal": YELLOW, "server faults": RED},
         objective=config.budget,
     )
+
+
+def against_normal(config: Config) -> Panel:
+    """Build the faults that page and the number to expect, as the alerts compare them."""
+    window = duration(config.window)
+    faults, normal = recording_rules.closes(config), recording_rules.expected(config)
+    colours = dict(zip(recording_rules.PAGING, (RED, CAUSES[Cause.BAD_GATEWAY]), strict=True))
+    panel = panels.time_series(
+        Words(
+            "Faults against their normal",
+            f"Closes by the app in {window} on pods that stay, as the alerts count them, and dashed their normal: the "
+            "number that the usual share of this service makes likely. A spike alert compares both. Without a line "
+            "there is too little history, or the recording rules are not loaded.",
+            Runbook.INTERNAL_ERROR_SPIKE,
+        ),
+        COUNT,
+        *(Query(by((), recorded(faults, **{"class": name})), name) for name in colours),
+        *(Query(by((), recorded(normal, **{"class": name})), f"{name} normal") for name in colours),
+        colours=colours | {f"{name} normal": colour for name, colour in colours.items()},
+    )
+    dashed = {"custom.lineStyle": {"fill": "dash", "dash": [8, 6]}, "custom.fillOpacity": 0}
+    panel.builder.override_by_regexp("/ normal$/", properties(dashed))
+    return panel
 
 
 def suspect_closes() -> Panel:

@@ -56,6 +56,12 @@ def series(source: Metric | Foreign, suffix: str = "", **labels: str | Not) -> s
     return metric(source, *matchers, suffix=suffix, **plain)
 
 
+def recorded(name: str, **labels: str) -> str:
+    """Return a selector of a recorded series of services, which has no pod and no instance."""
+    variables = ("namespace", "job", "route")
+    return metric(name, *(f'{label}=~"{(TARGET | ROUTE)[label]}"' for label in variables), **labels)
+
+
 def closed(**labels: str | Not) -> str:
     """Return a selector of closes."""
     return series(CLOSED, "", **labels)
@@ -143,6 +149,6 @@ def abnormal() -> str:
 
 __all__ = [
     "POD_LABEL", "SIDECAR", "Not", "Pace", "abnormal", "buckets", "by", "by_server", "closed", "expected", "in_range",
-    "of_sidecars", "on", "one_of", "per_minute", "per_second", "quantile", "rate", "series", "server_faults", "share",
-    "that_happened",
+    "of_sidecars", "on", "one_of", "per_minute", "per_second", "quantile", "rate", "recorded", "series",
+    "server_faults", "share", "that_happened",
 ]  # fmt: skip
