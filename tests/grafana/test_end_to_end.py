@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from exporter.observe.catalogue import CLOSED, DRAINING, LIFETIME
+from exporter.observe.catalogue import CLOSED, DRAINING, LIFETIME, STALL_DURATION
 from exporter.protocol.enums import Cause
 from grafana.source.config import MINUTE, Config
 from tests.e2e.harness.process import Process
@@ -177,7 +177,9 @@ def test_the_alert_resolves(run: Run) -> None:
 def test_every_query_of_every_panel_returns_data(run: Run) -> None:
     """Prometheus accepts every query and returns data, except for metrics that the sidecar does not expose yet."""
     results = {asked: ask(run, asked) for asked in all_queries(run)}
-    empty = [asked for asked, found in results.items() if not any(map(has_numbers, found))]
+    empty = [
+        asked for asked, found in results.items() if not any(map(has_numbers, found)) and not (found and rare(asked))
+    ]
     if path := os.environ.get(SAVE):
         save(Path(path), run, results)
     planned = [metric.name for metric in PLANNED]
@@ -247,6 +249,11 @@ def exemplars(run: Run, expr: str, **window: float) -> list[dict[str, Any]]:
         for series in run.stage.prometheus.ask("query_exemplars", query=expr, **window)
         for one in series["exemplars"]
     ]
+
+
+def rare(asked: Asked) -> bool:
+    """Whether a query reads a histogram of events that this run does not have: its quantile is NaN."""
+    return STALL_DURATION.name in asked.expr
 
 
 def has_numbers(series: dict[str, Any]) -> bool:
