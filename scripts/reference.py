@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,18 +37,16 @@ def sentence(text: str) -> str:
 
 
 def flags() -> str:
-    """Return the flags of ``run``."""
-    return table(
-        "flag,default,meaning",
-        (
-            (
-                code(f"{option.flag} {option.metavar}".strip()),
-                "required" if option.required else code(option.default or ""),
-                sentence(option.help),
-            )
-            for option in options()
-        ),
-    )
+    """Return the flags of ``run``, group by group as in its help."""
+
+    def rows() -> Iterable[Iterable[str]]:
+        for group, members in itertools.groupby(options(), lambda option: option.group):
+            yield f"**{group}**", "", ""
+            for option in members:
+                default = "required" if option.required else code(option.default or "")
+                yield code(f"{option.flag} {option.metavar}".strip()), default, sentence(option.help)
+
+    return table("flag,default,meaning", rows())
 
 
 def command_flags(name: str) -> str:

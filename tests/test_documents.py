@@ -33,12 +33,6 @@ VAGUE_AT_MOST = 10
 
 #: Flags of other tools, in code spans of their own.
 FOREIGN = {"--set", "--network", "--forwarded-allow-ips"}
-#: Described ahead of the code that brings them.
-AHEAD = {
-    "--closes-from-anywhere",
-    "--workers",
-    "--exemplars",
-}
 
 FENCE = re.compile(r"^```.*?^```", re.S | re.M)
 INDENTED = re.compile(r"(?:^(?: {4}|\t).*\n?)+", re.M)
@@ -118,7 +112,7 @@ def test_links_lead_to_files_and_headings_that_exist(name):
 def test_flags_and_variables_in_documents_exist(name):
     """Each flag in a code span, and each WEBSOCKET_EXPORTER_ variable, is one that a command accepts."""
     ours = [span for span in spans(name) if re.match(r"--[a-z]|(\S*/)?websocket-exporter\s", span)]
-    unknown = {flag for span in ours for flag in re.findall(r"--[a-z][a-z0-9-]+", span)} - OUR_FLAGS - FOREIGN - AHEAD
+    unknown = {flag for span in ours for flag in re.findall(r"--[a-z][a-z0-9-]+", span)} - OUR_FLAGS - FOREIGN
     variables = set(re.findall(r"\bWEBSOCKET_EXPORTER_[A-Z_]+\b", text_of(name)))
     known = {option.variable for option in options()}
     known |= {"WEBSOCKET_EXPORTER_" + flag[2:].upper().replace("-", "_") for flag in OUR_FLAGS}
@@ -132,7 +126,7 @@ def test_metrics_in_documents_exist(name):
     known = {metric.name for metric in CATALOGUE}
     series = known | {metric + suffix for metric in known for suffix in ("_bucket", "_sum", "_count", "_created")}
     named = re.findall(r"(?<![\w:/-])websocket_[a-z_]+(?![\w:*])", text_of(name))
-    assert {metric for metric in named if metric not in series} - AHEAD == set()
+    assert {metric for metric in named if metric not in series} == set()
 
 
 @pytest.mark.parametrize("name", PRESENT)
