@@ -17,6 +17,7 @@ _ELSEWHERE = {
     "dashboards": "grafana.command",
     "demo": "exporter.demo.command",
     "inject": "exporter.kubernetes.command",
+    "rules": "grafana.command",
     "webhook": "exporter.kubernetes.command",
 }
 

@@ -3,10 +3,12 @@
     python scripts/deploy_files.py           write them
     python scripts/deploy_files.py --check   say which differ, end with status 1 if any does
 
-Where they come from
-    grafana/dashboards/*.json, grafana/alerts/prometheusrule.yaml   copied to both the sidecar's container in
-    exporter.kubernetes                  the kustomize component's patch the settings of exporter.kubernetes
-    the chart's schema for the webhook's sidecar
+Sources
+    grafana/dashboards/*.json                 for kustomize and helm
+    grafana/alerts/prometheusrule.yaml        for kustomize
+    grafana.source.helm                       the chart's PrometheusRule, the schema of its values
+    exporter.kubernetes                       the sidecar's container in the kustomize component's patch
+    exporter.kubernetes.settings              the schema of the settings of the webhook's sidecar
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from exporter import __version__
 from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, sidecar_container
 from exporter.kubernetes.settings import LABEL, OPTIONS, Scrape, Settings
 from exporter.kubernetes.yaml_values import block_yaml
+from grafana.source import helm
 
 ROOT = Path(__file__).parents[1]
 KUSTOMIZE = ROOT / "deploy" / "kubernetes"
@@ -54,7 +57,7 @@ def files() -> Iterator[tuple[Path, str]]:
     rules = ROOT / "grafana" / "alerts" / "prometheusrule.yaml"
     if rules.exists():
         yield KUSTOMIZE / "monitoring" / "prometheusrule.yaml", rules.read_text()
-        yield CHART / "files" / "prometheusrule.yaml", rules.read_text()
+    yield CHART / "templates" / "monitoring" / "prometheusrule.yaml", helm.template()
     if dashboards:
         yield KUSTOMIZE / "monitoring" / "dashboards" / "kustomization.yaml", dashboard_maps(dashboards)
     yield KUSTOMIZE / "component" / "sidecar.yaml", component_patch()
@@ -116,6 +119,7 @@ def chart_schema() -> str:
     for name in OPTIONS:
         if name not in ("port", "container", "image"):
             sidecar[name] = {"type": ["string", "integer", "boolean"]}
+    schema["properties"]["monitoring"]["properties"]["rules"]["properties"] |= helm.schema()
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -67,6 +67,7 @@ class Alert:
     :ivar variant: distinguishes rules of one name; empty for the only or the gravest one.
     :ivar holds: seconds for which the expression must hold.
     :ivar keep_firing: seconds for which it goes on firing when the expression no longer holds.
+    :ivar fixed: whether ``severities`` leaves its severity alone: a lesser degree, or a row of the error budget.
     :ivar slow: whether it belongs to a group that is evaluated less often.
     """
 
@@ -85,6 +86,7 @@ class Alert:
     keep_firing: float = 0
     labels: dict[str, str] = field(default_factory=dict)
     dashboard: str = CLOSE_CODES
+    fixed: bool = False
     slow: bool = False
 
 
@@ -93,9 +95,10 @@ def alerts(config: Config) -> list[Alert]:
     every = [*close_alerts(config), *budget_alerts(config), *handshake_alerts(config), *sidecar_alerts(config),
              *cutoff_alerts(config)]  # fmt: skip
     names = {alert.name for alert in every}
-    for setting, named in (("disabled", config.disabled), ("severities", config.severities)):
-        if unknown := sorted(set(named) - names):
-            raise ConfigError(f"{setting}: no alert {unknown[0]}; there are {', '.join(sorted(names))}")
+    free = {alert.name for alert in every if not alert.fixed}
+    for setting, named, known in (("disabled", config.disabled, names), ("severities", config.severities, free)):
+        if unknown := sorted(set(named) - known):
+            raise ConfigError(f"{setting}: no alert {unknown[0]}; there are {', '.join(sorted(known))}")
     return [alert for alert in every if alert.name not in config.disabled]
 
 
@@ -177,11 +180,15 @@ def _labels() -> tuple[str, ...]:
     return (*SERVICE, "controller")
 
 
-def _pods(causes: tuple[str, ...], window: str = "10m") -> str:
+def _pods(config: Config, causes: tuple[str, ...], window: float) -> str:
     """The pods with the most closes of these causes."""
     chosen = f"{texts.OF_SERVICE},initiator='server',cause=~'{one_of(causes)}'"
-    counted = f"increase({catalogue.CLOSED.name}{{{chosen}}}[{window}])"
-    return f"sort_desc(topk(3, sum by (pod, instance) ({counted})) >= 0.5)"
+    settled = over(f"{catalogue.CLOSED.name}{{{chosen}}}", config.seconds(window), config.seconds(config.settle))
+    return _most(f"increase({settled})")
+
+
+def _most(numbers: str, least: float = 0.5) -> str:
+    return f"sort_desc(topk(3, sum by (pod, instance) ({numbers})) >= {least:g})"
 
 
 def _internal_errors(config: Config) -> Iterator[Alert]:
@@ -196,7 +203,7 @@ def _internal_errors(config: Config) -> Iterator[Alert]:
         f"Find the exception: {_logs(ANY_POD)}. If a rollout began shortly before, roll it back.",
         WORKLOAD,
         _normal(config, recording.INTERNAL_ERROR),
-        _pods(("internal-error",)),
+        _pods(config, ("internal-error",), config.window),
         keep_firing=config.keep_firing,
         labels={"cause": Cause.INTERNAL_ERROR},
     )
@@ -215,8 +222,9 @@ def _internal_errors(config: Config) -> Iterator[Alert]:
         "Compare the CPU use of the app's pods with an hour ago; if it is as before, look at the clients' network.",
         WORKLOAD,
         _normal(config, recording.PING_TIMEOUT),
-        _pods(("ping-timeout",)),
+        _pods(config, ("ping-timeout",), config.window),
         "ping-timeout",
+        fixed=True,
         keep_firing=config.keep_firing,
         labels={"cause": Cause.PING_TIMEOUT},
     )
@@ -234,7 +242,7 @@ def _drops(config: Config) -> Iterator[Alert]:
         f"Find the exception: {_logs(ANY_POD)}. If a rollout began shortly before, roll it back.",
         WORKLOAD,
         _normal(config, recording.CUT),
-        _pods(DROPPED),
+        _pods(config, DROPPED, config.window),
         keep_firing=config.keep_firing,
     )
 
@@ -261,7 +269,7 @@ def _crashes(config: Config) -> Iterator[Alert]:
         f"{WHO}: {many('session')} ended because the app died, in {texts.span(config.window)}",
     )
     first = f"{GET_PODS}: look for restarts and OOMKilled, then read the log of the last run (--previous)."
-    concerned = _pods(CRASHED)
+    concerned = _pods(config, CRASHED, config.window)
     yield Alert(
         name,
         "The app dies under its sessions: in several pods, in one again and again, or it does not come back.",
@@ -288,6 +296,8 @@ def _crashes(config: Config) -> Iterator[Alert]:
         "",
         concerned,
         "once",
+        fixed=True,
+        labels={"state": "once"},
         keep_firing=config.keep_firing,
     )
 
@@ -309,7 +319,7 @@ def _goodbyes(config: Config) -> Iterator[Alert]:
         f"Find out why the app restarts: {_logs(ANY_POD)}.",
         WORKLOAD,
         _normal(config, recording.GOODBYE),
-        _pods(LEAVING),
+        _pods(config, LEAVING, config.window),
         keep_firing=config.keep_firing,
     )
 
@@ -359,8 +369,9 @@ def _budget(config: Config) -> Iterator[Alert]:
         "Look at the last reports: port-forward 10011 of a pod and open /closes.",
         SERVICE,
         "",
-        _pods(FAULTS, duration(long)),
+        _pods(config, FAULTS, long),
         "quiet",
+        fixed=True,
         labels={"window": "quiet"},
     )
 
@@ -386,8 +397,9 @@ def _burn(config: Config, row: BurnWindow) -> Alert:
         "Open the dashboard and see which cause grows; the runbook of that cause goes on from there.",
         SERVICE,
         f", {texts.percent(_faulty_share(config, row.long), (*SERVICE, *SERVICE))} of all",
-        _pods(FAULTS, duration(row.long)),
+        _pods(config, FAULTS, row.long),
         f"{long}/{short}",
+        fixed=True,
         labels={"window": long},
         slow=row.long >= 86400,
     )
@@ -440,6 +452,7 @@ def _storm(config: Config) -> Iterator[Alert]:
 def _handshakes(config: Config) -> Iterator[Alert]:
     every = metric(recording.handshakes(config), config.job_selector, **{"class": "all"})
     window = texts.span(config.window)
+    settled = config.seconds(config.window), config.seconds(config.settle)
     total = f"{recording.handshakes(config)}{{{texts.OF_SERVICE},class='all'}}"
     for name, severity, share, least, variant, noun, meaning, first in (
         (
@@ -464,6 +477,7 @@ def _handshakes(config: Config) -> Iterator[Alert]:
         ),
     ):
         some = metric(recording.handshakes(config), config.job_selector, **{"class": name})
+        status = recording.HANDSHAKE_CLASSES[name].replace('"', "'")
         yield Alert(
             "WebSocketHandshakeFailures",
             f"More than {share:g} % of the handshakes {noun}.",
@@ -475,7 +489,10 @@ def _handshakes(config: Config) -> Iterator[Alert]:
             first,
             SERVICE,
             f", of {texts.count(f'sum({total})', SERVICE)}",
+            _most(f"increase({over(f'{catalogue.HANDSHAKES.name}{{{texts.OF_SERVICE},{status}}}', *settled)})"),
             variant=variant,
+            fixed=bool(variant),
+            labels={"status": name},
             keep_firing=config.keep_firing,
         )
 
@@ -514,7 +531,7 @@ def _down(config: Config) -> Iterator[Alert]:
     lately = aggregate("count", JOB, gone)
     name, does = "WebSocketSidecarDown", many("sidecar does", "sidecars do")
     first = f"{GET_PODS}: are they there, and ready?"
-    silent = f"sort(max by (pod, instance) (up{{{texts.OF_JOB}}} == 0))"
+    silent = f"max by (pod, instance) (up{{{texts.OF_JOB}}} == 0)"
     yield Alert(
         name,
         "No sidecar of a job answers, or all are gone without a drain.",
@@ -526,7 +543,7 @@ def _down(config: Config) -> Iterator[Alert]:
         JOB,
         pods=silent,
         holds=config.down_for,
-        labels={"state": "silent"},
+        labels={"state": "all-silent"},
         dashboard=FLEET,
     )
     yield Alert(
@@ -540,10 +557,12 @@ def _down(config: Config) -> Iterator[Alert]:
         JOB,
         pods=silent,
         variant="some",
+        fixed=True,
         holds=config.down_for,
-        labels={"state": "silent"},
+        labels={"state": "some-silent"},
         dashboard=FLEET,
     )
+    starts = over(f"{START_TIME.name}{{{texts.OF_JOB}}}", config.seconds(config.window))
     started = f"changes({over(ours(config, START_TIME), config.seconds(config.window))})"
     yield Alert(
         name,
@@ -555,9 +574,9 @@ def _down(config: Config) -> Iterator[Alert]:
         "that is killed end uncounted.",
         first,
         JOB,
-        pods=f"topk(3, max by (pod, instance) (changes({START_TIME.name}{{{texts.OF_JOB}}}"
-        f"[{duration(config.seconds(config.window))}])) >= {config.restarts:g})",
+        pods=_most(f"changes({starts})", config.restarts),
         variant="restarting",
+        fixed=True,
         labels={"state": "restarting"},
         dashboard=FLEET,
     )
@@ -688,6 +707,7 @@ def _ages(config: Config) -> Iterator[Alert]:
         lower = max(edge for edge in LIFETIME_BUCKETS if edge < age)
         before = max(edge for edge in LIFETIME_BUCKETS if edge < lower)
         pile = _between(config, LIFETIME, lower, upper, by)
+        old = texts.span(age) if age >= 3600 else f"{age:g} s"
         density = config.cutoff_density * (upper - lower) / (lower - before)
         younger = sum_by(
             by, increase(ours(config, LIFETIME, 'initiator!="proxy"', suffix="_bucket", le=bound(lower)), window)
@@ -705,7 +725,7 @@ def _ages(config: Config) -> Iterator[Alert]:
             f"and {pile}\n  > {config.cutoff_share:g} / 100 * ({every} - {younger})"
             f"{idle}",
             WARNING,
-            f"{WHO}: {many('session')} in {texts.span(config.cutoff_window)} ended at an age of {age:g} s",
+            f"{WHO}: {many('session')} in {texts.span(config.cutoff_window)} ended at an age of {old}",
             f"Most sessions that reach this age end at it, busy or not. The end comes from {side}. Likely culprit: "
             f"{culprit}.",
             "Raise that limit, or let clients reconnect before it.",

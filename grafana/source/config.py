@@ -192,7 +192,7 @@ class Config:
     grafana_url: str = "http://localhost:3000"
     """Grafana's address, for links to the dashboards."""
     severities: Mapping[str, str] = field(default_factory=dict)
-    """Alert name -> severity, in place of the alert's own (all its rules but the warning variants)."""
+    """Alert name -> severity. Lesser degrees of an alert keep theirs; the error budget's are in ``burn``."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that every alert gets besides its own, such as a team."""
     resource_name: str = "websocket-exporter"
@@ -248,14 +248,14 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def from_mapping(given: object) -> Config:
-    """A configuration from plain values; unknown keys and wrong types are errors."""
+def from_mapping(given: object, base: Config | None = None) -> Config:
+    """Return ``base`` with plain values in it; ConfigError for unknown keys and wrong types."""
     values = _checked(given, _kinds(Config()), "")
     if "burn" in values:
         values["burn"] = tuple(_row(row, index) for index, row in enumerate(values["burn"]))
     if "disabled" in values:
         values["disabled"] = tuple(map(str, values["disabled"]))
-    return replace(Config(), **values)
+    return replace(base or Config(), **values)
 
 
 def _row(given: object, index: int) -> BurnWindow:

@@ -34,6 +34,9 @@ NEEDS = """\
 """
 GRAFANA_NEEDS = "# Needs the recording rules in Prometheus. Grafana 12 or newer applies keepFiringFor.\n"
 
+#: Labels of ours by which rules of one name are distinguished.
+DISTINCT = ("severity", "cause", "state", "status", "window", "resource", "cutoff", "age")
+
 PREFIX = "websocket-exporter."
 ALERTS_GROUP = PREFIX + "alerts"
 
@@ -103,6 +106,22 @@ def grafana_alerting(config: Config) -> Mapping[str, str]:
     return {"grafana/provisioning/alerting/rules.yaml": HEAD + GRAFANA_NEEDS + text}
 
 
+#: Formats of the command line.
+FORMATS = ("prometheus", "recording", "prometheusrule", "grafana")
+
+
+def formatted(config: Config, kind: str) -> str:
+    """Return the rules in one of :data:`FORMATS`, without the remark that a file of the repository begins with."""
+    files = {
+        "prometheus": (prometheus, "grafana/alerts/rules.yaml"),
+        "recording": (prometheus, "grafana/alerts/recording.yaml"),
+        "prometheusrule": (prometheus_rule, "grafana/alerts/prometheusrule.yaml"),
+        "grafana": (grafana_alerting, "grafana/provisioning/alerting/rules.yaml"),
+    }
+    make, path = files[kind]
+    return make(config)[path].removeprefix(HEAD)
+
+
 def to_yaml(document: object) -> str:
     """Return YAML with long and many-line texts as blocks."""
     yaml = YAML()
@@ -155,7 +174,7 @@ def _rule(alert: Alert, config: Config) -> dict[str, Any]:
     if alert.keep_firing:
         rule["keep_firing_for"] = duration(config.seconds(alert.keep_firing))
     rule["labels"] = labels(alert, config)
-    fixed = ",".join(f"{key}='{value}'" for key, value in rule["labels"].items() if key not in config.labels)
+    fixed = ",".join(f"{key}='{value}'" for key, value in rule["labels"].items() if key in DISTINCT)
     lines = [texts.since(alert.name, alert.by, fixed)]
     if alert.pods:
         lines[0] += f" Pods: {texts.pods(alert.pods, _values(alert))}."
@@ -169,11 +188,9 @@ def _values(alert: Alert) -> Sequence[str]:
 
 
 def labels(alert: Alert, config: Config) -> dict[str, str]:
-    """Return an alert's labels: its severity, its own, the configured ones."""
-    severity = alert.severity
-    if not alert.variant or alert.variant.count("/"):  # the burn windows are configured one by one
-        severity = config.severities.get(alert.name, severity)
-    return {"severity": severity, **alert.labels, **config.labels}
+    """Return an alert's labels: its severity, the configured ones, its own."""
+    severity = alert.severity if alert.fixed else config.severities.get(alert.name, alert.severity)
+    return {"severity": severity, **config.labels, **alert.labels}
 
 
 def annotate(alert: Alert, config: Config, summary: str, lines: Sequence[str] = ()) -> dict[str, str]:

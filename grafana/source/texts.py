@@ -57,9 +57,10 @@ def percent(query: str, labels: Iterable[str]) -> str:
 
 
 def pods(query: str, labels: Iterable[str]) -> str:
-    """Return the pods that a query finds, each with its number: ``chat-a (30), chat-b (14)``."""
+    """Return the pods that a query finds, each with its number if there is one: ``chat-a (30), chat-b (14)``."""
     name = "{{ if .Labels.pod }}{{ .Labels.pod }}{{ else }}{{ .Labels.instance }}{{ end }}"
-    one = f'{{{{ if $i }}}}, {{{{ end }}}}{name} ({{{{ .Value | printf "%.0f" }}}})'
+    number = '{{ if .Value }} ({{ .Value | printf "%.0f" }}){{ end }}'
+    one = f"{{{{ if $i }}}}, {{{{ end }}}}{name}{number}"
     return asked(query, labels, f"{{{{ range $i, $s := . }}}}{{{{ with $s }}}}{one}{{{{ end }}}}{{{{ end }}}}", "none")
 
 

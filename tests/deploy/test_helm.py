@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 
 from exporter import __version__
 from exporter.kubernetes.command import webhook
 from exporter.kubernetes.settings import OPTIONS
+from grafana.source.alerts import alerts
+from grafana.source.config import Config
+from grafana.source.helm import THRESHOLDS, value_name
+from grafana.source.rule_files import groups, prometheus_rule
 from tests.deploy.tools import (
     CHART,
     KUSTOMIZE,
@@ -117,10 +123,27 @@ def test_the_operators_objects_are_valid(tmp_path: Path) -> None:
         ({"webhook": {"enabled": "yes"}}, "enabled"),
         ({"webhook": {"failurePolicy": "Maybe"}}, "failurePolicy"),
         ({"webhook": {"sidecar": {"drain-timout": "1s"}}}, "drain-timout"),
+        ({"monitoring": {"rules": {"objective": 100}}}, "objective"),
+        ({"monitoring": {"rules": {"thresholds": {"leest": 5}}}}, "leest"),
+        ({"monitoring": {"rules": {"thresholds": {"least": 0}}}}, "least"),
+        ({"monitoring": {"rules": {"disabled": ["WebSocketAppUp"]}}}, "disabled"),
+        ({"monitoring": {"rules": {"severities": {"WebSocketAppDown": "page"}}}}, "WebSocketAppDown"),
         (with_certificate(source="secret"), "secretName is needed"),
         (with_certificate(source="secret", secretName="mine"), "caBundle is needed"),
     ],
-    ids=["unknown", "type", "enum", "unknown flag", "no secret", "no authority"],
+    ids=[
+        "unknown",
+        "type",
+        "enum",
+        "unknown flag",
+        "objective",
+        "unknown threshold",
+        "threshold",
+        "unknown alert",
+        "severity",
+        "no secret",
+        "no authority",
+    ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], expected: str, tmp_path: Path) -> None:
     """A value that is unknown, of a wrong type or missing stops the installation and is named."""
@@ -254,3 +277,48 @@ def test_every_setting_of_the_sidecar_can_be_a_value() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     known = schema["properties"]["webhook"]["properties"]["sidecar"]["properties"]
     assert known.keys() == OPTIONS.keys() - {"port", "container", "image"}
+
+
+EVERY_RULE_VALUE = {
+    "objective": 99.5,
+    "thresholds": {value_name(name): 7 + index for index, name in enumerate(THRESHOLDS)},
+    "severities": {"WebSocketAppDown": "warning", "WebSocketIdleCutoff": "info"},
+    "disabled": ["WebSocketReconnectStorm", "WebSocketFixedAgeCutoff", "WebSocketSidecarSaturated"],
+    "alertLabels": {"team": "web", "quoted": "a: b"},
+    "runbooks": "https://runbooks.example/ws/",
+    "grafanaUrl": "https://grafana.example/",
+}
+
+
+def test_rules_with_values_set_equal_those_of_the_generator(tmp_path: Path) -> None:
+    """Each value of monitoring.rules does in the chart's template as its setting does in the generator."""
+    config = replace(
+        Config(),
+        objective=99.5,
+        **{name: 7 + index for index, name in enumerate(THRESHOLDS)},
+        severities=EVERY_RULE_VALUE["severities"],
+        disabled=tuple(EVERY_RULE_VALUE["disabled"]),
+        labels=EVERY_RULE_VALUE["alertLabels"],
+        runbooks=EVERY_RULE_VALUE["runbooks"],
+        grafana_url=EVERY_RULE_VALUE["grafanaUrl"],
+    )
+    (made,) = prometheus_rule(config).values()
+    found = one(rendered({"monitoring": {"rules": EVERY_RULE_VALUE}}, tmp_path), "PrometheusRule")
+    assert found["spec"] == objects(made)[0]["spec"]
+
+
+def test_rules_with_a_whole_group_disabled_have_no_empty_group(tmp_path: Path) -> None:
+    """A group that had alerts only goes with them; the recording rules stay."""
+    disabled = sorted({alert.name for alert in alerts(Config())})
+    found = one(rendered({"monitoring": {"rules": {"disabled": disabled}}}, tmp_path), "PrometheusRule")
+    rules = [rule for group in found["spec"]["groups"] for rule in group["rules"]]
+    assert all("record" in rule for rule in rules)
+    assert len(rules) == sum(len(group.recordings) for group in groups(Config()))
+
+
+def test_rule_values_have_the_defaults_of_the_generator() -> None:
+    """values.yaml and the generator's settings agree, name by name."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["monitoring"]["rules"]
+    assert values["objective"] == Config().objective
+    assert values["thresholds"] == {value_name(name): getattr(Config(), name) for name in THRESHOLDS}
+    assert values["grafanaUrl"] == Config().grafana_url

@@ -778,7 +778,7 @@ AGES = [
     ),
     case(
         "Sessions that end at an hour by the server name the app's side",
-        Pod("a", lifetimes({100.0: 5, 900.0: 2, 3600.0: 1}, T, Peer.SERVER)),
+        Pod("a", lifetimes({130.0: 5, 900.0: 2, 3600.0: 1}, T, Peer.SERVER)),
         fires(AGE, T + 45, WARNING, age="3600s", initiator="server"),
     ),
     case(
