@@ -140,6 +140,10 @@ class Intake:
         """Records that wait for circumstances."""
         return len(self._waiting)
 
+    def waiting_by_route(self, route: int) -> int:
+        """Return how many records of a route wait."""
+        return sum(waiting.record.route == route for waiting in self._waiting.values())
+
     def start(self) -> None:
         """Look at the app's listening socket now and regularly."""
         self._look_at_listener()

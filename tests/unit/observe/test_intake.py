@@ -400,8 +400,11 @@ def test_intake_finish_passes_everything_on_and_stops(stage: Stage) -> None:
     """At the end of the process nothing waits and no timer is left."""
     stage.drop()
     stage.drop(CLIENT)
+    stage.drop(CLIENT, route=3)
+    assert [stage.intake.waiting_by_route(route) for route in (0, 1, 3)] == [2, 0, 1]
     stage.intake.finish()
-    assert stage.causes == ["connection-lost"] * 2
+    assert stage.causes == ["connection-lost"] * 3
+    assert stage.intake.waiting_by_route(0) == 0
     assert stage.clock.pending == 0
 
 
