@@ -91,13 +91,28 @@ def run(**values: Any) -> None:
 
 
 @cli.command()
-@click.argument("codes", nargs=-1, required=True, type=int, metavar="CODE...")
-@click.option("--json", "as_json", is_flag=True, help="for a program instead of a person")
-def explain(codes: tuple[int, ...], as_json: bool) -> None:
-    """Say what close codes mean, when they are seen and what to do; two codes stand side by side."""
-    from exporter import explain as explainer
+@click.argument("subjects", nargs=-1, metavar="[CODE|LABEL|CAUSE]...")
+@click.option("--preset", "presets", multiple=True, metavar="NAME", help="codes of a known protocol; repeatable")
+@click.option("--json", "as_json", is_flag=True, help="JSON output")
+def explain(subjects: tuple[str, ...], presets: tuple[str, ...], as_json: bool) -> None:
+    """Explain close codes (1011), code labels (4xxx) and causes (app-down); two stand side by side.
 
-    click.echo(explainer.as_json(codes) if as_json else explainer.as_text(codes))
+    Exits with status 1 if no peer can send one of the codes.
+    """
+    from exporter import explain as explainer
+    from exporter.protocol.presets import PRESETS
+
+    if unknown := [name for name in presets if name not in PRESETS]:
+        raise click.UsageError(f"--preset: {unknown[0]}: expected one of {', '.join(PRESETS)}")
+    if not subjects and not presets:
+        raise click.UsageError("expected a code, a label or a cause, such as 1011, 4xxx or app-down")
+    try:
+        found = [explainer.subject(text, presets) for text in subjects]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    found = found or [explainer.preset_subject(name) for name in presets]
+    click.echo(explainer.as_json(found) if as_json else explainer.as_text(found))
+    sys.exit(0 if all(one.possible for one in found) else 1)
 
 
 @cli.command()

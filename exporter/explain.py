@@ -1,23 +1,19 @@
-"""``explain``: what close codes mean, as text for a person or as JSON for a program."""
+"""``explain``: close codes, code labels and causes, as text for a person or as JSON for a program."""
 
 from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from exporter.protocol.close_codes import REGISTRY, CodeInfo, may_be_sent, unregistered
-from exporter.protocol.enums import Severity
+from exporter.protocol.causes import CAUSES, CauseInfo
+from exporter.protocol.close_codes import LABELS, REGISTRY, CodeInfo, may_be_sent, unregistered
+from exporter.protocol.enums import Cause, Severity
+from exporter.protocol.presets import PRESETS
 
-_ROWS = (
-    ("meaning", "Meaning"),
-    ("seen", "Seen when"),
-    ("remedy", "What to do"),
-    ("reconnect", "Reconnect"),
-    ("cause", "Cause label"),
-    ("severity", "Severity"),
-    ("wire", "In a frame"),
-)
+#: Columns of the text: a terminal's.
+WIDTH = 80
 _LABEL_WIDTH = 13
 _SEVERITIES = {
     Severity.NORMAL: "normal: the session was over",
@@ -25,13 +21,62 @@ _SEVERITIES = {
     Severity.FAULT: "fault: somebody has something to fix",
 }
 
+Data = dict[str, object]
 
-def describe(code: int) -> dict[str, object]:
-    """What is known of one code, ready for JSON."""
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something to explain: a code, a label value of ``code``, or a cause.
+
+    :ivar title: the heading.
+    :ivar rows: pairs of a heading and a sentence.
+    :ivar data: the same for a program.
+    :ivar possible: whether a session can end with it.
+    """
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    data: Data
+    possible: bool = True
+
+
+def subject(text: str, presets: Sequence[str] = ()) -> Subject:
+    """Return what ``text`` names: ``1011``, ``4xxx``, ``app-down``. Raises ValueError for other words.
+
+    :param presets: presets that give private codes a cause.
+    """
+    if text.isascii() and text.isdecimal():
+        return _code(int(text), presets)
+    if text in LABELS:
+        name, meaning = LABELS[text]
+        return Subject(f"{text} {name}", (("Meaning", meaning),), {"label": text, "name": name, "meaning": meaning})
+    if text in list(Cause):
+        return _cause(CAUSES[Cause(text)])
+    raise ValueError(f"{text}: expected a code, {', '.join(LABELS)} or a cause: {', '.join(sorted(Cause))}")
+
+
+def preset_subject(name: str) -> Subject:
+    """Return the codes of a preset. Raises KeyError for an unknown one."""
+    preset = PRESETS[name]
+    rows = [(str(code), str(cause)) for code, cause in preset.codes.items()]
+    rows += [(f"{span.start}-{span.stop - 1}", str(cause)) for span, cause in preset.ranges]
+    for code, texts in preset.texts.items():
+        rows += [(str(code), f"{text.cause}, if its reason text matches {text.pattern.pattern}") for text in texts]
+    codes = [{"code": code, "cause": cause} for code, cause in preset.codes.items()]
+    data: Data = {"preset": name, "source": preset.source, "subprotocols": list(preset.subprotocols), "codes": codes}
+    return Subject(name, (("Source", preset.source), *rows), data)
+
+
+def _code(code: int, presets: Sequence[str]) -> Subject:
+    meanings = [(name, cause) for name in presets if (cause := _preset_cause(name, code)) is not None]
+    given = tuple((name, f"{cause}: {CAUSES[cause].meaning}") for name, cause in meanings)
     info = REGISTRY.get(code)
     if info is None:
-        return {"code": code, "registered": False, "may_be_sent": may_be_sent(code), "note": unregistered(code)}
-    return {
+        note = unregistered(code)
+        data: Data = {"code": code, "registered": False, "may_be_sent": may_be_sent(code), "note": note}
+        data |= {"presets": dict(meanings)} if presets else {}
+        return Subject(f"{code} {note}.", given, data, may_be_sent(code))
+    data = {
         "code": code,
         "registered": True,
         "may_be_sent": info.on_the_wire,
@@ -44,65 +89,101 @@ def describe(code: int) -> dict[str, object]:
         "cause": info.cause,
         "severity": info.severity,
     }
+    data |= {"presets": dict(meanings)} if presets else {}
+    return Subject(f"{code} {info.name}", (*_rows(info), *given), data)
 
 
-def as_json(codes: Sequence[int]) -> str:
-    """All of ``codes``, in order, as a JSON list."""
-    return json.dumps([describe(code) for code in codes], indent=2)
+def _preset_cause(name: str, code: int) -> Cause | None:
+    preset = PRESETS[name]
+    if code in preset.codes:
+        return preset.codes[code]
+    return next((cause for span, cause in preset.ranges if code in span), None)
 
 
-def as_text(codes: Sequence[int], width: int = 100) -> str:
-    """All of ``codes``: two registered ones side by side, otherwise one below the other."""
-    known = [REGISTRY[code] for code in codes if code in REGISTRY]
-    if len(codes) == 2 and len(known) == 2 and codes[0] != codes[1]:
-        return _side_by_side(known[0], known[1], width)
-    return "\n\n".join(_one(code, width) for code in codes)
+def _rows(info: CodeInfo) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Meaning", info.meaning),
+        ("Seen when", info.seen),
+        ("What to do", info.remedy),
+        ("Reconnect", info.reconnect_how),
+        ("Cause label", info.cause),
+        ("Severity", _SEVERITIES[info.severity]),
+        ("In a frame", "yes" if info.on_the_wire else "never; only reported by the peer that notices"),
+    )
 
 
-def _cells(info: CodeInfo) -> dict[str, str]:
-    return {
-        "meaning": info.meaning,
-        "seen": info.seen,
-        "remedy": info.remedy,
-        "reconnect": info.reconnect_how,
+def _cause(info: CauseInfo) -> Subject:
+    codes = [str(code) for code, registered in REGISTRY.items() if registered.cause is info.cause]
+    rows = (
+        ("Meaning", info.meaning),
+        ("What to do", info.remedy),
+        ("Severity", _SEVERITIES[info.severity]),
+        ("Initiator", ", ".join(info.initiators)),
+        ("Logged", "as a warning, with a report" if info.abnormal else "at level info, without a report"),
+        ("Codes", ", ".join(codes) or "none of its own"),
+    )
+    data: Data = {
         "cause": info.cause,
-        "severity": _SEVERITIES[info.severity],
-        "wire": "yes" if info.on_the_wire else "never; only reported by whoever notices",
+        "severity": info.severity,
+        "abnormal": info.abnormal,
+        "server_fault": info.server_fault,
+        "initiators": list(info.initiators),
+        "codes": [int(code) for code in codes],
+        "meaning": info.meaning,
+        "remedy": info.remedy,
     }
+    return Subject(info.cause, rows, data)
 
 
-def _one(code: int, width: int) -> str:
-    info = REGISTRY.get(code)
-    if info is None:
-        return f"{code} {unregistered(code)}."
-    cells = _cells(info)
-    lines = [f"{code} {info.name}"]
-    for key, label in _ROWS:
-        wrapped = textwrap.wrap(cells[key], width - _LABEL_WIDTH - 2)
-        lines += [f"  {label if n == 0 else '':{_LABEL_WIDTH}}{line}" for n, line in enumerate(wrapped)]
+def as_json(subjects: Iterable[Subject]) -> str:
+    """Return all of ``subjects``, in order, as a JSON list."""
+    return json.dumps([subject.data for subject in subjects], indent=2)
+
+
+def as_text(subjects: Sequence[Subject], width: int = WIDTH) -> str:
+    """Return all of ``subjects``: two different ones of the same kind side by side, others one below the other."""
+    if len(subjects) == 2:
+        left, right = subjects
+        headings = [heading for heading, _ in left.rows]
+        if left != right and len(headings) > 2 and headings == [heading for heading, _ in right.rows]:
+            return _side_by_side(left, right, width)
+    return "\n\n".join(_one(subject, width) for subject in subjects)
+
+
+def _one(subject: Subject, width: int) -> str:
+    wrap = _wrapper(width - _LABEL_WIDTH - 2)
+    lines = textwrap.wrap(subject.title, width)
+    for heading, text in subject.rows:
+        lines += [f"  {heading if n == 0 else '':{_LABEL_WIDTH}}{line}" for n, line in enumerate(wrap(text))]
     return "\n".join(lines)
 
 
-def _side_by_side(left: CodeInfo, right: CodeInfo, width: int) -> str:
-    column = (width - _LABEL_WIDTH - 4) // 2
+def _wrapper(width: int) -> Callable[[str], list[str]]:
+    """Wrap text, breaking words only where nothing else fits: addresses."""
+    return textwrap.TextWrapper(width, break_on_hyphens=False).wrap
 
-    def row(label: str, first: str, second: str) -> list[str]:
-        firsts, seconds = textwrap.wrap(first, column), textwrap.wrap(second, column)
+
+def _side_by_side(left: Subject, right: Subject, width: int) -> str:
+    column = (width - _LABEL_WIDTH - 3) // 2
+    wrap = _wrapper(column)
+
+    def row(heading: str, first: str, second: str) -> list[str]:
+        firsts, seconds = wrap(first), wrap(second)
         height = max(len(firsts), len(seconds))
         firsts += [""] * (height - len(firsts))
         seconds += [""] * (height - len(seconds))
         return [
-            f"{label if n == 0 else '':{_LABEL_WIDTH}}{a:{column}}    {b}".rstrip()
+            f"{heading if n == 0 else '':{_LABEL_WIDTH}}{a:{column}}   {b}".rstrip()
             for n, (a, b) in enumerate(zip(firsts, seconds, strict=True))
         ]
 
-    lines = row("", f"{left.code} {left.name}", f"{right.code} {right.name}")
+    lines = row("", left.title, right.title)
     lines += row("", "-" * column, "-" * column)
-    ours, theirs = _cells(left), _cells(right)
-    same = [label.lower() for key, label in _ROWS if ours[key] == theirs[key]]
-    for key, label in _ROWS:
-        if ours[key] != theirs[key]:
-            lines += [*row(label, ours[key], theirs[key]), ""]
+    pairs = list(zip(left.rows, right.rows, strict=True))
+    for (heading, mine), (_, other) in pairs:
+        if mine != other:
+            lines += [*row(heading, mine, other), ""]
+    same = [heading.lower() for (heading, mine), (_, other) in pairs if mine == other]
     if same:
-        lines.append(f"The same for both: {', '.join(same)}.")
+        lines += textwrap.wrap(f"The same for both: {', '.join(same)}.", width)
     return "\n".join(lines).rstrip()

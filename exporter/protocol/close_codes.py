@@ -262,6 +262,15 @@ def unregistered(code: int) -> str:
     return "is outside the range of close codes (1000 to 4999); no peer may send it"
 
 
+#: Label values of ``code`` that are no number: a name and a sentence.
+LABELS: Mapping[str, tuple[str, str]] = {
+    LIBRARIES: ("Libraries", f"A code from 3000 to 3999, which {unregistered(3999)}."),
+    PRIVATE: ("Private use", f"A code from 4000 to 4999, which {unregistered(4999)}."),
+    INVALID: ("Must not be sent", "A Close frame with a code that no peer may send, or with a body of one byte."),
+    UNKNOWN: ("Not parsed", "TCP ended on a session that was forwarded but no longer parsed."),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Classification:
     """What a code becomes in a metric: a bounded label value and a cause."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.protocol.causes import CAUSES as INFO
-from exporter.protocol.close_codes import INVALID, LIBRARIES, NATURES, PRIVATE, REGISTRY, UNKNOWN, Nature, unregistered
+from exporter.protocol.close_codes import LABELS, LIBRARIES, NATURES, PRIVATE, REGISTRY, Nature, unregistered
 from exporter.protocol.enums import Cause, Severity
 
 
@@ -16,15 +15,6 @@ class Meaning:
 
     nature: Nature
     text: str
-
-
-#: Label values that are no number.
-_LABELS: Mapping[str, tuple[str, str]] = {
-    INVALID: ("Must not be sent", "A Close frame with a code that no peer may send, or with a body of one byte."),
-    UNKNOWN: ("Not understood", "TCP ended on a connection that was still forwarded but no longer understood."),
-    LIBRARIES: ("Libraries", f"A code from 3000 to 3999, which {unregistered(3999)}."),
-    PRIVATE: ("Private use", f"A code from 4000 to 4999, which {unregistered(4999)}."),
-}
 
 
 def meaning_of(cause: str) -> Meaning:
@@ -62,7 +52,7 @@ def explain(code: str) -> CodeMeaning:
                 ("Reconnect", info.reconnect_how),
             ),
         )
-    name, text = _LABELS.get(code, ("", ""))
+    name, text = LABELS.get(code, ("", ""))
     if not text and code.isascii() and code.isdecimal():
         name, text = "Private use" if int(code) >= 4000 else "", f"A code that {unregistered(int(code))}."
     return CodeMeaning(code, name, None, (("Meaning", text),) if text else ())
@@ -74,7 +64,7 @@ def name_of(code: str) -> str:
 
 
 #: The codes that a page explains in full: those of the registry, and the label values that are no number.
-GLOSSARY: tuple[CodeMeaning, ...] = tuple(explain(code) for code in (*map(str, sorted(REGISTRY)), *_LABELS))
+GLOSSARY: tuple[CodeMeaning, ...] = tuple(explain(code) for code in (*map(str, sorted(REGISTRY)), *LABELS))
 _ENTRIES = frozenset(meaning.code for meaning in GLOSSARY)
 
 
