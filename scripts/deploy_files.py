@@ -9,15 +9,19 @@ Sources
     grafana.source.helm                       the chart's PrometheusRule, the schema of its values
     exporter.kubernetes                       the sidecar's container in the kustomize component's patch
     exporter.kubernetes.settings              the schema of the settings of the webhook's sidecar
+    values.yaml and its schema                the table of values in the chart's README.md
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from exporter import __version__
 from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, sidecar_container
@@ -61,7 +65,9 @@ def files() -> Iterator[tuple[Path, str]]:
     if dashboards:
         yield KUSTOMIZE / "monitoring" / "dashboards" / "kustomization.yaml", dashboard_maps(dashboards)
     yield KUSTOMIZE / "component" / "sidecar.yaml", component_patch()
-    yield CHART / "values.schema.json", chart_schema()
+    schema = chart_schema()
+    yield CHART / "values.schema.json", json.dumps(schema, indent=2) + "\n"
+    yield CHART / "README.md", chart_readme((CHART / "README.md").read_text(), schema)
 
 
 def present() -> Iterator[Path]:
@@ -112,15 +118,56 @@ def component_patch() -> str:
     return HEADER + block_yaml(patch, 0)
 
 
-def chart_schema() -> str:
-    """values.schema.json: the hand-written part, and one property for each setting of the sidecar."""
+def chart_schema() -> dict[str, Any]:
+    """Return values.schema.json: the hand-written part, and one property for each setting of the sidecar."""
     schema: dict[str, Any] = json.loads((CHART / "values.schema.base.json").read_text())
     sidecar = schema["properties"]["webhook"]["properties"]["sidecar"]["properties"]
     for name in OPTIONS:
         if name not in ("port", "container", "image"):
             sidecar[name] = {"type": ["string", "integer", "boolean"]}
     schema["properties"]["monitoring"]["properties"]["rules"]["properties"] |= helm.schema()
-    return json.dumps(schema, indent=2) + "\n"
+    return schema
+
+
+def chart_readme(text: str, schema: dict[str, Any]) -> str:
+    """Return the chart's README.md with the table of values anew."""
+    values = (CHART / "values.yaml").read_text()
+    comments = value_comments(values)
+    rows = ["| key | type | default | description |", "|---|---|---|---|"]
+    for key, default, kind in chart_values(yaml.safe_load(values), schema):
+        rows.append(f"| `{key}` | {kind} | `{json.dumps(default)}` | {comments.get(key, '')} |")
+    table = "\n".join(rows)
+    return re.sub(
+        r"(?s)(<!-- values: .*? -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}{table}\n{match[2]}", text
+    )
+
+
+def chart_values(values: dict[str, Any], schema: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Yield each value's key, default and type. A map that the schema leaves open is one value."""
+    for name, value in values.items():
+        key, described = f"{above}{name}", schema["properties"][name]
+        if isinstance(value, dict) and described.get("properties") and name != "sidecar":
+            yield from chart_values(value, described, f"{key}.")
+        elif "enum" in described:
+            yield key, value, ", ".join(f"`{allowed}`" for allowed in described["enum"])
+        else:
+            yield key, value, described.get("type", "object")
+
+
+def value_comments(text: str) -> dict[str, str]:
+    """Return the comment above each key of a values file, on one line."""
+    found: dict[str, str] = {}
+    path: list[tuple[int, str]] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        if match := re.match(r"( *)# (.*)", line):
+            comment.append(match[2])
+            continue
+        if match := re.match(r"( *)([\w-]+):", line):
+            path = [(indent, name) for indent, name in path if indent < len(match[1])] + [(len(match[1]), match[2])]
+            found[".".join(name for _, name in path)] = " ".join(comment)
+        comment = []
+    return found
 
 
 if __name__ == "__main__":

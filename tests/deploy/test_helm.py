@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import yaml
 from cryptography import x509
 
 from exporter import __version__
-from exporter.kubernetes.command import webhook
-from exporter.kubernetes.settings import OPTIONS
+from exporter.kubernetes.command import inject, webhook
+from exporter.kubernetes.settings import OPTIONS, PREFIX
 from grafana.source.alerts import alerts
 from grafana.source.config import Config
 from grafana.source.helm import THRESHOLDS, value_name
@@ -22,6 +24,8 @@ from grafana.source.rule_files import groups, prometheus_rule
 from tests.deploy.tools import (
     CHART,
     KUSTOMIZE,
+    ROOT,
+    api_server,
     call,
     kustomize,
     objects,
@@ -31,7 +35,10 @@ from tests.deploy.tools import (
     validate_operators,
 )
 
-ALL = {"webhook": {"enabled": True}}
+IMAGE = {"repository": "registry.example/w"}
+ALL = {"image": IMAGE, "webhook": {"enabled": True}}
+PAGES = "https://github.com/websocket-exporter/websocket-exporter"
+CI_VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
 
 
 def template(values: dict[str, Any], tmp_path: Path, *flags: str) -> tuple[list[Any], str]:
@@ -42,14 +49,14 @@ def template(values: dict[str, Any], tmp_path: Path, *flags: str) -> tuple[list[
     return (objects(done.stdout), "") if done.returncode == 0 else ([], done.stderr)
 
 
-def rendered(values: dict[str, Any], tmp_path: Path) -> list[Any]:
-    found, said = template(values, tmp_path)
+def rendered(values: dict[str, Any], tmp_path: Path, *flags: str) -> list[Any]:
+    found, said = template(values, tmp_path, *flags)
     assert said == ""
     return found
 
 
 def with_certificate(**certificate: Any) -> dict[str, Any]:
-    return {"webhook": {"enabled": True, "certificate": certificate}}
+    return {"image": IMAGE, "webhook": {"enabled": True, "certificate": certificate}}
 
 
 VALUES: dict[str, dict[str, Any]] = {
@@ -62,7 +69,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "own secret": with_certificate(source="secret", secretName="mine", caBundle="PEM"),
     "nothing": {"monitoring": {name: {"enabled": False} for name in ("podMonitor", "rules", "dashboards")}},
     "everything set": {
-        "image": {"repository": "registry.example/w", "tag": "9", "pullPolicy": "Always"},
+        "image": {"registry": "registry.example:5000", "repository": "a/w", "tag": "9", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "pull"}],
         "fullnameOverride": "ws",
         "commonLabels": {"team": "web"},
@@ -93,11 +100,108 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_it_lints() -> None:
-    """helm lint --strict has no warning, by default and with the webhook."""
-    for flags in ([], ["--set", "webhook.enabled=true"]):
-        done = call(tool("helm"), "lint", "--strict", str(CHART), *flags)
-        assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
+def test_chart_with_values_of_ci_lints_and_renders(values: Path) -> None:
+    """helm lint --strict has no warning, and each object fits its schema, for each file in ci/."""
+    done = call(tool("helm"), "lint", "--strict", str(CHART), "--values", str(values))
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = call(tool("helm"), "template", "release", str(CHART), "--namespace", "x", "--values", str(values))
+    assert done.returncode == 0, done.stderr
+    validate(objects(done.stdout))
+
+
+def test_chart_metadata_is_complete() -> None:
+    """Chart.yaml has all that chart repositories show, and its icon is in the project's repository."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["home"] == PAGES
+    assert chart["sources"] == [PAGES]
+    assert all(maintainer.keys() == {"name", "url"} for maintainer in chart["maintainers"])
+    assert chart["maintainers"]
+    assert len(chart["keywords"]) == len(set(chart["keywords"])) >= 5
+    raw = PAGES.replace("github.com", "raw.githubusercontent.com") + "/main/"
+    assert chart["icon"].startswith(raw)
+    icon = (ROOT / chart["icon"].removeprefix(raw)).read_text()
+    assert icon.startswith("<svg")
+    notes = chart["annotations"]
+    assert notes["artifacthub.io/license"] == "Apache-2.0"
+    links = [link["url"] for link in yaml.safe_load(notes["artifacthub.io/links"])]
+    assert links
+    for link in links:
+        assert (ROOT / link.removeprefix(f"{PAGES}/blob/main/")).is_file(), link
+
+
+def test_chart_package_has_readme_and_schema_without_ci(tmp_path: Path) -> None:
+    """The package holds what chart repositories read, and none of the files for checks."""
+    done = call(tool("helm"), "package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / f"websocket-exporter-{__version__}.tgz") as package:
+        names = {name.partition("/")[2] for name in package.getnames()}
+    assert {"Chart.yaml", "README.md", "values.yaml", "values.schema.json"} <= names
+    assert not {name for name in names if name.startswith("ci/") or name == "values.schema.base.json"}
+
+
+def test_chart_readme_describes_every_value() -> None:
+    """Each row of the table of values has a description: values.yaml has a comment for each."""
+    rows = [line for line in (CHART / "README.md").read_text().splitlines() if line.startswith("| `")]
+    described = {row.split("|")[1].strip(" `"): row.split("|")[-2].strip() for row in rows}
+    assert {"image.digest", "monitoring.rules.labels", "webhook.certificate.source"} <= described.keys()
+    assert [key for key, text in described.items() if not text] == []
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({}, f"registry.example/w:{__version__}"),
+        ({"registry": "r.example:5000", "repository": "a/w", "tag": "9"}, "r.example:5000/a/w:9"),
+        ({"tag": "9", "digest": f"sha256:{'0' * 64}"}, f"registry.example/w@sha256:{'0' * 64}"),
+    ],
+    ids=["version", "registry and tag", "digest"],
+)
+def test_image_of_values_is_that_of_webhook_and_sidecar(image: dict[str, str], expected: str, tmp_path: Path) -> None:
+    """Registry, repository, and digest before tag before version name the webhook's image and the sidecar's."""
+    container = one(rendered({**ALL, "image": IMAGE | image}, tmp_path), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    assert container["image"] == expected
+    assert f"--image={expected}" in container["args"]
+
+
+@pytest.mark.parametrize("name", ["defaults", "cert-manager", "own secret"])
+def test_chart_rendered_twice_without_cluster_is_the_same(name: str, tmp_path: Path) -> None:
+    """What Argo CD compares does not change by itself: nothing random is rendered but by source generate."""
+    assert rendered(VALUES[name], tmp_path) == rendered(VALUES[name], tmp_path)
+
+
+def test_generated_certificate_with_secret_in_cluster_is_kept(tmp_path: Path) -> None:
+    """With an API server that has the Secret, a second render is the same; without it there is a new certificate."""
+    first = rendered(ALL, tmp_path)
+    secret = one(first, "Secret")
+    assert one(rendered(ALL, tmp_path), "Secret")["data"] != secret["data"]
+    with api_server(first, [secret], tmp_path) as kubeconfig:
+        flags = ("--is-upgrade", "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", str(kubeconfig))
+        assert rendered(ALL, tmp_path, *flags) == first
+    with api_server(first, [], tmp_path) as kubeconfig:
+        assert one(rendered(ALL, tmp_path, *flags[:-1], str(kubeconfig)), "Secret")["data"] != secret["data"]
+
+
+@pytest.mark.parametrize("name", ["defaults", "webhook"])
+def test_notes_name_next_commands_that_exist(name: str, tmp_path: Path) -> None:
+    """The notes after an install name commands: kubectl for objects of the release, and inject with its flags."""
+    path = tmp_path / "values.json"
+    path.write_text(json.dumps(VALUES[name]))
+    flags = ("--namespace", "monitoring", "--dry-run=client", "--values", str(path))
+    done = call(tool("helm"), "install", "release", str(CHART), *flags)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("\nNOTES:\n")[2]
+    if name == "webhook":
+        deployment = one(rendered(VALUES[name], tmp_path), "Deployment")["metadata"]["name"]
+        assert f"kubectl --namespace monitoring rollout status deployment/{deployment}" in notes
+        (patch,) = re.findall(r"--patch \\\n\s+'(.*)'", notes)
+        assert json.loads(patch)["spec"]["template"]["metadata"]["annotations"] == {f"{PREFIX}inject": "true"}
+    else:
+        (line,) = re.findall(r"websocket-exporter inject (.*) \|", notes)
+        parameters = inject.make_context("inject", line.split()).params
+        assert parameters["image"] == "IMAGE"
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -120,6 +224,8 @@ def test_the_operators_objects_are_valid(tmp_path: Path) -> None:
     ("values", "expected"),
     [
         ({"webhok": {}}, "webhok"),
+        ({"webhook": {"enabled": True}}, "needs image.repository"),
+        ({"image": {"digest": "9"}}, "digest"),
         ({"webhook": {"enabled": "yes"}}, "enabled"),
         ({"webhook": {"failurePolicy": "Maybe"}}, "failurePolicy"),
         ({"webhook": {"sidecar": {"drain-timout": "1s"}}}, "drain-timout"),
@@ -133,6 +239,8 @@ def test_the_operators_objects_are_valid(tmp_path: Path) -> None:
     ],
     ids=[
         "unknown",
+        "no image",
+        "digest",
         "type",
         "enum",
         "unknown flag",
@@ -268,8 +376,6 @@ def test_the_webhook_takes_the_command_line_it_is_given(name: str, tmp_path: Pat
         assert parameters["route"] == ("/a/*", "/b/*")
         assert parameters["drain_timeout"] == "60s"
         assert parameters["tenant_settings"] == {"image", "memory-limit"}
-    else:
-        assert container["image"] == f"websocket-exporter:{__version__}"
 
 
 def test_every_setting_of_the_sidecar_can_be_a_value() -> None:

@@ -8,6 +8,10 @@ import json
 import shutil
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +59,64 @@ def one(found: list[Any], kind: str, name: str | None = None) -> Any:
     """The only object of a kind (and name)."""
     (obj,) = [obj for obj in found if obj["kind"] == kind and name in (None, obj["metadata"]["name"])]
     return obj
+
+
+@contextmanager
+def api_server(known: list[Any], present: list[Any], folder: Path) -> Iterator[Path]:
+    """Serve the kinds of some objects, and some objects, as the API server does; yield a kubeconfig for it."""
+    pages: dict[str, Any] = {
+        "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+    }
+    for version in sorted({obj["apiVersion"] for obj in known}):
+        group = version.rpartition("/")[0]
+        kinds = sorted({obj["kind"] for obj in known if obj["apiVersion"] == version})
+        resources = [
+            {"name": f"{kind.lower()}s", "singularName": "", "namespaced": True, "kind": kind, "verbs": ["get"]}
+            for kind in kinds
+        ]
+        path = f"/apis/{version}" if group else f"/api/{version}"
+        pages[path] = {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
+        if group:
+            named = {"groupVersion": version, "version": version.rpartition("/")[2]}
+            pages["/apis"]["groups"].append({"name": group, "versions": [named], "preferredVersion": named})
+    for obj in present:
+        metadata = obj["metadata"]
+        pages[f"/api/v1/namespaces/{metadata['namespace']}/{obj['kind'].lower()}s/{metadata['name']}"] = obj
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0])
+            missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+            body = json.dumps(page or missing).encode()
+            self.send_response(200 if page else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    config = folder / "kubeconfig"
+    cluster = {"server": f"http://127.0.0.1:{server.server_port}"}
+    context = {"cluster": "x", "user": "x"}
+    parts = {
+        "clusters": [{"name": "x", "cluster": cluster}],
+        "contexts": [{"name": "x", "context": context}],
+        "users": [{"name": "x", "user": {}}],
+    }
+    config.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "x", **parts}))
+    try:
+        yield config
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def validate(found: list[Any]) -> None:

@@ -31,7 +31,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "websocket-exporter.image" -}}
-{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- $image := .Values.image -}}
+{{- $name := required "webhook.enabled needs image.repository: the sidecar's image in your registry (none is published)" $image.repository -}}
+{{- with $image.registry -}}
+{{- $name = printf "%s/%s" . $name -}}
+{{- end -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name ($image.tag | default $.Chart.AppVersion) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "websocket-exporter.webhook" -}}
