@@ -19,9 +19,9 @@ import uvloop
 
 from exporter import __version__
 from exporter.address import Address
-from exporter.admin.server import Admin, AdminBackend
+from exporter.admin.auth import BadWebConfig
+from exporter.admin.server import Access, Admin, AdminBackend
 from exporter.admin.state import State
-from exporter.admin.web_config import BadWebConfig
 from exporter.config import Settings
 from exporter.observe.inline.history import ClosesPerMinute
 from exporter.observe.inline.linewriter import LineWriter
@@ -121,11 +121,11 @@ class App:
             self.state,
             self.change_token,
             self.closes,
-            self.metrics.flush_counts,
+            self._flush_counts,
         )
         web_config = Path(settings.web_config_file) if settings.web_config_file else None
         try:
-            self.admin = Admin(self.metrics.registry, hooks, settings.drain_from_anywhere, web_config)
+            self.admin = Admin(self.metrics.registry, hooks, Access(settings.drain_from_anywhere), web_config)
         except BadWebConfig as error:
             raise CannotUse(f"--web-config-file: {error}") from error
         if lines is not None:
@@ -252,6 +252,10 @@ class App:
             ever=self._ever(),
             minutes=self.history.minutes(),
         )
+
+    async def _flush_counts(self) -> None:
+        for _ in self.metrics.flush_counts():
+            pass
 
     def change_token(self) -> tuple[object, ...]:
         """Different whenever the state is, give or take the seconds of the uptime."""

@@ -1,4 +1,4 @@
-"""The other end of POST /drain, for the ``drain`` command in a preStop hook."""
+"""The client of POST /drain, for the ``drain`` command in a preStop hook."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from time import sleep
 
-#: Seconds between looks at the progress.
+from exporter.admin import DRAIN_HEADER
+
+#: Seconds between checks of the progress.
 POLL = 0.5
 #: Seconds that one answer may take.
 TIMEOUT = 5.0
 
 
 class DrainFailed(Exception):
-    """The sidecar could not be reached or said no."""
+    """The sidecar could not be reached or refused."""
 
 
 def drain_and_wait(admin: str, wait: bool = True) -> None:
@@ -50,7 +52,7 @@ def _connect(admin: str) -> HTTPConnection:
 def _call(admin: str, method: str, expected: int) -> dict[str, object]:
     connection = _connect(admin)
     try:
-        connection.request(method, "/drain")
+        connection.request(method, "/drain", headers={DRAIN_HEADER: "drain"})
         response = connection.getresponse()
         body = response.read()
     finally:

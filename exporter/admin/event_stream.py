@@ -1,73 +1,66 @@
-"""``/events``: the landing page's numbers as Server-Sent Events, to a bounded number of listeners.
+"""``/events``: the page's state as Server-Sent Events, to a bounded number of listeners.
 
-How it works
-============
-Each listener has a task that looks once a second whether anything has changed and, if so, sends the whole state. The
-state is made once for all of them and kept until something changes, so one listener more costs a write. There is no
-queue: who reads slowly gets fewer states, not older ones, and who does not read at all is dropped when a write has
-waited for :data:`PATIENCE`. When nothing changes a comment is sent now and then, so that both ends notice a connection
-that died.
+Each listener has a task that checks once a second whether anything has changed and, if so, sends the whole state, which
+is made once for all of them. There is no queue: a slow reader gets fewer states, not older ones. When nothing changes a
+comment is sent now and then, so that both ends notice a connection that died.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+import json
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from exporter.admin.cooperative import run_cooperatively
-from exporter.admin.http import web
-from exporter.admin.responses import begin, drop, line
-from exporter.admin.state import encoded
+from exporter.admin.responses import begin, drop, line, web
 
 #: Listeners at a time: people who look at one pod, with some to spare.
 MAX_LISTENERS = 16
 #: Seconds between two events to one listener, at least.
 INTERVAL = 1.0
-#: Seconds for which a state will do for all listeners; a little less than their interval.
+#: Seconds for which a state serves all listeners; a little less than their interval.
 FRESH = 0.9
-#: Seconds between two looks whether we are ready, which may cost the app a connection.
+#: Seconds between two checks of readiness, which may cost the app a connection.
 READINESS = 5.0
 #: Seconds after which something is sent even if nothing has changed; below the usual 60 s idle cut-offs.
 HEARTBEAT = 15.0
 #: Seconds that one write may wait for its reader.
-PATIENCE = 10.0
-#: Milliseconds after which a browser is to come back when the connection breaks.
+WRITE_TIME = 10.0
+#: Milliseconds after which a browser connects again when the connection breaks.
 RETRY = 2000
 
 
 class EventStream:
-    """The handler and what it shares among listeners.
+    """Send states to listeners.
 
-    :param change_token: something that is different whenever the state is; cheap.
-    :param unready: the reasons why we are not ready; may ask the app.
-    :param take: makes the state with these reasons: names and values ready for JSON, in small steps.
+    :param change_token: returns another value whenever the state is another; cheap.
+    :param unready: returns the reasons why the sidecar is not ready; may connect to the app.
+    :param state: returns the state with these reasons, ready for JSON.
     """
 
     def __init__(
         self,
         change_token: Callable[[], Hashable],
         unready: Callable[[], Awaitable[list[str]]],
-        take: Callable[[list[str]], Iterable[tuple[str, Any]]],
+        state: Callable[[list[str]], Mapping[str, Any]],
     ) -> None:
         self.listeners = 0
-        self._pulse = change_token
+        self._change_token = change_token
         self._unready = unready
-        self._take = take
+        self._make = state
         self._reasons: list[str] = []
-        self._asked = float("-inf")
+        self._checked = float("-inf")
         self._seen: Hashable = None
         self._made = float("-inf")
         self._state = b""
-        self._making = asyncio.Lock()  # who comes meanwhile waits for what is being made
         self._closing = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Send states until the listener or the server goes."""
         if self.listeners >= MAX_LISTENERS:
-            return line(503, f"{MAX_LISTENERS} listeners are here already", {"Retry-After": "15"})
+            return line(503, f"{MAX_LISTENERS} listeners are connected already", {"Retry-After": "15"})
         self.listeners += 1
         try:
             return await self._serve(request)
@@ -75,7 +68,7 @@ class EventStream:
             self.listeners -= 1
 
     def close(self) -> None:
-        """Let all listeners go."""
+        """End all streams."""
         self._closing.set()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -88,7 +81,7 @@ class EventStream:
         except TimeoutError:
             drop(request)
         except ConnectionError:
-            pass  # gone
+            pass  # the listener has gone
         return response
 
     async def _feed(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -99,25 +92,23 @@ class EventStream:
                 await self._write(response, state)
                 sent, last = state, monotonic()
             elif monotonic() - last >= HEARTBEAT:
-                await self._write(response, b": still here\n\n")
+                await self._write(response, b": no change\n\n")
                 last = monotonic()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), INTERVAL)
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WRITE_TIME):
             await response.write(data)
 
     async def _latest(self) -> bytes:
-        """The event to send: the same object until something has changed."""
-        if monotonic() - self._asked >= READINESS:
-            self._asked = monotonic()
+        """Return the event to send: the same object until something has changed."""
+        if monotonic() - self._checked >= READINESS:
+            self._checked = monotonic()
             self._reasons = await self._unready()
-        async with self._making:
-            change_token = (self._pulse(), *self._reasons)
-            if change_token != self._seen and monotonic() - self._made >= FRESH:
-                began = monotonic()
-                state = dict(await run_cooperatively(self._take(self._reasons)))
-                self._state = f"data: {''.join(await run_cooperatively(encoded(state)))}\n\n".encode()
-                self._seen, self._made = change_token, began
-            return self._state
+        token = (self._change_token(), *self._reasons)
+        if token != self._seen and monotonic() - self._made >= FRESH:
+            self._seen, self._made = token, monotonic()
+            state = json.dumps(self._make(self._reasons), separators=(",", ":"))
+            self._state = f"data: {state}\n\n".encode()
+        return self._state

@@ -1,4 +1,6 @@
-"""The admin server, on aiohttp. Its handlers read; the one that acts is POST /drain.
+"""The admin port, on aiohttp: metrics, health, drain and the pages.
+
+    request ─► track (connections) ─► login (auth) ─► host and origin ─► handler
 
 ``/closes`` and ``/events`` have modules of their own: :mod:`exporter.admin.closes_api`,
 :mod:`exporter.admin.event_stream`.
@@ -9,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+import re
+import socket
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -17,198 +21,294 @@ from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
 
-from exporter.admin.auth import AuthMiddleware
+from exporter.admin import DRAIN_HEADER
+from exporter.admin.auth import AuthMiddleware, is_loopback, is_trusted
 from exporter.admin.closes_api import Closes
-from exporter.admin.cooperative import run_cooperatively
+from exporter.admin.connections import KEEP_ALIVE, MAX_CONNECTIONS, Connections
 from exporter.admin.event_stream import EventStream
-from exporter.admin.exposition import Exposition
-from exporter.admin.http import HttpProcessingError, web, web_response
 from exporter.admin.pages import landing
 from exporter.admin.pages.layout import HEADERS
-from exporter.admin.responses import HTML, as_json, line, send
+from exporter.admin.responses import HTML, SERVER, HttpProcessingError, as_json, line, send, send_bytes, web
 from exporter.admin.state import Book, State, snapshot
 from exporter.units import parse_duration
 
 #: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
 #: that the app gets its SIGTERM only afterwards, may come a moment before the hook that begins the drain.
 BEGIN = 2.0
-#: Seconds between looks at a drain that is waited for.
+#: Seconds between checks of a drain that is waited for.
 POLL = 0.1
-#: Seconds within which the port must be ours again when its TLS has changed.
-REOPEN = 5.0
-#: What we call ourselves; versions of what we are made of are nobody's business.
-SERVER = "websocket-exporter"
-#: A scraper sends a few hundred bytes; nobody needs to send us a body.
+#: Bytes of a request's body at most; no handler reads one.
 MAX_BODY = 1024
 
-web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]  # aiohttp's own answers, to what is no HTTP, pass no hook of ours
+#: Paths that show sessions or act: a browser must have reached them by a name that is known to be ours.
+_PRIVATE = re.compile(r"/|/(closes|events|drain)(/.*)?")
+#: Paths that show addresses, paths and texts of sessions.
+_SESSIONS = re.compile(r"/(closes|events)(/.*)?")
+#: What a browser puts into Sec-Fetch-Site for requests that no other site made.
+_OWN_SITE = ("none", "same-origin")
+_NOT_HERE = "only for loopback and logged-in users; see --closes-from-anywhere"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class AdminBackend:
-    """What the admin server asks of the rest, as functions, so that it knows neither relay nor observer.
+    """The admin server's interface to the process, as functions.
 
-    :ivar unready: the reasons why we are not ready; empty if we are.
-    :ivar begin_drain: begins a drain; returns False if one is on already.
-    :ivar progress: the drain's state, ready for JSON.
-    :ivar state: how the sidecar is.
-    :ivar change_token: something that is different whenever ``state`` is, and cheaper.
-    :ivar closes: the abnormal endings that are kept.
-    :ivar flush_counts: begins the small steps that bring the metrics up to date.
+    :ivar unready: returns the reasons why the sidecar is not ready; empty if it is.
+    :ivar begin_drain: begins a drain, unless one is on already.
+    :ivar progress: returns the drain's state, ready for JSON.
+    :ivar state: returns how the sidecar is.
+    :ivar change_token: returns another value whenever ``state`` is another, and is cheaper.
+    :ivar closes: the reports that are kept.
+    :ivar before_scrape: brings the metrics up to date.
+    :ivar defunct: returns one line for each process that no longer works; empty if all do.
     """
 
     unready: Callable[[], Awaitable[list[str]]]
-    begin_drain: Callable[[], bool]
+    begin_drain: Callable[[], object]
     progress: Callable[[], dict[str, object]]
     state: Callable[[], State]
     change_token: Callable[[], Hashable]
     closes: Book
-    flush_counts: Callable[[], Iterable[None]] = tuple
+    before_scrape: Callable[[], Awaitable[None]]
+    defunct: Callable[[], Sequence[str]] = tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use what.
+
+    :ivar drain_from_anywhere: POST /drain is not for loopback alone.
+    :ivar closes_from_anywhere: /closes, /events and the page's list are not for loopback and logged-in users alone.
+    :ivar exemplars: /metrics shows exemplars, which hold trace ids, to everyone.
+    :ivar hosts: names by which the private paths may be reached beside localhost and the host's own.
+    :ivar max_connections: connections at a time.
+    """
+
+    drain_from_anywhere: bool = False
+    closes_from_anywhere: bool = False
+    exemplars: bool = False
+    hosts: Collection[str] = ()
+    max_connections: int = MAX_CONNECTIONS
 
 
 class Admin:
-    """Serves the admin port.
+    """Serve the admin port.
 
-    :param drain_from_anywhere: whether POST /drain may come from other hosts than loopback.
-    :param web_config: TLS and logins, see :mod:`exporter.admin.web_config`; None is neither. Raises BadWebConfig.
+    :param web_config: TLS and logins, see :mod:`exporter.admin.auth`; None is neither. Raises BadWebConfig.
+    :ivar scraped: monotonic time of the last scrape.
     """
 
     def __init__(
         self,
         registry: CollectorRegistry,
-        hooks: AdminBackend,
-        drain_from_anywhere: bool = False,
+        backend: AdminBackend,
+        access: Access | None = None,
         web_config: Path | None = None,
     ) -> None:
-        self.scraped = float("-inf")  # when /metrics was last read, on the monotonic clock
-        self._exposition = Exposition(registry)
-        self._hooks = hooks
-        self._drain_from_anywhere = drain_from_anywhere
-        self._guard = AuthMiddleware(web_config, lambda request: _is_loopback(request.remote))
+        self.scraped = float("-inf")
+        self._backend = backend
+        self._access = access if access is not None else Access()
+        self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in self._access.hosts)}
+        self._auth = AuthMiddleware(web_config)
+        self._connections = Connections(self._access.max_connections, lambda: self._auth.config.tls)
+        self._exposition = Exposition(registry, backend.before_scrape)
+        self._events = EventStream(backend.change_token, backend.unready, self._snapshot)
         self._runner: web.AppRunner | None = None
-        self._live = EventStream(hooks.change_token, hooks.unready, self._snapshot)
-        self._site: web.TCPSite | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._at: tuple[str | None, int] = (None, 0)
 
-    async def listen(self, host: str | None, port: int) -> int:
-        """Begin to serve. Returns the port. Raises OSError if it is taken."""
+    async def serve(self, listeners: Sequence[socket.socket]) -> None:
+        """Serve on sockets that listen."""
         self._runner = web.AppRunner(
-            self.application(), access_log=None, handle_signals=False, shutdown_timeout=0.5, logger=_logger()
+            self.application(),
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEP_ALIVE,
+            shutdown_timeout=0.5,
+            logger=_logger(),
         )
         await self._runner.setup()
-        await self._open(host, port)
-        bound: int = self._runner.addresses[0][1]
-        self._at = (host, bound)
-        self._watching = asyncio.create_task(self._guard.watch(self._reopen))
+        assert self._runner.server is not None
+        self._connections.serve(listeners, self._runner.server)
+        self._watching = asyncio.create_task(self._auth.watch())
+
+    async def listen(self, host: str | None, port: int) -> int:
+        """Open the port and serve. Returns its number. Raises OSError if it is taken."""
+        listeners = [
+            socket.create_server((host or "::", port), family=socket.AF_INET6, dualstack_ipv6=not host)
+            if not host or ":" in host
+            else socket.create_server((host, port))
+        ]
+        await self.serve(listeners)
+        bound: int = listeners[0].getsockname()[1]
         return bound
 
     def application(self) -> web.Application:
-        """Everything that is served, for one server."""
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guard.check])
+        """Return everything that is served, for one server."""
+        app = web.Application(
+            client_max_size=MAX_BODY,
+            middlewares=[self._connections.track, self._auth.check, self._check_site],
+        )
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/drain", self._progress)
         app.router.add_post("/drain", self._drain)
-        app.router.add_get("/events", self._live.handle)
-        Closes(self._hooks.closes).add_to(app.router)
+        app.router.add_get("/events", self._events.handle)
+        Closes(self._backend.closes).add_to(app.router)
         app.on_response_prepare.append(_harden)
-        app.on_shutdown.append(self._hang_up)
+        app.on_shutdown.append(self._end_streams)
         return app
-
-    async def _open(self, host: str | None, port: int) -> None:
-        assert self._runner is not None
-        self._site = web.TCPSite(self._runner, host, port, ssl_context=self._guard.config.tls)
-        await self._site.start()
-
-    async def _reopen(self) -> None:
-        """Serve by the TLS that holds now. Requests that are under way are finished by what held when they came."""
-        assert self._site is not None
-        await self._site.stop()
-        deadline = monotonic() + REOPEN
-        while True:
-            try:
-                await self._open(*self._at)
-            except OSError as error:  # the old socket is not gone yet, or somebody else has the port
-                if monotonic() > deadline:
-                    structlog.get_logger().error("admin.reopen_failed", why=str(error))
-                    deadline = float("inf")  # said once; without this port nobody would learn of anything, so go on
-                await asyncio.sleep(POLL)
-            else:
-                return
 
     async def close(self) -> None:
         """Stop serving."""
         if self._watching is not None:
             self._watching.cancel()
+        self._connections.stop_accepting()
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        await asyncio.sleep(0)  # aiohttp has used up a slice by now, and will again
+    @web.middleware
+    async def _check_site(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse private paths under a name that another site chose, and sessions to strangers."""
+        if _PRIVATE.fullmatch(request.path) and not self._is_own_host(request.headers.get("Host", "")):
+            return line(421, "this name is not known to be the sidecar's; see --admin-host")
+        if _SESSIONS.fullmatch(request.path) and not self._shows_sessions(request):
+            return line(403, _NOT_HERE)
+        return await handler(request)
+
+    def _is_own_host(self, host: str) -> bool:
+        """Return whether a Host header names this host: by address, its own name, or a configured one."""
+        name = re.sub(r":\d*$", "", host.strip().lower()).strip("[]").removesuffix(".")
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return not name or name in self._hosts
+        return True
+
+    def _shows_sessions(self, request: web.Request) -> bool:
+        return self._access.closes_from_anywhere or is_trusted(request)
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
         began = monotonic()
-        text, content_type = await self._exposition.expose(
-            request.headers.get("Accept", ""), self._hooks.flush_counts()
-        )
+        exemplars = self._access.exemplars or is_trusted(request)
+        body, content_type = await self._exposition.expose(request.headers.get("Accept", ""), exemplars)
         self.scraped = began
-        await asyncio.sleep(0)
-        return web.Response(body=text, headers={"Content-Type": content_type})
+        return await send_bytes(request, content_type, body)
 
     async def _livez(self, request: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
+        if defunct := self._backend.defunct():
+            return line(503, "\n".join(defunct))
+        return line(200, "alive")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        reasons = await self._hooks.unready()
-        if reasons:
-            return web.Response(status=503, text="".join(f"not ready: {reason}\n" for reason in reasons))
-        return web.Response(text="ready\n")
+        if reasons := await self._backend.unready():
+            return line(503, "\n".join(f"not ready: {reason}" for reason in reasons))
+        return line(200, "ready")
 
     async def _progress(self, request: web.Request) -> web.Response:
         if "wait" in request.query:
             try:
                 longest = parse_duration(request.query["wait"])
             except ValueError as error:
-                return web.Response(status=400, text=f"wait: {error}\n")
+                return line(400, f"wait: {error}")
             await self._wait_for_drain(longest)
-        return as_json(200, self._hooks.progress())
+        return as_json(200, self._backend.progress())
 
     async def _wait_for_drain(self, longest: float) -> None:
         """Return when the drain is done, when none has begun within :data:`BEGIN`, or after ``longest`` seconds."""
         began = monotonic()
-        while (phase := self._hooks.progress()["phase"]) != "done":
+        while (phase := self._backend.progress()["phase"]) != "done":
             waited = monotonic() - began
             if waited >= longest or (phase == "none" and waited >= BEGIN):
                 return
             await asyncio.sleep(min(POLL, max(0.0, longest - waited)))
 
     async def _drain(self, request: web.Request) -> web.Response:
-        if not self._drain_from_anywhere and not _is_loopback(request.remote):
+        if not self._access.drain_from_anywhere and not is_loopback(request.remote):
             return line(403, "POST /drain is for loopback; see --drain-from-anywhere")
-        self._hooks.begin_drain()
-        return as_json(202, self._hooks.progress())
+        if not _is_own_request(request):
+            return line(403, f"POST /drain needs the header {DRAIN_HEADER}, and no page of another site may send it")
+        self._backend.begin_drain()
+        return as_json(202, self._backend.progress())
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        reasons = await self._hooks.unready()
-        await asyncio.sleep(0)  # as above
-        state = self._hooks.state()
-        await asyncio.sleep(0)
-        shown = dict(await run_cooperatively(snapshot(state, reasons, self._hooks.closes)))
-        whole = "".join(await run_cooperatively(landing.render(state, shown)))
-        await asyncio.sleep(0)
-        return await send(request, HTML, [whole])
+        reasons = await self._backend.unready()
+        state = self._backend.state()
+        listed = self._shows_sessions(request)
+        shown = snapshot(state, reasons, self._backend.closes if listed else None)
+        return await send(request, HTML, [landing.render(state, shown, listed)])
 
-    def _snapshot(self, reasons: list[str]) -> Iterator[tuple[str, Any]]:
-        return snapshot(self._hooks.state(), reasons, self._hooks.closes)
+    def _snapshot(self, reasons: list[str]) -> dict[str, Any]:
+        return snapshot(self._backend.state(), reasons, self._backend.closes)
 
-    async def _hang_up(self, app: web.Application) -> None:
-        self._live.close()
+    async def _end_streams(self, app: web.Application) -> None:
+        self._events.close()
 
 
-class _Told(logging.Handler):
-    """aiohttp's log, as events of ours: what a stranger sends is no defect and no traceback of several lines."""
+class Exposition:
+    """Make one exposition at a time, in a thread, and share it among the scrapers that wait for it.
+
+    :param before: brings the metrics up to date.
+
+    A scraper that comes while one is being made waits for the next, so each sees everything from before it asked.
+    """
+
+    def __init__(self, registry: CollectorRegistry, before: Callable[[], Awaitable[None]]) -> None:
+        self._registry = registry
+        self._before = before
+        self._waiting: dict[tuple[str, bool], asyncio.Future[bytes]] = {}
+        self._making: asyncio.Task[None] | None = None
+
+    async def expose(self, accept: str, exemplars: bool) -> tuple[bytes, str]:
+        """Return the text and its content type, in the format that the Accept header prefers."""
+        _, content_type = choose_encoder(accept)
+        key = (content_type, exemplars)
+        if (text := self._waiting.get(key)) is None:
+            text = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if self._making is None:
+            self._making = asyncio.create_task(self._make_all())
+        return await asyncio.shield(text), content_type
+
+    async def _make_all(self) -> None:
+        try:
+            while self._waiting:
+                key = next(iter(self._waiting))
+                text = self._waiting.pop(key)
+                try:
+                    await self._before()
+                    text.set_result(await asyncio.to_thread(self._make, *key))
+                except Exception as error:
+                    text.set_exception(error)
+        finally:
+            self._making = None
+
+    def _make(self, content_type: str, exemplars: bool) -> bytes:
+        encode, _ = choose_encoder(content_type)
+        body: bytes = encode(self._registry if exemplars else _WithoutExemplars(self._registry))
+        return body
+
+
+class _WithoutExemplars(CollectorRegistry):
+    """Another registry's families without exemplars."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._whole = registry
+
+    def collect(self) -> Iterator[Family]:
+        for family in self._whole.collect():
+            family.samples = [sample._replace(exemplar=None) for sample in family.samples]
+            yield family
+
+
+class _AiohttpLog(logging.Handler):
+    """aiohttp's errors as events: malformed requests are not defects."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
@@ -223,7 +323,7 @@ def _logger() -> logging.Logger:
     logger = logging.getLogger("exporter.admin")
     logger.propagate = False
     if not logger.handlers:
-        logger.addHandler(_Told(logging.WARNING))
+        logger.addHandler(_AiohttpLog(logging.WARNING))
     return logger
 
 
@@ -232,10 +332,7 @@ async def _harden(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = SERVER
 
 
-def _is_loopback(remote: str | None) -> bool:
-    try:
-        address = ipaddress.ip_address(remote or "")
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+def _is_own_request(request: web.Request) -> bool:
+    """Return whether no page of another site can have sent a POST: by the headers that a browser adds or allows."""
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    return DRAIN_HEADER in request.headers and "Origin" not in request.headers and site in _OWN_SITE

@@ -6,9 +6,8 @@ same names. Whoever wants numbers without a page can read it from ``/events`` as
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import time
@@ -21,8 +20,6 @@ from exporter.protocol.enums import Cause, Peer
 
 #: What endings are told apart by: code, cause, initiator.
 Kind = tuple[str, str, str]
-
-_JSON = json.JSONEncoder(separators=(",", ":"))
 
 #: Abnormal endings that the landing page shows; the others are a link away.
 LATEST = 8
@@ -75,65 +72,40 @@ class State:
     uptime: float
     ever: Mapping[Kind, int]
     minutes: Sequence[Mapping[Kind, int]]
+    refused: int = 0
+    stalled: int = 0
 
 
 #: The two that are told apart first: weather against a fault.
 VERSUS = (("1001", Cause.GOING_AWAY), ("1011", Cause.INTERNAL_ERROR))
 
 
-def snapshot(state: State, reasons: Sequence[str], book: Book) -> Iterator[tuple[str, Any]]:
-    """Everything that the page shows, name by name, ready for JSON, in small steps: a list comes again with each row.
+def snapshot(state: State, reasons: Sequence[str], book: Book | None) -> dict[str, Any]:
+    """Return everything that the page shows, ready for JSON.
 
     :param reasons: why the sidecar is not ready; empty if it is.
-    :param book: the abnormal endings that are kept.
+    :param book: the reports that are kept; None shows none.
     """
-    latest = [story for _, story in islice(book.walk(), LATEST)]
+    latest = [story for _, story in islice(book.walk(), LATEST)] if book is not None else []
     hour: Counter[Kind] = Counter()
     for minute in filter(None, state.minutes):
         hour.update(minute)
-    yield "now", round(time(), 3)
-    yield "status", _status(state, reasons)
-    yield "standing", "draining" if state.draining else "unready" if reasons else "ready"
-    yield "up", _up(state.uptime)
-    yield "active", f"{state.active:,}"
-    yield "hour", f"{hour.total():,}"
-    yield "ever", f"{sum(state.ever.values()):,}"
-    yield "abnormal", book.total
     series = _series(state.minutes)
-    yield "versus", [_versus(code, cause, series[cause], state.ever) for code, cause in VERSUS]
-    yield "dropped", _dropped(hour, state.ever)
-    yield "natures", _natures(series, len(state.minutes))
-    for rows in _growing(_causes(series, state.ever)):
-        yield "causes", rows
-    for rows in _growing(_story(story.as_dict()) for story in latest):
-        yield "stories", rows
-
-
-def _growing(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    found: list[dict[str, Any]] = []
-    yield found
-    for row in rows:
-        found.append(row)
-        yield found
-
-
-def encoded(shown: Mapping[str, Any]) -> Iterator[str]:
-    """A snapshot as JSON, in small steps."""
-    before = "{"
-    for name, value in shown.items():
-        yield f"{before}{_JSON.encode(name)}:"
-        yield from _encoded_list(value) if isinstance(value, list) else (_JSON.encode(value),)
-        before = ","
-    yield "}"
-
-
-def _encoded_list(rows: Iterable[Any]) -> Iterator[str]:
-    yield "["
-    comma = ""
-    for row in rows:
-        yield comma + _JSON.encode(row)
-        comma = ","
-    yield "]"
+    return {
+        "now": round(time(), 3),
+        "status": _status(state, reasons),
+        "standing": "draining" if state.draining else "unready" if reasons else "ready",
+        "up": _up(state.uptime),
+        "active": f"{state.active:,}",
+        "hour": f"{hour.total():,}",
+        "ever": f"{sum(state.ever.values()):,}",
+        "abnormal": book.total if book is not None else 0,
+        "versus": [_versus(code, cause, series[cause], state.ever) for code, cause in VERSUS],
+        "dropped": _dropped(hour, state.ever),
+        "natures": _natures(series, len(state.minutes)),
+        "causes": list(_causes(series, state.ever)),
+        "stories": [_story(story.as_dict()) for story in latest],
+    }
 
 
 def _series(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:

@@ -58,7 +58,7 @@ class Sidecar:
 
     def get(self, path: str, method: str = "GET") -> tuple[int, str]:
         """Status and text of an admin endpoint."""
-        request = urllib.request.Request(self.admin + path, method=method)
+        request = urllib.request.Request(self.admin + path, method=method, headers={"X-Websocket-Exporter": "drain"})
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from exporter.admin.closes_query import Query, select
 from exporter.admin.pages.layout import chips, described, ending, frame, glossary, text
 from exporter.admin.pages.meanings import explain, meaning_of
 from exporter.admin.pages.wording import circumstances, duration, headline, iso, quantity, quiet_before, when, whom
-from exporter.admin.state import Book, chip
+from exporter.admin.state import Book, CloseReport, chip
 from exporter.protocol.close_codes import ABNORMAL
+
+if TYPE_CHECKING:
+    from exporter.admin.closes_api import Query
 
 Fields = Mapping[str, Any]
 
@@ -22,11 +24,10 @@ _TITLE = "Abnormal endings"
 _OTHER = {"client": "server", "server": "client"}
 
 
-def listing(book: Book, query: Query) -> Iterator[str]:
+def listing(book: Book, query: Query, found: Iterator[CloseReport]) -> Iterator[str]:
     """The list, page by page for as many stories as the query wants."""
     yield frame(f"{_TITLE}: websocket-exporter")
     yield _list_head(book, query)
-    found = select(book, query)
     last = ""
     for story in islice(found, query.limit):
         yield _article(story.as_dict())

@@ -14,7 +14,7 @@ from typing import Any
 from exporter.admin.pages.layout import chip_list, ending, frame, glossary, text
 from exporter.admin.pages.meanings import meaning_of, name_of
 from exporter.admin.pages.wording import iso
-from exporter.admin.state import VERSUS, State, chip, encoded
+from exporter.admin.state import VERSUS, State, chip
 from exporter.protocol.close_codes import ABNORMAL, Nature
 
 Data = Mapping[str, Any]
@@ -38,24 +38,27 @@ _BLANK_STORY: Data = dict.fromkeys(("key", "nature", "cause", "by", "link", "whe
 }
 
 
-def render(state: State, shown: Data) -> Iterator[str]:
-    """The page as HTML, in small steps. ``shown`` is the snapshot that it begins with."""
-    yield frame("websocket-exporter: why connections end")
-    yield _header(state, shown)
-    yield '\n<main id="main">\n'
-    yield _versus(shown["versus"])
-    yield "\n"
-    yield _facts(shown)
-    yield "\n"
-    yield from _hour(shown["natures"])
-    yield "\n"
-    yield from _causes(shown["causes"])
-    yield "\n"
-    yield from _stories(shown["stories"])
-    yield f"\n{glossary()}\n</main>\n{_FOOTER}\n"
-    yield '<script type="application/json" id="first">'
-    yield from (piece.replace("<", "\\u003c") for piece in encoded(shown))  # so that nothing ends the element around it
-    yield f"</script>{ending()}"
+def render(state: State, shown: Data, listed: bool = True) -> str:
+    """Return the page as HTML. ``shown`` is the snapshot that it begins with."""
+    first = json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
+    return "".join(
+        [
+            frame("websocket-exporter: why connections end"),
+            _header(state, shown),
+            '\n<main id="main">\n',
+            _versus(shown["versus"]),
+            "\n",
+            _facts(shown),
+            "\n",
+            *_hour(shown["natures"]),
+            "\n",
+            *_causes(shown["causes"]),
+            "\n",
+            *_stories(shown["stories"]),
+            f"\n{glossary()}\n</main>\n{_FOOTER}\n",
+            f'<script type="application/json" id="first">{first}</script>{ending()}',
+        ]
+    )
 
 
 def _header(state: State, shown: Data) -> str:

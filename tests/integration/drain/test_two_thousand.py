@@ -67,7 +67,9 @@ class Client:
 
 def get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     """One request to the admin port."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", method=method, headers={"X-Websocket-Exporter": "drain"}
+    )
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return answer.status, answer.read().decode()
 

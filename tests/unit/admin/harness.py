@@ -13,10 +13,10 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
+from exporter.admin.connections import SEND_BUFFER
 from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.state import State
-from exporter.observe.inline.history import ClosesPerMinute
-from exporter.observe.inline.recent_closes import CloseReport, Closes
+from exporter.observe.recent_closes import CloseReport, ClosesPerMinute, RecentCloses
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer
@@ -55,6 +55,7 @@ def story(number: int, frames: int = 4, **changed: Any) -> CloseReport:
         "route": "all",
         "path": "/chat",
         "code": "1011",
+        "close_code": 1011,
         "cause": Cause.INTERNAL_ERROR,
         "initiator": Peer.SERVER,
         "clean": True,
@@ -73,27 +74,35 @@ def story(number: int, frames: int = 4, **changed: Any) -> CloseReport:
         "ping_unanswered_s": 0.0,
         "cut_in_frame": [],
         "cut_in_message": [],
+        "suspect": False,
+        "confidence": None,
+        "evidence": [],
         "ended_at": 1_700_000_000.0 + number,
     }
     recorder = ring(min(frames, FRAMES))
-    return CloseReport(fields | changed, bytes(recorder.slots), recorder.at, 200.0)
+    return CloseReport(fields | changed, bytes(recorder.slots[recorder.at :] + recorder.slots[: recorder.at]), 200.0)
 
 
 class World:
     """What the admin server is told; in it no minute ends, so that all endings are of the last one."""
 
     def __init__(self) -> None:
-        self.closes = Closes()
+        self.closes = RecentCloses(["all"])
         self.history = ClosesPerMinute(clock=lambda: 0.0)
         self.reasons: list[str] = []
         self.active = 0
         self.draining = False
         self.states_made = 0
-        hooks = AdminBackend(self._unready, lambda: True, dict, self.state, self._pulse, self.closes)
+        hooks = AdminBackend(
+            self._unready, lambda: True, dict, self.state, self._pulse, self.closes, self._before_scrape
+        )
         self.admin = Admin(CollectorRegistry(), hooks)
 
     async def _unready(self) -> list[str]:
         return self.reasons
+
+    async def _before_scrape(self) -> None:
+        pass
 
     def _pulse(self) -> tuple[object, ...]:
         return self.history.total, self.active, self.draining
@@ -113,10 +122,17 @@ class World:
                 self.closes.add(story(number, code=code, cause=cause, initiator=initiator, ended_at=time.time()))
 
 
+def _small_buffers(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
+    """Return a listening socket whose connections have the send buffer of the real server's."""
+    listener = socket.create_server((host, port), family=family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return listener
+
+
 @asynccontextmanager
 async def served(world: World) -> AsyncIterator[TestClient[Any, Any]]:
     """The server of ``world`` and a client for it; ``server.app`` and ``port`` are the test client's."""
-    async with TestClient(TestServer(world.admin.application())) as client:
+    async with TestClient(TestServer(world.admin.application(), socket_factory=_small_buffers)) as client:
         yield client
 
 
@@ -128,7 +144,7 @@ async def deaf(client: TestClient[Any, Any], path: str) -> AsyncIterator[socket.
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(connection, ("127.0.0.1", client.port))
-        await loop.sock_sendall(connection, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await loop.sock_sendall(connection, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         yield connection
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from exporter.admin import closes_api as closes
 from exporter.admin import responses as answers
-from exporter.admin.closes_query import PAGE
+from exporter.admin.closes_api import PAGE
 from exporter.admin.pages.layout import HEADERS
-from exporter.observe.inline.recent_closes import MAX_CLOSES, CloseReport
+from exporter.observe.recent_closes import MAX_REPORTS, CloseReport
 from exporter.protocol.enums import Cause, Peer
 from tests.waiting import until
 
@@ -67,12 +67,12 @@ async def test_nothing_yet() -> None:
 async def test_the_last_500_are_kept() -> None:
     """The 501st ending drops the first; a program gets all that are kept in one document."""
     world = World()
-    for number in range(MAX_CLOSES + 1):
+    for number in range(MAX_REPORTS + 1):
         world.closes.add(story(number))
     async with served(world) as client:
         body = await (await client.get("/closes")).json()
         gone = await client.get("/closes/abcd-0")
-    assert len(body["closes"]) == MAX_CLOSES == 500
+    assert len(body["closes"]) == MAX_REPORTS == 500
     assert (body["total"], body["closes"][-1]["session_id"]) == (501, "abcd-1")
     assert gone.status == 404
 
@@ -378,7 +378,7 @@ class CountingBook:
 
     def __init__(self, world: World) -> None:
         self.made = 0
-        for number in range(MAX_CLOSES):
+        for number in range(MAX_REPORTS):
             world.closes.add(_Counted(self, story(number, frames=64)))  # type: ignore[arg-type]
 
 
@@ -408,7 +408,7 @@ def test_stories_are_made_no_faster_than_they_are_read(path: str) -> None:
                 made = book.made
                 for _ in range(20):
                     assert (await client.get("/livez")).status == 200
-            assert 0 < made < MAX_CLOSES / 4
+            assert 0 < made < MAX_REPORTS / 4
 
     check()
 
@@ -428,7 +428,7 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
             pass
         made = book.made
         assert await hung_up_on(connection)
-        assert book.made == made < MAX_CLOSES
+        assert book.made == made < MAX_REPORTS
 
 
 @in_loop
@@ -441,7 +441,7 @@ async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixtu
             await until(lambda: book.made)
         for _ in range(closes.MAX_READERS + 1):
             answer = await client.get("/closes")
-            assert len((await answer.json())["closes"]) == MAX_CLOSES
+            assert len((await answer.json())["closes"]) == MAX_REPORTS
     assert not caplog.records
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from exporter.admin import cooperative as pace
 from exporter.admin import event_stream as live
-from exporter.admin import state as snapshot
 from exporter.admin.pages.layout import HEADERS
 from exporter.admin.pages.meanings import CAUSES, GLOSSARY, explain, meaning_of
 from exporter.admin.pages.wording import circumstances, duration, headline
@@ -117,31 +115,6 @@ async def test_the_page_stands_without_a_script() -> None:
     assert 'href="/closes/abcd-0"' in body
     assert "<noscript>Without JavaScript this page stands still" in body
     assert '<th scope="row" data-text="key">0</th><td class="number" data-text="fault">1</td>' in body
-
-
-@in_loop
-async def test_the_page_is_made_in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The traffic has a turn at least once a cause and once a story, and the page is the one that is made in one go."""
-    world = World()
-    for code, cause in (("1001", Cause.GOING_AWAY), ("1006", Cause.CONNECTION_LOST), ("1011", Cause.INTERNAL_ERROR)):
-        world.end(code, cause, times=5)
-    monkeypatch.setattr(snapshot, "time", lambda: 1_800_000_000.0)
-    async with served(world) as client:
-        turns = 0
-
-        async def traffic() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        whole = await (await client.get("/")).text()
-        monkeypatch.setattr(pace, "SLICE", -1.0)
-        monkeypatch.setattr(pace, "SHARE", -1.0)
-        beside = asyncio.create_task(traffic())
-        assert await (await client.get("/")).text() == whole
-        beside.cancel()
-    assert turns > 2 * (3 + LATEST)
 
 
 @in_loop
@@ -309,7 +282,7 @@ async def test_no_event_without_a_change() -> None:
         made = world.states_made
         assert (await answer.content.readline()) == b"\n"
         for _ in range(2):
-            assert (await answer.content.readline()) == b": still here\n"
+            assert (await answer.content.readline()) == b": no change\n"
             assert (await answer.content.readline()) == b"\n"
         assert world.states_made == made
 
@@ -348,7 +321,7 @@ async def test_listeners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         async with client.get("/events") as two:
             await event(two)
             refused = await client.get("/events")
-            assert (refused.status, await refused.text()) == (503, "2 listeners are here already\n")
+            assert (refused.status, await refused.text()) == (503, "2 listeners are connected already\n")
             assert refused.headers["Retry-After"] == "15"
         while (again := await client.get("/events")).status == 503:
             again.close()
@@ -359,11 +332,11 @@ async def test_listeners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @in_loop
 async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection ends and its place is free; the listener beside it gets every state meanwhile."""
-    monkeypatch.setattr(live, "PATIENCE", 0.2)
+    monkeypatch.setattr(live, "WRITE_TIME", 0.2)
     world = World()
     for number in range(LATEST):
         world.closes.add(story(number, path="/" + "x" * 4000))  # large states, to fill the buffers soon
-    hub = world.admin._live
+    hub = world.admin._events
     async with served(world) as client, deaf(client, "/events") as connection, client.get("/events") as reader:
         await until(lambda: hub.listeners == 2)
         events = 0
@@ -384,7 +357,7 @@ async def test_listeners_do_not_hold_up_the_end() -> None:
     async with served(world) as client:
         answer = await client.get("/events")
         await event(answer)
-        world.admin._live.close()
+        world.admin._events.close()
         while await answer.content.readline():
             pass
-        await until(lambda: world.admin._live.listeners == 0)
+        await until(lambda: world.admin._events.listeners == 0)

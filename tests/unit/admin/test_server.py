@@ -7,15 +7,18 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client import CollectorRegistry, Counter
 
-from exporter.admin.server import Admin, AdminBackend, _is_loopback
+from exporter.admin import DRAIN_HEADER
+from exporter.admin.auth import is_loopback
+from exporter.admin.server import Access, Admin, AdminBackend
 from exporter.admin.state import State
-from exporter.observe.inline.recent_closes import Closes
+from exporter.observe.recent_closes import RecentCloses
 from tests.unit.relay.harness import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -28,6 +31,8 @@ class Rest:
     reasons: list[str] = field(default_factory=list)
     drains: int = 0
     phase: str = "closing"
+    defunct: list[str] = field(default_factory=list)
+    scrapes: int = 0
 
     async def unready(self) -> list[str]:
         return self.reasons
@@ -43,16 +48,28 @@ class Rest:
         return State("1.2.3", "127.0.0.1:8080", False, 0, 1.0, {}, [{}])
 
     def hooks(self) -> AdminBackend:
-        return AdminBackend(self.unready, self.begin_drain, self.progress, self.state, lambda: 0, Closes())
+        return AdminBackend(
+            self.unready,
+            self.begin_drain,
+            self.progress,
+            self.state,
+            lambda: 0,
+            RecentCloses(["all"]),
+            self.before_scrape,
+            lambda: self.defunct,
+        )
+
+    async def before_scrape(self) -> None:
+        self.scrapes += 1
 
 
 @asynccontextmanager
-async def serving(**options: bool) -> AsyncIterator[tuple[Admin, Rest, ClientSession, str]]:
+async def serving(**options: Any) -> AsyncIterator[tuple[Admin, Rest, ClientSession, str]]:
     """An admin server, what is behind it, a client, and its base URL."""
     rest = Rest()
     registry = CollectorRegistry()
     Counter("websocket_things", "Things.", registry=registry).inc(3)
-    admin = Admin(registry, rest.hooks(), **options)
+    admin = Admin(registry, rest.hooks(), Access(**options))
     port = await admin.listen("127.0.0.1", 0)
     try:
         async with ClientSession() as client:
@@ -102,7 +119,7 @@ async def test_drain_is_begun_by_post_and_watched_by_get() -> None:
             assert (answer.status, (await answer.json())["draining"]) == (200, False)
         assert rest.drains == 0
         for _ in range(2):
-            async with client.post(f"{url}/drain") as answer:
+            async with client.post(f"{url}/drain", headers={DRAIN_HEADER: "drain"}) as answer:
                 assert (answer.status, await answer.json()) == (202, rest.progress())
         assert rest.drains == 2
 
@@ -112,7 +129,7 @@ async def test_drain_from_another_host_is_refused() -> None:
     """POST /drain from another host is 403 and begins nothing, unless it was allowed."""
     for allowed in (False, True):
         async with serving(drain_from_anywhere=allowed) as (admin, rest, _, _url):
-            request = make_mocked_request("POST", "/drain").clone(remote="192.0.2.9")
+            request = make_mocked_request("POST", "/drain", {DRAIN_HEADER: "drain"}).clone(remote="192.0.2.9")
             answer = await admin._drain(request)
             assert answer.status == (202 if allowed else 403)
             assert rest.drains == allowed
@@ -126,7 +143,7 @@ async def test_drain_from_another_host_is_refused() -> None:
 )  # fmt: skip
 def test_what_loopback_is(remote: str | None, loopback: bool) -> None:
     """Only addresses of this host, IPv4 in IPv6 included; what cannot be read is not."""
-    assert _is_loopback(remote) is loopback
+    assert is_loopback(remote) is loopback
 
 
 @on_uvloop

@@ -39,7 +39,8 @@ class Counts:
 @pytest.fixture(autouse=True)
 def _configuration() -> Iterator[None]:
     yield
-    logging.basicConfig(handlers=[], force=True)
+    logging.basicConfig(handlers=[], level=logging.WARNING, force=True)
+    logging.captureWarnings(False)
     structlog.reset_defaults()
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import errno
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import bcrypt
@@ -15,13 +14,10 @@ import pytest
 import trustme
 from aiohttp import ClientConnectorError, ClientOSError, ClientSession, ServerDisconnectedError
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
-from exporter.admin import auth as guard
-from exporter.admin import server
-from exporter.admin import web_config as webconfig
+from exporter.admin import auth
+from exporter.admin.auth import BadWebConfig, BasicAuth, TooMany, load
 from exporter.admin.server import Admin, AdminBackend
-from exporter.admin.web_config import BadWebConfig, BasicAuth, TooMany, load
 from tests.certificates import encrypt, issue, trusting
 from tests.unit.admin.harness import World
 from tests.unit.relay.harness import on_uvloop
@@ -78,11 +74,16 @@ async def unready() -> list[str]:
     return []
 
 
+async def before_scrape() -> None:
+    pass
+
+
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[tuple[str, Admin]]:
     """An admin server by this file; its address without a scheme."""
     world = World()
-    hooks = AdminBackend(unready, lambda: True, lambda: {"phase": "none"}, world.state, lambda: 0, world.closes)
+    progress = {"phase": "none"}
+    hooks = AdminBackend(unready, list, lambda: dict(progress), world.state, lambda: 0, world.closes, before_scrape)
     admin = Admin(CollectorRegistry(), hooks, web_config=path)
     port = await admin.listen("127.0.0.1", 0)
     try:
@@ -121,21 +122,42 @@ async def test_logins(tmp_path: Path) -> None:
 
 
 @on_uvloop
-async def test_many_wrong_logins_cost_one_core_at_most() -> None:
-    """Checks wait for each other; who comes when too many wait is told to come back."""
-    doorman = BasicAuth()
-    doorman.admit({"prometheus": HASH.encode()})
-    attempts = [doorman.knows("prometheus", f"guess {number}") for number in range(webconfig.MAX_WAITING + 10)]
+async def test_basic_auth_with_many_wrong_logins_of_one_address_refuses_some() -> None:
+    """Checks wait for each other; an address with too many in the queue gets TooMany."""
+    logins = BasicAuth()
+    logins.admit({"prometheus": HASH.encode()})
+    attempts = [logins.accepts("prometheus", f"guess {number}", "192.0.2.1") for number in range(auth.MAX_WAITING + 10)]
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert sum(isinstance(result, TooMany) for result in results) == 10
-    assert sum(result is False for result in results) == webconfig.MAX_WAITING
-    assert await doorman.knows("prometheus", "secret")
+    assert sum(result is False for result in results) == auth.MAX_WAITING
+    assert await logins.accepts("prometheus", "secret", "192.0.2.1")
+
+
+@on_uvloop
+async def test_basic_auth_beside_wrong_logins_of_others_accepts_the_rightful_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flood of wrong passwords from one address costs another at most one check of waiting."""
+    checked: list[bytes] = []
+
+    def check(password: bytes, hashed: bytes | None) -> bool:
+        checked.append(password)
+        return password == b"secret"
+
+    monkeypatch.setattr(auth, "_check", check)
+    logins = BasicAuth()
+    logins.admit({"prometheus": HASH.encode()})
+    flood = [asyncio.create_task(logins.accepts("prometheus", f"{number}", "192.0.2.1")) for number in range(4)]
+    await asyncio.sleep(0)
+    assert await logins.accepts("prometheus", "secret", "192.0.2.2")
+    assert checked.index(b"secret") <= 2
+    assert not any(await asyncio.gather(*flood))
 
 
 @on_uvloop
 async def test_users_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed file counts within seconds, also for who was let in before; a bad one leaves all as it was."""
-    monkeypatch.setattr(guard, "RELOAD", 0.05)
+    monkeypatch.setattr(auth, "RELOAD", 0.05)
     path = tmp_path / "web.yml"
     path.write_text(f"basic_auth_users: {{prometheus: {HASH}}}\n")
     async with serving(path) as (address, _), ClientSession() as session:
@@ -156,9 +178,9 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     """Truncated and not filled again yet, it would let everybody in: it is read when it has come to rest."""
     path = tmp_path / "web.yml"
     path.write_text(f"basic_auth_users: {{prometheus: {HASH}}}\n")
-    kept = guard.AuthMiddleware(path, lambda _: False)
+    kept = auth.AuthMiddleware(path)
     path.write_text("")
-    assert not kept.refresh()
+    kept.refresh()
     assert kept.config.users
     path.write_text(f"basic_auth_users: {{grafana: {HASH}}}\n")
     kept.refresh()
@@ -182,7 +204,7 @@ def write_tls(folder: Path, authority: trustme.CA, extra: str = "") -> Path:
 @on_uvloop
 async def test_tls_and_its_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTPS only, at least 1.2; a renewed certificate is served without a restart, on the same port."""
-    monkeypatch.setattr(guard, "RELOAD", 0.05)
+    monkeypatch.setattr(auth, "RELOAD", 0.05)
     authority, other = trustme.CA(), trustme.CA()
     path = write_tls(tmp_path, authority, "  min_version: TLS13\n")
     async with serving(path) as (address, _), ClientSession() as session:
@@ -210,42 +232,6 @@ def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
     encrypt(tmp_path / "tls.key")
     with pytest.raises(BadWebConfig, match="key_file: the private key is encrypted"):
         load(path)
-
-
-@on_uvloop
-async def test_a_port_that_somebody_takes_meanwhile_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When TLS changes and the port is not to be had, the log says so once and it is tried until it is."""
-    monkeypatch.setattr(guard, "RELOAD", 0.05)
-    monkeypatch.setattr(server, "POLL", 0.01)
-    monkeypatch.setattr(server, "REOPEN", 0.05)
-    authority, other = trustme.CA(), trustme.CA()
-    path = write_tls(tmp_path, authority)
-    async with serving(path) as (address, admin):
-        taken = True
-        reopen = admin._open
-
-        async def too_late(host: str | None, port: int) -> None:
-            if taken:
-                raise OSError(errno.EADDRINUSE, "address in use")
-            await reopen(host, port)
-
-        monkeypatch.setattr(admin, "_open", too_late)
-        with capture_logs() as logs:
-            write_tls(tmp_path, other)
-            async with asyncio.timeout(10):
-                while not any(line["event"] == "admin.reopen_failed" for line in logs):
-                    await asyncio.sleep(0.01)
-                await asyncio.sleep(0.2)
-                taken = False
-                async with ClientSession() as session:
-                    while True:
-                        with suppress(ClientOSError, ServerDisconnectedError):
-                            assert await status(session, f"https://{address}/livez", ssl=trusting(other)) == 200
-                            break
-                        await asyncio.sleep(0.05)
-        assert [line["event"] for line in logs].count("admin.reopen_failed") == 1
 
 
 @on_uvloop
