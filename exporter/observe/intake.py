@@ -35,6 +35,8 @@ TOGETHER = 0.05
 GROUP_WAIT = 0.1
 #: Distinct ages of last frames, at least :data:`TOGETHER` apart, that show that no common message ended the sessions.
 DISTINCT_AGES = 3
+#: Sessions of a group that are looked at, on either side of one: more change no cause.
+MAX_TOGETHER = 32
 #: Records that may wait; with more, the oldest is classified with the circumstances known so far.
 MAX_WAITING = 4096
 #: Drops that are remembered for the ones after them, per side.
@@ -299,11 +301,15 @@ class Drops:
         insort(self._by_key.setdefault(key, []), (closed_at, last_frame_at))
 
     def together(self, key: str, closed_at: float) -> list[float]:
-        """Return the last frames' times of the largest group of drops within :data:`TOGETHER` around ``closed_at``."""
+        """Return the last frames' times of the largest group of drops within :data:`TOGETHER` around ``closed_at``.
+
+        Of a large group it returns the part around ``closed_at``.
+        """
         drops = self._by_key.get(key, [])
         start = bisect_left(drops, (closed_at - TOGETHER, float("-inf")))
         end = bisect_right(drops, (closed_at + TOGETHER, float("inf")))
-        near, first = drops[start:end], 0
+        here = bisect_left(drops, (closed_at, float("-inf")), start, end)
+        near, first = drops[max(start, here - MAX_TOGETHER) : min(end, here + MAX_TOGETHER)], 0
         best: list[tuple[float, float]] = []
         for last in range(len(near)):
             while near[last][0] - near[first][0] > TOGETHER:

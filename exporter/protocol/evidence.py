@@ -89,7 +89,7 @@ class Evidence:
         if self.waiting is not None:
             yield f"data had waited {_seconds(self.waiting)} for the client to read it"
         if self.together is not None:
-            yield f"{self.together} sessions ended within 50 ms"
+            yield f"at least {self.together} sessions ended within 50 ms"
         if self.idle is not None:
             matches = f", a known timeout is {self.cutoff:g} s" if self.cutoff is not None else ""
             yield f"nothing had passed either way for {_seconds(self.idle)}{matches}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from exporter.observe import intake
-from exporter.observe.intake import MAX_DROPS, MAX_WAITING, Drops, Intake
+from exporter.observe.intake import MAX_DROPS, MAX_TOGETHER, MAX_WAITING, Drops, Intake
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.messages import FLUSHED, Notice, Opened, encode_notice, encode_opened, encode_record
@@ -447,9 +447,19 @@ def test_receive_malformed_message_is_a_notice(stage: Stage, message: bytes) -> 
 def test_drops_forget_the_oldest() -> None:
     """Memory is bounded, by the newest drops of all keys."""
     drops = Drops()
-    for number in range(MAX_DROPS + 10):
-        drops.add("a" if number % 2 else "b", float(number // 1000), 0.0)
-    assert sum(len(drops.together(key, float(second))) for key in "ab" for second in range(9)) == MAX_DROPS
+    for number in range(MAX_DROPS + 3):
+        drops.add("a" if number % 2 else "b", float(number), 0.0)
+    assert [len(drops.together("ab"[1 - number % 2], float(number))) for number in (0, 1, 2, 3, MAX_DROPS)] == [
+        0, 0, 0, 1, 1,
+    ]  # fmt: skip
+
+
+def test_drops_together_of_a_large_group_is_bounded() -> None:
+    """A thousand sessions that end at once cost each other no more than a few."""
+    drops = Drops()
+    for _ in range(1000):
+        drops.add("", 5.0, 1.0)
+    assert MAX_TOGETHER <= len(drops.together("", 5.0)) <= 2 * MAX_TOGETHER
 
 
 def test_drops_together_finds_the_largest_group_around_a_time() -> None:
