@@ -11,7 +11,9 @@ from pathlib import Path
 
 import click
 import pytest
+from prometheus_client import CollectorRegistry
 
+from exporter.admin.server import Admin, AdminBackend
 from exporter.cli import cli
 from exporter.config import options
 from exporter.observe.catalogue import CATALOGUE
@@ -139,6 +141,18 @@ def test_files_in_documents_exist(name):
             if not list(ROOT.glob(path.rstrip("/"))):
                 missing.append(path)
     assert missing == []
+
+
+def test_reference_lists_the_endpoints():
+    """The endpoints in docs/reference.md are those that the admin port serves."""
+    backend = AdminBackend(*(lambda: None for _ in range(7)))  # type: ignore[arg-type]  # not called
+    router = Admin(CollectorRegistry(), backend).application().router
+    served = {(route.method, route.resource.canonical) for route in router.routes() if route.resource is not None}
+    text = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(GET|POST) (/[^`]*)`", text, re.M)
+    assert {(method, re.sub("<.*>", "{}", path)) for method, path in listed} == {
+        (method, re.sub("{.*}", "{}", path)) for method, path in served if method != "HEAD"
+    }
 
 
 @pytest.mark.parametrize("name", PRESENT)
