@@ -235,7 +235,7 @@ class Config:
 
 
 def load(path: Path) -> Config:
-    """Read a configuration. Raises ConfigError, with the file's name, for what it does not understand."""
+    """Read settings from a YAML file. ConfigError with the file's name for unknown keys and wrong types."""
     try:
         given = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -267,7 +267,7 @@ def _row(given: object, index: int) -> BurnWindow:
 
 
 def _kinds(example: Config | BurnWindow) -> dict[str, type]:
-    """What kind of value each field takes, read off an example."""
+    """Return the type of each field, from an example."""
     return {item.name: type(getattr(example, item.name)) for item in fields(example)}
 
 

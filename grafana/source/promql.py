@@ -15,7 +15,7 @@ from exporter.observe.catalogue import Metric
 
 #: A service; every rule aggregates by it and keeps it. Outside Kubernetes there is no namespace, which matches as well.
 SERVICE = ("namespace", "job", "route")
-#: One workload, for what has no route.
+#: One workload, for series without a route.
 JOB = ("namespace", "job")
 #: The pods of one controller; outside Kubernetes it has no name.
 CONTROLLER = ("namespace", "job", "controller")
@@ -64,16 +64,16 @@ def one_of(values: Iterable[str]) -> str:
     return "|".join(values)
 
 
-def metric(what: Metric | Foreign | str, *matchers: str, suffix: str = "", **labels: str) -> str:
+def metric(series: Metric | Foreign | str, *matchers: str, suffix: str = "", **labels: str) -> str:
     """A selector: ``name{matchers, label="value"}``. A value with ``|`` in it is a list of alternatives.
 
-    :param what: a metric, or the name of a recorded series.
+    :param series: a metric, or the name of a recorded series.
     :param matchers: written out, such as a configured job selector or ``status=~"5.."``.
     :param suffix: ``_bucket``, ``_count`` or ``_sum`` of a histogram.
     """
-    name = (what if isinstance(what, str) else what.name) + suffix
-    told = [f"{key}{'=~' if '|' in value else '='}{quoted(value)}" for key, value in labels.items()]
-    inside = ", ".join(part for part in (*matchers, *told) if part)
+    name = (series if isinstance(series, str) else series.name) + suffix
+    equal = [f"{key}{'=~' if '|' in value else '='}{quoted(value)}" for key, value in labels.items()]
+    inside = ", ".join(part for part in (*matchers, *equal) if part)
     return f"{name}{{{inside}}}" if inside else name
 
 

@@ -154,9 +154,9 @@ def pods_changing(config: Config) -> str:
 # -- pieces --
 
 
-def ours(config: Config, what: catalogue.Metric | Foreign, *matchers: str, suffix: str = "", **labels: str) -> str:
+def ours(config: Config, series: catalogue.Metric | Foreign, *matchers: str, suffix: str = "", **labels: str) -> str:
     """Return a selector with the configured job selector in it."""
-    return metric(what, config.job_selector, *matchers, suffix=suffix, **labels)
+    return metric(series, config.job_selector, *matchers, suffix=suffix, **labels)
 
 
 def answering(config: Config) -> str:

@@ -52,7 +52,7 @@ class Group:
 
 
 def groups(config: Config) -> list[Group]:
-    """Return the groups, less what is disabled."""
+    """Return the groups, without disabled alerts."""
 
     def enabled(found: Sequence[Alert], slow: bool = False) -> list[Alert]:
         return [alert for alert in found if alert.name not in config.disabled and alert.slow is slow]

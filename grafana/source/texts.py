@@ -1,4 +1,4 @@
-"""The words of an alert, as templates of Prometheus: who, how many, since when, which pods, what to do first.
+"""The words of an alert, as templates of Prometheus: who, how many, since when, which pods, the first thing to do.
 
 Grafana's templates are nearly the same, less ``query``: texts that need it are left out there.
 """
