@@ -130,7 +130,10 @@ def presets() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "flags of run": flags,
-    **{f"flags of {name}": (lambda name=name: command_flags(name)) for name in ("inject", "drain", "explain", "demo")},
+    **{
+        f"flags of {name}": (lambda name=name: command_flags(name))
+        for name in ("inject", "drain", "explain", "demo", "rules", "dashboards")
+    },
     "metrics": metrics,
     "causes": causes,
     "codes": codes,

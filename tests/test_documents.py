@@ -143,6 +143,12 @@ def test_files_in_documents_exist(name):
     assert missing == []
 
 
+def test_reference_lists_the_commands():
+    """The commands in docs/reference.md are those of the command line."""
+    text = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `websocket-exporter ([a-z]+)", text, re.M)) == set(commands())
+
+
 def test_reference_lists_the_endpoints():
     """The endpoints in docs/reference.md are those that the admin port serves."""
     backend = AdminBackend(*(lambda: None for _ in range(7)))  # type: ignore[arg-type]  # not called
