@@ -4,7 +4,7 @@
 # official python images that are not slim, or Debian with python3-venv, python3-dev, gcc and libc6-dev). What runs is
 # copied out of it onto an empty file system, so that base tools do not come along.
 #
-#   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" -t websocket-exporter:0.1.0 .
+#   docker build --build-arg VERSION=X.Y.Z --build-arg REVISION="$(git rev-parse HEAD)" -t websocket-exporter:X.Y.Z .
 
 ARG BASE_IMAGE=python:3.11
 
