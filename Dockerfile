@@ -17,7 +17,7 @@ RUN /build/bin/pip --python /opt/websocket-exporter/bin/python install \
 # The compiler looks at types, those of the packages included.
 COPY requirements/build.txt requirements/build.txt
 RUN /build/bin/pip install --no-cache-dir --requirement requirements/run.txt --requirement requirements/build.txt
-COPY pyproject.toml setup.py README.md ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY exporter exporter
 COPY grafana grafana
 RUN WEBSOCKET_EXPORTER_COMPILE=1 /build/bin/pip wheel \
@@ -41,7 +41,7 @@ ENV PATH=/opt/websocket-exporter/bin \
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="websocket-exporter" \
-      org.opencontainers.image.description="A sidecar that overhears WebSocket traffic and tells Prometheus why connections end" \
+      org.opencontainers.image.description="A sidecar proxy that counts why WebSocket connections end, for Prometheus" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

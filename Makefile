@@ -53,7 +53,7 @@ test: $(VENV)/.reliability lint debian-packages kubernetes-tools grafana-newest 
 
 build/compiled/.made: $(VENV)/.compile setup.py pyproject.toml $(shell find exporter -name '*.py')
 	rm -rf build/compiled && mkdir -p build/compiled
-	cp -r exporter grafana setup.py pyproject.toml README.md build/compiled
+	cp -r exporter grafana setup.py pyproject.toml README.md LICENSE build/compiled
 	cd build/compiled && WEBSOCKET_EXPORTER_COMPILE=1 $(CURDIR)/$(PYTHON) setup.py --quiet build_ext --inplace >build.log 2>&1 \
 	  || { cat build.log; exit 1; }
 	@touch $@

@@ -1,3 +1,3 @@
-"""websocket-exporter: a sidecar that overhears WebSocket traffic and tells Prometheus why connections end."""
+"""A sidecar proxy that counts why WebSocket connections end, for Prometheus."""
 
 __version__ = "0.2.0"
