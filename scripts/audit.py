@@ -3,7 +3,7 @@
 PYTHON is the interpreter of an environment with requirements/run.txt in it and nothing else; SBOM is where the bill of
 materials (CycloneDX, JSON) goes. Four questions, one line each, exit status 1 if one has a bad answer:
 
-- is every version pinned, and installed as pinned?
+- is every version pinned with hashes, and installed as pinned?
 - do the packages fit together (``pip check``)?
 - is every licence one that may be linked to and passed on (:data:`LICENCES`)?
 - is there an advisory against any (pip-audit)? Where no advisory service can be reached, that is said, not passed over.
@@ -36,14 +36,15 @@ def name_of(text: str) -> str:
 
 
 def locked() -> dict[str, str]:
-    """Versions by package; ValueError for a line that pins nothing."""
+    """Return versions by package; ValueError for a line that pins nothing, or has no hash."""
     versions = {}
-    for line in LOCK.read_text().splitlines():
+    for line in LOCK.read_text().replace("\\\n", " ").splitlines():
         if line.strip() and not line.startswith("#"):
-            name, pinned, version = line.partition("==")
-            if not pinned:
-                raise ValueError(f"not pinned: {line}")
-            versions[name_of(name)] = version.strip()
+            pin, *hashes = line.split()
+            name, pinned, version = pin.partition("==")
+            if not pinned or not hashes:
+                raise ValueError(f"not pinned with hashes: {pin}")
+            versions[name_of(name)] = version
     return versions
 
 
