@@ -16,7 +16,7 @@ from setuptools import setup
 #: classes, which cannot be compiled along.
 COMPILED = {
     "protocol": ("classify", "client_identity", "close_codes", "enums", "flight_recorder", "frames", "http1",
-                 "http1_parser", "payload_sample", "routes", "session"),
+                 "http1_parser", "payload_sample", "record", "routes", "session"),
     "relay": ("client_connection", "events", "legs", "listener", "poller", "relayed", "server", "tcp", "timeouts",
               "tls", "transport", "tunnel", "upstream"),
     "observe": ("sanitize",),

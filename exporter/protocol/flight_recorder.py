@@ -1,15 +1,12 @@
-"""A flight recorder: the last frames of a session as headers only, in a ring that is bounded.
+"""A flight recorder: the headers of a session's last frames, in a ring that is bounded.
 
-How it works
-============
-One ring serves both directions, so that the order in which frames passed is kept. A slot is 17 bytes: when the frame's
-header was read (seconds, on the caller's clock), its payload length, and one byte that holds what a person asks first:
-the opcode and FIN as they stand in the frame, and, in the bits that RFC 6455 reserves for extensions, who sent it.
-The ring begins small and grows twice when it is full: ``pack`` then raises :exc:`NoRoom`.
-A scanner writes the slot of a small frame that came alone itself, as :meth:`Ring.add` does, because there a call would
-be felt; of frames that came together it hands over columns, see :meth:`Ring.record`.
+One ring serves both directions, so that it keeps the order in which frames passed. A slot has 17 bytes: when the
+frame's header was read (seconds, on the caller's clock), its payload length, and its first byte: opcode and FIN as in
+the frame, and the sender in the bits that RFC 6455 reserves for extensions. The ring begins small and grows twice when
+it is full: ``pack`` then raises :exc:`NoRoom`. A scanner writes the slot of a small frame that came alone itself, as
+:meth:`Ring.add` does, because a call costs too much there.
 
-Payload bytes are never in here.
+No payload byte is ever in here.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Peer
 
-#: Frames that are kept: enough to see the last exchange, small enough for every idle session to have its own ring.
+#: Frames that are kept: the last exchange, yet every idle session can have a ring of its own.
 FRAMES: Final = 64
 
 #: Native byte order without alignment. The machine's own alignment gives one slot the same layout, and packs it faster.
@@ -99,9 +96,14 @@ class Ring:
             self.slots[: end - RING] = packed[RING - self.at :]
         self.at = end % RING
 
+    def in_order(self) -> bytes:
+        """Return the written slots, oldest first."""
+        newer, older = self.slots[: self.at], self.slots[self.at :]
+        return bytes(older + newer if older and older[SLOT - 1] & WRITTEN else newer)
+
     def frames(self) -> list[Frame]:
-        """The frames that are kept, oldest first."""
-        return unpack(bytes(self.slots), self.at)
+        """Return the frames that are kept, oldest first."""
+        return unpack(self.in_order())
 
 
 @cache
@@ -109,8 +111,8 @@ def _slots(count: int) -> Struct:
     return Struct("=" + _FORMAT * count)
 
 
-def unpack(slots: bytes, at: int) -> list[Frame]:
-    """The frames in a ring's ``slots`` whose next slot is at offset ``at``, oldest first; no unwritten ones."""
+def unpack(slots: bytes, at: int = 0) -> list[Frame]:
+    """Return the frames in a ring's ``slots`` whose next slot is at offset ``at``, oldest first; no unwritten ones."""
     ordered = slots[at:] + slots[:at]
     return [
         Frame(Peer.SERVER if first & BY_SERVER else Peer.CLIENT, first & 0x0F, bool(first & 0x80), length, when)

@@ -1,37 +1,42 @@
-"""An incremental scanner for one direction of WebSocket traffic: it reads frame headers and steps over payloads.
+"""An incremental scanner for one direction of WebSocket traffic: it reads frame headers and skips payloads.
 
-How it works
-============
-A frame (RFC 6455, section 5.2) opens with a header of 2 to 14 bytes:
+A frame (RFC 6455, section 5.2) begins with a header of 2 to 14 bytes:
 
     byte 0      FIN, three reserved bits, opcode (4 bits)
     byte 1      MASK, payload length (7 bits)
-    2 or 8      the length again, if those 7 bits say 126 or 127
+    2 or 8      the length again, if those 7 bits are 126 or 127
     4           the masking key, if MASK is set
 
-Everything after it, ``length`` bytes, is payload, and then the next header begins. So a direction can be followed by
-keeping one number, how much payload is still to come (``skip``), and at most one unfinished header (``pending``).
-Payloads of data frames are never looked at, copied or kept. A control frame (section 5.5) carries at most 125 bytes
-and matters to us, so it is gathered whole in ``pending`` and then told: the buffer never holds more than
-:data:`LONGEST_KEPT` bytes.
+Everything after it, ``length`` bytes, is payload; then the next header begins. The state of a direction is one number,
+``remaining``:
 
-We overhear, we do not police. A frame is read as its own mask bit says, whoever sent it; reserved bits are ignored
-(compression, RFC 7692, uses one of them); reserved opcodes are counted and stepped over. Only what makes the next
-header impossible to find, or breaks the promise of a small buffer, ends the scan (:class:`Unparseable`): a length with
-its top bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN (section 5.5). After a sender's
-Close frame nothing that it sends is judged (section 5.5.1), so the scan rests there too.
+                     header of a data frame                      Close, or unparseable
+    BOUNDARY (0) ───────────────────────────► payload bytes left (n) ─┐    │
+     ▲   │  ▲ ▲                                                       │    ▼
+     │   │  │ └────────────────── all n bytes passed ─────────────────┘  STOPPED (-1): nothing is parsed any more
+     │   │  └── resume(): backlog parsed
+     │   ├────► PENDING (-2): header or control frame incomplete; its bytes are in ``pending``
+     └───┼─────────── rest of it read
+         └────► BACKLOG (-3): frames left to parse in ``backlog``; see :meth:`FrameScanner.resume`
 
-Speed decides how this file reads. Most chunks hold exactly one small data frame, so :meth:`FrameScanner.feed` tests for
-that first, and then for one long one that fills the chunk (:meth:`FrameScanner._open`); it leaves early because CPython
-3.11 is quick at a comparison only if what it jumps over is short. In any other chunk :meth:`FrameScanner._one`
-takes the first frame, of whatever kind, and :meth:`FrameScanner._stride` the run of whole data frames behind it: a bare
-loop that notes where each begins and how long it is, and columns of these for all that follows, counting and the flight
-recorder. A payload that spans chunks costs one comparison and one subtraction a chunk.
+Payloads of data frames are not read, copied or kept. A control frame (section 5.5) has at most 125 bytes and is read
+whole, so ``pending`` never holds more than :data:`MAX_PENDING` bytes.
 
-A scanner counts for itself, in plain integers: no object, no metric, no call for each frame. The counters that many
-scanners share live in a :data:`FrameCounts`, a list with one slot an opcode and one for payload bytes. A scanner adds
-to it what is new when the kind of its frames turns, and when it is asked to (:meth:`FrameScanner.flush_counts`): before
-the tally is read, and at its own end.
+The scanner does not police. A frame is read as its own mask bit says, whoever sent it; reserved bits are ignored
+(compression, RFC 7692, uses one of them); frames of reserved opcodes are counted and skipped. Only a frame after which
+the next header cannot be found, or which would not fit in ``pending``, stops the scan (:class:`Unparseable`): a length
+with its top bit set (section 5.2), a control frame that is over 125 bytes long or lacks FIN (section 5.5). It stops at
+a Close frame too: nothing that its sender sends afterwards has a meaning (section 5.5.1).
+
+Speed decides the structure. Most chunks hold exactly one small data frame: :meth:`FrameScanner.feed` handles it inline,
+leaving early because CPython compares fast only where it jumps over little. :meth:`FrameScanner._mixed_run` takes whole
+frames of any kind without an object for each, in native integers where it is compiled; where it is not,
+:meth:`FrameScanner._frame_run` takes runs of data frames, column by column. :meth:`FrameScanner._next_frame` takes the
+rest. One call parses at most about :data:`MAX_FRAMES` frames, whatever a peer sends; what is left becomes the backlog.
+
+Counters are plain integers of the scanner. Those that many scanners share are a :data:`FrameCounts`: one slot for each
+opcode, one for payload bytes. A scanner adds to it when the opcode of its frames changes, and at
+:meth:`FrameScanner.flush_counts`: before the counts are read, and at its end.
 """
 
 from __future__ import annotations
@@ -42,15 +47,19 @@ from operator import itemgetter
 from struct import Struct
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from exporter.protocol.enums import Peer
-from exporter.protocol.flight_recorder import BY_SERVER, KEPT, NEXT, WRITTEN, NoRoom, Ring, pack
+from exporter.protocol.flight_recorder import BY_SERVER, FRAMES, KEPT, NEXT, WRITTEN, NoRoom, Ring, pack
 
 #: Largest payload of a control frame (RFC 6455, section 5.5).
 MAX_CONTROL_PAYLOAD: Final = 125
-#: 2 header bytes, a masking key and a full control payload: the most that is ever kept between chunks.
-LONGEST_KEPT = 2 + 4 + MAX_CONTROL_PAYLOAD
+#: Bytes kept between chunks at most: 2 header bytes, a masking key and a full control payload.
+MAX_PENDING: Final = 2 + 4 + MAX_CONTROL_PAYLOAD
+#: Frames after which one call stops parsing; a run of data frames in bulk may pass it by :data:`_MAX_WINDOW` bytes.
+MAX_FRAMES: Final = 2048
+#: Ping and pong frames that one call reports at most: the last ones.
+MAX_CONTROLS: Final = 16
 
 
 class Opcode(IntEnum):
@@ -70,14 +79,14 @@ PAYLOAD: Final = 16
 
 
 def new_frame_counts() -> FrameCounts:
-    """A tally at zero."""
+    """Return counters at zero."""
     return [0] * (PAYLOAD + 1)
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Control:
-    """A whole Close, Ping or Pong frame, its payload unmasked."""
+    """A whole Close, Ping or Pong frame, its payload unmasked; or an Engine.IO heartbeat as a ping or pong."""
 
     opcode: int
     payload: bytes
@@ -96,6 +105,12 @@ class Unparseable:
 
 Events = list[Control | Unparseable]
 
+#: ``payload`` of a :class:`Control` made from an Engine.IO heartbeat: longer than that of any control frame.
+HEARTBEAT: Final = bytes(MAX_CONTROL_PAYLOAD + 1)
+
+#: A time before any other: nothing has passed yet.
+NEVER: Final = float("-inf")
+
 _FIN: Final = 0x80
 _MASK: Final = 0x80
 _LENGTH: Final = 0x7F
@@ -106,12 +121,20 @@ _CONTINUATION: Final = 0x0
 _TEXT: Final = 0x1
 _BINARY: Final = 0x2
 _CLOSE: Final = 0x8
+_PING: Final = 0x9
 _PONG: Final = 0xA
 
-#: ``skip`` of a direction that is not listened to any more: after its Close frame, or when lost.
+#: Values of ``remaining`` that are no number of bytes; see the diagram.
 STOPPED: Final = -1
-#: ``skip`` of a direction whose next header, or control frame, has begun and is in ``pending``.
 _PENDING: Final = -2
+_BACKLOG: Final = -3
+
+#: Payloads of Engine.IO's one-byte text frames (engine.io-protocol, "Heartbeat").
+_ENGINE_IO_PING: Final = 0x32
+_ENGINE_IO_PONG: Final = 0x33
+
+#: An HTTP answer inside the WebSocket stream begins so; as a header it would be a Close frame without FIN.
+_HTTP: Final = b"HTTP/1."
 
 #: Reads a length of eight bytes.
 _LONG: Final = Struct(">Q").unpack_from
@@ -122,31 +145,48 @@ _HEADER: Final = tuple(
 #: Payload length by second byte; None where it follows in two bytes, and more than any chunk has where in eight (but
 #: within the 30 bits that CPython compares fast).
 _SHORT: Final = tuple({126: None, 127: 1 << 29}.get(second & _LENGTH, second & _LENGTH) for second in range(256))
-#: Opcode by first byte for the commonest frames, text or binary, FIN set, compressed or not; 0 for all others.
+#: Opcode by first byte of plain frames: text or binary, FIN set, compressed or not; 0 for all others.
 _PLAIN: Final = tuple(first & _OPCODE if first & 0x8F in (0x81, 0x82) else 0 for first in range(256))
 #: The same, to translate many at once, and which they are.
 _OPCODES: Final = bytes(_PLAIN)
 _PLAIN_FIRSTS: Final = bytes(first for first in range(256) if _PLAIN[first])
-#: Opcode by first byte of what is told at once if it fills a chunk: those, and control frames; 0 for all others.
+#: Opcode by first byte of frames that need no more than their chunk: plain ones and control frames; 0 for all others.
 _WHOLE: Final = tuple(first & _OPCODE if first & 0x8F in (0x88, 0x89, 0x8A) else _PLAIN[first] for first in range(256))
 #: First bytes as the flight recorder keeps them, by sender.
 _FIRSTS: Final = {
-    sender: tuple(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
+    sender: bytes(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
     for sender in Peer
 }
-#: The same, to translate many at once, by how a first byte of 0 is kept.
-_MANY_FIRSTS: Final = {firsts[0]: bytes(firsts) for firsts in _FIRSTS.values()}
+#: The same for plain frames of one opcode, 0 for all others, by that table and the opcode.
+_SAME: Final = {
+    firsts: {
+        opcode: tuple(kept if _PLAIN[first] == opcode else 0 for first, kept in enumerate(firsts))
+        for opcode in (_TEXT, _BINARY)
+    }
+    for firsts in _FIRSTS.values()
+}
 
-#: After a frame that is none of the commonest, bytes in which to look for a run of those; doubled as they are found.
-#: Who alternates kinds makes us look at each frame a few times, not at the rest of the chunk for each frame.
+#: Bytes in which to look for a run of plain frames after another frame; doubled while they are found. A peer that
+#: alternates kinds has each frame read a few times at most, not the rest of the chunk for each.
 _WINDOW: Final = 64
+_MAX_WINDOW: Final = 16 * 1024
+#: Plain frames in a row after which a mixed run ends where :meth:`FrameScanner._frame_run` is the faster one.
+_PLAIN_ROW: Final = 16
+#: Offsets are kept in lists that are cut back to what is needed when they reach this length.
+_MANY_HEADS: Final = 2 * FRAMES
 
 
 @mypyc_attr(acyclic=True)
 class ByteObserver:
-    """Hears one direction of a session: a scanner, but where nobody listens (any more)."""
+    """Gets the bytes of one direction of a session: a scanner, or nothing once observing has stopped."""
 
     __slots__ = ()
+
+    backlog: bytes = b""  # a chunk that is not parsed to its end; see FrameScanner.resume
+
+    def resume(self, now: float) -> Events | None:
+        """See :meth:`FrameScanner.resume`."""
+        return None
 
     def feed(self, data: bytes, now: float) -> Events | None:
         """See :meth:`FrameScanner.feed`."""
@@ -155,136 +195,241 @@ class ByteObserver:
 
 @mypyc_attr(acyclic=True)
 class FrameScanner(ByteObserver):
-    """Follows one direction. Feed it every byte of that direction, in order.
+    """Parses one direction. Feed it every byte of that direction, in order.
 
-    :param tally: shared counters to add to.
-    :param sender: whose frames these are, for the flight recorder.
+    :param counts: shared counters to add to.
+    :param sender: who sends these frames, for the flight recorder.
     :param ring: the session's flight recorder.
+    :param heartbeats: whether one-byte text frames ``2`` and ``3`` are Engine.IO's heartbeats.
+    :ivar frames: frames whose header was complete.
+    :ivar payload: payload bytes that passed.
+    :ivar message_at: when its last data frame began; :data:`NEVER` before one.
+    :ivar message_size: the payload length of that frame.
+    :ivar fragmented: whether a message has begun whose last frame has not.
+    :ivar unobserved: parsing stopped before the direction's end.
+    :ivar http_text: it stopped because HTTP text followed instead of a frame.
     """
 
     __slots__ = (
-        "firsts",
+        "_before",
+        "_firsts",
+        "_fragments",
+        "_heartbeats",
+        "_largest",
+        "_largest_at",
+        "_largest_fragmented",
+        "_other_at",
+        "_other_frame",
+        "_other_opcode",
+        "_same",
+        "backlog",
+        "backlog_at",
+        "counts",
         "flushed",
         "flushed_payload",
         "fragmented",
         "frames",
-        "last",
-        "lost",
+        "http_text",
+        "message_at",
+        "message_size",
         "opcode",
         "payload",
         "pending",
+        "remaining",
         "ring",
-        "skip",
-        "tally",
-    )  # fmt: skip
+        "unobserved",
+    )
 
-    def __init__(self, tally: FrameCounts, sender: Peer = Peer.CLIENT, ring: Ring | None = None) -> None:
-        self.tally = tally
+    def __init__(
+        self,
+        counts: FrameCounts,
+        sender: Peer = Peer.CLIENT,
+        ring: Ring | None = None,
+        heartbeats: bool = False,
+    ) -> None:
+        self.counts = counts
         self.ring = Ring() if ring is None else ring
-        self.firsts = _FIRSTS[sender]  # a frame's first byte -> how the flight recorder keeps it
-        self.frames = 0  # frames whose header was complete
-        self.payload = 0  # payload bytes that passed
-        self.flushed = self.flushed_payload = 0  # of these two, what the tally has
+        self._firsts = _FIRSTS[sender]  # a frame's first byte -> how the flight recorder keeps it
+        self._heartbeats = heartbeats
+        self.frames = 0
+        self.payload = 0
+        self.flushed = self.flushed_payload = 0  # of these two, counted in ``counts``
         self.opcode = _TEXT  # of the frames counted since; most sessions begin with text
-        self.skip = 0  # payload bytes of the current frame still to come
-        self.pending = b""  # the unfinished header or control frame
-        self.last: float | None = None  # when bytes last came, on the caller's clock
-        self.fragmented = False  # between the first and the last frame of a message
-        self.lost = False
+        self._same = _SAME[self._firsts][_TEXT]  # first bytes of plain frames of ``opcode``
+        self.remaining = 0
+        self.pending = b""
+        self.backlog = b""
+        self.backlog_at = 0  # where parsing goes on in it
+        self.message_at = NEVER
+        self.message_size = 0
+        self._other_at = NEVER  # when bytes last came that began no data frame
+        self._other_opcode = -1  # of the last frame that was not plain
+        self._other_frame = 0  # its number
+        self._largest = 0  # length of the largest data frame
+        self._before = 0  # length of the largest one before that
+        self._largest_at = NEVER  # when it began; NEVER if others of its length followed
+        self._fragments = 0  # bytes of the current message's frames
+        self._largest_fragmented = 0
+        self.fragmented = False
+        self.unobserved = False
+        self.http_text = False
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the next byte begins a frame. Never true in a direction that is not followed any more."""
-        return not self.skip
+        """Whether the next byte begins a frame. Never true in a direction that is not parsed any more."""
+        return not self.remaining
 
     @property
     def in_frame(self) -> bool:
         """Whether a frame has begun that is not complete."""
-        return self.skip > 0 or self.skip == _PENDING
+        return self.remaining > 0 or self.remaining == _PENDING
+
+    @property
+    def last(self) -> float | None:
+        """When bytes last came that were parsed; None before any."""
+        last = max(self.message_at, self._other_at)
+        return None if last == NEVER else last
+
+    @property
+    def last_opcode(self) -> int:
+        """The last frame's opcode; -1 before any."""
+        return self._other_opcode if self._other_frame == self.frames else self.opcode
+
+    @property
+    def largest_before(self) -> int:
+        """The length of the largest data frame before the last one."""
+        return self._before if self._last_is_largest() else self._largest
+
+    @property
+    def largest_message(self) -> int:
+        """Payload bytes of the largest message, as far as it came in whole frames."""
+        cut = self.remaining > 0 and self._other_frame != self.frames and self._last_is_largest()
+        return max(self._before if cut else self._largest, self._largest_fragmented)
+
+    def _last_is_largest(self) -> bool:
+        return self.message_size == self._largest and self.message_at == self._largest_at
 
     @property
     def sample(self) -> bytes:
-        """First bytes of the last message; a plain scanner keeps none, see :mod:`exporter.protocol.payload_sample`."""
+        """First bytes of the last message; empty here, see :mod:`exporter.protocol.payload_sample`."""
         return b""
 
-    def rest(self) -> None:
-        """Listen no more: later bytes are neither counted nor judged."""
-        self.skip = STOPPED
-        self.pending = b""
+    def stop(self) -> None:
+        """Stop parsing: later bytes are neither counted nor reported."""
+        self.remaining = STOPPED
+        self.pending = self.backlog = b""
 
     def feed(self, data: bytes, now: float) -> Events | None:
-        """Take the next bytes of this direction; ``now`` is in seconds on any monotonic clock.
+        """Parse the next bytes of this direction; ``now`` is in seconds on any monotonic clock.
 
-        Returns what was heard: control frames in order, and a last :class:`Unparseable` if it came to that; None, which
-        is the usual case, if there is nothing to tell. Never raises for what a peer sent.
+        Returns None if there is nothing to report, which is the usual case; else control frames in order, of pings and
+        pongs the last :data:`MAX_CONTROLS`, and a last :class:`Unparseable` if there is one. With a list the
+        caller looks at :attr:`backlog`. Never raises for any bytes.
         """
         size = len(data)
-        skip = self.skip
-        if not skip:
-            if size < 4:
-                return self._scan(data, now, 0)
+        remaining = self.remaining
+        if not remaining:
+            if size < 8:
+                return self._short_chunk(data, now)
             second = data[1]
             length = _SHORT[second]
             if length is None:
                 length = data[2] << 8 | data[3]
             if _HEADER[second] + length == size:
-                first = data[0]
-                if _PLAIN[first] != self.opcode:
-                    return self._alone(data, now, first, length)
-                self.last = now
+                kept = self._same[data[0]]
+                if not kept:
+                    return self._single_frame(data, now, length)
+                if length > self._largest:
+                    self._new_largest(length, now)
+                self.message_at = now
+                self.message_size = length
                 self.frames += 1
                 self.payload += length
                 ring = self.ring  # from here on it is ring.add(), without the call
                 slot = ring.at
                 try:
-                    pack(ring.slots, slot, now, length, self.firsts[first])
+                    pack(ring.slots, slot, now, length, kept)
                 except NoRoom:
-                    pack(ring.grow(), slot, now, length, self.firsts[first])
+                    pack(ring.grow(), slot, now, length, kept)
                 ring.at = NEXT[slot]
                 return None
-            if length > size and _PLAIN[data[0]] == self.opcode:
-                return self._open(data, now, length)
+            if length > size and self._same[data[0]]:
+                return self._long_frame(data, now, length)
             return self._scan(data, now, 0)
-        if skip >= size:
-            self.last = now
-            self.skip = skip - size
+        if remaining >= size:
+            self._other_at = now
+            self.remaining = remaining - size
             self.payload += size
             return None
-        if skip == STOPPED:
+        if remaining == STOPPED:
             return None
-        if skip == _PENDING:
+        if remaining == _PENDING:
             return self._scan(self.pending + data, now, 0)
-        self.payload += skip
-        self.skip = 0
-        return self._scan(data, now, skip)
+        if remaining == _BACKLOG:  # the caller did not wait: keep all that is not parsed
+            self.backlog = self.backlog[self.backlog_at :] + data
+            self.backlog_at = 0
+            return []
+        self.payload += remaining
+        self.remaining = 0
+        return self._scan(data, now, remaining)
 
-    def _alone(self, data: bytes, now: float, first: int, length: int) -> Events | None:
-        """Take a chunk that seems to be exactly one frame, of another kind than the one before."""
+    def resume(self, now: float) -> Events | None:
+        """Parse more of :attr:`backlog`; see :meth:`feed`. ``now`` is when the backlog's bytes came.
+
+        The caller does so in a later turn of the event loop, and reads on when no backlog is left.
+        """
+        data, at = self.backlog, self.backlog_at
+        if self.remaining != _BACKLOG:
+            return None
+        self.backlog = b""
+        return self._scan(data, now, at)
+
+    def _new_largest(self, length: int, now: float) -> None:
+        self._before = self._largest
+        self._largest = length
+        self._largest_at = now
+
+    def _short_chunk(self, data: bytes, now: float) -> Events | None:
+        """Parse a chunk of under 8 bytes at a boundary."""
+        size = len(data)
+        if size >= 4 and not self._heartbeats:
+            second = data[1]
+            length = second & _LENGTH
+            if length <= MAX_CONTROL_PAYLOAD and _HEADER[second] + length == size:
+                return self._single_frame(data, now, length)
+        return self._scan(data, now, 0)
+
+    def _single_frame(self, data: bytes, now: float, length: int) -> Events | None:
+        """Parse a chunk that seems to be exactly one frame."""
+        first, second = data[0], data[1]
         opcode = _WHOLE[first]
-        second = data[1]
         if not opcode or (opcode >= _CLOSE and second & _LENGTH > MAX_CONTROL_PAYLOAD):
             return self._scan(data, now, 0)
-        self.last = now
-        self.ring.add(now, length, self.firsts[first])
+        self.ring.add(now, length, self._firsts[first])
         if opcode < _CLOSE:
-            self._turn(opcode)
+            if opcode != self.opcode:
+                self._switch_opcode(opcode)
+            if length > self._largest:
+                self._new_largest(length, now)
+            self.message_at = now
+            self.message_size = length
             self.frames += 1
             self.payload += length
             return None
-        self.tally[opcode] += 1
+        self._other_at = now
+        self.counts[opcode] += 1
         self.flushed += 1
         self.frames += 1
         self.payload += length
+        self._other_opcode, self._other_frame = opcode, self.frames
         if opcode == _CLOSE:
-            self.skip = STOPPED
-        body = len(data) - length
-        payload = _unmask(data, body, len(data)) if second & _MASK else data[body:]
-        return [Control(opcode, payload)]
+            self.remaining = STOPPED
+        return [_control(data, 0)]
 
-    def _open(self, data: bytes, now: float, length: int) -> Events | None:
-        """Take a chunk that seems to be one long data frame of the kind that came last, or the beginning of one.
+    def _long_frame(self, data: bytes, now: float, length: int) -> Events | None:
+        """Parse a chunk that seems to be one long plain frame of the opcode that came last, or the beginning of one.
 
-        ``length`` is that of its payload, but for one that takes eight bytes to say.
+        ``length`` is that of its payload, unless that takes eight bytes.
         """
         size, second = len(data), data[1]
         header = _HEADER[second]
@@ -295,38 +440,59 @@ class FrameScanner(ByteObserver):
         left = header + length - size
         if left < 0 or length >> 63:
             return self._scan(data, now, 0)
-        self.last = now
+        if length > self._largest:
+            self._new_largest(length, now)
+        self.message_at = now
+        self.message_size = length
         self.frames += 1
         self.payload += size - header
-        self.skip = left
-        self.ring.add(now, length, self.firsts[data[0]])
+        self.remaining = left
+        self.ring.add(now, length, self._same[data[0]])
         return None
 
     def _scan(self, data: bytes, now: float, at: int) -> Events | None:
-        """The general case: any number of frames, from ``at`` on."""
-        self.last = now
-        heard: Events = []
+        """Parse any number of frames, from ``at`` on, up to :data:`MAX_FRAMES`."""
+        self._other_at = now
+        events: Events = []
+        controls: list[int] = []  # where ping and pong frames begin
         last = len(data) - 1
-        window = last
+        begun = self.frames
+        window = _MAX_WINDOW
         while at < last:
-            end = self._one(data, now, at, heard)
-            if end == at:
-                break
-            at = end
-            if at < last:
+            if self.frames - begun >= MAX_FRAMES:
+                self._keep_backlog(data, at)
+                return [_control(data, head) for head in controls[-MAX_CONTROLS:]]
+            if not _COMPILED and _PLAIN[data[at]] and not self._heartbeats:
                 stop = min(at + window, last - 2)
-                at = self._stride(data, now, at, stop)
-                window = window + window if at >= stop else _WINDOW
-        if self.skip != STOPPED:
+                at = self._frame_run(data, now, at, stop)
+                window = min(window + window, _MAX_WINDOW) if at >= stop else _WINDOW
+                if at >= last:
+                    break
+            start = at
+            at = self._mixed_run(data, now, at, controls)
+            if at == start:
+                at = self._next_frame(data, now, at, events)
+                if at == start:
+                    break
+        if self.remaining != STOPPED:
             self.pending = data[at:]
-            self.skip = at - last - 1 if at > last else _PENDING
-        return heard or None
+            self.remaining = at - last - 1 if at > last else _PENDING
+        if controls:
+            events = [*(_control(data, head) for head in controls[-MAX_CONTROLS:]), *events]
+        return events or None
 
-    def _stride(self, data: bytes, now: float, at: int, stop: int) -> int:
-        """Take the whole data frames, FIN set, that follow each other from ``at`` on and begin before ``stop``.
+    def _keep_backlog(self, data: bytes, at: int) -> None:
+        self.pending = b""
+        self.backlog = data
+        self.backlog_at = at
+        self.remaining = _BACKLOG
+
+    def _frame_run(self, data: bytes, now: float, at: int, stop: int) -> int:
+        """Parse the whole plain frames that follow each other from ``at`` on and begin before ``stop``.
 
         Returns where the first other frame begins; ``at`` if that is the one at ``at``.
         """
+        begun = at
         heads: list[int] = []
         lengths: list[int] = []
         short, header = _SHORT, _HEADER
@@ -353,26 +519,166 @@ class FrameScanner(ByteObserver):
             return at
         opcodes = firsts.translate(_OPCODES)
         if opcodes[-1] != self.opcode:
-            self._turn(opcodes[-1])
+            self._switch_opcode(opcodes[-1])
         others = frames - opcodes.count(self.opcode)
-        self.tally[_TEXT + _BINARY - self.opcode] += others
+        self.counts[_TEXT + _BINARY - self.opcode] += others
         self.flushed += others
         self.frames += frames
         self.payload += sum(lengths)
-        self.ring.record(now, lengths, firsts.translate(_MANY_FIRSTS[self.firsts[0]]))
+        self.message_at = now
+        self.message_size = lengths[-1]
+        if at - begun > self._largest < _largest_of(lengths):
+            before = max(lengths[:-1], default=0)
+            if before > self._largest:
+                self._new_largest(before, NEVER)
+            if self.message_size > self._largest:
+                self._new_largest(self.message_size, now)
+        elif self.message_size == self._largest:
+            self._largest_at = NEVER
+        self.ring.record(now, lengths, firsts.translate(self._firsts))
         return at
 
-    def _one(self, data: bytes, now: float, at: int, heard: Events) -> int:
-        """Take the one frame at ``at``, of any kind, complete or not; add to ``heard`` what it tells.
+    def _mixed_run(self, data: bytes, now: float, at: int, controls: list[int]) -> int:
+        """Parse the whole frames of any kind, Close frames apart, that follow each other from ``at`` on.
 
-        Returns where the next frame begins, which may lie beyond ``data``; ``at`` if more of this one must come first;
-        the end of ``data`` if the scan has come to rest.
+        Adds to ``controls`` where ping and pong frames begin. Returns where the first frame begins that is incomplete,
+        malformed or a Close, or that follows a row of plain ones; ``at`` if that is the one at ``at``.
+        """
+        size: i64 = len(data)
+        here: i64 = at
+        largest: i64 = self._largest
+        before: i64 = self._before
+        fragments: i64 = self._fragments
+        message: i64 = -1  # length of the last data frame
+        message_is_largest = False
+        frames: i64 = 0
+        payload: i64 = 0
+        texts: i64 = 0
+        binaries: i64 = 0
+        row: i64 = 0  # plain frames, one after the other
+        other: i64 = 0  # number of the last frame that is not plain
+        opcode: i64 = 0
+        other_opcode: i64 = 0
+        plain_opcode: i64 = 0
+        heads: list[int] = []
+        counts, heartbeats = self.counts, self._heartbeats
+        longest_row: i64 = MAX_FRAMES if _COMPILED or heartbeats else _PLAIN_ROW
+        while here + 2 <= size and frames < MAX_FRAMES and row < longest_row:
+            first: i64 = data[here]
+            second: i64 = data[here + 1]
+            opcode = first & 0x0F
+            length: i64 = second & 0x7F
+            body: i64 = here + 2
+            if _CLOSE <= opcode <= _PONG:
+                if opcode == _CLOSE or first < _FIN or length > MAX_CONTROL_PAYLOAD:
+                    break
+            elif length >= 126:
+                if length == 126:
+                    body += 2
+                    if body > size:
+                        break
+                    length = data[here + 2] << 8 | data[here + 3]
+                else:
+                    body += 8
+                    if body > size or data[here + 2] | data[here + 3] | data[here + 4] | data[here + 5]:
+                        break
+                    length = data[here + 6] << 24 | data[here + 7] << 16 | data[here + 8] << 8 | data[here + 9]
+            if second >= _MASK:
+                body += 4
+            end: i64 = body + length
+            if end > size:
+                break
+            frames += 1
+            payload += length
+            if opcode <= _BINARY:
+                if first >= _FIN and opcode:
+                    row += 1
+                    plain_opcode = opcode
+                    if opcode == _TEXT:
+                        texts += 1
+                    else:
+                        binaries += 1
+                else:
+                    row = 0
+                    other, other_opcode = frames, opcode
+                    counts[opcode] += 1
+                    fragments = fragments + length if not opcode else length
+                    self.fragmented = first < _FIN
+                    if first >= _FIN and fragments > self._largest_fragmented:
+                        self._largest_fragmented = fragments
+                if heartbeats and length == 1 and opcode == _TEXT and _is_heartbeat(data, body, second):
+                    controls.append(here)
+                else:
+                    message = length
+                    message_is_largest = length > largest
+                    if message_is_largest:
+                        before, largest = largest, length
+            else:
+                row = 0
+                other, other_opcode = frames, opcode
+                counts[opcode] += 1
+                if _PING <= opcode <= _PONG:
+                    controls.append(here)
+            heads.append(here)
+            if len(heads) == _MANY_HEADS:
+                del heads[:-FRAMES]
+                del controls[:-MAX_CONTROLS]
+            here = end
+        if not frames:
+            return at
+        if self.opcode == _TEXT:
+            counts[_BINARY] += binaries
+            self.flushed += frames - texts
+        else:
+            counts[_TEXT] += texts
+            self.flushed += frames - binaries
+        if other:
+            self._other_opcode, self._other_frame = other_opcode, self.frames + other
+        self.frames += frames
+        self.payload += payload
+        self._fragments = fragments
+        if message >= 0:
+            self.message_at = now
+            self.message_size = message
+            if largest > self._largest:
+                self._before, self._largest = before, largest
+                self._largest_at = now if message_is_largest else NEVER
+            elif message == largest:
+                self._largest_at = NEVER
+        if plain_opcode and plain_opcode != self.opcode:
+            self._switch_opcode(plain_opcode)
+        self._record(data, now, heads[-FRAMES:])
+        return here
+
+    def _record(self, data: bytes, now: float, heads: list[int]) -> None:
+        """Write the whole frames that begin at ``heads`` to the flight recorder."""
+        lengths: list[int] = []
+        for head in heads:
+            length = data[head + 1] & _LENGTH
+            if length == 126:
+                length = data[head + 2] << 8 | data[head + 3]
+            elif length == 127:
+                length = _LONG(data, head + 2)[0]
+            lengths.append(length)
+        firsts = bytes([data[head] for head in heads])
+        self.ring.record(now, lengths, firsts.translate(self._firsts))
+
+    def _next_frame(self, data: bytes, now: float, at: int, events: Events) -> int:
+        """Parse the frame at ``at``: one that is incomplete, malformed or a Close. Adds to ``events`` what it reports.
+
+        Returns where the next frame begins, which may be beyond ``data``; ``at`` if more of this one must come first;
+        the end of ``data`` if the scan has stopped.
         """
         size = len(data)
         first, second = data[at], data[at + 1]
         length = second & _LENGTH
         if first & 0x08 and (why := _malformed(first, length)):
-            heard.append(self._lose(why))
+            if first == _HTTP[0] and data[at : at + len(_HTTP)] in _HTTP_PREFIXES:
+                if size - at < len(_HTTP):
+                    return at
+                self.http_text = True
+                why = "HTTP text instead of a frame"
+            events.append(self._fail(why))
             return size
         body = at + _HEADER[second]
         if body > size:
@@ -382,55 +688,72 @@ class FrameScanner(ByteObserver):
         elif length == 127:
             length = _LONG(data, at + 2)[0]
             if length >> 63:
-                heard.append(self._lose("a length with its top bit set"))
+                events.append(self._fail("a length with its top bit set"))
                 return size
         opcode = first & _OPCODE
         end = body + length
+        if self._heartbeats and length == 1 and opcode == _TEXT:
+            return at
         if _CLOSE <= opcode <= _PONG:
             if end > size:
                 return at
-            heard.append(Control(opcode, _unmask(data, body, end) if second & _MASK else data[body:end]))
-        elif opcode == _CONTINUATION or (opcode <= _BINARY and not first & _FIN):
-            self.fragmented = not first & _FIN  # a whole message, out of place here, ends none: see feed()
+            events.append(_control(data, at))
         passed = (end if end < size else size) - body
-        if opcode == self.opcode:
-            pass  # the next settlement counts it
-        elif opcode in (_TEXT, _BINARY):
-            self._turn(opcode)
-        else:
-            self.tally[opcode] += 1
+        if not _PLAIN[first]:
+            self.counts[opcode] += 1
             self.flushed += 1
+        elif opcode != self.opcode:
+            self._switch_opcode(opcode)
         self.frames += 1
         self.payload += passed
-        self.ring.add(now, length, self.firsts[first])
+        if not _PLAIN[first]:
+            self._other_opcode, self._other_frame = opcode, self.frames
+        if opcode <= _BINARY:
+            if not _PLAIN[first]:  # a whole message between fragments ends none
+                self._fragments = length if opcode else self._fragments + length
+                self.fragmented = not first & _FIN
+                if first & _FIN and self._fragments > self._largest_fragmented:
+                    self._largest_fragmented = self._fragments
+            if length > self._largest:
+                self._new_largest(length, now)
+            elif length == self._largest:
+                self._largest_at = NEVER
+            self.message_at = now
+            self.message_size = length
+        self.ring.add(now, length, self._firsts[first])
         if opcode == _CLOSE:
-            self.rest()
+            self.stop()
             return size
         return end
 
-    def _turn(self, opcode: int) -> None:
-        """Count frames of ``opcode`` from here on."""
+    def _switch_opcode(self, opcode: int) -> None:
+        """Count plain frames of ``opcode`` from here on."""
         self.flush_counts()
         self.opcode = opcode
+        self._same = _SAME[self._firsts][opcode]
 
     def flush_counts(self) -> None:
-        """Add what was counted since the last time to the shared tally."""
+        """Add to the shared counters what was counted since the last time."""
         if self.payload == self.flushed_payload and self.frames == self.flushed:
             return
-        tally = self.tally
-        tally[self.opcode] += self.frames - self.flushed
-        tally[PAYLOAD] += self.payload - self.flushed_payload
+        counts = self.counts
+        counts[self.opcode] += self.frames - self.flushed
+        counts[PAYLOAD] += self.payload - self.flushed_payload
         self.flushed = self.frames
         self.flushed_payload = self.payload
 
-    def _lose(self, why: str) -> Unparseable:
-        self.lost = True
-        self.rest()
+    def _fail(self, why: str) -> Unparseable:
+        self.unobserved = True
+        self.stop()
         return Unparseable(why)
 
 
+#: What a direction may have sent of :data:`_HTTP`, from two bytes on.
+_HTTP_PREFIXES: Final = frozenset(_HTTP[:size] for size in range(2, len(_HTTP) + 1))
+
+
 def _malformed(first: int, length: int) -> str:
-    """Why a Close, Ping or Pong frame breaks RFC 6455, section 5.5; empty if it does not.
+    """Return why a Close, Ping or Pong frame breaks RFC 6455, section 5.5; an empty text if it does not.
 
     ``length`` is the second byte's 7 bits: 126 and 127 only announce a length, but one that is too long in any case.
     """
@@ -441,8 +764,34 @@ def _malformed(first: int, length: int) -> str:
     return f"a control frame of over {MAX_CONTROL_PAYLOAD} bytes" if length > MAX_CONTROL_PAYLOAD else ""
 
 
+#: Whether mypyc compiled this module: a compiled function has no ``__code__``.
+_COMPILED: Final = not hasattr(_malformed, "__code__")
+
+
+def _largest_of(lengths: list[int]) -> int:
+    """Return the largest length; of not too many, which are often alike, sorted() finds it with fewer instructions."""
+    return sorted(lengths)[-1] if len(lengths) <= 256 else max(lengths)
+
+
+def _is_heartbeat(data: bytes, body: int, second: int) -> bool:
+    """Return whether the byte at ``body``, unmasked, is an Engine.IO ping or pong."""
+    payload = data[body] ^ data[body - 4] if second & _MASK else data[body]
+    return payload in (_ENGINE_IO_PING, _ENGINE_IO_PONG)
+
+
+def _control(data: bytes, at: int) -> Control:
+    """Return the whole control frame, or Engine.IO heartbeat, that begins at ``at``."""
+    opcode, second = data[at] & _OPCODE, data[at + 1]
+    body = at + _HEADER[second]
+    end = body + (second & _LENGTH)
+    payload = _unmask(data, body, end) if second & _MASK else data[body:end]
+    if opcode == _TEXT:
+        return Control(_PING if payload[0] == _ENGINE_IO_PING else _PONG, HEARTBEAT)
+    return Control(opcode, payload)
+
+
 def _unmask(data: bytes, body: int, end: int) -> bytes:
-    """The payload ``data[body:end]`` with the masking key before it applied (RFC 6455, section 5.3)."""
+    """Return the payload ``data[body:end]`` with the masking key before it applied (RFC 6455, section 5.3)."""
     size = end - body
     if size == 2:  # a Close without a reason text, as most are
         return bytes((data[body] ^ data[body - 4], data[body + 1] ^ data[body - 3]))

@@ -1,25 +1,27 @@
-"""One WebSocket connection through us, from its 101 to its one ending.
+"""One WebSocket connection through the sidecar, from its 101 to its close: the evidence that the wire shows.
 
-How it works
-============
-A session owns two scanners, one a direction, and remembers five things:
+    OPEN ──── a peer's Close frame ────► CLOSING ──── the other's Close frame ────► CLOSED
+      │                                     │                                         ▲
+      ├──── end_by_proxy(cause, code) ──────┤                                         │
+      └─────────────────────────────────────┴──── either TCP connection ends ─────────┘
 
-- the first Close frame, and which peers have sent one;
-- whose TCP ended first, how and when, and how long nothing had passed either way by then;
+A session owns two scanners, one for each direction, and gathers
+
+- each peer's first Close frame, and which came first;
+- whose TCP connection ended first, how and when;
 - which pings have not been answered;
-- whether a direction stopped being understood;
-- whether we began the end ourselves.
+- whether a direction could not be parsed any more, or held HTTP text;
+- whether the sidecar itself began the end.
 
-:meth:`Session.end` turns these, and one circumstance that only the outside knows (does the app still take
-connections?), into an :class:`~exporter.protocol.classify.Ending`. The two directions are followed on their own: when a
-client sends what cannot be followed, the server's Close 1002 that answers it is still seen and still decides.
+:meth:`Session.record` returns all this as a :class:`~exporter.protocol.record.SessionRecord`. The two directions are
+independent: when a client sends a frame that cannot be parsed, the server's Close 1002 that answers it still counts.
 
-A session knows no clock and no socket. Whoever drives it hands in bytes with a time, and ends of TCP as they come.
+A session has no clock and no socket. Its caller passes in bytes with their times, and the ends of TCP connections.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -29,48 +31,54 @@ from exporter.protocol.classify import Close, Ending, TcpEnd, classify_close, cl
 from exporter.protocol.close_codes import ABNORMAL, UNKNOWN, CloseCodeMap
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import Ring
-from exporter.protocol.frames import Control, Events, FrameCounts, FrameScanner, Opcode, Unparseable
+from exporter.protocol.frames import NEVER, Control, Events, FrameCounts, FrameScanner, Opcode, Unparseable
 from exporter.protocol.payload_sample import SamplingFrameScanner
+from exporter.protocol.record import MAX_SAMPLE, CloseFrame, PeerRecord, SessionRecord
 
 
-@mypyc_attr(acyclic=True)
-@dataclass(slots=True, init=False)
-class CloseReceived:
-    """``sender`` sent its Close frame."""
+class State(IntEnum):
+    """How far the end of a session has come; see the diagram."""
+
+    OPEN = 0
+    CLOSING = 1
+    CLOSED = 2
+
+
+class CloseReceived(NamedTuple):
+    """``sender`` sent its first Close frame."""
 
     sender: Peer
     close: Close
 
-    def __init__(self, sender: Peer, close: Close) -> None:
-        self.sender = sender
-        self.close = close
-
 
 class PingAnswered(NamedTuple):
-    """A ping of ``sender`` was answered by a pong with its payload, ``seconds`` after it passed us."""
+    """A ping of ``sender`` was answered by a pong with its payload, ``seconds`` after it passed."""
 
     sender: Peer
     seconds: float
 
 
 class WentUnobserved(NamedTuple):
-    """The session is no longer understood in at least one direction; told once a session."""
+    """At least one direction cannot be parsed any more; reported once a session."""
 
     why: str
 
 
-Fact = CloseReceived | PingAnswered | WentUnobserved
+Event = CloseReceived | PingAnswered | WentUnobserved
 
 # Looked up once: Python 3.11 takes a detour to an enum's members.
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
+_OPEN: Final = State.OPEN
+_CLOSING: Final = State.CLOSING
+_CLOSED: Final = State.CLOSED
 _CLOSE: Final = int(Opcode.CLOSE)
 _PING: Final = int(Opcode.PING)
 
-#: Close frames whose content is remembered: nearly all say one of a few things.
+#: Close frames whose content is cached: nearly all say one of a few things.
 _KNOWN_CLOSES: Final = 64
 
-#: Pings of one peer that may wait for their pongs; whoever pings faster than it is answered loses the oldest.
+#: Unanswered pings of one peer that are kept: its oldest and its newest.
 MAX_PINGS: Final = 4
 
 
@@ -78,48 +86,74 @@ MAX_PINGS: Final = 4
 class Session:
     """The state of one session.
 
-    :param book: what codes mean here.
+    :param book: labels and causes of codes.
     :param client: shared counters for the frames that the client sends.
     :param server: shared counters for the frames that the server sends.
-    :param now: when it began, on the clock that :meth:`feed` and :meth:`eof` are given.
-    :param sample: bytes of each side's last message to keep; 0, the default, keeps none.
+    :param now: when it began, on the clock of :meth:`feed` and :meth:`eof`.
+    :param sample: bytes of each peer's last message to keep; 0 keeps none.
+    :param engine_io: the request's query names Engine.IO: one-byte text frames ``2`` and ``3`` are pings and pongs.
+    :ivar state: how far its end has come.
+    :ivar closed_at: when it closed: both Close frames had passed, or a TCP connection ended. None before.
+    :ivar unobserved: a direction could not be parsed any more.
     """
 
     __slots__ = (
-        "_closed",
-        "_cut",
-        "_first",
-        "_own",
+        "_client_close",
+        "_engine_io",
+        "_first_close",
+        "_http_text",
         "_pings",
+        "_proxy_cause",
+        "_proxy_code",
+        "_server_close",
+        "_tcp_end",
+        "_tcp_end_at",
+        "_tcp_end_kind",
         "began",
         "book",
         "client",
+        "closed_at",
         "ring",
         "server",
+        "state",
         "unobserved",
     )
 
     def __init__(
-        self, book: CloseCodeMap, client: FrameCounts, server: FrameCounts, now: float = 0.0, sample: int = 0
+        self,
+        book: CloseCodeMap,
+        client: FrameCounts,
+        server: FrameCounts,
+        now: float = 0.0,
+        sample: int = 0,
+        engine_io: bool = False,
     ) -> None:
         self.book = book
         self.began = now
         self.ring = ring = Ring()
         if sample:
-            self.client: FrameScanner = SamplingFrameScanner(client, _CLIENT, ring, sample)
-            self.server: FrameScanner = SamplingFrameScanner(server, _SERVER, ring, sample)
+            self.client: FrameScanner = SamplingFrameScanner(client, _CLIENT, ring, sample, engine_io)
+            self.server: FrameScanner = SamplingFrameScanner(server, _SERVER, ring, sample, engine_io)
         else:
-            self.client = FrameScanner(client, _CLIENT, ring)
-            self.server = FrameScanner(server, _SERVER, ring)
+            self.client = FrameScanner(client, _CLIENT, ring, engine_io)
+            self.server = FrameScanner(server, _SERVER, ring, engine_io)
+        self.state = _OPEN
+        self.closed_at: float | None = None
         self.unobserved = False
-        self._first: CloseReceived | None = None
-        self._closed: tuple[Peer, ...] = ()
-        self._cut: TcpEnd | None = None
-        self._own: tuple[str, Cause] | None = None
+        self._engine_io = engine_io
+        self._http_text = False
+        self._client_close: CloseFrame | None = None
+        self._server_close: CloseFrame | None = None
+        self._first_close: Peer | None = None
+        self._tcp_end: Peer | None = None
+        self._tcp_end_kind = TcpEndKind.FIN
+        self._tcp_end_at: float | None = None
+        self._proxy_cause: Cause | None = None
+        self._proxy_code = 0
         self._pings: tuple[tuple[Peer, bytes, float], ...] = ()  # not answered yet, oldest first
 
     def scanner(self, sender: Peer) -> FrameScanner:
-        """The scanner of what ``sender`` sends."""
+        """Return the scanner of the bytes that ``sender`` sends."""
         return self.client if sender is _CLIENT else self.server
 
     def flush_counts(self) -> None:
@@ -127,146 +161,209 @@ class Session:
         self.client.flush_counts()
         self.server.flush_counts()
 
-    def feed(self, sender: Peer, data: bytes, now: float) -> list[Fact]:
-        """Take the next bytes that ``sender`` sent; see :meth:`FrameScanner.feed`."""
-        heard = self.scanner(sender).feed(data, now)
-        return self.note(sender, heard, now) if heard else []
+    def feed(self, sender: Peer, data: bytes, now: float) -> list[Event]:
+        """Parse the next bytes that ``sender`` sent, all at once; see :meth:`FrameScanner.feed`."""
+        scanner = self.scanner(sender)
+        events = scanner.feed(data, now)
+        reported = self.handle(sender, events, now) if events else []
+        while scanner.backlog:
+            events = scanner.resume(now)
+            if events:
+                reported += self.handle(sender, events, now)
+        return reported
 
-    def note(self, sender: Peer, heard: Events, now: float) -> list[Fact]:
-        """Take what the scanner of ``sender`` heard. Returns what is new about the session."""
-        facts: list[Fact] = []
-        for item in heard:
-            if isinstance(item, Unparseable):
-                facts += self.lose(item.why)
-            elif item.opcode == _CLOSE:
-                facts.append(self._close(sender, item))
-            elif item.opcode == _PING:
-                self._ping(sender, item.payload, now)
+    def handle(self, sender: Peer, events: Events, now: float) -> list[Event]:
+        """Handle the events of the scanner of ``sender``. Returns the session's own."""
+        reported: list[Event] = []
+        for event in events:
+            if isinstance(event, Unparseable):
+                if sender is _SERVER and self.server.http_text:
+                    self._http_text = self._first_close is None
+                else:
+                    reported += self.mark_unobserved(event.why)
+            elif event.opcode == _CLOSE:
+                reported.append(self._close(sender, event, now))
+            elif event.opcode == _PING:
+                self._ping(sender, event.payload, now)
             else:
-                facts += self._pong(sender, item.payload, now)
-        return facts
+                reported += self._pong(sender, event.payload, now)
+        return reported
 
     def _ping(self, sender: Peer, payload: bytes, now: float) -> None:
-        mine = [at for at, ping in enumerate(self._pings) if ping[0] is sender]
-        dropped = mine[0] if len(mine) >= MAX_PINGS else -1
+        own = [at for at, ping in enumerate(self._pings) if ping[0] is sender]
+        dropped = own[1] if len(own) >= MAX_PINGS else -1  # the oldest shows how long it has waited
         self._pings = (*(ping for at, ping in enumerate(self._pings) if at != dropped), (sender, payload, now))
 
-    def _pong(self, sender: Peer, payload: bytes, now: float) -> list[Fact]:
-        """A pong answers the ping with its payload, and all that were sent before it (RFC 6455, section 5.5.3)."""
+    def _pong(self, sender: Peer, payload: bytes, now: float) -> list[Event]:
+        """Remove the ping with the pong's payload, and all sent before it (RFC 6455, section 5.5.3)."""
         pinger = sender.other
-        for index, (who, sent, when) in enumerate(self._pings):
-            if who is pinger and sent == payload:
+        for index, (peer, sent, when) in enumerate(self._pings):
+            if peer is pinger and sent == payload:
                 kept = [ping for at, ping in enumerate(self._pings) if ping[0] is not pinger or at > index]
                 self._pings = tuple(kept)
                 return [PingAnswered(pinger, now - when)]
         return []  # unsolicited, which is allowed
 
-    def lose(self, why: str) -> list[Fact]:
-        """Note that a direction is not followed any more. Returns the fact the first time, nothing later."""
+    def mark_unobserved(self, why: str) -> list[Event]:
+        """Note that a direction is not parsed any more. Returns the event the first time, nothing later."""
         if self.unobserved:
             return []
         self.unobserved = True
         return [WentUnobserved(why)]
 
     def stop_observing(self) -> None:
-        """Stop listening in both directions, for a defect of ours. An ending without a Close so far stays unknown."""
+        """Stop parsing both directions, for a defect of ours. An end without a Close so far stays unknown."""
         self.unobserved = True
         for scanner in (self.client, self.server):
-            scanner.lost = True
-            scanner.rest()
+            scanner.unobserved = True
+            scanner.stop()
 
-    def _close(self, sender: Peer, frame: Control) -> CloseReceived:
-        seen = CloseReceived(sender, _parse_close(frame.payload))
-        if self._first is None:
-            self._first = seen
-        self._closed += (sender,)
-        return seen
+    def _close(self, sender: Peer, frame: Control, now: float) -> CloseReceived:
+        close = _parse_close(frame.payload)
+        seen = CloseFrame(close.code, close.reason, now)
+        if sender is _CLIENT:
+            self._client_close = seen
+        else:
+            self._server_close = seen
+        if self._first_close is None:
+            self._first_close = sender
+        answered = self._first_close is not sender or (self._proxy_code and sender is _CLIENT)
+        self._advance(_CLOSED if answered else _CLOSING, now)
+        return CloseReceived(sender, close)
+
+    def _advance(self, state: State, now: float | None) -> None:
+        if state > self.state:
+            self.state = state
+            if state == _CLOSED:
+                self.closed_at = now
 
     def has_closed(self, peer: Peer) -> bool:
-        """Whether ``peer`` sent its Close frame."""
-        return peer in self._closed
+        """Return whether ``peer`` sent its Close frame."""
+        return (self._client_close if peer is _CLIENT else self._server_close) is not None
 
     @property
     def is_closing(self) -> bool:
-        """Whether the closing handshake has begun or TCP has begun to end: nothing is left to be told to the peers."""
-        return self._first is not None or self._cut is not None or self._own is not None
+        """Whether a Close frame has passed, TCP has begun to end, or the sidecar has begun the end."""
+        return self.state != _OPEN
 
-    def eof(self, sender: Peer, how: TcpEndKind, now: float | None = None) -> None:
+    def eof(self, sender: Peer, kind: TcpEndKind, now: float | None = None) -> None:
         """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts.
 
-        ``now`` is None where nobody measured it; then nothing is judged from times.
+        ``now`` is None where nobody measured it; then no cause is found from times.
         """
-        if self._cut is not None:
+        if self._tcp_end is not None:
             return
-        if now is None:
-            self._cut = TcpEnd(sender, how)
-            return
-        sent, answered = self.client.last or self.began, self.server.last or self.began
-        unanswered = 0.0
-        if self._pings:
-            unanswered = max((now - when for who, _, when in self._pings if who is sender), default=0.0)
-        self._cut = TcpEnd(sender, how, now - (sent if sent > answered else answered), unanswered)
+        self._tcp_end, self._tcp_end_kind, self._tcp_end_at = sender, kind, now
+        self._advance(_CLOSED, now)
+
+    def end_by_proxy(self, cause: Cause, code: int | None) -> None:
+        """Note that the sidecar ends the session: with a Close frame of ``code``, or by closing TCP if it is None.
+
+        Has no effect once a peer has begun the end: its own code and cause stand.
+        """
+        if self.state == _OPEN:
+            self._proxy_cause, self._proxy_code = cause, code or 0
+            self._advance(_CLOSING, None)
+
+    @property
+    def ended_by_proxy(self) -> bool:
+        """Whether the sidecar began the end."""
+        return self._proxy_cause is not None
+
+    def record(self, now: float) -> SessionRecord:
+        """Return the session's record, with everything that its frames and ends showed.
+
+        ``now`` stands for the time of the close where none was seen. The caller adds what the handshake showed, and
+        what waited for each peer.
+        """
+        return SessionRecord(
+            opened_at=self.began,
+            closed_at=now if self.closed_at is None else self.closed_at,
+            client=self._peer_record(_CLIENT),
+            server=self._peer_record(_SERVER),
+            first_close=self._first_close,
+            tcp_end=self._tcp_end,
+            tcp_end_kind=self._tcp_end_kind,
+            proxy_cause=self._proxy_cause,
+            proxy_code=self._proxy_code,
+            http_text=self._http_text,
+            engine_io=self._engine_io,
+            frames=self.ring.in_order(),
+        )
+
+    def _peer_record(self, peer: Peer) -> PeerRecord:
+        scanner = self.scanner(peer)
+        return PeerRecord(
+            frames=scanner.frames,
+            payload=scanner.payload,
+            last_frame_at=scanner.last,
+            last_message_at=None if scanner.message_at == NEVER else scanner.message_at,
+            last_message_size=scanner.message_size,
+            last_opcode=scanner.last_opcode,
+            largest_before=scanner.largest_before,
+            largest_message=scanner.largest_message,
+            close=self._client_close if peer is _CLIENT else self._server_close,
+            ping_at=next((when for pinger, _, when in self._pings if pinger is peer), None),
+            in_frame=scanner.in_frame,
+            fragmented=scanner.fragmented,
+            unobserved=scanner.unobserved,
+            sample=scanner.sample[:MAX_SAMPLE],
+        )
+
+    # The judgement below goes once the observer classifies records.
 
     @property
     def cut(self) -> TcpEnd | None:
         """How TCP ended, once it has."""
-        return self._cut
+        sender, now = self._tcp_end, self._tcp_end_at
+        if sender is None:
+            return None
+        if now is None:
+            return TcpEnd(sender, self._tcp_end_kind)
+        last = max(self.client.last or self.began, self.server.last or self.began)
+        unanswered = max((now - when for pinger, _, when in self._pings if pinger is sender), default=0.0)
+        return TcpEnd(sender, self._tcp_end_kind, now - last, unanswered)
 
     @property
     def idle_before_drop(self) -> float | None:
         """For a session that ended without a Close: seconds for which nothing had passed either way. Else None."""
-        return self._cut.idle if self._cut is not None and self._first is None and self._own is None else None
-
-    def end_by_proxy(self, cause: Cause, code: int | None) -> None:
-        """Note that we end the session: with a Close frame of ``code``, or by closing TCP if ``code`` is None.
-
-        Has no effect once a peer has begun the end: its own code and cause stand.
-        """
-        if not self.is_closing:
-            self._own = (ABNORMAL if code is None else str(code), cause)
-
-    @property
-    def ended_by_proxy(self) -> bool:
-        """Whether we began the end."""
-        return self._own is not None
+        cut = self.cut
+        return cut.idle if cut is not None and self._first_close is None and self._proxy_cause is None else None
 
     @property
     def needs_app_check(self) -> bool:
         """Whether :meth:`end` depends on the app still taking connections."""
         return (
-            self._own is None
-            and self._first is None
-            and not self.unobserved
-            and self._cut is not None
-            and self._cut.initiator is _SERVER
+            self._proxy_cause is None and self._first_close is None and not self.unobserved and self._tcp_end is _SERVER
         )
 
     def end(self, app_alive: bool = True) -> Ending:
-        """The ending, once both TCP connections are gone. Pure: a second call says the same."""
-        if self._own is not None:
-            code, cause = self._own
-            sent, answered = code != ABNORMAL, self.has_closed(Peer.CLIENT)
-            unanswered = sent and not answered and not self.client.lost
-            return Ending(code, cause, Peer.PROXY, clean=sent and answered, close_unanswered=unanswered)
-        if self._first is not None:
-            return self._end_by_close(self._first)
-        cut = self._cut or TcpEnd(Peer.PROXY, TcpEndKind.FIN)
+        """Return the ending, once both TCP connections are gone."""
+        if self._proxy_cause is not None:
+            sent, answered = self._proxy_code != 0, self._client_close is not None
+            unanswered = sent and not answered and not self.client.unobserved
+            code = str(self._proxy_code) if sent else ABNORMAL
+            return Ending(code, self._proxy_cause, Peer.PROXY, clean=sent and answered, close_unanswered=unanswered)
+        if self._first_close is not None:
+            return self._end_by_close(self._first_close)
+        cut = self.cut or TcpEnd(Peer.PROXY, TcpEndKind.FIN)
         if self.unobserved:
             return Ending(UNKNOWN, Cause.UNOBSERVED, cut.initiator, clean=False)
         return Ending(ABNORMAL, classify_tcp_end(cut, app_alive, self.book.idle), cut.initiator, clean=False)
 
-    def _end_by_close(self, first: CloseReceived) -> Ending:
-        initiator, close = first.sender, first.close
-        verdict = classify_close(close, self.book)
-        other = _SERVER if initiator is _CLIENT else _CLIENT
-        clean = other in self._closed
-        unanswered = not clean and not self.scanner(other).lost
-        return Ending(verdict.label, verdict.cause, initiator, clean, close.reason, unanswered)
+    def _end_by_close(self, initiator: Peer) -> Ending:
+        frame = self._client_close if initiator is _CLIENT else self._server_close
+        assert frame is not None
+        found = classify_close(Close(frame.code, frame.reason), self.book)
+        other = initiator.other
+        clean = self.has_closed(other)
+        unanswered = not clean and not self.scanner(other).unobserved
+        return Ending(found.label, found.cause, initiator, clean, frame.reason, unanswered)
 
 
 @lru_cache(_KNOWN_CLOSES)
 def _parse_close(payload: bytes) -> Close:
-    """A Close frame's body (RFC 6455, section 5.5.1): nothing, or a code and a reason text."""
+    """Return a Close frame's body (RFC 6455, section 5.5.1): nothing, or a code and a reason text."""
     if not payload:
         return Close(None)
     if len(payload) == 1:

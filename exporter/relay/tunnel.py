@@ -204,8 +204,11 @@ class Tunnel(LegOwner):
 
     def hear(self, peer: Peer, heard: Events, now: float) -> None:
         """A scanner has something to tell."""
+        scanner = self.session.scanner(peer)
         try:
-            facts = self.session.note(peer, heard, now)
+            facts = self.session.handle(peer, heard, now)
+            while scanner.backlog:
+                facts += self.session.handle(peer, scanner.resume(now) or [], now)
         except Exception as error:
             self.stop_observing(error)
             return
@@ -247,7 +250,7 @@ class Tunnel(LegOwner):
             return
         if self.session.server.at_boundary:
             self._close_client()
-        elif not self.session.server.lost:
+        elif not self.session.server.unobserved:
             self._server.set(_ToBoundary(self), _NULL_OBSERVER)
 
     def write_to_boundary(self, data: bytes) -> None:
@@ -255,7 +258,7 @@ class Tunnel(LegOwner):
         scanner = self.session.server
         at = 0
         while at < len(data):
-            step = data[at : at + max(scanner.skip, 1)]
+            step = data[at : at + max(scanner.remaining, 1)]
             at += len(step)
             self._client.transport.write(step)
             try:
@@ -265,7 +268,7 @@ class Tunnel(LegOwner):
                 heard = None
             if heard:
                 self.hear(Peer.SERVER, heard, clock())
-            if self.session.is_closing or scanner.lost:
+            if self.session.is_closing or scanner.unobserved:
                 self._resume_forwarding(data[at:])
                 return
             if scanner.at_boundary:

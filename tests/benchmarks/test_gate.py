@@ -63,9 +63,9 @@ def test_scripts_are_whole_frames(name: str) -> None:
             assert isinstance(scanner, FrameScanner)
             scanner.flush_counts()
             assert scanner.at_boundary
-            assert not scanner.lost
+            assert not scanner.unobserved
             assert (scanner.frames > 0) == bool(chunks)
-            assert scanner.payload == scanner.tally[PAYLOAD] < sum(map(len, chunks)) + (not chunks)
+            assert scanner.payload == scanner.counts[PAYLOAD] < sum(map(len, chunks)) + (not chunks)
 
 
 def test_driving_repeats_the_script() -> None:

@@ -23,7 +23,16 @@ from exporter.observe.sanitize import MAX_TEXT, path_of, sanitize, trace_id
 from exporter.protocol.classify import Ending, rows
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
-from exporter.protocol.frames import LONGEST_KEPT, PAYLOAD, Control, FrameScanner, Unparseable, new_frame_counts
+from exporter.protocol.frames import (
+    MAX_CONTROLS,
+    MAX_FRAMES,
+    MAX_PENDING,
+    PAYLOAD,
+    Control,
+    FrameScanner,
+    Unparseable,
+    new_frame_counts,
+)
 from exporter.protocol.http1 import (
     MAX_EARLY,
     HandshakeTracker,
@@ -34,6 +43,8 @@ from exporter.protocol.http1 import (
     UpgradeRequested,
 )
 from exporter.protocol.presets import PRESETS
+from exporter.protocol.record import pack as pack_record
+from exporter.protocol.record import unpack as unpack_record
 from exporter.protocol.session import CloseReceived, Session, WentUnobserved
 from exporter.relay.tcp import HIGH_WATER
 from tests.fuzz.harness import ManualLoop, Sums, World
@@ -47,25 +58,39 @@ Pollable = Callable[[bytes], None]
 
 
 def scanner(data: bytes) -> None:
-    """The first byte says how the rest is cut into chunks."""
+    """The first byte is how the rest is cut into chunks; if it is odd, the rest comes 64 times over: dense frames."""
     stride = data[0] if data else 0
-    stream = data[1:]
+    stream = data[1:] * (64 if stride & 1 else 1)
+    step = 64 * stride + 1 if stride & 1 else stride + 1
     tally = new_frame_counts()
     ours = FrameScanner(tally)
     heard: list[Control | Unparseable] = []
     at = 0
     while at < len(stream):
-        size = 1 + (at * 7 + stride) % (stride + 1)
-        heard += ours.feed(stream[at : at + size], at / 1000) or ()
+        size = 1 + (at * 7 + stride) % step
+        before = ours.frames
+        events = ours.feed(stream[at : at + size], at / 1000)
+        heard += events or ()
+        while ours.backlog:
+            assert not ours.at_boundary
+            assert events is not None, "a backlog is reported"
+            assert MAX_FRAMES <= ours.frames - before <= 5 * MAX_FRAMES, "one call is bounded"
+            assert len(events) <= MAX_CONTROLS
+            before = ours.frames
+            events = ours.resume(at / 1000)
+            heard += events or ()
         at += size
-        assert len(ours.pending) <= LONGEST_KEPT
+        assert len(ours.pending) <= MAX_PENDING
     theirs = read(stream)
     assert ours.frames == len(theirs.frames)
     ours.flush_counts()
     assert ours.payload == theirs.payload == tally[PAYLOAD]
     assert tally[:PAYLOAD] == [theirs.frames.count(opcode) for opcode in range(PAYLOAD)]
-    assert [(item.opcode, item.payload) for item in heard if isinstance(item, Control)] == theirs.controls
-    assert ours.lost == theirs.lost == any(isinstance(item, Unparseable) for item in heard)
+    controls = [(item.opcode, item.payload) for item in heard if isinstance(item, Control)]
+    assert controls[-MAX_CONTROLS:] == theirs.controls[-MAX_CONTROLS:]
+    remaining = iter(theirs.controls)
+    assert all(control in remaining for control in controls), "in order, none made up"
+    assert ours.unobserved == theirs.lost == any(isinstance(item, Unparseable) for item in heard)
     assert sum(isinstance(item, Unparseable) for item in heard) <= 1
     over = theirs.lost or 8 in theirs.frames
     assert ours.at_boundary == (not over and len(stream) in theirs.boundaries)
@@ -148,6 +173,8 @@ def session(data: bytes) -> None:
     assert len(closes) == len(set(closes)), "one Close a peer"
     assert unobserved <= 1
     assert ours.unobserved == bool(unobserved)
+    record = ours.record(1000.0)
+    assert unpack_record(pack_record(record)) == record
     for alive in (True, False):
         ending = ours.end(alive)
         assert ending == ours.end(alive), "asking changes nothing"

@@ -59,7 +59,7 @@ def _deaf_to_last_bytes(patch: pytest.MonkeyPatch) -> None:
 
 
 def _hoarder(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(targets, "LONGEST_KEPT", 3)
+    patch.setattr(targets, "MAX_PENDING", 3)
 
 
 def _inventive_switch(patch: pytest.MonkeyPatch) -> None:

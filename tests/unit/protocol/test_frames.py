@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from websockets import frames as field_library
 
 from exporter.protocol.frames import (
-    LONGEST_KEPT,
+    MAX_PENDING,
     PAYLOAD,
     Control,
     Events,
@@ -85,12 +85,15 @@ def scan(segments: list[bytes]) -> Result:
     result = Result()
     for now, segment in enumerate(segments):
         result.heard += scanner.feed(segment, float(now)) or []
-        assert len(scanner.pending) <= LONGEST_KEPT
+        while scanner.backlog:
+            assert not scanner.at_boundary
+            result.heard += scanner.resume(float(now)) or []
+        assert len(scanner.pending) <= MAX_PENDING
     scanner.flush_counts()
     result.frames, result.payload = scanner.frames, scanner.payload
     result.tally = {slot: count for slot, count in enumerate(tally) if count}
-    result.state = (scanner.skip, scanner.pending, scanner.lost, scanner.at_boundary)
-    result.memory = {name: getattr(scanner, name) for name in ("skip", "pending", "lost", "fragmented")}
+    result.state = (scanner.remaining, scanner.pending, scanner.unobserved, scanner.at_boundary)
+    result.memory = {name: getattr(scanner, name) for name in ("remaining", "pending", "unobserved", "fragmented")}
     assert scanner.frames == sum(tally[:PAYLOAD])
     assert scanner.payload == tally[PAYLOAD]
     return result
@@ -327,7 +330,7 @@ def test_a_scanner_that_lost_track_tells_so_once_and_counts_no_more() -> None:
         assert scanner.feed(data, 2.0) is None
     scanner.flush_counts()
     assert tally == before
-    assert (scanner.pending, scanner.lost, scanner.at_boundary) == (b"", True, False)
+    assert (scanner.pending, scanner.unobserved, scanner.at_boundary) == (b"", True, False)
 
 
 def test_the_age_of_the_last_frame_stands_still_after_the_close() -> None:
@@ -340,7 +343,7 @@ def test_the_age_of_the_last_frame_stands_still_after_the_close() -> None:
     assert scanner.last == 4.0
     scanner.feed(bytes(10), 5.0)
     assert scanner.last == 5.0
-    scanner.rest()
+    scanner.stop()
     scanner.feed(b"more", 6.0)
     assert scanner.last == 5.0
 

@@ -44,12 +44,15 @@ def test_a_pong_answers_the_pings_before_it_as_well():
     assert facts == [PingAnswered(Peer.SERVER, 0.5)]
 
 
-def test_a_flood_of_pings_keeps_only_the_latest():
-    """Memory stays bounded: of many unanswered pings of one peer only the latest can still be answered."""
+def test_flood_of_pings_keeps_the_oldest_and_the_newest():
+    """Memory stays bounded: the oldest unanswered ping shows since when one waits, the newest can be answered."""
     session = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
     for number in range(1000):
         session.feed(Peer.CLIENT, ping(b"%d" % number), float(number))
         session.feed(Peer.SERVER, ping(b"%d" % number), float(number))
     assert len(session._pings) == 2 * MAX_PINGS
-    assert session.feed(Peer.SERVER, pong(b"0"), 1000.0) == []
+    assert session.record(1000.0).client.ping_at == 0.0
+    assert session.feed(Peer.SERVER, pong(b"5"), 1000.0) == []
     assert session.feed(Peer.SERVER, pong(b"999"), 1000.0) == [PingAnswered(Peer.CLIENT, 1.0)]
+    assert session.record(1000.0).client.ping_at is None
+    assert session.record(1000.0).server.ping_at == 0.0

@@ -278,7 +278,7 @@ def outcome(client: list[bytes], server: list[bytes]) -> tuple[object, ...]:
     facts += [fact for piece in server for fact in s.feed(SERVER, piece, 0.0)]
     s.eof(SERVER, TcpEndKind.FIN)
     s.flush_counts()
-    counts = [(scanner.frames, scanner.payload, scanner.tally) for scanner in (s.client, s.server)]
+    counts = [(scanner.frames, scanner.payload, scanner.counts) for scanner in (s.client, s.server)]
     return facts, s.unobserved, s.is_closing, s.end(), s.end(app_alive=False), counts
 
 

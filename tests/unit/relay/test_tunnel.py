@@ -140,8 +140,8 @@ def test_any_stream_in_any_segmentation_leaves_as_it_came(engine: Engine) -> Non
                 scanner = heard(watched, peer)
                 whole.flush_counts()
                 scanner.flush_counts()
-                assert (scanner.tally, scanner.skip, scanner.pending, scanner.lost) == (
-                    whole.tally, whole.skip, whole.pending, whole.lost
+                assert (scanner.counts, scanner.remaining, scanner.pending, scanner.unobserved) == (
+                    whole.counts, whole.remaining, whole.pending, whole.unobserved
                 )  # fmt: skip
             assert b.told.defects == []
 
@@ -378,7 +378,7 @@ class Broken(Exception):
 
 
 @plain_only
-@pytest.mark.parametrize("broken", ["feed", "note"])
+@pytest.mark.parametrize("broken", ["feed", "handle"])
 @on_uvloop
 async def test_a_defect_while_listening_does_not_touch_the_traffic(
     engine: Engine, broken: str, monkeypatch: pytest.MonkeyPatch
@@ -390,9 +390,9 @@ async def test_a_defect_while_listening_does_not_touch_the_traffic(
             raise Broken
 
         if broken == "feed":
-            monkeypatch.setattr("exporter.protocol.frames.FrameScanner._alone", fail)
+            monkeypatch.setattr("exporter.protocol.frames.FrameScanner._single_frame", fail)
         else:
-            monkeypatch.setattr("exporter.protocol.session.Session.note", fail)
+            monkeypatch.setattr("exporter.protocol.session.Session.handle", fail)
         client, server, watched = await b.session()
         ping = frame(PING, b"p", mask=KEY)
         await client.send(ping)
