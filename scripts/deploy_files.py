@@ -10,6 +10,7 @@ Sources
     exporter.kubernetes                       the sidecar's container in the kustomize component's patch
     exporter.kubernetes.settings              the schema of the settings of the webhook's sidecar
     exporter.__version__                      the version in the chart, the kustomize component and docs/kubernetes.md
+    exporter.protocol.causes                  the causes in deploy/scaling
     values.yaml and its schema                the table of values in the chart's README.md
 """
 
@@ -28,6 +29,7 @@ from exporter import __version__
 from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, sidecar_container
 from exporter.kubernetes.settings import LABEL, OPTIONS, Scrape, Settings
 from exporter.kubernetes.yaml_values import block_yaml
+from exporter.protocol.causes import SERVER_FAULTS
 from grafana.source import helm
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +78,8 @@ def files() -> Iterator[tuple[Path, str]]:
     yield CHART / "values.schema.json", json.dumps(schema, indent=2) + "\n"
     for path, pattern in VERSIONS.items():
         yield path, re.sub(pattern, rf"\g<1>{__version__}", path.read_text())
+    for path in sorted((ROOT / "deploy" / "scaling").glob("*.yaml")):
+        yield path, re.sub(r'cause=~"[^"]*"', f'cause=~"{"|".join(SERVER_FAULTS)}"', path.read_text())
     yield CHART / "README.md", chart_readme((CHART / "README.md").read_text(), schema)
 
 

