@@ -1,7 +1,7 @@
-"""A small world of pods for promtool's unit tests: what each counted in which minute, and when it came and went.
+"""Pods for promtool's unit tests: the events that each counted per minute, and the times at which it came and went.
 
 Scrapes are a minute apart, at whole minutes: an event of minute ``m`` happened in the minute before and is seen at
-``m``. A :class:`Case` is one world and what must be true of the alerts in it; :func:`run` asks promtool.
+``m``. A :class:`Case` is one world and the assertions about alerts in it; :func:`run` has promtool check them.
 """
 
 from __future__ import annotations
@@ -108,18 +108,20 @@ class Pod:
 
     def lines(self, minutes: int) -> list[dict[str, str]]:
         """promtool's input series."""
-        told = [self._line("up", {}, minutes, lambda m: "0" if m in self.mute else "1", answers=False)]
+        lines = [self._line("up", {}, minutes, lambda m: "0" if m in self.mute else "1", answers=False)]
         if self.sidecar:
-            told.append(self._line(catalogue.BUILD.name, {"version": "1.0"}, minutes, lambda m: "1"))
+            lines.append(self._line(catalogue.BUILD.name, {"version": "1.0"}, minutes, lambda m: "1"))
             draining: Callable[[int], str] = lambda m: "1" if self.drains <= m < self.drained else "0"  # noqa: E731
-            told.append(self._line(catalogue.DRAINING.name, {}, minutes, draining))
+            lines.append(self._line(catalogue.DRAINING.name, {}, minutes, draining))
         counts = {**TRAFFIC, **self.counts} if self.traffic and self.sidecar else self.counts
         for (metric, suffix, labels), events in counts.items():
             sums = self._sums(events, minutes)
-            told.append(self._line(metric.name + suffix, dict(labels), minutes, lambda m, sums=sums: f"{sums[m]:g}"))
+            lines.append(self._line(metric.name + suffix, dict(labels), minutes, lambda m, sums=sums: f"{sums[m]:g}"))
         for (metric, suffix, labels), value in self.gauges.items():
-            told.append(self._line(metric.name + suffix, dict(labels), minutes, lambda m, value=value: f"{value(m):g}"))
-        return told
+            lines.append(
+                self._line(metric.name + suffix, dict(labels), minutes, lambda m, value=value: f"{value(m):g}")
+            )
+        return lines
 
     def _sums(self, events: Events, minutes: int) -> list[float]:
         total, sums = 0.0, []
@@ -137,24 +139,24 @@ class Pod:
         where = {"job": self.job, "instance": f"{self.name}:10011"}
         if self.kubernetes:
             where |= {"namespace": "prod", "pod": self.pod}
-        told, seen = [], False
+        values, seen = [], False
         for minute in range(minutes + 1):
             there = self.born <= minute < self.gone and minute not in self.unseen
             if there and not (answers and minute in self.mute):
-                told.append(value(minute))
+                values.append(value(minute))
                 seen = True
             elif seen and minute not in self.unseen:
-                told.append("stale")  # a failed scrape, or a target that is discovered no more
+                values.append("stale")  # a failed scrape, or a target that is discovered no more
                 seen = False
             else:
-                told.append("_")
+                values.append("_")
         inside = ",".join(f"{key}={json.dumps(text)}" for key, text in {**where, **labels}.items())
-        return {"series": f"{name}{{{inside}}}", "values": " ".join(told)}
+        return {"series": f"{name}{{{inside}}}", "values": " ".join(values)}
 
 
 @dataclass(frozen=True)
 class Says:
-    """One thing that must be true: what an expression over ALERTS gives at a minute."""
+    """One assertion: the result of an expression over ALERTS at a minute."""
 
     at: float
     expr: str
@@ -186,7 +188,7 @@ def never(name: str = ".+", severity: str = "", until: int = 0) -> Says:
 
 @dataclass(frozen=True)
 class Case:
-    """A sentence, the world that it is about, and what must be true in it."""
+    """A sentence, its world, and the assertions that make it true."""
 
     sentence: str
     pods: tuple[Pod, ...]
@@ -206,9 +208,9 @@ def case(sentence: str, pods: Pod | Iterable[Pod], *says: Says, minutes: int = 0
 
 
 def run(cases: Sequence[Case], folder: Path) -> dict[str, str]:
-    """What promtool has to object, by the sentence that it is about; a case without objections is not in it.
+    """Return promtool's failures by sentence; a case that passes is not in it.
 
-    Evaluating the rules for hours is what takes time, so all cases that share a configuration live in one world: each
+    Evaluating the rules for hours takes time, so all cases that share a configuration live in one world: each
     has jobs of its own, and no alert looks beyond its job. promtool's files are left in ``folder``.
     """
     objections: dict[str, str] = {}
