@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from ruamel.yaml import YAML
@@ -20,6 +21,7 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 from exporter.observe.catalogue import LIFETIME_BUCKETS
 from grafana.source.alerts import alerts
 from grafana.source.config import KNOWN_AGES, Config
+from grafana.source.generate import HERE
 from grafana.source.rule_files import labels, prometheus
 from grafana.source.texts import span
 from tests.grafana.alert_cases import CASES, DOWN, GOING, IDLE, SHAKES, SIDECAR, SPIKE, STORM, T
@@ -143,6 +145,17 @@ def test_golden_texts_are_ready_for_people() -> None:
             assert texts["runbook_url"].endswith(f"/{one['labels']['alertname']}.md"), name
             assert not re.search("<no value>|<error|none|unknown", str(texts)), name
             assert "error" not in texts["summary"].split("(")[0], name
+
+
+def test_dashboard_links_fill_in_variables_that_exist() -> None:
+    """Each link names a dashboard of ours and sets variables of it."""
+    for name, entry in golden().items():
+        for one in entry:
+            address = urlsplit(one["annotations"]["dashboard_url"])
+            dashboard = json.loads((HERE / "grafana" / "dashboards" / f"{Path(address.path).name}.json").read_text())
+            known = {f"var-{variable['name']}" for variable in dashboard["templating"]["list"]}
+            given = {key for key, _ in parse_qsl(address.query) if key.startswith("var-")}
+            assert "var-job" in given <= known, name
 
 
 @pytest.mark.parametrize(
