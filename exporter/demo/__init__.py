@@ -1,10 +1,7 @@
-"""Something to look at: a chat app that fails now and then, its visitors, and the sidecar between them.
-
-``app`` serves, ``traffic`` visits, ``supervisor`` runs both around the sidecar, ``command`` is the door.
-"""
+"""The command `demo`: a chat server with a bug, its clients, and the sidecar between them."""
 
 from __future__ import annotations
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why, in one line."""
+    """The demo cannot start or continue. The message is the reason, on one line."""

@@ -1,83 +1,68 @@
-"""``websocket-exporter demo``: the demo's door."""
+"""The command line of `demo`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from exporter.address import Address, parse_listen
 from exporter.demo import DemoError
-from exporter.demo.supervisor import Plan, run
+from exporter.demo.chat_server import Bug, BugKind
+from exporter.demo.runner import Plan, run
 from exporter.units import parse_duration
 
 _T = TypeVar("_T")
 
 
-def _read(parse: Callable[[str], _T]) -> Callable[[click.Context, click.Parameter, str], _T]:
-    """A click callback that turns the text of an option into a value, or into one clear line."""
-
+def _parsed(parse: Callable[[str], _T]) -> Callable[[click.Context, click.Parameter, str], _T]:
     def callback(_ctx: click.Context, _param: click.Parameter, value: str) -> _T:
         try:
             return parse(value)
-        except ValueError as wrong:
-            raise click.BadParameter(f"{value!r}: {wrong}") from None
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r}: {error}") from None
 
     return callback
 
 
-_ADDRESS = _read(parse_listen)
-_DURATION = _read(parse_duration)
+_ADDRESS: dict[str, Any] = {"callback": _parsed(parse_listen), "metavar": "[HOST]:PORT"}
+_DURATION: dict[str, Any] = {"callback": _parsed(parse_duration), "metavar": "DURATION"}
+_KINDS = click.Choice([kind.value for kind in BugKind])
 
 
 @click.command(context_settings={"show_default": True})
+@click.option("--listen", default="127.0.0.1:10010", help="address for clients", **_ADDRESS)
+@click.option("--admin", default="127.0.0.1:10011", help="address of the page and of /metrics", **_ADDRESS)
 @click.option(
-    "--listen",
-    callback=_ADDRESS,
-    metavar="[HOST]:PORT",
-    default="127.0.0.1:10010",
-    help="Where clients connect.",
+    "--app-port", type=click.IntRange(0, 65535), metavar="PORT", default=0, help="port of the app; 0 is any free one"
+)
+@click.option("--clients", type=click.IntRange(1, 1000), metavar="N", default=30, help="number of clients")
+@click.option(
+    "--bug-rate", type=click.FloatRange(0, 1), metavar="SHARE", default=0.01, help="share of messages that fail"
 )
 @click.option(
-    "--admin",
-    callback=_ADDRESS,
-    metavar="[HOST]:PORT",
-    default="127.0.0.1:10011",
-    help="Landing page and metrics.",
+    "--bug-kind", type=_KINDS, metavar="KIND", default="both", help="how they fail: raises (1011), drops (1006), both"
 )
-@click.option("--app-port", type=click.IntRange(0, 65535), default=0, help="The app's port; 0 takes a free one.")
-@click.option("--clients", type=click.IntRange(1, 1000), default=30, help="How many visitors.")
-@click.option("--bug-rate", type=click.FloatRange(0, 1), default=0.01, help="Share of messages that fail.")
-@click.option(
-    "--restart-every",
-    callback=_DURATION,
-    metavar="DURATION",
-    default="1m",
-    help="Restart the app so often; 0: never.",
-)
-@click.option(
-    "--for",
-    "duration",
-    callback=_DURATION,
-    metavar="DURATION",
-    default="0",
-    help="End after so long; 0: on Ctrl-C.",
-)
+@click.option("--restart-every", default="1m", help="interval between restarts of the app; 0 disables", **_DURATION)
+@click.option("--for", "duration", default="0", help="time until the demo ends; 0 is until Ctrl-C", **_DURATION)
+@click.option("--tour", is_flag=True, show_default=False, help="step-by-step explanation of the closes as they happen")
 def demo(
     listen: Address,
     admin: Address,
     app_port: int,
     clients: int,
     bug_rate: float,
+    bug_kind: str,
     restart_every: float,
     duration: float,
+    tour: bool,
 ) -> None:
-    """An app with traffic and the sidecar between them, to look at. Ends on Ctrl-C."""
-    app = Address("127.0.0.1", app_port)
-    plan = Plan(listen, admin, app, clients, bug_rate, restart_every, duration)
+    """Run a chat server with a bug, clients, and the sidecar between them, until Ctrl-C."""
+    bug = Bug(bug_rate, BugKind(bug_kind))
+    plan = Plan(listen, admin, Address("127.0.0.1", app_port), clients, bug, restart_every, duration, tour)
     try:
         asyncio.run(run(plan))
-    except DemoError as failed:
-        raise click.ClickException(str(failed)) from None
+    except DemoError as error:
+        raise click.ClickException(str(error)) from None

@@ -61,7 +61,7 @@ class Pod:
 
     def start_app(self) -> None:
         """Start the app, without a bug."""
-        argv = [sys.executable, "-m", "exporter.demo.app", "--port", str(self._app_port)]
+        argv = [sys.executable, "-m", "exporter.demo.chat_server", "--port", str(self._app_port)]
         self.app = self._start("app", argv, self._app_port)
 
     def start_sidecar(self) -> None:
@@ -75,7 +75,7 @@ class Pod:
         """Let clients come."""
         url = f"ws://127.0.0.1:{self.port}/chat"
         habits = ["--clients", str(count), "--rate", "1", "--stay", "15", "--seed", self.name.rpartition("-")[2]]
-        argv = [sys.executable, "-m", "exporter.demo.traffic", "--url", url, *habits]
+        argv = [sys.executable, "-m", "exporter.demo.clients", "--url", url, *habits]
         self._start("visitors", argv)
 
     def bug(self, rate: float) -> None:

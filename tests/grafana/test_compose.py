@@ -14,8 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from exporter.cli import cli
-from exporter.demo.app import main as app
-from exporter.demo.traffic import main as traffic
+from exporter.demo.chat_server import main as app
+from exporter.demo.clients import main as traffic
 from grafana.source.config import Config
 from grafana.source.provisioning import DASHBOARDS
 
@@ -116,5 +116,5 @@ def test_our_commands_take_their_arguments(services: dict[str, Any]) -> None:
     run = cli.get_command(click.Context(cli), name)
     assert run is not None
     run.make_context(name, flags)
-    assert services["app"]["entrypoint"] == ["python", "-m", "exporter.demo.app"]
-    assert services["visitors"]["entrypoint"] == ["python", "-m", "exporter.demo.traffic"]
+    assert services["app"]["entrypoint"] == ["python", "-m", "exporter.demo.chat_server"]
+    assert services["visitors"]["entrypoint"] == ["python", "-m", "exporter.demo.clients"]

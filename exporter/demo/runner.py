@@ -1,0 +1,303 @@
+"""Runs the demo: the chat server and its clients in this process, the sidecar between them in its own.
+
+They start in the order in which they need each other and end in the opposite order. On Linux the kernel sends SIGTERM
+to the sidecar when this process dies, even by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import logging
+import re
+import shutil
+import signal
+import socket
+import sys
+import textwrap
+import time
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+
+import aiohttp
+import click
+
+from exporter.address import Address
+from exporter.demo import DemoError
+from exporter.demo.chat_server import Bug, Chat, serve_chat
+from exporter.demo.clients import Behaviour, run_clients
+from exporter.demo.summary import Close, Counts, Places, Tour, news, plural, read_counts, summary
+
+#: A short drain: no session is left when the sidecar is stopped.
+SHORT_DRAIN = ("--drain-timeout", "3s", "--drain-spread", "1s", "--drain-linger", "0s")
+#: Seconds in which the sidecar must be ready, and between two looks.
+START_TIMEOUT, POLL = 20.0, 0.1
+#: Seconds to wait after each of SIGTERM, SIGTERM, SIGKILL; the second SIGTERM ends the drain.
+STOP_TIMEOUT = 5.0
+#: Seconds that the app is down in a restart.
+RESTART_GAP = 0.5
+#: Seconds between two news lines.
+NEWS_INTERVAL = 5.0
+#: Seconds to read a step of the tour, and between two looks whether the next one has happened.
+TOUR_INTERVAL, TOUR_POLL = 10.0, 1.0
+#: Seconds for one answer of the sidecar.
+HTTP_TIMEOUT = 2.0
+#: The newest reports to read: among them are the closes of every step of the tour.
+REPORTS = 200
+
+#: prctl(2): the signal to receive when the parent dies.
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The parts to run. ``restart_every`` and ``duration`` are in seconds; 0 disables."""
+
+    listen: Address
+    admin: Address
+    app: Address
+    clients: int
+    bug: Bug
+    restart_every: float
+    duration: float
+    tour: bool
+
+
+async def run(plan: Plan) -> None:
+    """Run the demo until SIGINT, SIGTERM, SIGHUP or the end of its duration; leave no process. Raises DemoError."""
+    demo = Demo(plan)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _running(demo.run()) as task, _running(stop.wait()) as stopped:
+        await _first_of(task, stopped)
+
+
+@asynccontextmanager
+async def _running(coroutine: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.Task[Any]]:
+    """Run a task; on exit, cancel it and wait for its end."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _first_of(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for one of the tasks. Raises its exception."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+class Demo:
+    """One run of the demo."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._listen = _free(plan.listen, "--listen")
+        self._admin = _free(plan.admin, "--admin")
+        self._app = _free(plan.app, "--app-port")
+        self._started = time.monotonic()
+
+    async def run(self) -> None:
+        """Start all parts and report on them until cancelled or until the duration is over. Raises DemoError."""
+        async with AsyncExitStack() as stack:
+            logs = Path(stack.enter_context(TemporaryDirectory(prefix="websocket-exporter-demo-")))
+            timeout = aiohttp.ClientTimeout(HTTP_TIMEOUT)
+            self._http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+            stack.callback(_log_to(logs / "app.log"))
+            app = await stack.enter_async_context(_running(self._serve_app()))
+            sidecar = await stack.enter_async_context(_sidecar(self._sidecar_flags(), logs / "sidecar.log"))
+            async with _running(self._wait_ready(logs / "sidecar.log")) as ready:
+                await _first_of(ready, app, sidecar)
+
+            places = Places(f"http://{self._admin.local}", f"http://{self._listen.local}", logs, _own_command())
+            click.echo(self._welcome(places))
+            behaviour = Behaviour(f"ws://{self._listen.local}/chat")
+            clients = await stack.enter_async_context(
+                _running(run_clients(behaviour, self._plan.clients, 1, asyncio.Event()))
+            )
+            duration = asyncio.sleep(self._plan.duration or float("inf"))
+            async with _running(self._report(places)) as report, _running(duration) as over:
+                try:
+                    await _first_of(app, sidecar, clients, report, over)
+                finally:
+                    await self._summarize()  # before the parts close the sessions that are open
+
+    def _sidecar_flags(self) -> list[str]:
+        return ["--upstream", str(self._app), "--listen", str(self._listen), "--admin", str(self._admin), *SHORT_DRAIN]
+
+    async def _serve_app(self) -> NoReturn:
+        """Serve the chat; restart it as often as the plan says. Raises OSError."""
+        chat = Chat(self._plan.bug)
+        while True:
+            async with serve_chat(chat, self._app.port):
+                await asyncio.sleep(self._plan.restart_every or float("inf"))
+                self._print("the app restarts: it closes all sessions with 1001")
+            await asyncio.sleep(RESTART_GAP)
+
+    async def _wait_ready(self, log: Path) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                await self._get("/readyz")
+            except (aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(POLL)
+            else:
+                return
+        raise DemoError(f"the sidecar is not ready after {START_TIMEOUT:.0f} s: {_last_line(log)}")
+
+    def _welcome(self, places: Places) -> str:
+        every = self._plan.restart_every
+        restarts = f", restarted every {every:g} s" if every else ""
+        hint = "" if self._plan.tour else f"\n  tour          {places.command} demo --tour"
+        return f"""\
+{plural(self._plan.clients, "chat client")} -> websocket-exporter -> a chat server with a bug{restarts}
+
+  page          {places.admin}/
+  metrics       {places.admin}/metrics
+  more bugs     curl '{places.app}/bug?rate=0.2'     none: rate=0
+  one kind      curl '{places.app}/bug?kind=raises'  1011; no Close frame: kind=drops
+  logs          {places.logs}{hint}
+  Ctrl-C        ends the demo
+"""
+
+    def _print(self, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        click.echo(f"{minutes:02}:{seconds:02}  {text}")
+
+    async def _get(self, path: str) -> str:
+        async with self._http.get(f"http://{self._admin.local}{path}") as answer:
+            answer.raise_for_status()
+            return await answer.text()
+
+    async def _counts(self) -> Counts | None:
+        """Return the sidecar's counts; None if it does not answer."""
+        try:
+            return read_counts(await self._get("/metrics"))
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def _reports(self) -> dict[Close, str]:
+        """Return the session id of the newest report of each kind of close."""
+        try:
+            closes = json.loads(await self._get(f"/closes?format=json&limit={REPORTS}"))["closes"]
+        except (aiohttp.ClientError, TimeoutError):
+            return {}
+        return {Close(one["code"], one["cause"], one["initiator"]): one["session_id"] for one in reversed(closes)}
+
+    async def _report(self, places: Places) -> None:
+        """Print the tour if there is one, then a news line every few seconds."""
+        tour = Tour(places)
+        while self._plan.tour and not tour.is_over:
+            counts = await self._counts()
+            step = counts and tour.next(counts, await self._reports(), time.monotonic() - self._started)
+            if step:
+                self._print(textwrap.indent(step, " " * 7).lstrip())
+            await asyncio.sleep(TOUR_INTERVAL if step else TOUR_POLL)
+        before = await self._counts() if self._plan.tour else Counts()
+        while True:
+            await asyncio.sleep(NEWS_INTERVAL)
+            if (now := await self._counts()) is not None:
+                self._print(news(before or Counts(), now))
+                before = now
+
+    async def _summarize(self) -> None:
+        if (counts := await self._counts()) is not None and counts.closed.total():
+            self._print(summary(counts))
+
+
+@asynccontextmanager
+async def _sidecar(flags: list[str], log: Path) -> AsyncIterator[asyncio.Task[NoReturn]]:
+    """Run the sidecar; yields a task that raises DemoError if it ends by itself.
+
+    It is in a session of its own, so that Ctrl-C reaches only this process.
+    """
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "exporter", "run", *flags),
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    try:
+        async with _running(_watch(process, log)) as task:
+            yield task
+    finally:
+        await _stop(process)
+
+
+async def _watch(process: Process, log: Path) -> NoReturn:
+    status = await process.wait()
+    raise DemoError(f"the sidecar ended with status {status}: {_last_line(log)}")
+
+
+async def _stop(process: Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        process.send_signal(number)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
+        except TimeoutError:
+            continue
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return re.sub(r"^websocket-exporter: (error: )?", "", lines[-1]) if lines else "its log is empty"
+
+
+def _log_to(path: Path) -> Callable[[], None]:
+    """Write the chat server's stack traces to a file. Returns the function that ends it."""
+    handler, logger = logging.FileHandler(path), logging.getLogger("websockets.server")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(handler)
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        handler.close()
+
+    return end
+
+
+def _own_command() -> str:
+    """Return websocket-exporter as the user typed it."""
+    name = sys.argv[0]
+    if Path(name).name != "websocket-exporter":
+        return f"{sys.executable} -m exporter"
+    return "websocket-exporter" if shutil.which("websocket-exporter") == name else name
+
+
+def _free(address: Address, option: str) -> Address:
+    """Return ``address`` with a free port in place of port 0. Raises DemoError if it is in use."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((address.host, address.port))
+        except OSError as error:
+            raise DemoError(f"{address}: {error.strerror}; choose another with {option}") from None
+        return Address(address.host, sock.getsockname()[1])
+
+
+def _linux_parent_death_signal() -> Callable[[], object] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_die_with_parent = _linux_parent_death_signal()
