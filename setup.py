@@ -15,12 +15,11 @@ from setuptools import setup
 #: What carries traffic, and what each session touches. What is not here is asked seldom, or made of other libraries'
 #: classes, which cannot be compiled along.
 COMPILED = {
-    "protocol": ("classify", "client_identity", "close_codes", "enums", "flight_recorder", "frames", "http1",
-                 "http1_parser", "payload_sample", "record", "routes", "session"),
-    "relay": ("client_connection", "events", "legs", "listener", "poller", "relayed", "server", "tcp", "timeouts",
-              "tls", "transport", "tunnel", "upstream"),
+    "protocol": ("client_identity", "close_codes", "enums", "flight_recorder", "frames",
+                 "http1", "http1_parser", "messages", "payload_sample", "record", "routes", "session"),
+    "relay": ("client_connection", "context", "handshake", "legs", "listener", "poller", "reporter", "server", "tcp",
+              "timeouts", "tls", "transport", "tunnel", "upstream"),
     "observe": ("sanitize",),
-    "observe/inline": ("history", "linewriter", "log", "metrics", "numbers", "reconnects", "recorder"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The hot path alone: fixed scripts of chunks, driven in-process through an engine's legs, to be counted.
+"""The hot path alone: fixed scripts of chunks, driven in-process through a tunnel's legs, to be counted.
 
 The kernel is left out: read and write are stood in for. What is counted is what is ours, the same on every machine: for
 each chunk a socket that is ready, one read, one write, one look by the scanner.
@@ -24,7 +24,7 @@ from exporter.relay import tcp
 from exporter.relay.poller import READ, Pollable, Poller
 from exporter.relay.tcp import TcpTransport
 from exporter.relay.transport import TransportProtocol
-from exporter.relay.tunnel import EarlyData, Engine, PythonEngine, TunnelLeg
+from exporter.relay.tunnel import EarlyData, Tunnel, TunnelLeg
 
 _KEY = b"\x37\xfa\x21\x3d"
 
@@ -76,16 +76,21 @@ class _Socket:
 class _Poller(Poller):
     """Watches nothing: we say ourselves that something is ready."""
 
-    def watch(self, fd: int, target: Pollable, events: int) -> None: ...
+    def register(self, fd: int, target: Pollable, events: int) -> None: ...
+
+    def modify(self, fd: int, events: int) -> None: ...
 
 
-class _Listener:
-    def noted(self, fact: object) -> None: ...
-
+class _Reporter:
     def defect(self, error: Exception) -> None:
         raise error
 
-    def ended(self) -> None: ...
+
+class _Context:
+    """What a tunnel that only forwards needs of its relay."""
+
+    half_close_timeouts = None
+    reporter = _Reporter()
 
 
 #: In place of read(2) and write(2), by descriptor: what is to be read, and how much of it is taken. A look-up in a dict
@@ -97,17 +102,17 @@ _taken: dict[int, int] = {}
 class End:
     """One end of a fresh session, whose bytes come in one chunk after another.
 
-    :ivar leg: the engine's, of this end.
+    :ivar leg: the tunnel's, of this end.
     """
 
     def __init__(self, fd: int, other: int) -> None:
         self._fd, self._other = fd, other
         self.tcp = TcpTransport(_Poller(), _Socket(fd), TransportProtocol())  # type: ignore[arg-type]
-        self.tcp._asks = tcp._MANY  # so that the first read of much takes all of it
+        self.tcp._read_size = tcp._BULK  # so that the first read of much takes all of it
 
     @property
     def leg(self) -> TunnelLeg:
-        """The engine's protocol for this end."""
+        """The tunnel's protocol for this end."""
         leg = self.tcp.get_protocol()
         assert isinstance(leg, TunnelLeg)
         return leg
@@ -120,22 +125,22 @@ class End:
 
 
 @contextmanager
-def session(engine: Engine | None = None) -> Iterator[tuple[End, End]]:
+def session() -> Iterator[tuple[End, End]]:
     """Both ends of one fresh session; meanwhile no socket of this process is read or written."""
     real = tcp.read, tcp.write
     tcp.read, tcp.write = _readable.get, _taken.get  # type: ignore[assignment]
     try:
         client, server = End(1, 2), End(2, 1)
         heard = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
-        (engine or PythonEngine()).take(client.tcp, server.tcp, heard, EarlyData(), _Listener())  # type: ignore[arg-type]
+        Tunnel(_Context(), None, heard, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
         yield client, server
     finally:
         tcp.read, tcp.write = real
 
 
-def drive(script: Script, times: int, engine: Engine | None = None) -> None:
+def drive(script: Script, times: int) -> None:
     """Run ``script`` ``times`` times over one session."""
-    with session(engine) as (client, server):
+    with session() as (client, server):
         for _ in range(times):
             for data in script.client:
                 client.send(data)

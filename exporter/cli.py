@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import click
 
 from exporter import __version__
-from exporter.config import Option, Settings, options
+from exporter.config import Group, Option, Settings, options, unknown_variables
 
 #: Commands that live in packages of their own: name -> module that holds a click command of that name.
 _ELSEWHERE = {
@@ -59,6 +61,25 @@ def cli() -> None:
     """A sidecar that passes WebSocket traffic on untouched and tells Prometheus why connections end."""
 
 
+class _RunCommand(click.Command):
+    """`run`: its help has sections, and a flag that takes one value is given once."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for param, times in Counter(given).items():
+            if isinstance(param, click.Option) and times > 1 and not param.multiple:
+                raise click.UsageError(f"{param.opts[0]}: given {times} times", ctx)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = {option.name: option.group for option in options()}
+        for group in (*Group, None):
+            params = [param for param in self.get_params(ctx) if groups.get(param.name or "") == group]
+            records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
+            with formatter.section(f"{group} options" if group else "Other options"):
+                formatter.write_dl(records)
+
+
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(options()):
         shown: dict[str, Any] = {"help": option.help, "envvar": option.variable}
@@ -73,21 +94,32 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@cli.command()
+@cli.command(cls=_RunCommand)
 @_with_settings
-def run(**values: Any) -> None:
+@click.option("--check", is_flag=True, help="validate settings, files and ports, and exit without serving")
+def run(check: bool, **values: Any) -> None:
     """Run the sidecar.
 
-    Every flag can also be given as an environment variable, WEBSOCKET_EXPORTER_<FLAG>. Durations are seconds (5, 0.5)
-    or carry a unit (500ms, 5s, 2m, 1h).
+    Every option can be set by an environment variable, WEBSOCKET_EXPORTER_<OPTION>. Durations are seconds (5, 0.5) or
+    carry units (500ms, 1m30s, 2h).
     """
     try:
         settings = Settings(**values)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    from exporter.app import run as run_app
+    for name in unknown_variables(os.environ, (option.variable for option in options())):
+        click.echo(
+            f"websocket-exporter: warning: {name} is not a setting; see 'websocket-exporter run --help'", err=True
+        )
+    from exporter import supervisor
 
-    sys.exit(run_app(settings))
+    if not check:
+        sys.exit(supervisor.run(settings))
+    try:
+        supervisor.check(settings)
+    except (supervisor.CannotListen, supervisor.CannotUse) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("settings, files and ports are valid")
 
 
 @cli.command()

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
+import mmap
 import os
 import selectors
 import signal
@@ -24,13 +26,20 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn, cast
 
 from exporter.address import Address
-from exporter.protocol.counters import SLOTS_PER_RELAY, SharedCells
+from exporter.admin.auth import AuthMiddleware, BadWebConfig
+from exporter.config import Settings
+from exporter.protocol.classify import code_labels
+from exporter.protocol.client_identity import KEY_SIZE
+from exporter.protocol.counters import SLOTS_PER_RELAY, ObserverLayout, RelayLayout, SharedCells
+from exporter.protocol.routes import Router
+from exporter.reloading_cert import ReloadingCert
 
 #: Seconds until a child that died is started anew: the first time, and at most.
 BACKOFF = 0.5
@@ -100,10 +109,19 @@ class Supervisor:
 
     :param workers: how many relays.
     :param cells: the shared cells; restarts of relays are counted there.
+    :param on_drain: called when a signal begins a drain.
     """
 
-    def __init__(self, workers: int, relay: RelayMain, observer: ObserverMain, cells: SharedCells) -> None:
+    def __init__(
+        self,
+        workers: int,
+        relay: RelayMain,
+        observer: ObserverMain,
+        cells: SharedCells,
+        on_drain: Callable[[], None] = lambda: None,
+    ) -> None:
         self.state = State.SERVING
+        self._on_drain = on_drain
         self._relay_main = relay
         self._observer_main = observer
         self._cells = cells
@@ -235,6 +253,7 @@ class Supervisor:
             self._send_all({"do": "stop"})
             return
         self.state = State.DRAINING
+        self._on_drain()
         for child in self._relays:
             child.start_at = None
         self._send(self._observer, {"do": "terminating"})
@@ -304,6 +323,100 @@ class Supervisor:
         if child.control is not None:
             with contextlib.suppress(OSError):  # it has died, and will be reaped
                 socket.send_fds(child.control, [json.dumps(message).encode()], [sock.fileno() for sock in sockets])
+
+
+def run(settings: Settings) -> int:
+    """Run a sidecar until it has been told to end. Returns the process's exit status."""
+    _occupy_standard_streams()
+    try:
+        certificate = _checked(settings)
+        workers = settings.workers or cpu_limit()
+        clients = open_listeners("--listen", settings.listen, workers)
+        (admin,) = open_listeners("--admin", settings.admin)
+    except (CannotListen, CannotUse) as error:
+        print(f"websocket-exporter: error: {error}", file=sys.stderr)
+        return 1
+    from exporter.observe.process import run_observer
+    from exporter.relay.process import run_relay
+
+    routes = len(Router(settings.route).names)
+    layouts = RelayLayout(routes), ObserverLayout(routes, code_labels(*settings.code_maps().maps))
+    view = memoryview(mmap.mmap(-1, 8 * SharedCells.size(*layouts, workers))).cast("q")
+    cells = SharedCells(view, *layouts, workers)
+    identity_key = os.urandom(KEY_SIZE)
+    listen = replace(settings.listen, port=clients[0][0].getsockname()[1])
+    admin_address = replace(settings.admin, port=admin[0].getsockname()[1])
+
+    def relay(number: int, slot: int, records: socket.socket, control: socket.socket) -> int:
+        _close(admin)
+        for others in (opened for index, opened in enumerate(clients) if index != number):
+            _close(others)
+        return run_relay(settings, identity_key, number, slot, clients[number], cells, records, control, certificate)
+
+    def observer(records: dict[int, socket.socket], control: socket.socket, first: bool) -> int:
+        for opened in clients:
+            _close(opened)
+        return run_observer(settings, listen, admin_address, admin, cells, records, control, first)
+
+    def on_drain() -> None:
+        if sys.stderr.isatty():
+            sessions = sum(block[route.active] for block in cells.slots for route in layouts[0].routes)
+            noun = "session" if sessions == 1 else "sessions"
+            limit = f"{settings.drain_timeout:g}"
+            print(f"draining {sessions} {noun}, up to {limit} s; Ctrl-C again to quit now", file=sys.stderr)
+
+    gc.collect()
+    gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
+    return Supervisor(workers, relay, observer, cells, on_drain).run()
+
+
+def check(settings: Settings) -> None:
+    """Check all that :func:`run` needs, without serving. Raises CannotListen and CannotUse."""
+    _checked(settings)
+    for opened in (*open_listeners("--listen", settings.listen), *open_listeners("--admin", settings.admin)):
+        _close(opened)
+
+
+def _checked(settings: Settings) -> ReloadingCert | None:
+    """Read the files that settings name. Raises CannotUse."""
+    if settings.web_config_file:
+        try:
+            AuthMiddleware(Path(settings.web_config_file))
+        except BadWebConfig as error:
+            raise CannotUse(f"--web-config-file: {error}") from error
+    if not settings.tls_cert:
+        return None
+    try:
+        certificate = ReloadingCert(Path(settings.tls_cert), Path(settings.tls_key))
+    except OSError as error:
+        why = error.strerror if error.filename else getattr(error, "reason", None) or error
+        raise CannotUse(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {why}") from error
+    certificate.context.set_alpn_protocols(["http/1.1"])
+    return certificate
+
+
+def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the CPU limit of the cgroup, rounded down, at least 1; without one the CPUs this process may use.
+
+    Reads ``cpu.max`` of cgroup v2 and ``cpu.cfs_quota_us`` of v1.
+    """
+    cpus = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, _, period = (cgroup / "cpu.max").read_text().partition(" ")
+        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+    with contextlib.suppress(OSError, ValueError):
+        limit = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
+        return (
+            cpus if limit < 0 else max(1, min(cpus, limit // int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())))
+        )
+    return cpus
+
+
+def _occupy_standard_streams() -> None:
+    """Open those of descriptors 0 to 2 that are closed: libuv aborts when it closes one of them as a client's."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
 
 
 def _note_signal(number: int, frame: object) -> None:

@@ -242,6 +242,3 @@ CATALOGUE: tuple[Metric, ...] = (
     DRAIN_SECONDS,
     BUILD,
 )
-
-#: Metrics that only the observer process exposes.
-PLANNED = (SUSPECT_CLOSES, STALLED, STALL_DURATION, LARGEST_MESSAGE, RELAY_RESTARTS, LOOP_TURN, LINES_SUPPRESSED)

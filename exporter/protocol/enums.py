@@ -96,3 +96,13 @@ class ConnectError(StrEnum):
     DNS = "dns"
     RESOURCES = "resources"  # ours: out of file descriptors, memory or ports
     OTHER = "other"
+
+
+class DrainPhase(StrEnum):
+    """Phase of a drain; a relay's shared cell holds its index."""
+
+    NONE = "none"
+    SERVING = "serving"  # not ready any more; new clients are still served
+    WAITING = "waiting"  # sessions may end by themselves
+    CLOSING = "closing"  # no new clients; sessions get their Close frames
+    DONE = "done"

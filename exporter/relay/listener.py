@@ -1,11 +1,13 @@
-"""The listening port: lets clients in, and pauses while there is no room for more.
+"""The listening sockets: accepts clients, and pauses while there are no descriptors for more.
 
 How it works
 ============
-A client needs two file descriptors, its own and the one to the app, so how many clients there is room for is known from
-the start (:func:`fd_capacity`). Accepting stops when no place is left, or when accept(2) itself fails for want of a
-resource, and is tried again every :data:`RETRY` seconds. Clients that come meanwhile wait in the kernel's queue, as
-they would before any server that is slow to accept.
+A client needs two file descriptors, its own and the one to the app, so :func:`fd_capacity` is known from the start.
+Accepting stops when that many clients are connected, or when accept(2) itself fails for want of a resource, and is
+tried again every :data:`RETRY` seconds. Clients that come meanwhile wait in the kernel's queue.
+
+Accepted sockets inherit the options of the listening one: TCP_NODELAY, keepalive, and TCP_USER_TIMEOUT, by which the
+kernel ends a connection whose client acknowledges or takes nothing for as long as keepalive would wait for it.
 """
 
 from __future__ import annotations
@@ -16,21 +18,20 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 from exporter.relay.poller import READ, Poller
 
-#: Clients that the kernel may hold for us while the loop is busy; Linux clamps it to net.core.somaxconn (4096).
-BACKLOG = 4096
-#: Descriptors that are kept free for scrapes, probes, name look-ups and files that are read again.
-RESERVE = 32
+#: Descriptors that are kept free for name look-ups and files that are read again.
+RESERVE = 16
 #: Seconds between looks whether there is room again.
 RETRY = 0.25
-#: Clients that are accepted in one go, so that those who are connected get their turn.
+#: Clients that are accepted before other sockets get their turn.
 ACCEPT_BATCH = 64
-#: How often, and seconds apart, TCP asks for a sign of life before it gives up.
+#: TCP keepalive probes before a silent client is given up, and the seconds between them.
 PROBES = 6
 PROBE_INTERVAL = 10
 
@@ -52,83 +53,72 @@ def fd_capacity() -> int:
     return max(1, (limit - used - RESERVE) // 2)
 
 
-#: From an accepted socket, not blocking, and its peer's address to whatever becomes of it.
-Welcome = Callable[[SocketType, object], None]
+#: Called with an accepted socket, not blocking, and its peer's address.
+AcceptCallback = Callable[[SocketType, object], None]
 
 
 class Listener:
-    """One listening port.
+    """The listening sockets of one relay.
 
-    :param poller: tells when clients wait.
-    :param on_accept: takes a client that has been accepted.
-    :param inside: how many clients there are now.
-    :param paused: told why, each time that accepting is paused.
-    :param keepalive: seconds of silence after which TCP asks a client for a sign of life; 0 is never.
+    :param poller: reports that clients wait.
+    :param on_accept: called for each client that is accepted.
+    :param active: returns the number of connected clients.
+    :param on_pause: called with the reason each time that accepting is paused.
+    :param keepalive: TCP keepalive idle time for clients in seconds; 0 disables.
     """
 
     def __init__(
         self,
         poller: Poller,
-        on_accept: Welcome,
-        inside: Callable[[], int],
-        paused: Callable[[str], None],
+        on_accept: AcceptCallback,
+        active: Callable[[], int],
+        on_pause: Callable[[str], None],
         keepalive: float = 0.0,
     ) -> None:
         self._poller = poller
-        self._welcome = on_accept
-        self._inside = inside
-        self._tell_paused = paused
+        self._on_accept = on_accept
+        self._active = active
+        self._on_pause = on_pause
         self._keepalive = keepalive
-        self._room = sys.maxsize
+        self._capacity = sys.maxsize
         self._queues: list[_Queue] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def open(self, host: str | None, port: int) -> int:
-        """Begin to accept; ``host`` None is every interface. Returns the port. Raises OSError if it is taken."""
-        loop = asyncio.get_running_loop()
-        # Bound, no more. Of any type: uvloop's server has a list of sockets where asyncio's has a tuple.
-        server: Any = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
-        self._room = fd_capacity()
-        for bound in server.sockets:
-            sock = SocketType(bound.family, _STREAM, 0, os.dup(bound.fileno()))
+    def open(self, sockets: Sequence[SocketType]) -> None:
+        """Begin to accept on ``sockets``, which are bound and listen; they are the listener's from now on."""
+        self._capacity = fd_capacity()
+        for sock in sockets:
             _prepare(sock, self._keepalive)
-            self._queues.append(_Queue(sock, int(bound.family), self._accept))
-        server.close()
-        for queue in self._queues:
-            queue.sock.listen(BACKLOG)
-        self._watch()
-        bound_to: int = self._queues[0].sock.getsockname()[1]
-        return bound_to
-
-    @property
-    def is_open(self) -> bool:
-        """Whether clients are accepted, now or after a pause."""
-        return bool(self._queues)
+            self._queues.append(_Queue(sock, int(sock.family), self._accept))
+        self._register()
 
     def close(self) -> None:
-        """Accept no more clients."""
+        """Accept no more clients, in this process and in others that share the sockets. A second call has no effect."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         else:
-            self._unwatch()
+            self._unregister()
         while self._queues:
-            self._queues.pop().sock.close()
+            sock = self._queues.pop().sock
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
 
-    def _watch(self) -> None:
+    def _register(self) -> None:
         for queue in self._queues:
-            self._poller.watch(queue.sock.fileno(), queue, READ)
+            self._poller.register(queue.sock.fileno(), queue, READ)
 
-    def _unwatch(self) -> None:
+    def _unregister(self) -> None:
         for queue in self._queues:
-            self._poller.forget(queue.sock.fileno())
+            self._poller.unregister(queue.sock.fileno())
 
     def _accept(self, queue: _Queue) -> None:
         for _ in range(ACCEPT_BATCH):
             if self._timer is not None or not self._queues:  # paused or closed by a client's arrival
                 return
-            if self._inside() >= self._room:
-                self._pause(f"there are descriptors for {self._room} clients")
+            if self._active() >= self._capacity:
+                self._pause(f"out of file descriptors: they suffice for {self._capacity} clients")
                 return
             try:
                 accepted, address = queue.accept()
@@ -139,28 +129,28 @@ class Listener:
                     self._pause(str(error))
                     return
                 continue  # that one client had gone before it was accepted (accept(2))
-            self._welcome(accepted, address)
+            self._on_accept(accepted, address)
 
     def _pause(self, why: str) -> None:
-        self._unwatch()
+        self._unregister()
         self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
-        self._tell_paused(why)
+        self._on_pause(why)
 
     def _look_again(self) -> None:
-        if self._inside() < self._room:
+        if self._active() < self._capacity:
             self._timer = None
-            self._watch()
+            self._register()
         else:
             self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
 
 
 class _Queue:
-    """Clients that wait at one listening socket."""
+    """One listening socket."""
 
-    def __init__(self, sock: SocketType, family: int, come: Callable[[_Queue], None]) -> None:
+    def __init__(self, sock: SocketType, family: int, on_ready: Callable[[_Queue], None]) -> None:
         self.sock = sock
         self._family = family
-        self._come = come
+        self._on_ready = on_ready
 
     def accept(self) -> tuple[SocketType, object]:
         """The next client and its address, as socket.accept() has them; not blocking. Raises OSError.
@@ -174,21 +164,24 @@ class _Queue:
 
     def ready(self, events: int) -> None:
         """See :class:`~exporter.relay.poller.Pollable`."""
-        self._come(self)
+        self._on_ready(self)
 
     def failed(self, error: Exception) -> None:
         """See :class:`~exporter.relay.poller.Pollable`: the next client may fare better."""
 
 
 def _prepare(sock: SocketType, keepalive: float) -> None:
-    """Accepted connections take over from the listening one: messages leave at once, and silent clients are asked for
-    a sign of life after ``keepalive`` seconds."""
+    """Set the options that accepted sockets inherit."""
     sock.setblocking(False)
+    if sock.family == socket.AF_UNIX:
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not keepalive:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    times = {"TCP_KEEPIDLE": round(keepalive), "TCP_KEEPINTVL": PROBE_INTERVAL, "TCP_KEEPCNT": PROBES}
-    for option, value in times.items():
+    idle = max(1, round(keepalive))
+    options = {"TCP_KEEPIDLE": idle, "TCP_KEEPINTVL": PROBE_INTERVAL, "TCP_KEEPCNT": PROBES,
+               "TCP_USER_TIMEOUT": 1000 * (idle + PROBES * PROBE_INTERVAL)}  # fmt: skip
+    for option, value in options.items():
         if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), max(1, value))
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -1,98 +1,119 @@
-"""One TCP (or Unix) connection of the relay, with a receiver on it: what asyncio calls a transport.
+"""A connected TCP or Unix socket with a protocol: asyncio's transport, for the relay.
 
 How it works
 ============
-What an asyncio transport promises its protocol holds here as well: ``connection_made`` first, ``connection_lost`` once
-and last, never from inside a call of the protocol's own; ``pause_writing`` above the high-water mark and
-``resume_writing`` when a quarter of it is left. It is served by a :class:`~exporter.relay.poller.Poller` instead of the
-event loop, and made for what the relay does nearly always: read once, write once, all of it, at once.
+The promises of asyncio's transports hold: ``connection_made`` first, ``connection_lost`` once and last, never from
+inside a call of the protocol; ``pause_writing`` above the high-water mark and ``resume_writing`` when a quarter of it
+is left. A :class:`~exporter.relay.poller.Poller` serves it, and it is made for the relay's usual work: read once, write
+once, all of it, at once.
 
     ready ─► read(2) ─► protocol.data_received ─► (the other leg's) write ─► write(2)
-    ready ─► read(2) ─► write(2) ─► ear.feed                          with a short cut to the other leg's
+    ready ─► read(2) ─► write(2) ─► observer.feed                     with forward_to
 
-What the kernel does not take waits in a queue, copied so that what it did take is not kept along. From then until the
-queue is empty writes go behind it (``_held`` is true, the one thing that the quick way looks at), and the poller tells
-when there is room. In bulk one ``read`` asks for :data:`READ_BULK` bytes: fewer and larger ones cost least. Whoever has
-been told to pause begins again with :data:`READ_SMALL`.
+Bytes that the kernel does not take wait in a queue, copied so that those which it did take are not kept along. Until
+the queue is empty, writes go behind it (``_must_buffer`` is true, the one thing that the fast path looks at).
 
-An error of the socket ends the connection with it. Its descriptor stays open until the protocol has been told, which
-may still want what the kernel holds (:meth:`TcpTransport.read_remaining`).
+Two ends are different on purpose. ``close`` ends with a FIN behind everything that waits. ``reset`` ends with an RST,
+and only when the peer's kernel has acknowledged everything: an RST overtakes bytes that are under way.
+
+While reading is paused the socket stays registered for the peer's end. An RST is taken at once. A FIN is read at once,
+with the bytes before it, unless these are more than :data:`MAX_SALVAGE`.
+
+The descriptor stays open until ``connection_lost`` has returned, which may still read bytes that the kernel holds
+(:meth:`TcpTransport.read_remaining`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
+import struct
 import sys
+import termios
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from fcntl import ioctl
 from os import read, write
 from socket import SocketType
 from typing import Any, Final
 
 from exporter.protocol.frames import ByteObserver
-from exporter.relay.poller import READ, WRITE, Poller
+from exporter.relay.poller import ERROR, HANGUP, PEER_FIN, READ, WRITE, Poller
 from exporter.relay.transport import Transport, TransportProtocol
 
-#: Bytes that are read at once where many come. In bulk, 256 KiB cost 2.7 times less a byte than 16 KiB, 512 KiB a tenth
-#: less again (CPU time of messages of 1 MiB; the receiver's window is told anew half as often).
+#: Bytes of one read in bulk: large reads cost least a byte.
 READ_BULK: Final = 512 * 1024
-#: Bytes that are asked for where few come. A result of this size is made by Python's own allocator, which saves a fifth
-#: of a read's instructions (callgrind); when as many come, :data:`READ_MEDIUM` are asked for at once.
+#: Bytes of one read where few come: the largest result that Python's own allocator makes.
 READ_SMALL: Final = 479
-#: Bytes that are asked for next when few had been, and as many came. Bulk begins so, and so it goes on when the other
-#: peer could not take it: what waits for a peer that is slow stays in our memory.
+#: Bytes that are read next, at once, when a small read was full. A leg that was paused begins so again: bytes that wait
+#: for a slow peer stay in our memory.
 READ_MEDIUM: Final = 128 * 1024
-#: So many reads in a row must bring fewer than that first, for long messages have short tails.
+#: So many reads in a row must bring fewer than READ_SMALL before one asks for few: long messages have short tails.
 SHORT_READS: Final = 10
 
-_MANY: Final = READ_BULK - SHORT_READS  # asked for after bulk; one more after each short read since, which counts them
+_BULK: Final = READ_BULK - SHORT_READS  # asked for in bulk; one more after each short read since, which counts them
 
 #: The default high-water mark, asyncio's own.
 HIGH_WATER: Final = 64 * 1024
-#: Bytes that are still read from a peer whose connection broke; the usual size of a kernel's receive buffer.
+#: Bytes that are still read from a peer that has ended, in spite of the other's slowness: a kernel's receive buffer.
 MAX_SALVAGE = 1024 * 1024
+#: Seconds between looks at whether the kernel has delivered everything before an RST.
+RESET_POLL: Final = 0.01
 
 _SALVAGE = 64 * 1024  # bytes at a time
 
-_SHUT_WR: Final = int(socket.SHUT_WR)  # as a plain number
+# As plain integers, which need no detour over an enum.
+_SHUT_WR: Final = int(socket.SHUT_WR)
+_UNREGISTERED: Final = -1
+_END: Final = ERROR | HANGUP | PEER_FIN
+
+_INT: Final = struct.Struct("i")
+_ZERO: Final = bytes(_INT.size)
+#: SO_LINGER: on, for no time. Closing sends an RST.
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 #: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its end: milliseconds since bytes last came.
 _LAST_DATA_RECEIVED: Final = 52
-_END_OF_IT: Final = 56
+_LAST_DATA_END: Final = 56
 
 
 def raise_mmap_threshold() -> None:
-    """Have the C library keep :data:`READ_BULK` bytes at hand, from now on, instead of asking the kernel at every read.
+    """Keep glibc from calling mmap(2) for each read of :data:`READ_BULK` bytes.
 
-    glibc serves what is above a threshold with mmap(2), and takes the size of such a block, once it is freed, for its
-    new threshold (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does nothing.
+    glibc takes the size of a freed mmap block for its new threshold (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does
+    nothing.
     """
     bytes(4 * READ_BULK)
 
 
 class TcpTransport(Transport):
-    """A connected, non-blocking socket of which this is the owner from here on.
+    """Owner of a connected, non-blocking socket.
 
-    :param poller: tells when it is ready.
-    :param sock: the interpreter's own type of a socket, or the library's that stands on it, which does more.
-    :param protocol: is told that the connection is made before this returns.
+    :param poller: serves it.
+    :param sock: an instance of :class:`_socket.socket` or of its subclass in the library.
+    :param protocol: gets ``connection_made`` before this returns.
     """
 
     __slots__ = (
-        "_asks",
         "_closing",
-        "_dead",
         "_destination",
-        "_ear",
+        "_ended",
         "_fd",
-        "_held",
+        "_fin_seen",
         "_high",
+        "_hung_up",
+        "_must_buffer",
+        "_observer",
         "_poller",
         "_protocol",
+        "_read_size",
         "_reading",
+        "_registered",
+        "_resetting",
         "_sock",
         "_waiting",
-        "_watched",
     )  # fmt: skip
 
     def __init__(self, poller: Poller, sock: SocketType, protocol: TransportProtocol) -> None:
@@ -101,105 +122,111 @@ class TcpTransport(Transport):
         self._fd = sock.fileno()
         self._protocol = protocol
         self._waiting: _Waiting | None = None  # to be written; kept once there has been some
-        self._destination: TcpTransport | None = None  # a short cut for what is read, and who hears it then
-        self._ear: ByteObserver
-        self._held = False  # writes are not for the socket: something waits, or it is closing
+        self._destination: TcpTransport | None = None  # see forward_to()
+        self._observer: ByteObserver
+        self._must_buffer = False  # something waits, or it is closing
         self._high = HIGH_WATER
         self._reading = True
-        self._asks = READ_SMALL  # bytes, of the next read
-        self._watched = 0  # what the poller tells us of
+        self._read_size = READ_SMALL  # bytes of the next read
+        self._registered = _UNREGISTERED  # events
+        self._fin_seen = False  # nothing more is to be learnt from PEER_FIN
+        self._hung_up = False  # nor from HANGUP
         self._closing = False
-        self._dead = False  # the protocol has been told of the end, or is about to be
+        self._resetting = False  # closing with an RST
+        self._ended = False  # connection_lost was called or is about to be
         protocol.connection_made(self)
         if self._reading:
-            self._watch()
+            self._register()
 
     # From the poller.
 
-    def ready(self, events: int) -> None:
+    def ready(self, ready: int) -> None:
         """See :class:`~exporter.relay.poller.Pollable`."""
-        if events != READ:
-            self._ready(events)
+        if ready != READ:
+            self._ready(ready)
             return
-        onto = self._destination
-        if onto is None or onto._held or not self._reading:
-            self._hand_over()
+        to = self._destination
+        if to is None or to._must_buffer or not self._reading:
+            self._read()
             return
-        asks = self._asks
-        try:  # it is _hand_over(), onto.write(data) and what data_received would do, without the calls
-            data = read(self._fd, asks)
+        read_size = self._read_size
+        try:  # _read(), to.write(data) and the protocol's data_received, without the calls
+            data = read(self._fd, read_size)
         except OSError as error:
-            self._not_read(error)
+            self._read_failed(error)
             return
         size = len(data)
         if size < READ_SMALL:
-            if asks != READ_SMALL:
-                self._ask_for_less(asks)
+            if read_size != READ_SMALL:
+                self._read_less(read_size)
             if not size:
                 self._read_fin()
                 return
-        elif asks != _MANY:
-            data = self._read_on(data, asks)
+        elif read_size != _BULK:
+            data = self._read_more(data, read_size)
             size = len(data)
         try:
-            sent = write(onto._fd, data)
+            sent = write(to._fd, data)
         except OSError as error:
-            onto._not_written(data, error)
+            to._write_failed(data, error)
         else:
             if sent != size:
-                onto._wait(data[sent:])
+                to._buffer(data[sent:])
         try:
-            heard = self._ear.feed(data, self._poller.now)
+            events = self._observer.feed(data, self._poller.now)
         except Exception as error:
             self._protocol.observing_failed(error)
         else:
-            if heard is not None:
-                self._protocol.heard(heard)
+            if events is not None:
+                self._protocol.events_received(events)
 
     def _ready(self, events: int) -> None:
-        if events != WRITE:  # bytes, or an error or hang-up, which reading tells
-            self._hand_over()
+        if self._reading:
+            if events != WRITE:  # bytes, or an error or hang-up, which reading brings
+                self._read()
+        elif events & _END:
+            self._end_while_paused(events)
         waiting = self._waiting
-        if events != READ and waiting is not None and waiting.size:
+        if events & ~READ and waiting is not None and waiting.size:
             self._flush(waiting)
 
-    def _hand_over(self) -> None:
-        """Read, and have the protocol take it."""
+    def _read(self) -> None:
+        """Read, and hand it to the protocol."""
         if not self._reading:
             return
-        asks = self._asks
+        read_size = self._read_size
         try:
-            data = read(self._fd, asks)
+            data = read(self._fd, read_size)
         except OSError as error:
-            self._not_read(error)
+            self._read_failed(error)
             return
         if len(data) < READ_SMALL:
-            self._ask_for_less(asks)
-        elif asks != _MANY:
-            data = self._read_on(data, asks)
+            self._read_less(read_size)
+        elif read_size != _BULK:
+            data = self._read_more(data, read_size)
         if data:
             self._protocol.data_received(data)
         else:
             self._read_fin()
 
-    def _ask_for_less(self, asks: int) -> None:
+    def _read_less(self, read_size: int) -> None:
         """Few bytes came: if that goes on, few will be asked for."""
-        self._asks = asks + 1 if READ_SMALL < asks < READ_BULK - 1 else READ_SMALL
+        self._read_size = read_size + 1 if READ_SMALL < read_size < READ_BULK - 1 else READ_SMALL
 
-    def _read_on(self, data: bytes, asked: int) -> bytes:
+    def _read_more(self, data: bytes, read_size: int) -> bytes:
         """Many bytes came: ask for many from now on, and for some at once if few had been asked for."""
-        self._asks = _MANY
-        if asked != READ_SMALL:
+        self._read_size = _BULK
+        if read_size != READ_SMALL:
             return data
         try:
             return data + read(self._fd, READ_MEDIUM)
         except BlockingIOError:
             pass
-        except OSError as error:  # is told but once; ``data`` came before it
+        except OSError as error:  # is reported but once; ``data`` came before it
             self._poller.defer_close(self._fatal_error, error)
         return data
 
-    def _not_read(self, error: OSError) -> None:
+    def _read_failed(self, error: OSError) -> None:
         if not isinstance(error, BlockingIOError):
             self._fatal_error(error)
 
@@ -209,66 +236,108 @@ class TcpTransport(Transport):
 
     def _read_fin(self) -> None:
         self._reading = False
+        self._fin_seen = True
         if not self._protocol.eof_received():
             self.close()
         elif not self._closing:
-            self._watch()
+            self._register()
 
-    def _watch(self) -> None:
-        """Be told of what matters now."""
-        events = READ if self._reading else 0
-        if self.get_write_buffer_size():
-            events |= WRITE
-        if events == self._watched:
+    def _end_while_paused(self, events: int) -> None:
+        """The peer has ended, or may have, and nobody reads."""
+        if self._ended:
+            return
+        if events & ERROR and (code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            self._fatal_error(OSError(code, os.strerror(code)))
+            return
+        if events & HANGUP:
+            self._hung_up = True
+        if self._closing:
+            self._fin_seen = True
+        elif not self._fin_seen:
+            self._read_to_fin()
+        if not self._ended:
+            self._register()
+
+    def _read_to_fin(self) -> None:
+        """Read the FIN and the bytes before it, although reading is paused, if these are not too many."""
+        if self._in_kernel(termios.FIONREAD) > MAX_SALVAGE:
+            self._fin_seen = True
+            self._protocol.end_pending()
             return
         try:
-            if not self._watched:
-                self._poller.watch(self._fd, self, events)
-            elif events:
-                self._poller.change(self._fd, events)
+            while data := read(self._fd, _SALVAGE):
+                self._protocol.data_received(data)
+                if self._closing:
+                    return
+        except OSError as error:
+            self._read_failed(error)
+        else:
+            self._read_fin()
+
+    def _in_kernel(self, request: int) -> int:
+        """Return the bytes in the kernel's receive or send queue (tcp(7), FIONREAD and TIOCOUTQ); 0 if unknown."""
+        try:
+            return int(_INT.unpack(ioctl(self._fd, request, _ZERO))[0])
+        except OSError:
+            return 0
+
+    def _register(self) -> None:
+        """Have the poller call for the events that matter now."""
+        events = READ if self._reading else 0 if self._fin_seen else PEER_FIN
+        if self.get_write_buffer_size():
+            events |= WRITE
+        elif self._hung_up and not events:
+            events = _UNREGISTERED  # the kernel reports a hang-up again and again
+        if events == self._registered:
+            return
+        try:
+            if self._registered == _UNREGISTERED:
+                self._poller.register(self._fd, self, events)
+            elif events != _UNREGISTERED:
+                self._poller.modify(self._fd, events)
             else:
-                self._poller.forget(self._fd)
-        except OSError as error:  # the kernel has no more memory, or room, for what is watched
+                self._poller.unregister(self._fd)
+        except OSError as error:  # the kernel has no more memory, or room
             self._fatal_error(error)
         else:
-            self._watched = events
+            self._registered = events
 
-    def forward_to(self, to: Transport | None, ear: ByteObserver) -> None:
-        self._destination = to if isinstance(to, TcpTransport) else None
-        self._ear = ear
+    def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
+        self._destination = destination if isinstance(destination, TcpTransport) else None
+        self._observer = observer
 
     # Writing.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._held:
+        if not self._must_buffer:
             try:
                 sent = write(self._fd, data)
             except OSError as error:
-                self._not_written(data, error)
+                self._write_failed(data, error)
             else:
                 if sent != len(data):
-                    self._wait(data[sent:])
+                    self._buffer(data[sent:])
         elif data and not self._closing:
-            self._wait(data)
+            self._buffer(data)
 
-    def _not_written(self, data: bytes | bytearray | memoryview, error: OSError) -> None:
+    def _write_failed(self, data: bytes | bytearray | memoryview, error: OSError) -> None:
         if isinstance(error, BlockingIOError):
-            self._wait(data)
+            self._buffer(data)
         else:
             self._fatal_error(error)
 
-    def _wait(self, data: bytes | bytearray | memoryview) -> None:
+    def _buffer(self, data: bytes | bytearray | memoryview) -> None:
         waiting = self._waiting
         if waiting is None:
             waiting = self._waiting = _Waiting()
-        waiting.parts.append(memoryview(bytes(data)))  # whoever wrote it may alter it
+        waiting.parts.append(memoryview(bytes(data)))  # the caller may alter a bytearray
         waiting.size += len(data)
-        self._held = True
-        self._watch()
-        if not self._dead:  # it could be watched
-            self._look_at_size(waiting)
+        self._must_buffer = True
+        self._register()
+        if not self._ended:  # it could be registered
+            self._check_marks(waiting)
 
-    def _look_at_size(self, waiting: _Waiting) -> None:
+    def _check_marks(self, waiting: _Waiting) -> None:
         if waiting.size > self._high:
             if not waiting.is_much:
                 waiting.is_much = True
@@ -295,41 +364,44 @@ class TcpTransport(Transport):
             self._fatal_error(error)
             return
         if not parts:
-            self._held = self._closing
-            self._watch()
+            self._must_buffer = self._closing
+            self._register()
             if self._closing:
-                self._end(None)
+                self._finish()
                 return
-        self._look_at_size(waiting)
+        self._check_marks(waiting)
 
     def write_eof(self) -> None:
         try:
             self._sock.shutdown(_SHUT_WR)
         except OSError:
-            return  # the connection is gone, which the next read tells
+            return  # the connection is gone, which the next read reports
 
     def get_write_buffer_size(self) -> int:
         waiting = self._waiting
         return 0 if waiting is None else waiting.size
 
+    def undelivered(self) -> int:
+        return 0 if self._ended else self.get_write_buffer_size() + self._in_kernel(termios.TIOCOUTQ)
+
     def set_write_buffer_limits(self, high: int) -> None:
         self._high = high
         waiting = self._waiting
         if waiting is not None and waiting.size:
-            self._look_at_size(waiting)
+            self._check_marks(waiting)
 
     # Reading.
 
     def pause_reading(self) -> None:
         if self._reading and not self._closing:
             self._reading = False
-            self._asks = READ_SMALL
-            self._watch()
+            self._read_size = READ_SMALL
+            self._register()
 
     def resume_reading(self) -> None:
         if not self._reading and not self._closing:
             self._reading = True
-            self._watch()
+            self._register()
 
     def is_reading(self) -> bool:
         return self._reading
@@ -345,21 +417,42 @@ class TcpTransport(Transport):
 
     def idle_seconds(self) -> float:
         try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _END_OF_IT)
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_END)
         except (OSError, AttributeError):
             return 0.0
-        return int.from_bytes(info[_LAST_DATA_RECEIVED:_END_OF_IT], sys.byteorder) / 1000
+        return int.from_bytes(info[_LAST_DATA_RECEIVED:_LAST_DATA_END], sys.byteorder) / 1000
 
     # The end.
 
     def close(self) -> None:
         if not self._closing:
-            self._closing = self._held = True
-            self._reading = False
-            if self.get_write_buffer_size():
-                self._watch()
-            else:
-                self._end(None)
+            self._close()
+
+    def reset(self) -> None:
+        if not self._ended and not self._resetting:
+            self._resetting = True
+            if not self._closing:
+                self._close()
+
+    def _close(self) -> None:
+        self._closing = self._must_buffer = True
+        self._reading = False
+        if self.get_write_buffer_size():
+            self._register()
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Everything was written: close now or, with an RST, when everything was delivered."""
+        if self._ended:
+            return
+        if not self._resetting:
+            self._end(None)
+        elif self._in_kernel(termios.TIOCOUTQ):
+            self._register()
+            asyncio.get_running_loop().call_later(RESET_POLL, self._finish)
+        else:
+            self._fatal_error(None)
 
     def abort(self) -> None:
         self._fatal_error(None)
@@ -368,26 +461,29 @@ class TcpTransport(Transport):
         return self._closing
 
     def _fatal_error(self, error: Exception | None) -> None:
-        """End it now; what waits is lost."""
-        self._closing = self._held = True
+        """End it now with an RST, if it has not ended; what waits is lost."""
+        if self._ended:
+            return
+        self._closing = self._must_buffer = True
         self._reading = False
         self._waiting = None
+        with suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
-        if not self._dead:
-            self._dead = True
-            self._poller.defer_close(self._tell_lost, error)
+        self._ended = True
+        self._poller.defer_close(self._call_connection_lost, error)
 
-    def _tell_lost(self, error: Exception | None) -> None:
-        if self._watched:
+    def _call_connection_lost(self, error: Exception | None) -> None:
+        if self._registered != _UNREGISTERED:
             self._poller.drop(self._fd)
-            self._watched = 0
+            self._registered = _UNREGISTERED
         try:
             self._protocol.connection_lost(error)
         finally:
             self._sock.close()
-            self._protocol = _NOBODY  # which leaves no cycle to the garbage collector
+            self._protocol = _NO_PROTOCOL  # which leaves no cycle to the garbage collector
             self._destination = None
 
     # About it.
@@ -400,7 +496,7 @@ class TcpTransport(Transport):
         self._destination = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """``socket``, ``peername`` and ``sockname``, as asyncio has them; ``default`` if the peer has gone already."""
+        """Return ``socket``, ``peername`` or ``sockname`` as asyncio does; ``default`` if the peer has gone."""
         if name == "socket":
             return self._sock
         try:
@@ -414,9 +510,9 @@ class TcpTransport(Transport):
 
 
 class _Waiting:
-    """What waits to be written.
+    """Bytes that wait to be written.
 
-    :ivar size: its bytes.
+    :ivar size: their number.
     :ivar is_much: whether the protocol has been asked to pause writing.
     """
 
@@ -428,4 +524,4 @@ class _Waiting:
         self.is_much = False
 
 
-_NOBODY: Final = TransportProtocol()
+_NO_PROTOCOL: Final = TransportProtocol()

@@ -2,20 +2,21 @@
 
 How it works
 ============
-The loop's own TLS transports cannot close one direction: the first FIN ends both, and what is still under way is lost.
-A WebSocket connection lives from the two directions ending on their own, so this layer does its own TLS, with OpenSSL
-between two memory buffers (:class:`ssl.MemoryBIO`): ciphertext from the client goes into one, plaintext comes out and
-is handed to the leg; what the leg writes goes in as plaintext, ciphertext comes out and is written to the client.
+asyncio's TLS transports cannot close one direction: the first FIN ends both, and what is under way is lost. A WebSocket
+connection needs the two directions to end on their own, so this layer does its own TLS, with OpenSSL between two memory
+buffers (:class:`ssl.MemoryBIO`):
 
-    client ──TCP──► _Below ──► incoming ──► OpenSSL ──► Leg.data_received
-    client ◄──TCP── transport ◄── outgoing ◄── OpenSSL ◄── Layer.write
+    client ──TCP──► Below ──► incoming ──► OpenSSL ──► Leg.data_received
+    client ◄──TCP── transport ◄── outgoing ◄── OpenSSL ◄── TlsTransport.write
 
 A FIN in one direction is a ``close_notify`` alert followed by TCP's FIN (RFC 8446, section 6.1: each party closes its
-own direction), and either of them read is a FIN to the leg. What is read in one go is handed on in one piece, whatever
-records it came in. The leg exists from the accept, so that the time a handshake takes counts against the client's
-handshake timeout, and what the app says before the handshake is done waits here.
+own direction), and either of them read is a FIN to the leg. Plaintext that one read brought is handed on in one piece.
+The leg exists from the accept, so that the TLS handshake counts against the client's handshake timeout; what the app
+sends before it is done waits here.
 
-Nothing else changes: behind this layer the relay sees the same bytes as without it.
+    layer     HANDSHAKE ─► OPEN ─► CLOSING        CLOSING also from HANDSHAKE: failure, close(), abort(), TCP's end
+
+    writing   OPEN ─ write_eof() ─► FLUSHING ─ TCP's buffer empty ─► FIN_SENT
 """
 
 from __future__ import annotations
@@ -24,13 +25,28 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
+from exporter.protocol.frames import ByteObserver
+from exporter.relay.legs import Writing
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 
-#: Plaintext that is asked of OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
-_RECORD = 16 * 1024
+#: Plaintext that is read from OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
+_RECORD: Final = 16 * 1024
+
+
+class TlsState(Enum):
+    """State of a layer; see the module's diagram."""
+
+    HANDSHAKE = 0
+    OPEN = 1
+    CLOSING = 2
+
+
+_HANDSHAKE: Final = TlsState.HANDSHAKE
+_CLOSING: Final = TlsState.CLOSING
 
 
 class TlsTransport(Transport):
@@ -38,35 +54,38 @@ class TlsTransport(Transport):
 
     :param context: the server's certificate and key.
     :param protocol: the leg.
-    :param failed: told why, if the client's handshake or a record of it cannot be taken.
+    :param on_failure: called with the reason if the client's handshake or a record of it is refused.
     """
 
-    def __init__(self, context: ssl.SSLContext, protocol: TransportProtocol, failed: Callable[[str], None]) -> None:
+    def __init__(self, context: ssl.SSLContext, protocol: TransportProtocol, on_failure: Callable[[str], None]) -> None:
         self._protocol = protocol
-        self._tell_failed = failed
+        self._on_failure = on_failure
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._raw: Transport
-        self._up = False
-        self._early: list[bytes] = []  # what the app said before the handshake was done
+        self._state = _HANDSHAKE
+        self._writing = Writing.OPEN
+        self._early: list[bytes] = []  # what the app sent before the handshake was done
         self._high = HIGH_WATER
-        self._paused = self._closing = self._fin_read = self._fin_due = self._fin_sent = False
+        self._paused = False
+        self._fin_read = False
 
     # From below.
 
     def connected(self, raw: Transport) -> None:
-        """TCP is there."""
+        """TCP is connected."""
         self._raw = raw
         self._protocol.connection_made(self)
 
     def received(self, data: bytes) -> None:
-        """Ciphertext of the client."""
+        """Take ciphertext of the client."""
         self._incoming.write(data)
-        self._pump()
+        if not self._paused or self._state is _HANDSHAKE:
+            self._pump()
 
     def ended(self) -> bool:
-        """The client's FIN. One without ``close_notify`` before it ends the direction all the same."""
-        if not self._up:
+        """Take the client's FIN. One without ``close_notify`` before it ends the direction all the same."""
+        if self._state is _HANDSHAKE:
             self._raw.close()
             return False
         self._incoming.write_eof()
@@ -75,36 +94,41 @@ class TlsTransport(Transport):
 
     def lost(self, exc: Exception | None) -> None:
         """TCP is gone."""
-        self._closing = True
+        self._state = _CLOSING
         self._protocol.connection_lost(exc)
+
+    def end_pending(self) -> None:
+        """The client's FIN came behind more than can be read while reading is paused."""
+        self._protocol.end_pending()
 
     def paused(self) -> None:
         """TCP's write buffer is full."""
-        if not self._fin_due:
+        if self._writing is not Writing.FLUSHING:
             self._protocol.pause_writing()
 
     def resumed(self) -> None:
         """TCP's write buffer has room."""
-        if self._fin_due:
-            self._fin_due = False
+        if self._writing is Writing.FLUSHING:
+            self._writing = Writing.FIN_SENT
             self._raw.write_eof()
         else:
             self._protocol.resume_writing()
 
     def _pump(self) -> None:
-        """Take on what can be taken on."""
-        if self._closing or (not self._up and not self._shake_hands()):
-            return
-        if self._paused:
+        """Take the handshake forward, or hand on the plaintext there is."""
+        if self._state is _CLOSING or (self._state is _HANDSHAKE and not self._shake_hands()):
             return
         parts, over = self._read()
         self._flush()
         if parts:
             self._protocol.data_received(b"".join(parts))
-        if over and not self._fin_read and not self._closing:
+        if over and not self._fin_read and not self._is_closing():
             self._fin_read = True
             if not self._protocol.eof_received():
                 self.close()
+
+    def _is_closing(self) -> bool:
+        return self._state is _CLOSING
 
     def _shake_hands(self) -> bool:
         try:
@@ -115,21 +139,21 @@ class TlsTransport(Transport):
         except (ssl.SSLError, OSError) as error:
             self._fail(error)
             return False
-        self._up = True
+        self._state = TlsState.OPEN
         self._flush()
         if early := b"".join(self._early):
             self._early.clear()
             self.write(early)
             if self._raw.get_write_buffer_size() <= self._high:
                 self._protocol.resume_writing()
-        return True
+        return not self._paused
 
     def _read(self) -> tuple[list[bytes], bool]:
-        """All plaintext there is, and whether the client's direction is over."""
+        """Return all plaintext there is, and whether the client's direction is over."""
         parts: list[bytes] = []
         while True:
             try:
-                unlink = self._tls.read(_RECORD)
+                part = self._tls.read(_RECORD)
             except ssl.SSLWantReadError:
                 return parts, False
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -137,15 +161,15 @@ class TlsTransport(Transport):
             except (ssl.SSLError, OSError) as error:
                 self._fail(error)
                 return parts, False
-            if not unlink:
+            if not part:
                 return parts, True
-            parts.append(unlink)
+            parts.append(part)
 
     def _fail(self, error: Exception) -> None:
-        """Say why to the client, as an alert, and hang up."""
-        self._tell_failed(getattr(error, "reason", None) or str(error))
+        """Send the alert that OpenSSL has for the client, and close."""
+        self._on_failure(getattr(error, "reason", None) or str(error))
         self._flush()
-        self._closing = True
+        self._state = _CLOSING
         self._raw.close()
 
     def _flush(self) -> None:
@@ -155,9 +179,9 @@ class TlsTransport(Transport):
     # For the leg.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._closing or self._fin_sent:
+        if self._state is _CLOSING or self._writing is not Writing.OPEN:
             return
-        if not self._up:
+        if self._state is _HANDSHAKE:
             was_full = self.get_write_buffer_size() > self._high
             self._early.append(bytes(data))
             if not was_full and self.get_write_buffer_size() > self._high:
@@ -174,37 +198,39 @@ class TlsTransport(Transport):
         self._flush()
 
     def write_eof(self) -> None:
-        """End our direction, and read on."""
-        if self._closing or self._fin_sent:
+        if self._state is _CLOSING or self._writing is not Writing.OPEN:
             return
-        self._fin_sent = True
         self._notify_close()
         if self._raw.get_write_buffer_size():
-            self._fin_due = True
+            self._writing = Writing.FLUSHING
             self._raw.set_write_buffer_limits(0)
         else:
+            self._writing = Writing.FIN_SENT
             self._raw.write_eof()
 
     def _notify_close(self) -> None:
-        if self._up:
+        if self._state is TlsState.OPEN:
             with suppress(ssl.SSLError, OSError):  # it waits for the client's close_notify, we do not
                 self._tls.unwrap()
             self._flush()
 
     def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            if not self._fin_sent:
+        if self._state is not _CLOSING:
+            if self._writing is Writing.OPEN:
                 self._notify_close()
+            self._state = _CLOSING
             self._raw.close()
 
+    def reset(self) -> None:
+        self._state = _CLOSING
+        self._raw.reset()
+
     def abort(self) -> None:
-        self._closing = True
+        self._state = _CLOSING
         self._raw.abort()
 
     def read_remaining(self) -> Iterator[bytes]:
-        """What the kernel still holds, decrypted."""
-        if not self._up:
+        if self._tls.version() is None:  # inside the handshake
             return
         for data in self._raw.read_remaining():
             self._incoming.write(data)
@@ -214,7 +240,7 @@ class TlsTransport(Transport):
         return self._raw.idle_seconds()
 
     def is_closing(self) -> bool:
-        return self._closing or self._raw.is_closing()
+        return self._state is _CLOSING or self._raw.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._raw.get_extra_info(name, default)
@@ -234,7 +260,11 @@ class TlsTransport(Transport):
         self._paused = False
         if not self._raw.is_closing():
             self._raw.resume_reading()
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        if not self._paused:
+            self._pump()
 
     def set_write_buffer_limits(self, high: int) -> None:
         self._high = high
@@ -243,23 +273,32 @@ class TlsTransport(Transport):
     def get_write_buffer_size(self) -> int:
         return self._raw.get_write_buffer_size() + sum(map(len, self._early))
 
+    def undelivered(self) -> int:
+        return self._raw.undelivered() + sum(map(len, self._early))
+
+    def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
+        """Do nothing: plaintext takes the way through ``data_received``."""
+
 
 class Below(TransportProtocol):
-    """TCP's side of a :class:`TlsTransport`."""
+    """TCP's protocol, below a :class:`TlsTransport`."""
 
     __slots__ = ("_layer",)
 
     def __init__(self, layer: TlsTransport) -> None:
         self._layer = layer
 
-    def connection_made(self, stream: Transport) -> None:
-        self._layer.connected(stream)
+    def connection_made(self, transport: Transport) -> None:
+        self._layer.connected(transport)
 
     def data_received(self, data: bytes) -> None:
         self._layer.received(data)
 
     def eof_received(self) -> bool:
         return self._layer.ended()
+
+    def end_pending(self) -> None:
+        self._layer.end_pending()
 
     def pause_writing(self) -> None:
         self._layer.paused()

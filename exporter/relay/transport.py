@@ -1,7 +1,6 @@
-"""A connection as the relay uses it, and who is told what comes over it.
+"""Transports and protocols, by asyncio's names and promises, as classes that can be compiled.
 
-Both have the names of asyncio's transports and protocols, and keep the promises of those; what is new is what needs the
-socket below. They are classes of our own so that all that carries traffic can be compiled (docs/performance.md).
+What asyncio does not have needs the socket below: half-closing, resetting, and how much has not reached the peer.
 """
 
 from __future__ import annotations
@@ -16,105 +15,118 @@ from exporter.protocol.frames import ByteObserver, Events
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class TransportProtocol:
-    """Who is told what comes over a :class:`Transport`: ``connection_made`` first, ``connection_lost`` once and
-    last."""
+    """Receiver of a :class:`Transport`'s calls: ``connection_made`` first, ``connection_lost`` once and last."""
 
     __slots__ = ()
 
-    def connection_made(self, stream: Transport) -> None:
-        """It is told what comes over ``stream`` from now on."""
+    def connection_made(self, transport: Transport) -> None:
+        """Take calls from ``transport`` from now on."""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Take bytes that were read."""
 
     def eof_received(self) -> bool:
-        """The peer's FIN came. Returns whether our direction is to stay open."""
+        """Take the peer's FIN. Return whether the transport stays open for writing."""
         return False
 
+    def end_pending(self) -> None:
+        """Note that the peer's FIN came behind more bytes than can be read while reading is paused."""
+
     def pause_writing(self) -> None:
-        """What waits to be written is above the high-water mark."""
+        """Note that the write buffer is above the high-water mark."""
 
     def resume_writing(self) -> None:
-        """A quarter of that is left, after it was told to pause."""
+        """Note that a quarter of the mark is left, after ``pause_writing``."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is over, for ``error`` or as we wished."""
+        """Take the end of the connection: ``error``, or None if we closed it."""
 
-    def heard(self, heard: Events) -> None:
-        """After :meth:`Transport.forward_to`: its ear had this to tell."""
+    def events_received(self, events: Events) -> None:
+        """Take the events of the observer that :meth:`Transport.forward_to` set."""
         raise NotImplementedError
 
     def observing_failed(self, error: Exception) -> None:
-        """After :meth:`Transport.forward_to`: its ear failed with ``error``, a defect of ours."""
+        """Take an error that the observer raised: a defect."""
         raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Transport:
-    """One end of a connection: plain TCP (or a Unix socket), or a layer such as TLS that stands on it."""
+    """One end of a connection: a TCP or Unix socket, or a layer such as TLS above it."""
 
     __slots__ = ()
 
     def get_protocol(self) -> TransportProtocol:
-        """Who is told."""
+        """Return the protocol."""
         raise NotImplementedError
 
     def set_protocol(self, protocol: TransportProtocol) -> None:
-        """Tell somebody else from now on."""
+        """Replace the protocol."""
         raise NotImplementedError
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """``socket``, ``peername`` and ``sockname``; ``default`` if that is not known (any more)."""
+        """Return ``socket``, ``peername`` or ``sockname``; ``default`` if it is not known (any more)."""
         raise NotImplementedError
 
-    def forward_to(self, to: Transport | None, ear: ByteObserver) -> None:
-        """What is read may be written to ``to`` and then told to ``ear`` right away, without the protocol's
-        ``data_received``. None ends that."""
+    def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
+        """Allow what is read to be written to ``destination`` and fed to ``observer`` without ``data_received``.
+
+        None ends that.
+        """
+        raise NotImplementedError
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data``, now or as soon as there is room."""
         raise NotImplementedError
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that wait to be written."""
+        """Return the number of bytes that wait to be written."""
+        raise NotImplementedError
+
+    def undelivered(self) -> int:
+        """Return the number of written bytes that the peer's kernel has not acknowledged."""
         raise NotImplementedError
 
     def set_write_buffer_limits(self, high: int) -> None:
-        """Have the protocol pause above ``high`` bytes, and resume when a quarter of that is left."""
+        """Set the high-water mark in bytes."""
         raise NotImplementedError
 
     def pause_reading(self) -> None:
-        """Let the kernel keep what comes."""
+        """Leave what comes to the kernel."""
         raise NotImplementedError
 
     def resume_reading(self) -> None:
-        """Read on."""
-        raise NotImplementedError
-
-    def write_eof(self) -> None:
-        """End our direction (RFC 9293, section 3.6), and read on. Nothing may wait in the write buffer."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """End the connection once all that waits has been written."""
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        """End the connection now; what waits is lost."""
+        """Read again."""
         raise NotImplementedError
 
     def is_reading(self) -> bool:
-        """Whether what comes is read."""
+        """Return whether what comes is read."""
+        raise NotImplementedError
+
+    def write_eof(self) -> None:
+        """Send a FIN (RFC 9293, section 3.6), and read on. The write buffer must be empty."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the connection after everything that waits has been written."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Close the connection with an RST after everything that waits has been delivered."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close the connection now with an RST; what waits is lost."""
         raise NotImplementedError
 
     def is_closing(self) -> bool:
-        """Whether the connection is over, or about to be."""
+        """Return whether the connection is closed, or about to be."""
         raise NotImplementedError
 
     def idle_seconds(self) -> float:
-        """Seconds since bytes last came; 0 where the kernel does not say (a Unix socket, not Linux)."""
+        """Return the seconds since bytes last came; 0 where the kernel does not say (a Unix socket, not Linux)."""
         raise NotImplementedError
 
     def read_remaining(self) -> Iterator[bytes]:
-        """What the kernel still holds of a connection that broke, up to a limit. Raises nothing."""
+        """Read the bytes that the kernel still holds of a broken connection, up to a limit. Raises nothing."""
         raise NotImplementedError

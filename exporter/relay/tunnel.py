@@ -1,23 +1,27 @@
-"""The engine: moves the bytes of one session both ways, and lets the session overhear them.
-
-The seam
-========
-:meth:`Engine.take` is where the handshake phase ends and an engine begins. It is handed two connected transports, the
-session, the bytes of either peer that were read past the 101 (already forwarded, not yet heard), and whose FIN was
-already read. It answers with a :class:`Splice`, by which the session can be ended on purpose. Nothing else crosses, so
-that another engine can stand in for this one.
+"""One session's two TCP connections, from the 101 until both are gone.
 
 How it works
 ============
-Each leg does two things with what it reads, in this order: write it to the other leg, then let that direction's scanner
-hear it. Nothing in between, no copy, no queue. A scanner that raises has a defect of ours: listening ends for the
-session, traffic goes on.
+Each leg does two things with the bytes that it reads, in this order: write them to the other leg, then feed them to
+that direction's scanner. Nothing in between, no copy, no queue. A scanner that raises has a defect: the session goes on
+unobserved (:meth:`Tunnel.fail_open`).
 
-Ending a session on purpose (a drain, a limit) must not cut a frame in two. :meth:`Splice.finish` therefore waits for
-the next frame boundary of what the server sends, writes one Close to the client there, and from then on drops what the
-server sends while still listening for its answering Close. What the client sends travels on: its answer reaches the
-app, which sees an ordinary close by its client. If the client does not answer in time, the app gets a masked Close 1001
-from us, at a boundary of that direction; a direction that is stuck inside a frame, or not understood, gets none.
+The session's record is made once, as soon as both Close frames have passed or one TCP connection has ended; its times
+are those of that moment. A peer that ends TCP right behind its Close frame leaves the other
+:data:`ANSWER_TIMEOUT` seconds for the answering Close. What passes after the record is forwarded, no more.
+
+Closing a session on purpose (a drain, a limit) must not cut a frame in two. :meth:`Tunnel.close` waits for the next
+frame boundary of the server's direction, writes one Close to the client there, and from then on discards what the
+server sends. What the client sends still passes: its answering Close reaches the app, which sees an ordinary close by
+its client. If the client does not answer in time, the app gets a masked Close 1001 from us, at a boundary of that
+direction. A direction that is inside a frame, or unobserved, gets none.
+
+    OPEN ── close() ─┬─ at a boundary ───────────────► CLOSE_SENT ─┐
+                     └─ else ─► CLOSE_PENDING ─ boundary ─┘        │
+      │                            │                               │
+      └────── close_now() ─────────┴────────── timeout ────────────┴─► FINAL_CLOSE ─ FINAL_CLOSE_TIMEOUT, or app ended
+                                                                   └──── no frame can be sent ─┐      │
+    any state ── both TCP connections gone ─► CLOSED ◄─────────────────────────────────────────┴──────┘
 """
 
 from __future__ import annotations
@@ -25,29 +29,62 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from enum import Enum
+from typing import TYPE_CHECKING, Final, cast
 
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.frames import ByteObserver, Events
 from exporter.protocol.session import CloseReceived, PingAnswered, Session, WentUnobserved
-from exporter.relay.legs import Leg, LegOwner, half_close_timeouts
-from exporter.relay.timeouts import TimeoutQueue, clock
+from exporter.relay.legs import FIN_READ, OPEN, Leg, LegOwner, Writing
+from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport
 
-#: Seconds that an app may take to read the Close that we sent it and to end TCP, once its client has not answered.
+if TYPE_CHECKING:
+    from exporter.relay.context import RelayContext
+    from exporter.relay.handshake import Handshake
+
+#: Seconds that an app may take to read our Close and to end TCP, once its client has not answered ours.
 FINAL_CLOSE_TIMEOUT = 1.0
+#: Seconds for an answering Close after the peer that sent the first one has ended TCP.
+ANSWER_TIMEOUT = 0.25
 
 _GOING_AWAY: Final = 1001
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 
 
+class TunnelState(Enum):
+    """State of a tunnel; see the module's diagram."""
+
+    OPEN = 0
+    CLOSE_PENDING = 1
+    CLOSE_SENT = 2
+    FINAL_CLOSE = 3
+    CLOSED = 4
+
+
+class Passing(Enum):
+    """Destination of the bytes that a leg reads."""
+
+    FORWARD = 0  # the other leg
+    TO_BOUNDARY = 1  # the other leg, up to the next frame boundary
+    DISCARD = 2
+
+
+_OPEN: Final = TunnelState.OPEN
+_CLOSED: Final = TunnelState.CLOSED
+_FINAL_CLOSE: Final = TunnelState.FINAL_CLOSE
+_FORWARD: Final = Passing.FORWARD
+_TO_BOUNDARY: Final = Passing.TO_BOUNDARY
+_DISCARD: Final = Passing.DISCARD
+
+
 @mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class EarlyData:
-    """What the handshake phase leaves behind: bytes read past the 101 and forwarded, and FINs read, of each peer."""
+    """The handshake phase's remainder: bytes read past the 101 and forwarded, and FINs read, of each peer."""
 
     client: bytes
     server: bytes
@@ -63,332 +100,408 @@ class EarlyData:
         self.server_fin = server_fin
 
 
-class SessionListener(Protocol):
-    """Whoever gave the session to the engine."""
+class Backlog:
+    """Frames that a leg has forwarded and its observer has left for later, and how the leg ended meanwhile.
 
-    def noted(self, fact: PingAnswered | WentUnobserved) -> None:
-        """Something new is known of the session. A Close is not told: it is for :meth:`Session.end` to judge."""
+    :ivar at: when their bytes came.
+    """
 
-    def defect(self, error: Exception) -> None:
-        """Listening failed for a defect of ours. The session goes on unheard."""
+    __slots__ = ("at", "error", "fin", "lost")
 
-    def app_dropped(self) -> None:
-        """The app has ended TCP without a Close: whether it still takes connections will matter. Told at most once."""
-
-    def ended(self) -> None:
-        """Both TCP connections are gone. Told once."""
-
-
-class Splice(Protocol):
-    """A session in an engine's hands."""
-
-    session: Session
-
-    def finish(self, cause: Cause, code: int, timeout: float) -> None:
-        """End the session with one Close of ``code``; after ``timeout`` seconds at the latest without its answer."""
-
-    def abort(self, cause: Cause) -> None:
-        """End the session now: a Close to the app if it can be told at a boundary, then TCP."""
-
-    def abort_now(self, cause: Cause) -> None:
-        """End the session at once, without a word."""
-
-
-class Engine(Protocol):
-    """What can take over a session at the seam."""
-
-    name: str
-
-    def take(
-        self, client: Transport, server: Transport, session: Session, early: EarlyData, listener: SessionListener
-    ) -> Splice:
-        """Own the two transports from here on."""
-
-
-class Sink(Protocol):
-    """Where a leg's bytes go: the other leg's transport, but for a session that we end."""
-
-    def write(self, data: bytes) -> None:
-        """Take ``data``."""
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.fin = False
+        self.lost = False
+        self.error: Exception | None = None
 
 
 class TunnelLeg(Leg):
-    """A leg whose bytes are forwarded and heard."""
+    """A leg whose bytes are forwarded and observed.
 
-    __slots__ = ("ear", "sink")
+    :ivar waiting_since: since when its write buffer is above the high-water mark; 0 while it is not.
+    """
 
-    ear: ByteObserver
-    sink: Sink
+    __slots__ = ("_backlog", "observer", "passing", "waiting_since")
 
-    def __init__(self, peer: Peer, owner: Tunnel, transport: Transport, sink: Sink, ear: ByteObserver) -> None:
-        # What Leg.__init__ does: the interpreter is quick where it meets one class only (4,000 instructions in all).
+    def __init__(self, peer: Peer, tunnel: Tunnel, transport: Transport, observer: ByteObserver) -> None:
+        # What Leg.__init__ does: the interpreter is quick where it meets one class only.
         self.peer = peer
-        self.owner = owner
-        self.fin = self.gone = self.flushing = self.waiting = False
-        self._look = None
+        self.owner = tunnel
+        self.state = OPEN
+        self.writing = Writing.OPEN
+        self._waiting = False
+        self._timer = None
+        self._delivery = None
         self.transport = transport
-        self.sink = sink
-        self.ear = ear
+        self.observer = observer
+        self.passing = _DISCARD  # early data was forwarded
+        self.waiting_since = 0.0
+        self._backlog: Backlog | None = None
 
-    def set(self, sink: Sink, ear: ByteObserver) -> None:
-        """From now on what is read goes to ``sink`` and is heard by ``ear``."""
-        self.sink, self.ear = sink, ear
-        to = self.other.transport
-        self.transport.forward_to(to if sink is to else None, ear)
+    def set_passing(self, passing: Passing, observer: ByteObserver) -> None:
+        """Set the destination and the observer of the bytes that are read from now on."""
+        self.passing, self.observer = passing, observer
+        self.transport.forward_to(self.other.transport if passing is _FORWARD else None, observer)
 
     def data_received(self, data: bytes) -> None:
-        self.sink.write(data)
+        if self.passing is _FORWARD:
+            self.other.transport.write(data)
+        elif self.passing is _TO_BOUNDARY:
+            self.tunnel.write_to_boundary(data)
+            return
         try:
-            heard = self.ear.feed(data, clock())
+            events = self.observer.feed(data, clock())
         except Exception as error:
             self.observing_failed(error)
         else:
-            if heard is not None:
-                self.heard(heard)
+            if events is not None:
+                self.events_received(events)
 
-    def heard(self, heard: Events) -> None:
-        cast(Tunnel, self.owner).hear(self.peer, heard, clock())
+    def events_received(self, events: Events) -> None:
+        now = clock()
+        self.tunnel.handle(self.peer, events, now)
+        if self.observer.backlog and self._backlog is None:
+            self._backlog = Backlog(now)
+            self.transport.pause_reading()
+            self.tunnel.context.observe_later(self)
+            self.tunnel.context.poller.took_long = True
 
     def observing_failed(self, error: Exception) -> None:
-        cast(Tunnel, self.owner).stop_observing(error)
+        self.tunnel.fail_open(error)
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """The session."""
+        return cast(Tunnel, self.owner)
+
+    # A backlog: more frames than one turn of the event loop has time for.
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes were forwarded that have not been observed yet."""
+        return self._backlog is not None
+
+    def observe_more(self) -> bool:
+        """Observe a part of the backlog. Return whether it is empty."""
+        backlog, observer = self._backlog, self.observer
+        assert backlog is not None
+        try:
+            events = observer.resume(backlog.at)
+        except Exception as error:
+            self.observing_failed(error)
+        else:
+            if events:
+                self.tunnel.handle(self.peer, events, backlog.at)
+        if self.observer.backlog:
+            return False
+        self._backlog = None
+        if backlog.lost:
+            self._lost(backlog.error)
+        elif backlog.fin:
+            self.eof_received()
+        else:
+            self.tunnel.caught_up(self)
+            if not cast(TunnelLeg, self.other).waiting_since:
+                self.transport.resume_reading()
+        return True
+
+    def eof_received(self) -> bool:
+        if self._backlog is not None:
+            self._backlog.fin = True
+            return True
+        return super().eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._backlog is None:
+            super().connection_lost(error)
+            return
+        if error is not None:
+            self._salvage()
+        self._backlog.lost, self._backlog.error = True, error
+
+    # Back-pressure, as the metrics on stalled peers have it.
+
+    def pause_writing(self) -> None:
+        if not self.waiting_since:
+            self.waiting_since = clock()
+            self.tunnel.context.stalled[self] = None
+        if self.other.state is OPEN:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.end_stall()
+        if self.writing is Writing.FLUSHING or not cast(TunnelLeg, self.other).is_behind:
+            super().resume_writing()
+
+    def end_stall(self) -> None:
+        """The write buffer is below its mark again, or gone."""
+        if self.waiting_since:
+            tunnel = self.tunnel
+            del tunnel.context.stalled[self]
+            tunnel.context.reporter.stall_ended(tunnel.handshake.route, self.peer, clock() - self.waiting_since)
+            self.waiting_since = 0.0
 
 
 class Tunnel(LegOwner):
-    """One session in this engine."""
+    """One session in the relay.
 
-    __slots__ = ("_cause", "_client", "_code", "_final_close", "_listener", "_server", "_timer", "session")
+    :param handshake: what its opening handshake showed.
+    :ivar context: the relay's.
+    :ivar client: the leg to the client; ``server`` that to the app.
+    """
+
+    __slots__ = (
+        "_cause", "_code", "_ended_at", "_record_timer", "_recorded", "_timer", "client", "context", "handshake",
+        "server", "session", "state",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        client: Transport,
-        server: Transport,
-        session: Session,
-        listener: SessionListener,
-        half_close_timeouts: TimeoutQueue[Leg],
+        self, context: RelayContext, handshake: Handshake, session: Session, client: Transport, server: Transport
     ) -> None:
+        self.context = context
+        self.handshake = handshake
         self.session = session
-        self.half_close_timeouts = half_close_timeouts
-        self._listener = listener
-        self._client = TunnelLeg(_CLIENT, self, client, _NOWHERE, session.client)  # what came early was forwarded
-        self._server = TunnelLeg(_SERVER, self, server, _NOWHERE, session.server)
-        self._client.other, self._server.other = self._server, self._client
+        self.half_close_timeouts = context.half_close_timeouts
+        self.state = _OPEN
+        self.client = TunnelLeg(_CLIENT, self, client, session.client)
+        self.server = TunnelLeg(_SERVER, self, server, session.server)
+        self.client.other, self.server.other = self.server, self.client
         self._timer: asyncio.TimerHandle | None = None
+        self._record_timer: asyncio.TimerHandle | None = None
+        self._recorded = False
+        self._ended_at = 0.0  # when the first TCP connection ended
         self._cause: Cause | None = None
         self._code = _GOING_AWAY
-        self._final_close = False
 
     def begin(self, early: EarlyData) -> None:
-        """Take the transports over, and hear what was read before."""
-        ours, theirs = self._client, self._server
-        client, server = ours.transport, theirs.transport
-        client.set_protocol(ours)
+        """Take the transports over, and observe what was read before."""
+        ours, theirs = self.client, self.server
+        ours.transport.set_protocol(ours)
         if early.client or early.client_fin:
             self._catch_up(ours, early.client, early.client_fin)
-        server.set_protocol(theirs)
+        theirs.transport.set_protocol(theirs)
         if early.server or early.server_fin:
             self._catch_up(theirs, early.server, early.server_fin)
-        ours.set(server, ours.ear)
-        theirs.set(client, theirs.ear)
+        ours.set_passing(_FORWARD, ours.observer)
+        theirs.set_passing(_FORWARD, theirs.observer)
 
     def _catch_up(self, leg: TunnelLeg, data: bytes, fin: bool) -> None:
-        """Hear what came early."""
         if data:
             leg.data_received(data)
         if fin:
-            leg.fin = True
-            self.session.eof(leg.peer, TcpEndKind.FIN, clock())
+            leg.state = FIN_READ
+            self.on_leg_end(leg.peer, TcpEndKind.FIN)
             leg.other.finish_writing()
             leg.wait_for_other()
 
     # From the legs.
 
-    def hear(self, peer: Peer, heard: Events, now: float) -> None:
-        """A scanner has something to tell."""
-        scanner = self.session.scanner(peer)
+    def handle(self, peer: Peer, events: Events, now: float) -> None:
+        """Handle the events of a scanner."""
         try:
-            facts = self.session.handle(peer, heard, now)
-            while scanner.backlog:
-                facts += self.session.handle(peer, scanner.resume(now) or [], now)
+            for fact in self.session.handle(peer, events, now):
+                if isinstance(fact, CloseReceived):
+                    answers_ours = peer is _CLIENT and self.state is TunnelState.CLOSE_SENT
+                    if answers_ours or self.session.has_closed(peer.other):
+                        self._make_record(self._ended_at or now)
+                elif isinstance(fact, PingAnswered):
+                    self.context.reporter.ping_answered(self.handshake.route, fact.sender, fact.seconds)
+                elif isinstance(fact, WentUnobserved):
+                    self.context.reporter.session_unobserved(self.handshake, self.session.began, fact.why)
         except Exception as error:
-            self.stop_observing(error)
-            return
-        for fact in facts:
-            if not isinstance(fact, CloseReceived):
-                self._listener.noted(fact)
+            self.fail_open(error)
 
-    def stop_observing(self, error: Exception) -> None:
-        """Listening failed for a defect of ours: go on without it."""
-        for leg in (self._client, self._server):
-            leg.set(leg.sink, _NULL_OBSERVER)
+    def fail_open(self, error: Exception) -> None:
+        """Go on unobserved after a defect."""
+        for leg in (self.client, self.server):
+            passing = _FORWARD if leg.passing is _TO_BOUNDARY else leg.passing
+            leg.set_passing(passing, _NULL_OBSERVER)
         self.session.stop_observing()
-        self._listener.defect(error)
+        self.context.reporter.defect(error)
 
-    def cut(self, peer: Peer, how: TcpEndKind) -> None:
-        if self.session.cut is None:
-            self.session.eof(peer, how, clock())
-            if self.session.needs_app_check:
-                self._listener.app_dropped()
-        if self._final_close and peer is _SERVER:
-            asyncio.get_running_loop().call_soon(self._hang_up)
+    def on_leg_end(self, peer: Peer, kind: TcpEndKind) -> None:
+        session = self.session
+        if not self._ended_at:
+            now = self._ended_at = clock()
+            session.eof(peer, kind, now)
+            if kind is TcpEndKind.FIN and session.has_closed(peer) and not session.has_closed(peer.other):
+                self._await_answer()
+            else:
+                self._make_record(now)
+        if self.state is _FINAL_CLOSE and peer is _SERVER:
+            asyncio.get_running_loop().call_soon(self.abort)
 
-    def over(self) -> None:
+    def _await_answer(self) -> None:
+        if not self._recorded:
+            loop = asyncio.get_running_loop()
+            self._record_timer = loop.call_later(ANSWER_TIMEOUT, self._make_record, self._ended_at)
+
+    def on_closed(self) -> None:
+        self.state = _CLOSED
         if self._timer is not None:
             self._timer.cancel()
-        self._listener.ended()
-        self._client.unlink()
-        self._server.unlink()
+        self._make_record(self._ended_at or clock())
+        self.client.end_stall()
+        self.server.end_stall()
+        self.context.session_closed(self)
+        self.client.unlink()
+        self.server.unlink()
 
-    # Ending on purpose.
+    def _make_record(self, closed_at: float) -> None:
+        """Report the session as closed, once."""
+        if self._recorded:
+            return
+        self._recorded = True
+        if self._record_timer is not None:
+            self._record_timer.cancel()
+        try:
+            record = self.session.record(closed_at)
+            self.handshake.fill(record)
+            record.client.waiting_since = self.client.waiting_since or None
+            record.server.waiting_since = self.server.waiting_since or None
+            self.context.reporter.session_closed(record)
+        except Exception as error:
+            self.context.reporter.record_lost(self.handshake.route, error)
 
-    def finish(self, cause: Cause, code: int, timeout: float) -> None:
-        """See :class:`Splice`. A second call has no effect."""
-        if self._cause is not None:
+    # Closing on purpose.
+
+    def close(self, cause: Cause, code: int, timeout: float) -> None:
+        """Close the session with one Close of ``code``; after ``timeout`` seconds at the latest without its answer.
+
+        A second call has no effect.
+        """
+        if self._cause is not None or self.state is _CLOSED:
             return
         self._cause, self._code = cause, code
-        self._timer = asyncio.get_running_loop().call_later(timeout, self._expire)
-        if self.session.is_closing:
+        self.state = TunnelState.CLOSE_PENDING
+        self._timer = asyncio.get_running_loop().call_later(timeout, self.close_now, cause)
+        self._close_at_boundary()
+
+    def _close_at_boundary(self) -> None:
+        """Send our Close now or at the next frame boundary of the server's direction, if there is to be one."""
+        scanner = self.session.server
+        if self.session.is_closing or self.server.is_behind:
             return
-        if self.session.server.at_boundary:
-            self._close_client()
-        elif not self.session.server.unobserved:
-            self._server.set(_ToBoundary(self), _NULL_OBSERVER)
+        if scanner.at_boundary:
+            self._send_close()
+        elif not scanner.unobserved:
+            self.server.set_passing(_TO_BOUNDARY, _NULL_OBSERVER)
+
+    def caught_up(self, leg: TunnelLeg) -> None:
+        """A leg has observed all that it forwarded."""
+        if leg is self.server and self.state is TunnelState.CLOSE_PENDING:
+            self._close_at_boundary()
 
     def write_to_boundary(self, data: bytes) -> None:
-        """Forward and hear ``data`` up to the next frame boundary, say Close there, drop the rest."""
+        """Forward and observe ``data`` up to the next frame boundary, send Close there, discard the rest."""
         scanner = self.session.server
         at = 0
         while at < len(data):
             step = data[at : at + max(scanner.remaining, 1)]
             at += len(step)
-            self._client.transport.write(step)
+            self.client.transport.write(step)
             try:
-                heard = scanner.feed(step, clock())
+                events = scanner.feed(step, clock())
             except Exception as error:
-                self.stop_observing(error)
-                heard = None
-            if heard:
-                self.hear(Peer.SERVER, heard, clock())
+                self.fail_open(error)
+                events = None
+            if events:
+                self.handle(_SERVER, events, clock())
             if self.session.is_closing or scanner.unobserved:
                 self._resume_forwarding(data[at:])
                 return
             if scanner.at_boundary:
-                self._close_client()
-                self._server.data_received(data[at:])
+                self._send_close()
+                self.server.data_received(data[at:])
                 return
 
     def _resume_forwarding(self, rest: bytes) -> None:
-        self._server.set(self._client.transport, self.session.server)
+        observer = self.server.observer if self.session.server.unobserved else self.session.server
+        self.server.set_passing(_FORWARD, observer)
         if rest:
-            self._server.data_received(rest)
+            self.server.data_received(rest)
 
-    def _close_client(self) -> None:
+    def _send_close(self) -> None:
         assert self._cause is not None
+        self.state = TunnelState.CLOSE_SENT
         self.session.end_by_proxy(self._cause, self._code)
-        self._client.transport.write(close_frame(self._code))
-        self._server.set(_NOWHERE, self.session.server)
-        if not self._server.fin:
-            self._server.transport.resume_reading()
+        self.client.transport.write(close_frame(self._code))
+        self.server.set_passing(_DISCARD, self.session.server)
+        if self.server.state is OPEN:
+            self.server.transport.resume_reading()
 
-    def _expire(self) -> None:
-        self.abort(self._cause or Cause.DRAIN)
+    def close_now(self, cause: Cause) -> None:
+        """Close the session: send the app a Close if that can be done at a boundary, then reset both connections.
 
-    def abort(self, cause: Cause) -> None:
-        """See :class:`Splice`. While the app has its last words a further call has no effect: they are short."""
-        if self._final_close:
+        While the app has its final Close a further call has no effect.
+        """
+        if self.state is _FINAL_CLOSE or self.state is _CLOSED:
             return
         session = self.session
         if not session.is_closing:
             session.end_by_proxy(cause, None)
         if self._timer is not None:
             self._timer.cancel()
-        if session.ended_by_proxy and self._app_can_be_told():
-            self._close_server()
+        final_close = session.ended_by_proxy and self._can_close_server()
+        self._make_record(self._ended_at or clock())
+        if final_close:
+            self._send_final_close()
         else:
-            self._hang_up()
+            self.abort()
 
-    def _app_can_be_told(self) -> bool:
-        """Whether its client has sent it neither Close nor FIN nor half a frame, and it still listens."""
-        told = self.session.has_closed(Peer.CLIENT) or (self._client.fin and not self._server.flushing)
-        return not told and self.session.client.at_boundary and not (self._server.gone or self._server.fin)
+    def _can_close_server(self) -> bool:
+        """Whether the app reads on, and its client has sent it neither Close nor FIN nor half a frame."""
+        client_ended = self.client.state is FIN_READ and self.server.writing is not Writing.FLUSHING
+        if client_ended or self.session.has_closed(_CLIENT) or self.client.is_behind:
+            return False
+        return self.session.client.at_boundary and self.server.state is OPEN
 
-    def abort_now(self, cause: Cause) -> None:
-        """See :class:`Splice`."""
-        if not self.session.is_closing:
-            self.session.end_by_proxy(cause, None)
-        self._hang_up()
+    def _send_final_close(self) -> None:
+        """Send the app the Close that its client did not, and give it a moment. Nothing else passes any more."""
+        self.state = _FINAL_CLOSE
+        self.client.set_passing(_DISCARD, _NULL_OBSERVER)
+        self.server.set_passing(_DISCARD, self.server.observer)
+        self.server.transport.write(close_frame(_GOING_AWAY, mask=os.urandom(4)))
+        self.server.finish_writing()
+        if not self.server.is_behind:
+            self.server.transport.resume_reading()
+        self._timer = asyncio.get_running_loop().call_later(FINAL_CLOSE_TIMEOUT, self.abort)
 
-    def _close_server(self) -> None:
-        """Tell the app what its client did not, and give it a moment to go. Nothing else passes any more."""
-        self._final_close = True
-        self._client.set(_NOWHERE, _NULL_OBSERVER)
-        self._server.set(_NOWHERE, self._server.ear)
-        self._server.transport.write(close_frame(_GOING_AWAY, mask=os.urandom(4)))
-        self._server.finish_writing()
-        self._server.transport.resume_reading()
-        self._timer = asyncio.get_running_loop().call_later(FINAL_CLOSE_TIMEOUT, self._hang_up)
+    def close_at_once(self, cause: Cause) -> None:
+        """Close the session without a frame."""
+        if self.state is not _CLOSED:
+            if not self.session.is_closing:
+                self.session.end_by_proxy(cause, None)
+            self._make_record(self._ended_at or clock())
+            self.abort()
 
-    def _hang_up(self) -> None:
-        self._server.abort()
-        self._client.abort()
-
-
-class PythonEngine:
-    """Legs on the relay's own streams, scanners in Python, compiled or not (docs/performance.md)."""
-
-    name = "python" if hasattr(half_close_timeouts, "__code__") else "compiled"  # of a compiled function there is none
-
-    def __init__(self) -> None:
-        self._half_close_timeouts = half_close_timeouts()
-
-    def take(
-        self, client: Transport, server: Transport, session: Session, early: EarlyData, listener: SessionListener
-    ) -> Splice:
-        """See :class:`Engine`."""
-        splice = Tunnel(client, server, session, listener, self._half_close_timeouts)
-        splice.begin(early)
-        return splice
+    def abort(self) -> None:
+        """Reset both connections."""
+        self.server.abort()
+        self.client.abort()
 
 
 def close_frame(code: int, mask: bytes = b"") -> bytes:
-    """A Close frame with ``code`` (RFC 6455, section 5.5.1); masked if ``mask``, four bytes, is given."""
+    """Return a Close frame with ``code`` (RFC 6455, section 5.5.1), masked if ``mask``, four bytes, is given."""
     body = code.to_bytes(2, "big")
     if not mask:
         return bytes((0x88, len(body))) + body
     return bytes((0x88, 0x80 | len(body))) + mask + bytes(a ^ b for a, b in zip(body, mask, strict=False))
 
 
-class _Nowhere:
-    """Where bytes go that nobody is to get any more."""
-
-    __slots__ = ()
-
-    def write(self, data: bytes) -> None:
-        """Drop ``data``."""
-
-
-class _ToBoundary:
-    """Where the server's bytes go once it is to be cut off: to the client, up to the next frame boundary."""
-
-    __slots__ = ("_splice",)
-
-    def __init__(self, splice: Tunnel) -> None:
-        self._splice = splice
-
-    def write(self, data: bytes) -> None:
-        """See :meth:`Tunnel.write_to_boundary`."""
-        self._splice.write_to_boundary(data)
+#: How this module runs: from source, or compiled.
+ENGINE: Final = "python" if hasattr(close_frame, "__code__") else "compiled"
 
 
 @mypyc_attr(acyclic=True)
 class NullObserver(ByteObserver):
-    """How a direction is heard that is not listened to any more."""
+    """Observer of a direction that is not scanned (any more)."""
 
     __slots__ = ()
 
     def feed(self, data: bytes, now: float) -> Events | None:
-        """Hear nothing."""
+        """Ignore ``data``."""
         return None
 
 
-_NOWHERE: Final = _Nowhere()
 _NULL_OBSERVER: Final = NullObserver()

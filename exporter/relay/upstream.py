@@ -1,11 +1,16 @@
-"""The app behind us: where it is, how to connect to it, whether it takes connections.
+"""The app: where it is, and how to connect to it.
 
 How it works
 ============
 An app behind a sidecar is on the same machine nearly always, and there a connection is made, or refused, before
-connect(2) has returned, although a non-blocking one answers that it is under way. So it is asked a second time at once,
-and what is known then is told before :meth:`Upstream.connect` returns: no task, no timer. Only an address that takes
+connect(2) has returned, although a non-blocking one answers that it is under way. So it is called a second time at
+once, and its result is reported before :meth:`Upstream.connect` returns: no task, no timer. Only an address that takes
 longer, and a host name, which has to be looked up first, is waited for in a task.
+
+A name is looked up anew for every connection, so it may move. If it has several addresses, each gets an equal share of
+the time that is left. A Unix socket whose queue is full is tried again until the time is over.
+
+An address at which this sidecar itself listens is an error: each connection would beget another.
 """
 
 from __future__ import annotations
@@ -14,11 +19,10 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from socket import SocketType
-from time import monotonic
 from typing import Any, Final, cast
 
 from mypy_extensions import mypyc_attr
@@ -27,24 +31,19 @@ from exporter.address import Address
 from exporter.protocol.enums import ConnectError
 from exporter.relay.poller import Poller
 from exporter.relay.tcp import TcpTransport
+from exporter.relay.timeouts import clock
 from exporter.relay.transport import TransportProtocol
 
-#: At most one connection a second is made only to see whether the app takes connections: an app's log and accept queue
-#: must not feel that it is watched.
-PROBE_INTERVAL = 1.0
-#: Seconds between the end of a connection and the probe that asks why. A process that dies closes its descriptors one
-#: after another, and a supervisor of workers outlives them by a moment: a port that is open now may be gone at once.
-PROBE_DELAY = 0.25
-#: Seconds after which an app that does not answer a probe counts as not taking connections.
-PROBE_TIMEOUT = 1.0
+#: Seconds between attempts at a Unix socket whose queue is full.
+QUEUE_FULL_RETRY = 0.02
 
 #: Failures that lie with us, not with the app.
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _ABSENT = {errno.ECONNREFUSED, errno.ENOENT}
-#: What a non-blocking connect(2) says of a connection that is still under way, the first time and later.
+#: Results of a non-blocking connect(2) that is still under way, the first time and later.
 _UNDER_WAY: Final = {errno.EINPROGRESS, errno.EALREADY}
-#: What it says of one that is there.
+#: Results of one that is connected.
 _THERE: Final = {0, errno.EISCONN}
 
 # As plain numbers, which need no detour over an enum.
@@ -67,118 +66,128 @@ class Failure:
     why: str
 
 
+#: Called once with the failure, or None if the leg is connected.
+ConnectCallback = Callable[[Failure | None], None]
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Upstream:
     """Connects to the app.
 
-    :param address: where it listens. A host name is looked up anew for every connection, so it may move.
+    :param address: where it listens.
     :param timeout: seconds that one connection may take.
+    :param listening: the addresses at which this sidecar listens, as getsockname() returns them.
     """
 
-    def __init__(self, address: Address, timeout: float = 5.0) -> None:
+    def __init__(self, address: Address, timeout: float = 5.0, listening: Sequence[Any] = ()) -> None:
         self.address = address
         self._timeout = timeout
+        self._listening = tuple(listening)
         self._target = _literal(address)
-        self._tried = self._answered = float("-inf")  # when the last probe began and ended
-        self._accepts = False
-        self._probe: asyncio.Task[bool] | None = None
+        self._is_self: dict[Any, bool] = {}  # by address
 
-    def connect(
-        self, poller: Poller, leg: TransportProtocol, told: Callable[[Failure | None], None]
-    ) -> asyncio.Task[None] | None:
-        """Open a connection whose protocol is ``leg``, and tell what went wrong, if anything did.
+    def connect(self, poller: Poller, leg: TransportProtocol, on_result: ConnectCallback) -> asyncio.Task[None] | None:
+        """Open a connection whose protocol is ``leg``.
 
-        It is told once: before this returns, or by the task that this returns, unless that is cancelled.
+        ``on_result`` is called once: before this returns, or by the task that this returns, unless that is cancelled.
         """
         sock = None
         if self._target is not None:
             try:
-                sock, there = _dial(self._target[0], self._target[1])
+                self._refuse_self(self._target)
+                sock, connected = _dial(self._target[0], self._target[1])
             except OSError as error:
-                told(_failure(error))
+                on_result(_failure(error))
                 return None
-            if there:
+            if connected:
                 TcpTransport(poller, sock, leg)
-                told(None)
+                on_result(None)
                 return None
-        return asyncio.get_running_loop().create_task(self._connect_later(poller, leg, told, sock))
+        return asyncio.get_running_loop().create_task(self._connect_later(poller, leg, on_result, sock))
 
     async def _connect_later(
-        self, poller: Poller, leg: TransportProtocol, told: Callable[[Failure | None], None], sock: SocketType | None
+        self, poller: Poller, leg: TransportProtocol, on_result: ConnectCallback, sock: SocketType | None
     ) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 sock = await self._open(sock)
         except TimeoutError:
-            told(Failure(ConnectError.TIMEOUT, f"no connection within {self._timeout:g} s"))
+            on_result(Failure(ConnectError.TIMEOUT, f"no connection within {self._timeout:g} s"))
         except OSError as error:
-            told(_failure(error))
+            on_result(_failure(error))
         else:
             TcpTransport(poller, sock, leg)
-            told(None)
+            on_result(None)
 
-    async def _open(self, sock: SocketType | None = None) -> SocketType:
-        """A socket that is connected to the app; ``sock`` is one that is under way. Raises OSError."""
-        loop = asyncio.get_running_loop()
+    async def _open(self, sock: SocketType | None) -> SocketType:
+        """Return a socket that is connected to the app; ``sock`` is one that is under way. Raises OSError."""
         if self._target is not None:
-            return await _connected(sock or _new_socket(self._target[0]), self._target[1])
-        found = await loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
-        failed = OSError("the name has no address")
-        for family, _, _, _, target in found:
+            return await _connected(self._target, sock)
+        deadline = clock() + self._timeout
+        targets = await self._look_up()
+        failed: OSError = OSError("the name has no address")
+        for index, target in enumerate(targets):
             try:
-                return await _connected(_new_socket(family), target)
-            except OSError as error:
+                self._refuse_self(target)
+                async with asyncio.timeout((deadline - clock()) / (len(targets) - index)):
+                    return await _connected(target)
+            except OSError as error:  # TimeoutError is one
                 failed = error
         raise failed
 
-    async def probe(self) -> bool:
-        """Whether the app takes connections, as of now or a moment later.
+    async def _look_up(self) -> list[_Target]:
+        """Return the addresses of the name. Raises OSError."""
+        host, port = self.address.host, self.address.port
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return [(int(family), address) for family, _, _, _, address in found]
 
-        Never answers from before the call: whoever asks why a connection just ended needs to know what holds after it.
-        Connects at most once in :data:`PROBE_INTERVAL`; all who ask meanwhile wait for the same answer.
-        """
-        return await self._probed(max(PROBE_DELAY, self._tried + PROBE_INTERVAL - monotonic()))
+    def _refuse_self(self, target: _Target) -> None:
+        """Raise OSError for an address at which this sidecar listens."""
+        address = target[1]
+        if address not in self._is_self:
+            if len(self._is_self) >= _MAX_KNOWN:
+                self._is_self.clear()
+            self._is_self[address] = is_listening_at(target, self._listening)
+        if self._is_self[address]:
+            raise OSError(errno.ELOOP, f"{self.address} is the sidecar itself")
 
-    async def _probed(self, delay: float) -> bool:
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._probe_after(delay))
-        return await asyncio.shield(self._probe)
 
-    async def probe_cached(self) -> bool:
-        """Like :meth:`probe`, but an answer of the last :data:`PROBE_INTERVAL` will do, and nothing has to settle."""
-        if monotonic() - self._answered < PROBE_INTERVAL:
-            return self._accepts
-        if monotonic() - self._tried < PROBE_INTERVAL:
-            return await self.probe()
-        return await self._probed(0.0)
+#: Addresses of a name for which it is remembered whether they are the sidecar's own.
+_MAX_KNOWN: Final = 64
 
-    async def _probe_after(self, delay: float) -> bool:
-        await asyncio.sleep(delay)
-        self._probe = None  # who asks from now on needs a newer answer
-        self._tried = monotonic()
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT):
-                sock = await self._open()
-        except TimeoutError:
-            probe = False
-        except OSError as error:
-            probe = classify(error) is ConnectError.RESOURCES  # not the app's fault, so no verdict on it
-        else:
-            sock.close()
-            probe = True
-        self._answered, self._accepts = monotonic(), probe
-        return probe
 
-    async def close(self) -> None:
-        """End a probe that is under way."""
-        if self._probe is not None and not self._probe.done():
-            self._probe.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._probe
+def is_listening_at(target: _Target, listening: Sequence[Any]) -> bool:
+    """Return whether one of the ``listening`` addresses takes connections to ``target``, a family and an address."""
+    family, address = target
+    if not isinstance(address, tuple):
+        return False
+    hosts = [own[0] for own in listening if own[1] == address[1]]
+    everywhere = "0.0.0.0" in hosts or "::" in hosts
+    return address[0] in hosts or (everywhere and _is_local(family, address))
+
+
+def is_self(upstream: Address, listening: Sequence[Any]) -> bool:
+    """Return whether ``upstream`` is one of the ``listening`` addresses, which are as getsockname() returns them."""
+    if upstream.path:
+        return False
+    try:
+        found = socket.getaddrinfo(upstream.host, upstream.port, type=socket.SOCK_STREAM)
+    except OSError:  # the name may appear later
+        return False
+    return any(is_listening_at((int(family), address), listening) for family, _, _, _, address in found)
+
+
+def _is_local(family: int, address: Any) -> bool:
+    """Return whether an address is one of this machine: a datagram socket that is connected to it sends from it."""
+    with suppress(OSError), closing(socket.socket(family, socket.SOCK_DGRAM)) as sock:
+        sock.connect(address)
+        found: bool = sock.getsockname()[0] == address[0]
+        return found
+    return False
 
 
 def _literal(address: Address) -> _Target | None:
-    """Where to connect to, if that is known without asking anybody."""
+    """Return the target if no name has to be looked up."""
     if address.path:
         return _UNIX, address.path
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -189,7 +198,7 @@ def _literal(address: Address) -> _Target | None:
 
 
 def _new_socket(family: int) -> SocketType:
-    """One that does not block, and sends what it is given at once. Raises OSError."""
+    """Return a non-blocking socket with TCP_NODELAY. Raises OSError."""
     sock = SocketType(family, _STREAM | _NON_BLOCKING)
     if not _NON_BLOCKING:
         sock.setblocking(False)
@@ -199,12 +208,14 @@ def _new_socket(family: int) -> SocketType:
 
 
 def _dial(family: int, target: Any) -> tuple[SocketType, bool]:
-    """Begin to connect. Returns a socket, and whether it is connected already. Raises OSError."""
+    """Begin to connect. Return a socket, and whether it is connected already. Raises OSError."""
     sock = _new_socket(family)
     try:
         error = sock.connect_ex(target)
         if error in _UNDER_WAY:
             error = sock.connect_ex(target)
+        if error == errno.EAGAIN and family == _UNIX:  # its queue is full (unix(7))
+            return sock, False
         if error not in _THERE and error not in _UNDER_WAY:
             raise OSError(error, os.strerror(error))
     except OSError:
@@ -213,10 +224,18 @@ def _dial(family: int, target: Any) -> tuple[SocketType, bool]:
     return sock, error in _THERE
 
 
-async def _connected(sock: SocketType, target: Any) -> SocketType:
-    """``sock``, once it is connected. Closes it and raises OSError if it cannot be."""
+async def _connected(target: _Target, sock: SocketType | None = None) -> SocketType:
+    """Return a socket that is connected to ``target``; ``sock`` is one that is under way. Raises OSError."""
+    if sock is None:
+        sock = _new_socket(target[0])
     try:
-        await asyncio.get_running_loop().sock_connect(cast(socket.socket, sock), target)
+        if target[0] != _UNIX:
+            await asyncio.get_running_loop().sock_connect(cast(socket.socket, sock), target[1])
+            return sock
+        while (error := sock.connect_ex(target[1])) == errno.EAGAIN:
+            await asyncio.sleep(QUEUE_FULL_RETRY)
+        if error not in _THERE:
+            raise OSError(error, os.strerror(error))
     except BaseException:
         sock.close()
         raise
@@ -228,7 +247,7 @@ def _failure(error: OSError) -> Failure:
 
 
 def classify(error: OSError) -> ConnectError:
-    """The small closed set of reasons why a connection fails."""
+    """Return the reason label of an error."""
     if isinstance(error, socket.gaierror):
         return ConnectError.DNS
     if error.errno in _ABSENT or isinstance(error, ConnectionRefusedError):

@@ -15,10 +15,8 @@ from exporter.observe.catalogue import (
     STALLED,
     UNOBSERVED,
 )
-from exporter.observe.inline.tallies import OPCODES
 from exporter.protocol.enums import PEERS as TWO_PEERS
 from exporter.protocol.enums import Peer
-from exporter.protocol.frames import Opcode
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, PEERS, RED, SLATE, YELLOW
 from grafana.source.config import Config
@@ -185,11 +183,11 @@ def frames() -> Panel:
 
 
 _FRAME_COLOURS = {
-    OPCODES[Opcode.TEXT]: ("#9673B9", "#8AB8FF"),
-    OPCODES[Opcode.BINARY]: ("#705DA0", "#5794F2"),
-    OPCODES[Opcode.CLOSE]: (RED, "#FF7383"),
-    OPCODES[Opcode.PING]: ("#B5A642", YELLOW),
-    OPCODES[Opcode.PONG]: ("#56A64B", "#A8D8A0"),
+    "text": ("#9673B9", "#8AB8FF"),
+    "binary": ("#705DA0", "#5794F2"),
+    "close": (RED, "#FF7383"),
+    "ping": ("#B5A642", YELLOW),
+    "pong": ("#56A64B", "#A8D8A0"),
 }
 
 

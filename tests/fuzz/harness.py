@@ -14,15 +14,16 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from exporter.address import Address
 from exporter.observe.inline.metrics import Metrics
 from exporter.observe.inline.recorder import Recorder
+from exporter.relay.relayed import Relayed
+
+from exporter.address import Address
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause, ConnectError
 from exporter.protocol.routes import Router
 from exporter.relay.client_connection import Connection, Limits
 from exporter.relay.poller import Poller
-from exporter.relay.relayed import Relayed
 from exporter.relay.server import Relay
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol

@@ -20,7 +20,7 @@ from tests.waiting import eventually
 ROOT = Path(__file__).resolve().parents[2]
 
 #: What ``run`` imports, with no flag that asks for more.
-START = "import exporter.cli, exporter.app"
+START = "import exporter.cli, exporter.supervisor, exporter.relay.process, exporter.observe.process"
 
 #: Packages that only a flag or another command needs, and who that is.
 NOT_NEEDED = {

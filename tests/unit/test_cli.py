@@ -128,7 +128,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         caught.append(settings)
         return 0
 
-    monkeypatch.setattr("exporter.app.run", run)
+    monkeypatch.setattr("exporter.supervisor.run", run)
     return caught
 
 

@@ -23,7 +23,7 @@ class BuiltIn(Exception):
 
 
 def scanner_raises() -> None:
-    """Listening fails in the middle of a session."""
+    """Scanning fails in the middle of a session."""
     from exporter.protocol.frames import FrameScanner
 
     feed = FrameScanner.feed
@@ -37,37 +37,37 @@ def scanner_raises() -> None:
 
 
 def session_raises() -> None:
-    """Judging what was heard fails."""
+    """Handling the scanner's events fails."""
     from exporter.protocol.session import Session
 
     def defective(self: Session, *arguments: object) -> Any:
         raise BuiltIn("session")
 
-    Session.note = defective  # type: ignore[assignment, method-assign]
+    Session.handle = defective  # type: ignore[assignment, method-assign]
 
 
 def opening_raises() -> None:
-    """The observer fails to open its side of a session."""
-    from exporter.observe.inline.recorder import Recorder
+    """Reporting a session that opens fails."""
+    from exporter.relay.reporter import Reporter
 
-    def defective(self: Recorder, opening: object) -> Any:
+    def defective(self: Reporter, *arguments: object) -> Any:
         raise BuiltIn("opened")
 
-    Recorder.opened = defective  # type: ignore[assignment, method-assign]
+    Reporter.handshake_accepted = defective  # type: ignore[assignment, method-assign]
 
 
 def closing_raises() -> None:
-    """The line that tells an ending cannot be made."""
-    from exporter.observe.inline.recorder import Record
+    """Making the record of a session that closes fails."""
+    from exporter.protocol.session import Session
 
-    def defective(self: Record, *arguments: object) -> Any:
+    def defective(self: Session, now: float) -> Any:
         raise BuiltIn("closed")
 
-    Record.line = defective  # type: ignore[assignment, method-assign]
+    Session.record = defective  # type: ignore[method-assign]
 
 
 def http_raises() -> None:
-    """Overhearing HTTP fails."""
+    """Parsing HTTP fails."""
     from exporter.protocol.http1 import HandshakeTracker
 
     def defective(self: HandshakeTracker, data: bytes) -> Any:

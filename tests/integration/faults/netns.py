@@ -24,6 +24,7 @@ from tests.e2e.harness.scrape import ACTIVE, CONNECT_ERRORS, HANDSHAKES
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, upgrade_request
 from tests.integration.faults.harness import TroubledSidecar, session, troubled
 from tests.ports import free_port
+from tests.waiting import eventually
 
 CLONE_NEWNET = 0x40000000
 
@@ -164,7 +165,7 @@ def a_name_that_moves() -> None:
             assert lost.rest().startswith(b"HTTP/1.1 502 ")
             added = sidecar.scrape().since(before)
             assert added.by(CONNECT_ERRORS, "reason") == {"dns": 1}
-            assert sidecar.get("/readyz")[0] == 503
+            eventually(lambda: sidecar.get("/readyz")[0] == 503, "it is not ready")
             hosts.write_text("127.0.0.2 app.test\n")
             sidecar.wait_ready()
         assert sidecar.settled(before, 2).value(ACTIVE) == 0

@@ -1,4 +1,4 @@
-"""Hand-written peers for the relay's tests: raw TCP clients and apps on loopback, and an observer that writes down.
+"""Hand-written peers for the relay's tests: raw TCP clients and apps on loopback, and the observer's end.
 
 Everything waits for a condition with a deadline; nothing sleeps in the hope that it was long enough.
 """
@@ -9,26 +9,28 @@ import asyncio
 import functools
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from time import monotonic
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import uvloop
 
 from exporter.address import Address
-from exporter.protocol.classify import Ending
+from exporter.protocol.classify import Circumstances, classify
+from exporter.protocol.client_identity import KEY_SIZE, identity_source
 from exporter.protocol.close_codes import CloseCodeMap
-from exporter.protocol.enums import ConnectError, Peer, Unobserved
-from exporter.protocol.frames import new_frame_counts
-from exporter.protocol.http1_parser import Request
+from exporter.protocol.counters import STATUSES, RelayLayout
+from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
+from exporter.protocol.messages import MAX_MESSAGE, Kind, Notice, Opened, decode
+from exporter.protocol.record import SessionRecord
+from exporter.protocol.routes import Router
 from exporter.protocol.session import Session
-from exporter.relay.client_connection import Limits
-from exporter.relay.events import Opening
+from exporter.relay.context import Limits, RelayContext
+from exporter.relay.reporter import Reporter
 from exporter.relay.server import Relay
-from exporter.relay.transport import Transport
-from exporter.relay.tunnel import EarlyData, Engine, PythonEngine, SessionListener, Splice
+from exporter.relay.tunnel import Tunnel
 from exporter.relay.upstream import Upstream
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, close
@@ -166,106 +168,141 @@ class App:
         self.sock.close()
 
 
-@dataclass
+class Ended(NamedTuple):
+    """How a session ended, as far as the relay's tests look at it."""
+
+    code: str
+    cause: Cause
+    initiator: Peer
+    clean: bool
+    reason: str = ""
+    close_unanswered: bool = False
+
+
 class Watched:
-    """What was told of one session."""
+    """One session: itself while it is open, and its records."""
 
-    told: Observed
-    opening: Opening
-    session: Session
-    endings: list[Ending] = field(default_factory=list)
-    lost: list[Unobserved] = field(default_factory=list)
-
-    def unobserved(self, reason: Unobserved, why: str) -> None:
-        self.lost.append(reason)
-        self.told.check("unobserved")
-
-    def ping_answered(self, sender: Peer, seconds: float) -> None:
-        """Not looked at here."""
-
-    def closed(self, ending: Ending, now: float) -> None:
-        self.endings.append(ending)
-        self.told.check("closed")
+    def __init__(self, told: Observed) -> None:
+        self._told = told
+        self.records: list[SessionRecord] = []
+        self.tunnel: Tunnel
 
     @property
-    def ending(self) -> Ending:
+    def session(self) -> Session:
+        """The session's state."""
+        return self.tunnel.session
+
+    @property
+    def endings(self) -> list[Ended]:
+        """How it ended, for an app that still accepts connections: one at most, or something is wrong."""
+        self._told.receive()
+        found = [classify(record, Circumstances(app_accepts=True), CloseCodeMap()) for record in self.records]
+        return [Ended(e.code, e.cause, e.initiator, e.clean, e.reason, e.close_unanswered) for e in found]
+
+    @property
+    def ending(self) -> Ended:
         """The one ending."""
         (ending,) = self.endings
         return ending
 
 
-@dataclass
 class Observed:
-    """An observer that writes everything down. ``failing`` names calls that raise, after they were written down."""
+    """The observer's end: what the cells say and the messages bring."""
 
-    sessions: list[Watched] = field(default_factory=list)
-    refusals: list[int] = field(default_factory=list)
-    aborts: int = 0
-    lost: list[Unobserved] = field(default_factory=list)
-    connect_errors: list[ConnectError] = field(default_factory=list)
-    defects: list[Exception] = field(default_factory=list)
-    pauses: list[str] = field(default_factory=list)
-    tls_failures: list[str] = field(default_factory=list)
-    failing: set[str] = field(default_factory=set)
+    def __init__(self, identity_key: bytes = bytes(KEY_SIZE), routes: Sequence[str] = ()) -> None:
+        router = Router(routes)
+        self.layout = RelayLayout(len(router.names))
+        self.cells = memoryview(array("q", bytes(8 * self.layout.size)))
+        relays, self.messages = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (relays, self.messages):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.relays = relays
+        self.blocks = [self.cells]
+        self.reporter = Reporter(
+            0, relays, self.cells, self.layout, self.blocks, router, identity_source("address"), identity_key
+        )
+        self.context: RelayContext
+        self.notices: list[Notice] = []
+        self.opened: list[Opened] = []
+        self.flushed = 0
+        self._watched: dict[int, Watched] = {}
 
-    def check(self, call: str) -> None:
-        if call in self.failing:
-            raise RuntimeError(f"a defect in {call}")
+    def receive(self) -> None:
+        """Take in every message, and every session that is open."""
+        for tunnel in self.context.sessions:
+            self._watch(tunnel.handshake.number).tunnel = tunnel
+        with suppress(BlockingIOError):
+            while message := self.messages.recv(MAX_MESSAGE):
+                match decode(message):
+                    case SessionRecord() as record:
+                        self._watch(record.number).records.append(record)
+                    case Notice() as notice:
+                        self.notices.append(notice)
+                    case Kind.FLUSHED:
+                        self.flushed += 1
+                    case list() as opened:
+                        self.opened += opened
 
-    def opened(self, opening: Opening) -> Watched:
-        self.check("opened")
-        watched = Watched(self, opening, Session(CloseCodeMap(), new_frame_counts(), new_frame_counts(), monotonic()))
-        self.sessions.append(watched)
-        return watched
-
-    def refused(self, request: Request, status: int, seconds: float) -> None:
-        self.refusals.append(status)
-        self.check("refused")
-
-    def aborted(self, request: Request) -> None:
-        self.aborts += 1
-        self.check("aborted")
-
-    def unobserved(self, reason: Unobserved, why: str) -> None:
-        self.lost.append(reason)
-        self.check("unobserved")
-
-    def connect_failed(self, error: ConnectError, why: str) -> None:
-        self.connect_errors.append(error)
-        self.check("connect_failed")
-
-    def accept_paused(self, why: str) -> None:
-        self.pauses.append(why)
-        self.check("accept_paused")
-
-    def tls_failed(self, why: str) -> None:
-        self.tls_failures.append(why)
-        self.check("tls_failed")
-
-    def defect(self, error: Exception) -> None:
-        self.defects.append(error)
-        self.check("defect")
+    def _watch(self, number: int) -> Watched:
+        return self._watched.setdefault(number, Watched(self))
 
     @property
-    def endings(self) -> list[Ending]:
-        """Every ending told, in the order of the sessions."""
+    def sessions(self) -> list[Watched]:
+        """Every session so far, in the order in which they opened."""
+        self.receive()
+        return [self._watched[number] for number in sorted(self._watched)]
+
+    def forget(self) -> None:
+        """Keep nothing of the sessions so far."""
+        self.receive()
+        self._watched.clear()
+
+    @property
+    def endings(self) -> list[Ended]:
+        """Every ending, in the order of the sessions."""
         return [ending for watched in self.sessions for ending in watched.endings]
 
+    def _handshakes(self, status: str) -> int:
+        return sum(self.cells[route.handshakes + STATUSES.index(status)] for route in self.layout.routes)
 
-class Handed:
-    """An engine that hands sessions on to another, and keeps which transports it was handed."""
+    @property
+    def accepted(self) -> int:
+        """Handshakes that were answered with 101."""
+        return self._handshakes("101")
 
-    def __init__(self, engine: Engine) -> None:
-        self.name = engine.name
-        self.transports: dict[Peer, Transport] = {}
-        self._engine = engine
+    @property
+    def refusals(self) -> list[int]:
+        """Statuses of handshakes that were answered otherwise."""
+        return [int(s) for s in STATUSES if s.isdigit() and s != "101" for _ in range(self._handshakes(s))]
 
-    def take(
-        self, client: Transport, server: Transport, session: Session, early: EarlyData, listener: SessionListener
-    ) -> Splice:
-        """See :class:`Engine`."""
-        self.transports = {Peer.CLIENT: client, Peer.SERVER: server}
-        return self._engine.take(client, server, session, early, listener)
+    @property
+    def aborts(self) -> int:
+        """Handshakes without an answer."""
+        return self._handshakes("aborted")
+
+    @property
+    def lost(self) -> list[Unobserved]:
+        """Why connections are not observed, but for defects."""
+        cells = self.layout.unobserved
+        return [why for why in Unobserved if why is not Unobserved.INTERNAL for _ in range(self.cells[cells[why]])]
+
+    @property
+    def connect_errors(self) -> list[ConnectError]:
+        """Why connections to the app failed."""
+        return [error for error, cell in self.layout.connect_errors.items() for _ in range(self.cells[cell])]
+
+    def noticed(self, event: str) -> list[dict[str, object]]:
+        """The fields of the notices of one event."""
+        self.receive()
+        return [notice.fields for notice in self.notices if notice.event == event]
+
+    @property
+    def defects(self) -> list[str]:
+        """Names of the errors that were kept from the traffic; notices of one name are rate-limited."""
+        names = [str(fields["reason"]) for fields in self.noticed("exporter.defect")]
+        assert len(names) <= self.cells[self.layout.unobserved[Unobserved.INTERNAL]]
+        return names
 
 
 @dataclass
@@ -305,9 +342,9 @@ class Bench:
 
     async def quiet(self) -> None:
         """Wait until nobody is connected and everything has been told."""
-        await until(lambda: self.relay.is_quiet, "the relay is quiet")
+        await until(lambda: self.relay.context.is_quiet, "the relay is quiet")
 
-    async def ending(self, watched: Watched) -> Ending:
+    async def ending(self, watched: Watched) -> Ended:
         """The ending of a session, once it is told."""
         await until(lambda: watched.endings, "the ending is told")
         return watched.ending
@@ -315,7 +352,6 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    engine: Engine | None = None,
     limits: Limits | None = None,
     close_timeout: float = PATIENCE,
     app: App | None = None,
@@ -325,17 +361,24 @@ async def bench(
     app = app or App()
     told = Observed()
     upstream = upstream or Upstream(app.address)
-    relay = Relay(upstream, told, engine or PythonEngine(), limits or Limits(), close_timeout)
-    port = await relay.listen("127.0.0.1", 0)
+    relay = Relay(upstream, told.reporter, limits or Limits(), close_timeout)
+    told.context = relay.context
+    told.reporter.start(relay.context)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    port = listening.getsockname()[1]
+    relay.listen([listening])
     made = Bench(relay, app, told, port)
     try:
         yield made
     finally:
         relay.close_all()
-        await upstream.close()
         with suppress(OSError):
             app.stop()
         await made.quiet()
+        told.reporter.stop()
+        told.relays.close()
+        told.messages.close()
+        assert sum(told.cells[route.active] for route in told.layout.routes) == 0
 
 
 async def closes(client: Wire, server: Wire, code: int = 1001) -> float:

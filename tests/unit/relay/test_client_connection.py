@@ -11,17 +11,16 @@ from collections.abc import Sequence
 import pytest
 
 from exporter.address import Address
-from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
 from exporter.protocol.http1_parser import Reader
 from exporter.protocol.session import Session
 from exporter.relay import client_connection as handshake
-from exporter.relay.client_connection import Connection, HttpLeg, Limits
+from exporter.relay.client_connection import Connection, HttpLeg
+from exporter.relay.context import Limits
 from exporter.relay.legs import Leg
-from exporter.relay.tunnel import Engine
 from exporter.relay.upstream import Upstream
 from tests.compiled import plain_only
-from tests.unit.relay.harness import REQUEST, SWITCH, App, Wire, bench, ended, on_uvloop
+from tests.unit.relay.harness import REQUEST, SWITCH, App, Ended, Wire, bench, ended, on_uvloop
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, cut_at, frame, singly
 
@@ -34,31 +33,34 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00
 
 @pytest.mark.parametrize("way", ["whole", "bytewise", "cut"])
 @on_uvloop
-async def test_the_handshake_passes_untouched(engine: Engine, way: str) -> None:
+async def test_the_handshake_passes_untouched(way: str) -> None:
     """Request and 101 arrive byte for byte as they were sent, in any segmentation; one handshake, one session."""
 
     def segments(data: bytes) -> list[bytes]:
         return {"whole": [data], "bytewise": singly(data), "cut": cut_at(data, [7, 50, len(data) - 2])}[way]
 
-    async with bench(engine) as b:
+    async with bench() as b:
         client, server = await b.pair()
         await client.send(*segments(REQUEST))
         await server.expect(REQUEST)
         await server.send(*segments(SWITCH))
         await client.expect(SWITCH)
         await until(lambda: b.told.sessions)
-        opening = b.told.sessions[0].opening
-        assert (opening.request.target, opening.response.status) == ("/chat", 101)
-        assert opening.seconds >= 0
-        assert opening.client == "{}:{}".format(*client.sock.getsockname())
         assert len(b.relay.sessions) == 1
-        assert (b.told.refusals, b.told.aborts, b.told.lost) == ([], 0, [])
+        assert (b.told.accepted, b.told.refusals, b.told.aborts, b.told.lost) == (1, [], 0, [])
+        address = "{}:{}".format(*client.sock.getsockname())
+        client.close()
+        server.close()
+        await b.quiet()
+        (record,) = b.told.sessions[0].records
+        assert (record.path, record.address, record.peer_address) == ("/chat", address, "127.0.0.1")
+        assert record.handshake_seconds >= 0
 
 
 @on_uvloop
-async def test_the_third_request_may_upgrade(engine: Engine) -> None:
+async def test_the_third_request_may_upgrade() -> None:
     """Plain HTTP, a refused upgrade and then a session on one kept-alive connection: each is told for what it is."""
-    async with bench(engine) as b:
+    async with bench() as b:
         client, server = await b.pair()
         for asked, answered in ((GET, PAGE), (REQUEST, REFUSED), (GET, PAGE), (REQUEST, SWITCH)):
             await client.send(asked)
@@ -71,13 +73,13 @@ async def test_the_third_request_may_upgrade(engine: Engine) -> None:
         assert await server.rest() == b""
         server.close()
         await b.quiet()
-        assert b.told.endings == [Ending("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
+        assert b.told.endings == [Ended("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
 
 
 @on_uvloop
-async def test_plain_http_is_no_handshake(engine: Engine) -> None:
+async def test_plain_http_is_no_handshake() -> None:
     """Requests that do not ask to upgrade pass and are told to nobody."""
-    async with bench(engine) as b:
+    async with bench() as b:
         client, server = await b.pair()
         for _ in range(3):
             await client.send(GET)
@@ -101,11 +103,9 @@ async def test_plain_http_is_no_handshake(engine: Engine) -> None:
     ],
 )
 @on_uvloop
-async def test_what_is_not_http1_passes_and_is_told_once(
-    engine: Engine, name: str, data: bytes, reason: Unobserved
-) -> None:
+async def test_what_is_not_http1_passes_and_is_told_once(name: str, data: bytes, reason: Unobserved) -> None:
     """Anything else flows both ways for as long as it likes: one unobserved, no handshake, no ending."""
-    async with bench(engine, Limits(max_head=4096, handshake_timeout=1.0)) as b:
+    async with bench(Limits(max_head=4096, handshake_timeout=1.0)) as b:
         client, server = await b.pair()
         await client.send(*cut_at(data, [1, 9]))
         await server.expect(data)
@@ -123,9 +123,9 @@ async def test_what_is_not_http1_passes_and_is_told_once(
 
 
 @on_uvloop
-async def test_an_upgrade_without_an_answer_is_aborted(engine: Engine) -> None:
+async def test_an_upgrade_without_an_answer_is_aborted() -> None:
     """An app that hangs up on a request to upgrade: one aborted handshake, no session."""
-    async with bench(engine) as b:
+    async with bench() as b:
         client, server = await b.pair()
         await client.send(REQUEST)
         await server.expect(REQUEST)
@@ -137,10 +137,10 @@ async def test_an_upgrade_without_an_answer_is_aborted(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_frames_of_a_client_that_leaves_before_the_101_reach_the_app(engine: Engine) -> None:
+async def test_frames_of_a_client_that_leaves_before_the_101_reach_the_app() -> None:
     """A client that asks, speaks early and half-closes: the app gets all of it; the session is the client's to end."""
     early = frame(TEXT, b"hi", mask=KEY)
-    async with bench(engine) as b:
+    async with bench() as b:
         client, server = await b.pair()
         await client.send(REQUEST + early)
         client.fin()
@@ -165,10 +165,10 @@ def gone() -> Upstream:
 
 
 @on_uvloop
-async def test_no_app_is_a_502_with_a_short_text(engine: Engine) -> None:
+async def test_no_app_is_a_502_with_a_short_text() -> None:
     """With nobody behind us a request to upgrade gets a 502 that says so; it counts as a handshake and as one connect
     error."""
-    async with bench(engine, upstream=gone()) as b:
+    async with bench(upstream=gone()) as b:
         client = await b.client()
         await client.send(REQUEST)
         head, _, text = (await client.rest()).partition(b"\r\n\r\n")
@@ -185,9 +185,9 @@ async def test_no_app_is_a_502_with_a_short_text(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_no_app_for_plain_http_is_a_502_and_no_handshake(engine: Engine) -> None:
+async def test_no_app_for_plain_http_is_a_502_and_no_handshake() -> None:
     """A health check that finds no app gets the same 502, and counts as a connect error only."""
-    async with bench(engine, upstream=gone()) as b:
+    async with bench(upstream=gone()) as b:
         client = await b.client()
         await client.send(*singly(GET))
         assert (await client.rest()).startswith(b"HTTP/1.1 502 ")
@@ -197,9 +197,9 @@ async def test_no_app_for_plain_http_is_a_502_and_no_handshake(engine: Engine) -
 
 
 @on_uvloop
-async def test_no_app_for_tls_is_an_end_without_words(engine: Engine) -> None:
+async def test_no_app_for_tls_is_an_end_without_words() -> None:
     """Who does not speak HTTP gets no HTTP from us when there is no app: the connection just ends."""
-    async with bench(engine, upstream=gone()) as b:
+    async with bench(upstream=gone()) as b:
         client = await b.client()
         await client.send(CLIENT_HELLO)
         assert await ended(client) == b""
@@ -209,9 +209,9 @@ async def test_no_app_for_tls_is_an_end_without_words(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_a_client_that_says_nothing_to_no_app_is_let_go(engine: Engine) -> None:
+async def test_a_client_that_says_nothing_to_no_app_is_let_go() -> None:
     """A port scan while the app is down: counted as one connect error, closed as soon as the client leaves."""
-    async with bench(engine, upstream=gone()) as b:
+    async with bench(upstream=gone()) as b:
         client = await b.client()
         await until(lambda: b.told.connect_errors)
         client.fin()
@@ -222,9 +222,9 @@ async def test_a_client_that_says_nothing_to_no_app_is_let_go(engine: Engine) ->
 
 
 @on_uvloop
-async def test_half_a_request_to_no_app_is_let_go(engine: Engine) -> None:
+async def test_half_a_request_to_no_app_is_let_go() -> None:
     """A client that sends half a request and no more while the app is down is let go when it ends, not later."""
-    async with bench(engine, upstream=gone()) as b:
+    async with bench(upstream=gone()) as b:
         client = await b.client()
         await client.send(REQUEST[:30])
         client.fin()
@@ -235,10 +235,10 @@ async def test_half_a_request_to_no_app_is_let_go(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_it_recovers_when_the_app_comes(engine: Engine) -> None:
+async def test_it_recovers_when_the_app_comes() -> None:
     """After a 502 the next client finds the app that has started meanwhile; nothing has to be restarted."""
     upstream = gone()
-    async with bench(engine, upstream=upstream) as b:
+    async with bench(upstream=upstream) as b:
         client = await b.client()
         await client.send(REQUEST)
         assert (await client.rest()).startswith(b"HTTP/1.1 502 ")
@@ -254,14 +254,14 @@ async def test_it_recovers_when_the_app_comes(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_a_client_that_does_not_take_its_502_is_let_go(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_take_its_502_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever gets our 502 and keeps the connection open is disconnected after a moment."""
     monkeypatch.setattr(handshake, "FAREWELL", 0.05)
-    async with bench(engine, upstream=gone()) as b:
+    async with bench(upstream=gone()) as b:
         client = await b.client()
         await client.send(REQUEST)
         await b.quiet()
-        assert b.relay.connections == 0
+        assert b.relay.context.clients == 0
         client.close()
 
 
@@ -277,9 +277,9 @@ async def drip(client: Wire, seconds: float) -> None:
 
 
 @on_uvloop
-async def test_a_dripping_client_is_disconnected(engine: Engine) -> None:
+async def test_a_dripping_client_is_disconnected() -> None:
     """Slowloris: a request's head that does not end in time ends the connection, however busily it drips."""
-    async with bench(engine, Limits(handshake_timeout=0.2)) as b:
+    async with bench(Limits(handshake_timeout=0.2)) as b:
         client, server = await b.pair()
         await client.send(b"GET / HTTP/1.1\r\nHost: app\r\nX: ")
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
@@ -290,9 +290,9 @@ async def test_a_dripping_client_is_disconnected(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_a_silent_client_is_disconnected(engine: Engine) -> None:
+async def test_a_silent_client_is_disconnected() -> None:
     """A connection on which nothing is ever asked does not stay."""
-    async with bench(engine, Limits(handshake_timeout=0.1)) as b:
+    async with bench(Limits(handshake_timeout=0.1)) as b:
         client, server = await b.pair()
         assert await ended(client) == b""
         await b.quiet()
@@ -300,9 +300,9 @@ async def test_a_silent_client_is_disconnected(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_the_time_limit_is_for_the_first_request_only(engine: Engine) -> None:
+async def test_the_time_limit_is_for_the_first_request_only() -> None:
     """An app may take its time to answer, and a kept-alive connection and a session may be idle: no limit of ours."""
-    async with bench(engine, Limits(handshake_timeout=0.5)) as b:
+    async with bench(Limits(handshake_timeout=0.5)) as b:
         client, server = await b.pair()
         await client.send(GET)
         await server.expect(GET)
@@ -321,42 +321,15 @@ async def test_the_time_limit_is_for_the_first_request_only(engine: Engine) -> N
 # Defects.
 
 
-@pytest.mark.parametrize("call", ["opened", "refused", "aborted", "unobserved"])
-@on_uvloop
-async def test_a_defect_of_the_observer_does_not_touch_the_handshake(engine: Engine, call: str) -> None:
-    """When the observer raises, HTTP and frames still pass both ways, and the defect is told once."""
-    async with bench(engine) as b:
-        b.told.failing = {call}
-        client, server = await b.pair()
-        exchanges = {
-            "opened": [(REQUEST, SWITCH), (frame(TEXT, b"up", mask=KEY), frame(TEXT, b"down"))],
-            "refused": [(REQUEST, REFUSED), (GET, PAGE)],
-            "aborted": [(REQUEST, b"")],
-            "unobserved": [(CLIENT_HELLO, b"\x16\x03\x03"), (b"more", b"and more")],
-        }[call]
-        for up, down in exchanges:
-            await client.send(up)
-            await server.expect(up)
-            await server.send(down)
-            await client.expect(down)
-        client.close()
-        assert await server.rest() == b""
-        server.close()
-        await b.quiet()
-        assert [str(defect) for defect in b.told.defects] == [f"a defect in {call}"]
-
-
 @plain_only
 @on_uvloop
-async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
     """When overhearing HTTP fails, everything passes on unheard: request, 101 and frames."""
 
     def fail(*args: object) -> None:
         raise ZeroDivisionError
 
-    async with bench(engine) as b:
+    async with bench() as b:
         client, server = await b.pair()
         monkeypatch.setattr("exporter.protocol.http1.HandshakeTracker._read_requests", fail)
         for up, down in ((REQUEST, SWITCH), (frame(TEXT, b"a", mask=KEY), frame(TEXT, b"b"))):
@@ -364,7 +337,7 @@ async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(
             await server.expect(up)
             await server.send(down)
             await client.expect(down)
-        assert [type(defect) for defect in b.told.defects] == [ZeroDivisionError]
+        assert b.told.defects == ["ZeroDivisionError"]
         assert b.told.sessions == []
         client.close()
         server.close()
@@ -380,35 +353,35 @@ class Slow(Upstream):
 
 
 @on_uvloop
-async def test_a_client_whose_request_waits_for_the_app_is_not_idle(engine: Engine) -> None:
+async def test_a_client_whose_request_waits_for_the_app_is_not_idle() -> None:
     """Who has asked is not hung up on with those who have not, however long the app takes to be connected to."""
-    async with bench(engine, upstream=Slow(Address("app", 9))) as b:
+    async with bench(upstream=Slow(Address("app", 9))) as b:
         silent, asking = await b.client(), await b.client()
         await asking.send(REQUEST)
-        await until(lambda: [c.is_idle for c in b.relay._others].count(False) == 1, "the request was read")
+        await until(lambda: [c.is_idle for c in b.relay.context.connections].count(False) == 1, "the request was read")
         b.relay.close_idle()
         assert await ended(silent) == b""
-        assert b.relay.connections == 1
+        assert b.relay.context.clients == 1
         assert asking.is_silent()
 
 
 @on_uvloop
-async def test_a_client_that_leaves_while_the_app_is_connected_to(engine: Engine) -> None:
+async def test_a_client_that_leaves_while_the_app_is_connected_to() -> None:
     """A client that resets before the app was reached leaves nothing behind: no task, no connection, no error."""
 
-    async with bench(engine, upstream=Slow(Address("app", 9))) as b:
+    async with bench(upstream=Slow(Address("app", 9))) as b:
         client = await b.client()
-        await until(lambda: b.relay.connections == 1)
+        await until(lambda: b.relay.context.clients == 1)
         client.reset()
         await b.quiet()
         assert (b.told.connect_errors, b.told.refusals) == ([], [])
 
 
 @on_uvloop
-async def test_a_101_that_is_found_in_a_broken_connection_is_a_session(engine: Engine) -> None:
+async def test_a_101_that_is_found_in_a_broken_connection_is_a_session() -> None:
     """An app that switches, speaks, and resets while its client sends early frames: what it said reaches the client and
     is heard, and the session that began so late ends like any other."""
-    async with bench(engine) as b:
+    async with bench() as b:
         for _ in range(30):
             client, server = await b.pair()
             await client.send(REQUEST)
@@ -417,7 +390,7 @@ async def test_a_101_that_is_found_in_a_broken_connection_is_a_session(engine: E
             client.sock.send(frame(TEXT, b"hi", mask=KEY) * 100)
             server.sock.send(SWITCH + close(1011))
             server.reset()
-            await until(lambda: b.relay.is_quiet, "the session is over")
+            await until(lambda: b.relay.context.is_quiet, "the session is over")
             assert await ended(client) == SWITCH + close(1011)
             client.close()
         assert [ending.code for ending in b.told.endings] == ["1011"] * 30
@@ -430,10 +403,10 @@ def alive(*kinds: type, without: Sequence[object] = ()) -> list[object]:
 
 
 @on_uvloop
-async def test_a_session_keeps_nothing_of_its_handshake(engine: Engine) -> None:
+async def test_a_session_keeps_nothing_of_its_handshake() -> None:
     """The connection, legs, readers and parsers of the handshake are gone once a session has begun, without the
     collector's help: an idle session costs what it needs."""
-    async with bench(engine) as b:
+    async with bench() as b:
         gc.collect()
         before = alive(Connection, HttpLeg, Reader)
         gc.disable()
@@ -449,9 +422,9 @@ async def test_a_session_keeps_nothing_of_its_handshake(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_sessions_leave_nothing_to_the_collector(engine: Engine) -> None:
+async def test_sessions_leave_nothing_to_the_collector() -> None:
     """A session that ended, by a Close or a drop, is gone at once: full collections may be rare."""
-    async with bench(engine) as b:
+    async with bench() as b:
         gc.collect()
         before = alive(Connection, Leg, Session)
         gc.disable()
@@ -463,7 +436,7 @@ async def test_sessions_leave_nothing_to_the_collector(engine: Engine) -> None:
                 client.close()
                 server.close()
                 await b.ending(watched)
-            b.told.sessions.clear()
+            b.told.forget()
             del watched
             await b.quiet()
             await asyncio.sleep(0)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import pytest
 
-from exporter.protocol.classify import Ending
-from exporter.protocol.enums import Cause, Peer
-from exporter.relay import tunnel as engine_module
-from exporter.relay.drain import Drain, Phase, Plan
-from exporter.relay.tunnel import Engine
+from exporter.protocol.counters import NANOSECONDS
+from exporter.protocol.enums import Cause, DrainPhase, Peer
+from exporter.relay import tunnel as tunnel_module
+from exporter.relay.drain import Drain, Plan
 from tests.compiled import plain_only
-from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Wire, bench, closes, ended, on_uvloop
+from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Wire, bench, closes, ended, on_uvloop
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, frame
 
@@ -23,14 +23,18 @@ LATER = 60.0  # a drain that must not run out of time in a test
 
 
 @asynccontextmanager
-async def drained(engine: Engine, plan: Plan) -> AsyncIterator[tuple[Bench, Drain]]:
+async def drained(plan: Plan) -> AsyncIterator[tuple[Bench, Drain]]:
     """A relay and its drain, which has not begun."""
-    async with bench(engine) as b:
+    async with bench() as b:
         drain = Drain(b.relay, plan)
         try:
             yield b, drain
         finally:
             drain.cancel()
+
+
+def is_listening(b: Bench) -> bool:
+    return bool(b.told.cells[b.told.layout.listening])
 
 
 async def over(drain: Drain) -> None:
@@ -39,81 +43,81 @@ async def over(drain: Drain) -> None:
 
 
 @on_uvloop
-async def test_nothing_is_on_before_it_begins(engine: Engine) -> None:
+async def test_nothing_is_on_before_it_begins() -> None:
     """No drain: no phase, nothing left, no time."""
-    async with drained(engine, Plan()) as (b, drain):
+    async with drained(Plan()) as (b, drain):
         client, server, watched = await b.session()
-        assert (drain.is_on, drain.phase, drain.sessions_left, drain.seconds_left) == (False, Phase.NONE, 0, 0.0)
+        assert (drain.is_on, drain.phase, drain.sessions_left) == (False, DrainPhase.NONE, 0)
         assert not drain.finished.is_set()
         assert client.is_silent()
         assert server.is_silent()
         assert watched.endings == []
 
 
-@pytest.mark.parametrize("patient", [True, False])
+@pytest.mark.parametrize("wait", [True, False])
 @on_uvloop
-async def test_with_nobody_there_it_is_done_at_once(engine: Engine, patient: bool) -> None:
+async def test_with_nobody_there_it_is_done_at_once(wait: bool) -> None:
     """An idle sidecar drains in no time, whatever its timeout, and listens no more."""
-    async with drained(engine, Plan(timeout=LATER, spread=5.0)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=5.0)) as (b, drain):
         idle, _idle_server = await b.pair()
-        assert drain.begin(patient)
+        assert drain.begin(wait)
         await over(drain)
         assert await ended(idle) == b""
-        assert (drain.is_on, drain.phase, drain.seconds_left) == (True, Phase.DONE, 0.0)
-        assert not b.relay.is_listening
+        assert (drain.is_on, drain.phase) == (True, DrainPhase.DONE)
+        assert not is_listening(b)
 
 
 @on_uvloop
-async def test_it_is_begun_once(engine: Engine) -> None:
+async def test_it_is_begun_once() -> None:
     """A second drain, of either kind, changes nothing."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.0, grace=30.0)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=0.0, grace=30.0)) as (b, drain):
         client, server, _ = await b.session()
-        assert drain.begin(patient=True)
-        assert not drain.begin(patient=True)
-        assert not drain.begin(patient=False)
+        assert drain.begin(wait=True)
+        assert not drain.begin(wait=True)
+        assert not drain.begin(wait=False)
         assert drain.sessions_left == 1
-        assert 0 < drain.seconds_left <= LATER
+        deadline = b.told.cells[b.told.layout.drain_deadline] / NANOSECONDS
+        assert monotonic() < deadline <= monotonic() + LATER
+        assert b.told.cells[b.told.layout.drain_phase] == list(DrainPhase).index(drain.phase)
         assert client.is_silent()
         assert server.is_silent()
 
 
 @plain_only
 @on_uvloop
-async def test_a_defect_of_ours_ends_it_all_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_of_ours_ends_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that waits for its drain does not wait forever, and the defect is told."""
-    told: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
-    async with drained(engine, Plan(timeout=LATER)) as (b, drain):
+    async with drained(Plan(timeout=LATER)) as (b, drain):
         error = RuntimeError("a defect")
 
         def close_idle() -> None:
             raise error
 
         monkeypatch.setattr(b.relay, "close_idle", close_idle)
-        drain.begin(patient=True)
+        drain.begin(wait=True)
         await over(drain)
-        assert drain.phase is Phase.DONE
-        assert [context["exception"] for context in told] == [error]
+        assert drain.phase is DrainPhase.DONE
+        assert b.told.defects == ["RuntimeError"]
 
 
 @on_uvloop
-async def test_asked_for_over_http_it_tells_sessions_now(engine: Engine) -> None:
+async def test_asked_for_over_http_it_tells_sessions_now() -> None:
     """An impatient drain closes sessions right after its grace; all of them end clean, each counted once as ours."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.2)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=0.2)) as (b, drain):
         opened = [await b.session() for _ in range(4)]
-        assert drain.begin(patient=False)
+        assert drain.begin(wait=False)
         assert drain.sessions_left == 4
         await asyncio.gather(*(closes(client, server) for client, server, _ in opened))
         await over(drain)
         assert drain.sessions_left == 0
         for *_, watched in opened:
-            assert watched.endings == [Ending("1001", Cause.DRAIN, Peer.PROXY, clean=True)]
+            assert watched.endings == [Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)]
 
 
 @on_uvloop
-async def test_the_closes_are_spread_evenly(engine: Engine) -> None:
+async def test_the_closes_are_spread_evenly() -> None:
     """Sessions are told one after the other, in the order in which they began, over the spread."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.5)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=0.5)) as (b, drain):
         opened = [await b.session() for _ in range(5)]
         loop = asyncio.get_running_loop()
         told: list[float] = []
@@ -128,7 +132,7 @@ async def test_the_closes_are_spread_evenly(engine: Engine) -> None:
             client.close()
 
         began = loop.time()
-        drain.begin(patient=False)
+        drain.begin(wait=False)
         await asyncio.gather(*(note(client, server) for client, server, _ in opened))
         await over(drain)
         assert told == sorted(told)
@@ -138,24 +142,24 @@ async def test_the_closes_are_spread_evenly(engine: Engine) -> None:
 
 @pytest.mark.parametrize("code", [1001, 1012])
 @on_uvloop
-async def test_the_configured_code_is_sent(engine: Engine, code: int) -> None:
+async def test_the_configured_code_is_sent(code: int) -> None:
     """A drain says 1001 or 1012, as configured, and counts what it said."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.0, code=code)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=0.0, code=code)) as (b, drain):
         client, server, watched = await b.session()
-        drain.begin(patient=False)
+        drain.begin(wait=False)
         await closes(client, server, code)
         await over(drain)
         assert watched.ending.code == str(code)
 
 
 @on_uvloop
-async def test_sigterms_way_waits_for_sessions_to_end_by_themselves(engine: Engine) -> None:
+async def test_sigterms_way_waits_for_sessions_to_end_by_themselves() -> None:
     """A patient drain says nothing while time is left: sessions that the app ends keep the app's code and cause, and
     the drain is over when the last is."""
-    async with drained(engine, Plan(timeout=LATER, spread=1.0)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=1.0)) as (b, drain):
         client, server, watched = await b.session()
-        drain.begin(patient=True)
-        await until(lambda: drain.phase is Phase.WAITING)
+        drain.begin(wait=True)
+        await until(lambda: drain.phase is DrainPhase.WAITING)
         data = frame(TEXT, b"as ever", mask=KEY)
         await client.send(data)
         await server.expect(data)
@@ -168,17 +172,17 @@ async def test_sigterms_way_waits_for_sessions_to_end_by_themselves(engine: Engi
         assert await client.rest() == b""
         client.close()
         await over(drain)
-        assert watched.endings == [Ending("1012", Cause.SERVICE_RESTART, Peer.SERVER, True, "restarting")]
+        assert watched.endings == [Ended("1012", Cause.SERVICE_RESTART, Peer.SERVER, True, "restarting")]
 
 
 @on_uvloop
-async def test_sigterms_way_ends_what_is_left_before_the_deadline(engine: Engine) -> None:
+async def test_sigterms_way_ends_what_is_left_before_the_deadline() -> None:
     """A patient drain tells the sessions that are left when only the spread is left of its time."""
-    async with drained(engine, Plan(timeout=1.0, spread=0.5)) as (b, drain):
+    async with drained(Plan(timeout=1.0, spread=0.5)) as (b, drain):
         client, server, watched = await b.session()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        drain.begin(patient=True)
+        drain.begin(wait=True)
         await closes(client, server)
         assert loop.time() - began >= 0.49
         await over(drain)
@@ -186,13 +190,13 @@ async def test_sigterms_way_ends_what_is_left_before_the_deadline(engine: Engine
 
 
 @on_uvloop
-async def test_new_clients_are_served_during_the_grace(engine: Engine) -> None:
+async def test_new_clients_are_served_during_the_grace() -> None:
     """Load balancers learn slowly: during the grace a new client gets its session; after it, nobody answers."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.0, grace=2.0)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=0.0, grace=2.0)) as (b, drain):
         first = await b.session()
-        drain.begin(patient=False)
-        assert drain.phase is Phase.SERVING
-        assert b.relay.is_listening
+        drain.begin(wait=False)
+        assert drain.phase is DrainPhase.SERVING
+        assert is_listening(b)
         second = await b.session()
         await asyncio.gather(*(closes(client, server) for client, server, _ in (first, second)))
         await over(drain)
@@ -202,15 +206,15 @@ async def test_new_clients_are_served_during_the_grace(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_a_handshake_under_way_may_finish(engine: Engine) -> None:
+async def test_a_handshake_under_way_may_finish() -> None:
     """A request that was under way when the drain closed the door gets its answer."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.3)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=0.3)) as (b, drain):
         session = await b.session()
         client, server = await b.pair()
         await client.send(GET)
         await server.expect(GET)
-        drain.begin(patient=False)
-        await until(lambda: not b.relay.is_listening)
+        drain.begin(wait=False)
+        await until(lambda: not is_listening(b))
         await server.send(b"HTTP/1.1 204 No Content\r\n\r\n")
         await client.expect(b"HTTP/1.1 204 No Content\r\n\r\n")
         await closes(*session[:2])
@@ -221,11 +225,11 @@ async def test_a_handshake_under_way_may_finish(engine: Engine) -> None:
 
 
 @on_uvloop
-async def test_at_the_deadline_whatever_is_left_is_closed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_the_deadline_whatever_is_left_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A drain is bounded: silent clients, stuck frames, TLS and half a request are all gone at its deadline, each
     session counted once."""
-    monkeypatch.setattr(engine_module, "FINAL_CLOSE_TIMEOUT", 0.05)
-    async with drained(engine, Plan(timeout=0.5, spread=0.1, close_timeout=30.0)) as (b, drain):
+    monkeypatch.setattr(tunnel_module, "FINAL_CLOSE_TIMEOUT", 0.05)
+    async with drained(Plan(timeout=0.5, spread=0.1, close_timeout=30.0)) as (b, drain):
         silent = await b.session()
         stuck = await b.session()
         await stuck[1].send(frame(TEXT, b"half")[:-1])
@@ -236,11 +240,11 @@ async def test_at_the_deadline_whatever_is_left_is_closed(engine: Engine, monkey
         asking, asking_server = await b.pair()
         await asking.send(REQUEST)
         await asking_server.expect(REQUEST)
-        drain.begin(patient=False)
+        drain.begin(wait=False)
         await over(drain)
-        assert b.relay.connections == 0
-        assert silent[2].endings == [Ending("1001", Cause.DRAIN, Peer.PROXY, False, close_unanswered=True)]
-        assert stuck[2].endings == [Ending("1006", Cause.DRAIN, Peer.PROXY, clean=False)]
+        assert b.relay.context.clients == 0
+        assert silent[2].endings == [Ended("1001", Cause.DRAIN, Peer.PROXY, False, close_unanswered=True)]
+        assert stuck[2].endings == [Ended("1006", Cause.DRAIN, Peer.PROXY, clean=False)]
         assert b.told.aborts == 1
         assert await ended(silent[0]) == close(1001)
         assert await ended(stuck[0]) == b""
@@ -249,14 +253,14 @@ async def test_at_the_deadline_whatever_is_left_is_closed(engine: Engine, monkey
 
 
 @on_uvloop
-async def test_a_session_that_begins_while_others_are_told_is_ended_too(engine: Engine) -> None:
+async def test_a_session_that_begins_while_others_are_told_is_ended_too() -> None:
     """A 101 that comes after the door was closed makes a session that the deadline ends."""
-    async with drained(engine, Plan(timeout=2.0, spread=0.1, close_timeout=0.1)) as (b, drain):
+    async with drained(Plan(timeout=2.0, spread=0.1, close_timeout=0.1)) as (b, drain):
         first = await b.session()
         client, server = await b.pair()
         await client.send(REQUEST)
         await server.expect(REQUEST)
-        drain.begin(patient=False)
+        drain.begin(wait=False)
         await first[0].expect(close(1001))
         await server.send(SWITCH)
         await client.expect(SWITCH)
@@ -266,17 +270,17 @@ async def test_a_session_that_begins_while_others_are_told_is_ended_too(engine: 
 
 
 @on_uvloop
-async def test_endings_by_peers_during_a_drain_keep_their_cause(engine: Engine) -> None:
+async def test_endings_by_peers_during_a_drain_keep_their_cause() -> None:
     """While the drain goes round, a peer's own ending stands: a crash stays a crash."""
-    async with drained(engine, Plan(timeout=LATER, spread=3.0)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=3.0)) as (b, drain):
         told_first, crashing, leaving = [await b.session() for _ in range(3)]
-        drain.begin(patient=False)
+        drain.begin(wait=False)
         await crashing[1].send(close(1011, b"boom"))
         crashing[1].close()
         assert await crashing[0].rest() == close(1011, b"boom")
         crashing[0].close()
         leaving[0].reset()
-        assert await leaving[1].rest() == b""
+        assert await ended(leaving[1]) == b""
         leaving[1].close()
         await closes(*told_first[:2])
         await over(drain)
@@ -286,11 +290,11 @@ async def test_endings_by_peers_during_a_drain_keep_their_cause(engine: Engine) 
 
 
 @on_uvloop
-async def test_a_cancelled_drain_says_nothing_more(engine: Engine) -> None:
+async def test_a_cancelled_drain_says_nothing_more() -> None:
     """A process that ends at once stops its drain: no Close is sent after that."""
-    async with drained(engine, Plan(timeout=LATER, spread=0.2, grace=0.1)) as (b, drain):
+    async with drained(Plan(timeout=LATER, spread=0.2, grace=0.1)) as (b, drain):
         client, _server, watched = await b.session()
-        drain.begin(patient=False)
+        drain.begin(wait=False)
         drain.cancel()
         assert drain._task is not None
         await asyncio.gather(drain._task, return_exceptions=True)

@@ -52,7 +52,7 @@ async def test_readiness_is_told_as_asked(new: New) -> None:
     """Only of what was asked for, from when it was asked for until it is forgotten; then it can be asked for again."""
     ours, theirs = pair()
     poller, target = new(), Noted()
-    poller.watch(ours.fileno(), target, READ)
+    poller.register(ours.fileno(), target, READ)
     await asyncio.sleep(0.02)
     assert target.events == []
     theirs.send(b"x")
@@ -60,15 +60,15 @@ async def test_readiness_is_told_as_asked(new: New) -> None:
     assert set(target.events) == {READ}
     ours.recv(1)
     target.events.clear()
-    poller.change(ours.fileno(), WRITE)
+    poller.modify(ours.fileno(), WRITE)
     await until(lambda: target.events)
     assert set(target.events) == {WRITE}
-    poller.forget(ours.fileno())
+    poller.unregister(ours.fileno())
     target.events.clear()
     theirs.send(b"x")
     await asyncio.sleep(0.02)
     assert target.events == []
-    poller.watch(ours.fileno(), target, READ)
+    poller.register(ours.fileno(), target, READ)
     await until(lambda: target.events)
     poller.drop(ours.fileno())
     ours.close()
@@ -85,12 +85,12 @@ async def test_the_last_rites_come_behind_the_batch(new: New) -> None:
 
     def end() -> None:
         order.append("served")
-        poller.forget(ours.fileno())
+        poller.unregister(ours.fileno())
         poller.defer_close(lambda error: (order.append(error), poller.defer_close(order.append, None)), error)  # type: ignore[arg-type, return-value]
         order.append("still served")
 
     error = OSError("why")
-    poller.watch(ours.fileno(), Noted(end), READ)
+    poller.register(ours.fileno(), Noted(end), READ)
     theirs.send(b"x")
     await until(lambda: len(order) == 4)
     assert order == ["served", "still served", error, None]
@@ -109,11 +109,11 @@ async def test_one_that_was_forgotten_in_its_batch_is_not_served() -> None:
         if sum(len(target.events) for target in targets) == 1:
             for (ours, _), target in zip(ends, targets, strict=True):
                 if not target.events:
-                    poller.forget(ours.fileno())
+                    poller.unregister(ours.fileno())
 
     targets += [Noted(take_the_other), Noted(take_the_other)]
     for (ours, _), target in zip(ends, targets, strict=True):
-        poller.watch(ours.fileno(), target, READ)
+        poller.register(ours.fileno(), target, READ)
     for _, theirs in ends:
         theirs.send(b"x")
     await until(lambda: any(target.events for target in targets))
@@ -134,12 +134,12 @@ def test_a_target_that_fails_is_told_and_the_rest_goes_on() -> None:
         (bad, bad_end), (good, good_end) = pair(), pair()
 
         def fail(error: object = None) -> None:
-            poller.forget(bad.fileno())
+            poller.unregister(bad.fileno())
             raise ZeroDivisionError
 
         failing, other = Noted(fail), Noted()
-        poller.watch(bad.fileno(), failing, READ)
-        poller.watch(good.fileno(), other, READ)
+        poller.register(bad.fileno(), failing, READ)
+        poller.register(good.fileno(), other, READ)
         bad_end.send(b"x")
         good_end.send(b"x")
         await until(lambda: other.events and failing.errors)
@@ -161,13 +161,13 @@ class Full(EpollPoller):
         super().__init__()
         self._to_watch = to_watch
 
-    def watch(self, fd: int, target: Pollable, events: int) -> None:
+    def register(self, fd: int, target: Pollable, events: int) -> None:
         if self._to_watch:
-            super().watch(fd, target, events)
+            super().register(fd, target, events)
         else:
             raise OSError(errno.ENOSPC, "no room")
 
-    def change(self, fd: int, events: int) -> None:
+    def modify(self, fd: int, events: int) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
 

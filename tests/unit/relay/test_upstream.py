@@ -12,19 +12,10 @@ import pytest
 
 from exporter.address import Address
 from exporter.protocol.enums import ConnectError
-from exporter.relay import upstream as module
 from exporter.relay.poller import new_poller
 from exporter.relay.transport import TransportProtocol
-from exporter.relay.upstream import Failure, Upstream, classify
+from exporter.relay.upstream import Failure, Upstream, classify, is_self
 from tests.unit.relay.harness import App, on_uvloop
-from tests.waiting import until
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settling before a probe, where there is any."""
-    if hasattr(module, "PROBE_DELAY"):
-        monkeypatch.setattr(module, "PROBE_DELAY", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +76,6 @@ async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
     server = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path)
     upstream = Upstream(Address(path=path))
     assert await connect(upstream) is None
-    assert await upstream.probe()
     server.close()
     await server.wait_closed()
 
@@ -166,101 +156,68 @@ async def test_a_path_that_is_too_long_is_told_as_a_value(tmp_path: Path) -> Non
 
 
 @on_uvloop
-async def test_whether_the_app_takes_connections() -> None:
-    """True while it listens, False when it is gone, True again when it is back; the probe's connection is closed."""
-    module_interval = module.PROBE_INTERVAL
-    module.PROBE_INTERVAL = 0.05
-    try:
-        app = App()
-        upstream = Upstream(app.address)
-        assert await upstream.probe()
-        probe = await app.accept()
-        assert await probe.rest() == b""
-        app.stop()
-        assert not await upstream.probe()
-        app = App(upstream.address.port)
-        assert await upstream.probe()
-        app.stop()
-        await upstream.close()
-    finally:
-        module.PROBE_INTERVAL = module_interval
+async def test_name_whose_first_address_hangs_is_tried_at_the_next() -> None:
+    """Each address of a name gets a share of the time: one that never answers does not take all of it."""
+    app, waiting = busy()
+    good = App()
+
+    class Named(Upstream):
+        async def _look_up(self) -> list[tuple[int, object]]:
+            targets = [app.getsockname(), ("127.0.0.1", good.address.port)]
+            return [(int(socket.AF_INET), target) for target in targets]
+
+    assert await connect(Named(Address("app.test", 9), timeout=2.0)) is None
+    for sock in (app, *waiting):
+        sock.close()
+    good.stop()
 
 
-@pytest.mark.parametrize("hang", [False, True])
+@pytest.mark.parametrize("comes", [True, False])
 @on_uvloop
-async def test_at_most_one_probe_an_interval(hang: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask, and whether or not the app answers, probes begin an interval apart; everybody gets an answer
-    from after the question."""
-    monkeypatch.setattr(module, "PROBE_INTERVAL", 0.2)
-    monkeypatch.setattr(module, "PROBE_TIMEOUT", 0.3)
-    app = App()
-    upstream = Counted(app.address, hang=hang)
-    loop = asyncio.get_running_loop()
-    answers: list[bool] = []
+async def test_unix_socket_whose_queue_is_full_is_waited_for(tmp_path: Path, comes: bool) -> None:
+    """A Unix socket that has no room for a connection now is tried again, for as long as the timeout allows."""
+    path = str(tmp_path / "app.sock")
+    app = socket.socket(socket.AF_UNIX)
+    app.bind(path)
+    app.listen(0)
+    app.setblocking(False)
+    waiting = []
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        client.setblocking(False)
+        waiting.append(client)
+        if client.connect_ex(path):
+            break
+    results: list[Failure | None] = []
+    upstream = Upstream(Address(path=path), timeout=20.0 if comes else 0.2)
+    task = upstream.connect(new_poller(), TransportProtocol(), results.append)
+    assert task is not None
+    await asyncio.sleep(0.05)
+    assert results == []
+    if comes:
+        while not task.done():
+            with suppress(BlockingIOError):
+                app.accept()[0].close()
+            await asyncio.sleep(0.01)
+    await task
+    assert results == [None if comes else Failure(ConnectError.TIMEOUT, "no connection within 0.2 s")]
+    for sock in (app, *waiting):
+        sock.close()
 
-    async def ask() -> None:
-        asked = loop.time()
-        answers.append(await upstream.probe())
-        assert any(when >= asked for when in upstream.opened), "an answer from before the question"
 
-    until = loop.time() + 1.0
-    asking = []
-    while loop.time() < until:
-        asking.append(asyncio.create_task(ask()))
-        await asyncio.sleep(0.01)
-    await asyncio.gather(*asking)
-    assert set(answers) == {not hang}
-    gaps = [later - earlier for earlier, later in zip(upstream.opened, upstream.opened[1:], strict=False)]
-    assert len(upstream.opened) >= 2
-    assert min(gaps) > 0.1  # 0.2, but for a loop that was held up meanwhile; who asked came every 0.01
-    await upstream.close()
-    app.stop()
-
-
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @on_uvloop
-async def test_a_recent_answer_will_do_for_readiness() -> None:
-    """Readiness asks often and gets the last second's answer without a new connection."""
-    app = App()
-    upstream = Counted(app.address)
-    assert [await upstream.probe_cached() for _ in range(50)] == [True] * 50
-    assert len(upstream.opened) == 1
-    await upstream.close()
-    app.stop()
-
-
-@on_uvloop
-async def test_a_probe_that_fails_for_want_of_our_own_resources_says_nothing_of_the_app() -> None:
-    """Out of descriptors ourselves: the app is not called down for it."""
-
-    class Exhausted(Upstream):
-        async def _open(self, sock: socket.socket | None = None) -> socket.socket:
-            raise OSError(errno.EMFILE, "too many open files")
-
-    assert await Exhausted(Address("127.0.0.1", 9)).probe()
-
-
-@on_uvloop
-async def test_closing_ends_a_probe_that_is_under_way() -> None:
-    """A process that ends does not wait for a probe, and leaves no task."""
-    upstream = Counted(Address("127.0.0.1", 9), hang=True)
-    asking = asyncio.create_task(upstream.probe())
-    await until(lambda: upstream.opened)
-    await upstream.close()
-    asking.cancel()
-    assert (await asyncio.gather(asking, return_exceptions=True))[0].__class__ in (asyncio.CancelledError, bool)
-
-
-@on_uvloop
-async def test_readiness_does_not_wait_for_anything_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first look at the app is made at once: a sidecar is ready as soon as its app is. Why a connection ended is
-    still asked only after things have settled."""
-    monkeypatch.setattr(module, "PROBE_DELAY", 60.0)
-    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-    upstream = Upstream(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
-    async with asyncio.timeout(5):
-        assert await upstream.probe_cached()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
-            await upstream.probe()
-    await upstream.close()
-    server.close()
+async def test_upstream_that_is_the_sidecar_itself_is_refused(host: str) -> None:
+    """An address at which the sidecar listens, by number or name, is a failure and no connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        address = Address(host, listening.getsockname()[1])
+        assert is_self(address, [listening.getsockname()])
+        assert is_self(address, [("0.0.0.0", address.port)])
+        assert not is_self(address, [("127.0.0.1", address.port + 1)])
+        assert not is_self(address, [("127.0.0.9", address.port)])
+        failure = await connect(Upstream(address, listening=[listening.getsockname()]))
+        assert failure is not None
+        assert failure.why.endswith("is the sidecar itself")
+        with pytest.raises(BlockingIOError):
+            listening.accept()

@@ -1,1 +1,0 @@
-"""The observer inside the relay's process."""

@@ -1,0 +1,454 @@
+"""The observer process: takes the relays' messages, counts, logs, and serves the admin port.
+
+    records sockets ─► Intake ─► metrics, log, reports, reconnects ◄─ admin port
+    control socket  ─► a relay was started anew, drain has begun, finish, stop
+
+It may be slow, and it may be started anew at any time: records queue in the kernel meanwhile, counts of closes stand in
+shared memory. What was lost with an observer that died is counted as unclassified (:meth:`ObserverProcess._reconcile`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, monotonic_ns
+from typing import Any, cast
+
+import structlog
+import uvloop
+
+from exporter import __version__
+from exporter.address import Address
+from exporter.admin.server import Access, Admin, AdminBackend
+from exporter.admin.state import State
+from exporter.config import Settings
+from exporter.observe.intake import Intake, Timer
+from exporter.observe.log import Format, Log, LogEndings, SessionLog
+from exporter.observe.metrics import Metrics
+from exporter.observe.probe import AppProbe
+from exporter.observe.recent_closes import ClosesPerMinute, RecentCloses
+from exporter.observe.reconnects import Reconnects
+from exporter.observe.shared_counters import SharedCounters
+from exporter.protocol import frames
+from exporter.protocol.classify import Ending, known_label_sets
+from exporter.protocol.close_codes import ABNORMAL, UNKNOWN
+from exporter.protocol.counters import NANOSECONDS, SLOTS_PER_RELAY, SharedCells
+from exporter.protocol.enums import Cause, DrainPhase, Peer
+from exporter.protocol.messages import FLUSH, MAX_MESSAGE, Notice, Opened
+from exporter.protocol.record import SessionRecord
+from exporter.protocol.routes import Router
+
+#: Seconds for which a scrape waits until the relays have brought their counters up to date.
+FLUSH_TIMEOUT = 0.1
+#: Messages that are taken from one relay before others get their turn.
+BATCH = 256
+#: Seconds after which a relay without a heartbeat counts as hung.
+HEARTBEAT_TIMEOUT = 5.0
+#: Seconds for which the answer of a probe serves readiness checks.
+PROBE_LIFETIME = 1.0
+#: Seconds between looks for closes that an earlier observer took and did not count, and how many looks.
+RECONCILE_INTERVAL = 1.0
+RECONCILE_LOOKS = 10
+#: Seconds between looks whether the awaited last scrape has come.
+SCRAPE_POLL = 0.1
+
+_PHASES = tuple(DrainPhase)
+
+
+class ObserverProcess:
+    """Everything of one observer.
+
+    :param records: the records sockets of the relays, by slot.
+    :param first: whether no observer ran before this one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        admin_sockets: Sequence[socket.socket],
+        cells: SharedCells,
+        records: dict[int, socket.socket],
+        control: socket.socket,
+        first: bool,
+        log: Log,
+    ) -> None:
+        self._settings = settings
+        self._admin_sockets = admin_sockets
+        self._cells = cells
+        self._records = dict(records)
+        self._control = control
+        self._first = first
+        self._log = structlog.get_logger("exporter")
+        codes = settings.code_maps()
+        routes = Router(settings.route).names
+        self._routes = routes
+        self.shared = SharedCounters(
+            routes,
+            cells.relay_layout,
+            cells.slots,
+            cells.observer_layout,
+            cells.observer,
+            known_label_sets(*codes.maps),
+        )
+        engine = "python" if frames.__file__.endswith(".py") else "compiled"
+        metrics = self.metrics = Metrics(self.shared, __version__, engine, os.getppid())
+        log.count(metrics.lines_suppressed, metrics.lines_dropped)
+        self._closes = RecentCloses(routes, metrics.lines_suppressed)
+        self._history = ClosesPerMinute()
+        self._reconnects = Reconnects(metrics.returned)
+        self._prober = _Prober(settings.upstream)
+        sinks = (metrics, self._history, self._closes, SessionLog(routes, cast(LogEndings, settings.log_endings)),
+                 self._reconnects, self)  # fmt: skip
+        self._intake = Intake(
+            codes, sinks, _Scheduler(), self._prober, self._is_draining, self._on_opened, self._on_notice,
+            self._on_flushed,
+        )  # fmt: skip
+        self._flushed: dict[int, asyncio.Event] = {}
+        self._last_close = float("-inf")
+        self._began = monotonic()
+        self._drain_asked = False  # the relays begin a moment later
+        self._stop = asyncio.Event()
+        self._finish = asyncio.Event()
+        backend = AdminBackend(
+            unready=self._unready,
+            begin_drain=self._begin_drain,
+            progress=self._progress,
+            state=self._state,
+            change_token=self._change_token,
+            closes=self._closes,
+            before_scrape=self._before_scrape,
+            defunct=self._hung_relays,
+        )
+        access = Access(
+            settings.drain_from_anywhere,
+            settings.closes_from_anywhere,
+            settings.exemplars,
+            settings.admin_host,
+            settings.admin_max_connections,
+        )
+        web_config = Path(settings.web_config_file) if settings.web_config_file else None
+        self.admin = Admin(metrics.registry, backend, access, web_config)
+
+    async def run(self, started: dict[str, object]) -> None:
+        """Serve until the supervisor says finish or stop, or has died.
+
+        :param started: fields of the log line that says where the sidecar listens.
+        """
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_unexpected)
+        self._control.setblocking(False)
+        loop.add_reader(self._control, self._on_control)
+        for slot, sock in self._records.items():
+            self._listen_to(slot, sock)
+        self._intake.start()
+        await self.admin.serve(self._admin_sockets)
+        if self._first:
+            self._log.info("exporter.started", **started)
+        else:
+            self._log.warning("observer.restarted")
+            reconciling = loop.create_task(self._reconcile())
+        try:
+            await self._stop.wait()
+        finally:
+            if not self._first:
+                reconciling.cancel()
+            for slot in list(self._records):
+                self._receive(slot)
+            self._intake.finish()
+            if self._finish.is_set():
+                await self._wait_for_scrape()
+            await self.admin.close()
+
+    # Messages of the relays.
+
+    def _listen_to(self, slot: int, sock: socket.socket) -> None:
+        self._records[slot] = sock
+        asyncio.get_running_loop().add_reader(sock, self._receive, slot)
+
+    def _receive(self, slot: int) -> None:
+        sock = self._records[slot]
+        for _ in range(BATCH):
+            try:
+                message = sock.recv(MAX_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:
+                self._settle(slot)
+                return
+            self._intake.receive(slot, message)
+
+    def _settle(self, slot: int) -> None:
+        """The relay of a slot is gone: count the sessions that it took along, and free its cells for another."""
+        sock = self._records.pop(slot)
+        asyncio.get_running_loop().remove_reader(sock)
+        sock.close()
+        cells, layout = self._cells.slots[slot], self._cells.relay_layout
+        lost = 0
+        for route, places in zip(range(len(self._routes)), layout.routes, strict=False):
+            for _ in range(cells[places.active]):
+                self.shared.count_close(route, (ABNORMAL, Cause.RELAY_LOST, Peer.PROXY))
+                lost += 1
+            cells[places.active] = 0
+            for peer in (Peer.CLIENT, Peer.SERVER):
+                cells[places.stalled[peer]] = 0
+        for cell in (layout.heartbeat, layout.clients, layout.listening, layout.drain_sessions):
+            cells[cell] = 0
+        if lost:
+            self._log.error("relay.lost", relay=_name(slot), sessions=lost)
+        if (waiting := self._flushed.pop(slot, None)) is not None:
+            waiting.set()
+        self._send({"do": "settled", "slot": slot})
+
+    def session_closed(self, record: SessionRecord, ending: Ending) -> None:
+        """Note when the last close was counted, for the last scrape."""
+        self._last_close = monotonic()
+
+    def _on_opened(self, batch: Sequence[Opened]) -> None:
+        for opened in batch:
+            self._reconnects.opened(opened.identity, opened.route, opened.opened_at)
+
+    def _on_notice(self, slot: int, notice: Notice) -> None:
+        getattr(self._log, notice.level)(notice.event, relay=_name(slot), **notice.fields)
+
+    def _on_flushed(self, slot: int) -> None:
+        if (waiting := self._flushed.pop(slot, None)) is not None:
+            waiting.set()
+
+    async def _before_scrape(self) -> None:
+        """Have the relays bring their counters up to date, and take in all that they sent before."""
+        waiting = []
+        for slot, sock in self._records.items():
+            with suppress(OSError):  # its queue is full, or it is about to be settled
+                sock.send(FLUSH)
+                waiting.append(self._flushed.setdefault(slot, asyncio.Event()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                for flushed in waiting:
+                    await flushed.wait()
+
+    async def _reconcile(self) -> None:
+        """Count the closes that an observer before this one took from the queue and did not count.
+
+        A close that happens during a look hides a missing one until the next look, and never adds one.
+        """
+        for _ in range(RECONCILE_LOOKS):
+            closed = [
+                self.shared.opened_by_route(route) - self.shared.active_by_route(route)
+                for route in range(len(self._routes))
+            ]
+            await self._before_scrape()
+            for route, happened in enumerate(closed):
+                taken = self.shared.closed_by_route(route) + self._intake.waiting_by_route(route)
+                for _ in range(happened - taken):
+                    self.shared.count_close(route, (UNKNOWN, Cause.UNCLASSIFIED, Peer.PROXY))
+            await asyncio.sleep(RECONCILE_INTERVAL)
+
+    # Control.
+
+    def _on_control(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, descriptors = b"", []
+        if not data:  # the supervisor has died
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._stop.set()
+            return
+        message = json.loads(data)
+        match message["do"]:
+            case "relay":
+                sock = socket.socket(fileno=descriptors[0])
+                sock.setblocking(False)
+                self._listen_to(message["slot"], sock)
+            case "terminating":
+                self._intake.terminating = True
+            case "finish":
+                self._finish.set()
+                self._stop.set()
+            case "stop":
+                self._finish.clear()
+                self._stop.set()
+
+    def _send(self, message: dict[str, object]) -> None:
+        with suppress(OSError):  # the supervisor has died, which the next read shows
+            self._control.send(json.dumps(message).encode())
+
+    async def _wait_for_scrape(self) -> None:
+        """Let a scraper that was here before read the last closes."""
+        if self.admin.scraped == float("-inf"):
+            return
+        deadline = monotonic() + self._settings.drain_linger
+        while self.admin.scraped < self._last_close and self._finish.is_set() and monotonic() < deadline:
+            await asyncio.sleep(SCRAPE_POLL)
+
+    # For the admin port.
+
+    def _relays(self) -> list[tuple[int, memoryview]]:
+        """Return slot and cells of the relays that run."""
+        heartbeat = self._cells.relay_layout.heartbeat
+        return [(slot, cells) for slot, cells in enumerate(self._cells.slots) if cells[heartbeat]]
+
+    async def _unready(self) -> list[str]:
+        reasons = []
+        if not any(cells[self._cells.relay_layout.listening] for _, cells in self._relays()):
+            reasons.append("not listening")
+        if self._is_draining():
+            reasons.append("draining")
+        if await self._prober.accepts_lately() is False:
+            reasons.append(f"the app at {self._settings.upstream} does not accept connections")
+        return reasons
+
+    def _hung_relays(self) -> list[str]:
+        now, heartbeat = monotonic_ns(), self._cells.relay_layout.heartbeat
+        ages = [(slot, (now - cells[heartbeat]) / NANOSECONDS) for slot, cells in self._relays()]
+        return [f"{_name(slot)}: no heartbeat for {age:.0f} s" for slot, age in ages if age > HEARTBEAT_TIMEOUT]
+
+    def _begin_drain(self) -> None:
+        self._drain_asked = True
+        self._send({"do": "drain"})
+
+    def _is_draining(self) -> bool:
+        return self._drain_asked or self.shared.is_draining()
+
+    def _phase(self) -> DrainPhase:
+        """Return the phase of the relay that is least far."""
+        phases = [cells[self._cells.relay_layout.drain_phase] for _, cells in self._relays()]
+        phase = _PHASES[min(phases, default=0)]
+        return DrainPhase.SERVING if phase is DrainPhase.NONE and self._drain_asked else phase
+
+    def _progress(self) -> dict[str, object]:
+        return {
+            "draining": self._is_draining(),
+            "phase": self._phase(),
+            "sessions_left": self.shared.drain_sessions(),
+            "seconds_left": round(self.shared.drain_seconds(), 1),
+        }
+
+    def _state(self) -> State:
+        return State(
+            version=__version__,
+            upstream=str(self._settings.upstream),
+            draining=self._is_draining(),
+            active=self.shared.active(),
+            uptime=monotonic() - self._began,
+            ever=cast(Any, self.shared.closed()),
+            minutes=self._history.minutes(),
+            refused=self.shared.refused(),
+            stalled=self.shared.stalled(),
+        )
+
+    def _change_token(self) -> tuple[object, ...]:
+        return self._history.total, self._history.minute, self.shared.active(), self._phase(), self.shared.stalled()
+
+    def _on_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        self._log.error("exporter.defect", message=str(context.get("message")), exc_info=context.get("exception"))
+
+
+class _Prober:
+    """Probes of the app, for the intake and for readiness."""
+
+    def __init__(self, app: Address) -> None:
+        self._probe = AppProbe(app)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._answered_at = float("-inf")
+        self._answer: bool | None = None
+
+    def look(self, done: Callable[[bool | None], None]) -> None:
+        """See :class:`exporter.observe.intake.Prober`."""
+        task = asyncio.get_running_loop().create_task(self._look(done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self, done: Callable[[bool | None], None]) -> None:
+        done(await self._ask())
+
+    async def _ask(self) -> bool | None:
+        self._answer = await self._probe.accepts()
+        self._answered_at = monotonic()
+        return self._answer
+
+    async def accepts_lately(self) -> bool | None:
+        """Return an answer of the last :data:`PROBE_LIFETIME` seconds."""
+        if monotonic() - self._answered_at < PROBE_LIFETIME:
+            return self._answer
+        return await self._ask()
+
+    def listener(self) -> frozenset[int] | None:
+        """See :class:`exporter.observe.intake.Prober`."""
+        return self._probe.listener()
+
+
+class _Scheduler:
+    """The event loop's timers on the clock of the records."""
+
+    def time(self) -> float:
+        """Return monotonic seconds."""
+        return monotonic()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``when``."""
+        return asyncio.get_running_loop().call_later(max(0.0, when - monotonic()), callback)
+
+
+def _name(slot: int) -> str:
+    return f"relay-{slot // SLOTS_PER_RELAY}"
+
+
+def run_observer(
+    settings: Settings,
+    listen: Address,
+    admin: Address,
+    admin_sockets: Sequence[socket.socket],
+    cells: SharedCells,
+    records: dict[int, socket.socket],
+    control: socket.socket,
+    first: bool,
+) -> int:
+    """Run the observer until the supervisor ends it. Returns the exit status.
+
+    :param listen: where clients connect, with the port that was opened.
+    :param admin: where the admin port is, with the port that was opened.
+    """
+    page = f"http{'s' if settings.web_config_file else ''}://{Address('localhost', admin.port)}"
+    log = Log(cast(Format, settings.log_format), settings.log_level, reports=page)
+    started: dict[str, object] = {
+        "version": __version__,
+        "upstream": str(settings.upstream),
+        "listen": str(listen),
+        "admin": str(admin),
+    }
+
+    async def main() -> None:
+        process = ObserverProcess(settings, admin_sockets, cells, records, control, first, log)
+        if first and settings.log_format != "json" and sys.stdout.isatty():
+            await _introduce(settings, listen, page)
+        await process.run(started)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    finally:
+        log.close()
+    return 0
+
+
+async def _introduce(settings: Settings, listen: Address, page: str) -> None:
+    """Print where everything is, for a person at a terminal."""
+    scheme = "wss" if settings.tls_cert else "ws"
+    accepts = await AppProbe(settings.upstream).accepts()
+    answer = {True: "accepts connections", False: "refuses connections: is it running?", None: "does not answer"}
+    print(f"websocket-exporter {__version__}")
+    print(f"  clients   {scheme}://{listen.local}")
+    print(f"  app       {settings.upstream} {answer[accepts]}")
+    print(f"  page      {page}/")
+    print(f"  metrics   {page}/metrics", flush=True)

@@ -1,0 +1,77 @@
+"""What the record of a session keeps of its opening handshake."""
+
+from __future__ import annotations
+
+import re
+from sys import intern
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from exporter.protocol.http1_parser import Request, Response
+from exporter.protocol.record import MAX_FORWARDED_FOR, MAX_PATH, SessionRecord
+
+#: W3C Trace Context, section 3.2.
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+@mypyc_attr(acyclic=True)
+class Handshake:
+    """An opening handshake that was answered with 101.
+
+    There is one for each session: texts that sessions have in common are interned.
+
+    :ivar number: the session's number in its relay, from 1.
+    :ivar route: index into the names of the routes.
+    :ivar engine_io: the request's query names Engine.IO.
+    """
+
+    __slots__ = (
+        "_address", "_forwarded_for", "_identity", "_path", "_seconds", "_subprotocol", "_trace_id", "engine_io",
+        "number", "relay", "route",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        relay: int,
+        number: int,
+        route: int,
+        seconds: float,
+        identity: int,
+        request: Request,
+        response: Response,
+        address: str,
+    ) -> None:
+        self.relay = relay
+        self.number = number
+        self.route = route
+        self._seconds = seconds
+        self._identity = identity
+        path, _, query = request.target.partition("?")
+        self._path = intern(path[:MAX_PATH])
+        self.engine_io = "EIO=" in query
+        self._address = address
+        self._forwarded_for = request.forwarded_for[:MAX_FORWARDED_FOR]
+        self._subprotocol = intern(response.subprotocol)
+        self._trace_id = request.traceparent and trace_id(request.traceparent)
+
+    def fill(self, record: SessionRecord) -> None:
+        """Write it into the session's record."""
+        record.relay = self.relay
+        record.number = self.number
+        record.route = self.route
+        record.handshake_seconds = self._seconds
+        record.identity = self._identity
+        record.path = self._path
+        record.address = self._address
+        record.peer_address = self._address.rpartition(":")[0]
+        record.forwarded_for = self._forwarded_for
+        record.subprotocol = self._subprotocol
+        record.trace_id = self._trace_id
+
+
+def trace_id(traceparent: str) -> str:
+    """Return the trace id of a ``traceparent`` header; empty if it is malformed."""
+    match = _TRACEPARENT.fullmatch(traceparent.strip())
+    found = match.group(1) if match else ""
+    return "" if found == "0" * 32 else found

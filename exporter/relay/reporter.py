@@ -1,0 +1,356 @@
+"""The relay's reports to the observer: counters in shared memory, and messages that never wait.
+
+Counters are cells that only this relay writes (:mod:`exporter.protocol.counters`). Frames and payload bytes are counted
+by the scanners and brought to the cells once a second, and when the observer asks with FLUSH: in slices, so that
+traffic goes first. Records, openings and notices go over a datagram socket (:mod:`exporter.protocol.messages`). If the
+kernel takes no more of them, a record is counted in the cells ``dropped`` of its route; a notice is lost, and the next
+one of its event carries how many were.
+
+Nothing here raises into the traffic: a defect is counted and sent as a notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from socket import socket
+from typing import TYPE_CHECKING, Final
+
+from exporter.protocol.client_identity import Identity, keyed_hash
+from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, RelayLayout, RouteCells
+from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
+from exporter.protocol.frames import PAYLOAD, FrameCounts, new_frame_counts
+from exporter.protocol.http1_parser import Request, Response
+from exporter.protocol.messages import (
+    FLUSHED,
+    MAX_MESSAGE,
+    MAX_OPENED,
+    Kind,
+    Notice,
+    Opened,
+    encode_notice,
+    encode_opened,
+    encode_record,
+)
+from exporter.protocol.record import SessionRecord, session_id
+from exporter.protocol.routes import Router
+from exporter.relay.handshake import Handshake
+from exporter.relay.timeouts import clock
+
+if TYPE_CHECKING:
+    from exporter.relay.context import RelayContext
+    from exporter.relay.tunnel import Tunnel
+
+#: Seconds between two brings of the counters, heartbeats and batches of openings.
+TICK: Final = 1.0
+#: Sessions whose counts are brought to the cells before other sockets get their turn.
+FLUSH_SLICE: Final = 256
+#: Seconds between two notices of one event; those in between are counted in the next one's ``times``.
+NOTICE_INTERVAL: Final = 10.0
+#: Seconds after which a peer that does not take its bytes counts as stalled.
+STALL: Final = 1.0
+
+_CLIENT: Final = Peer.CLIENT
+_SERVER: Final = Peer.SERVER
+_STATUS_CELLS: Final = {status: index for index, status in enumerate(STATUSES)}
+_SWITCHED: Final = STATUSES.index("101")
+_ABORTED: Final = STATUSES.index("aborted")
+#: Cell of each opcode's counter, in the order of OPCODES; reserved opcodes share one.
+_OPCODE_CELLS: Final = {0: 0, 1: 1, 2: 2, 8: 3, 9: 4, 10: 5}
+_PEER_INDEX: Final = {peer: index for index, peer in enumerate(Peer)}
+
+
+class Reporter:
+    """The observer, as the relay sees it.
+
+    :param relay: the number of this relay.
+    :param records: its end of the datagram socket to the observer, not blocking.
+    :param cells: its block of shared cells, laid out by ``layout``.
+    :param blocks: those of all relays, this one's included.
+    :param identity: source of a client's identity; ``key`` keys its hash.
+    """
+
+    def __init__(
+        self,
+        relay: int,
+        records: socket,
+        cells: memoryview,
+        layout: RelayLayout,
+        blocks: Sequence[memoryview],
+        router: Router,
+        identity: Identity,
+        key: bytes,
+    ) -> None:
+        self._relay = relay
+        self._records = records
+        self._cells = cells
+        self._layout = layout
+        self._blocks = blocks
+        self._router = router
+        self._routes = {name: index for index, name in enumerate(router.names)}
+        self._identity = identity
+        self._key = key
+        self._counts = [(new_frame_counts(), new_frame_counts()) for _ in layout.routes]
+        self._openings: list[Opened] = []
+        self._last_number = 0
+        self._notices: dict[str, tuple[float, int]] = {}  # by event: when it was sent last, and how often held back
+        self._flushing: Iterator[Tunnel] | None = None
+        self._answering = False  # the flush that is under way is the observer's
+        self._flush_wanted = False  # by the observer, since then
+        self._context: RelayContext
+        self._timer: asyncio.TimerHandle | None = None
+        #: Called once a second, if set.
+        self.on_tick: Callable[[], None] | None = None
+
+    # Running.
+
+    def start(self, context: RelayContext) -> None:
+        """Begin to report about ``context``, in the running event loop."""
+        self._context = context
+        context.poller.on_long_turn = self._on_long_turn
+        asyncio.get_running_loop().add_reader(self._records.fileno(), self._on_request)
+        self._tick()
+
+    def stop(self) -> None:
+        """Send what waits, and end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            asyncio.get_running_loop().remove_reader(self._records.fileno())
+            self._bring_counts()
+            self._send_openings()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(TICK, self._tick)
+        self._cells[self._layout.heartbeat] = round(clock() * NANOSECONDS)
+        self._send_openings()
+        self._count_stalled()
+        if self.on_tick is not None:
+            self.on_tick()
+        if self._flushing is None:
+            self._start_flush()
+
+    def _on_request(self) -> None:
+        try:
+            while True:
+                message = self._records.recv(MAX_MESSAGE)
+                if not message:
+                    asyncio.get_running_loop().remove_reader(self._records.fileno())
+                    return
+                if message[0] == Kind.FLUSH:
+                    self._flush_wanted = True
+        except OSError:
+            pass
+        if self._flush_wanted and self._flushing is None:
+            self._start_flush()
+
+    def _start_flush(self) -> None:
+        self._answering = self._flush_wanted
+        self._flush_wanted = False
+        self._flushing = iter(list(self._context.sessions))
+        self._flush_slice()
+
+    def _flush_slice(self) -> None:
+        """Bring the counts of some sessions to the shared counters, then go on in the next turn of the loop."""
+        assert self._flushing is not None
+        count = 0
+        for tunnel in islice(self._flushing, FLUSH_SLICE):
+            tunnel.session.flush_counts()
+            count += 1
+        if count == FLUSH_SLICE:
+            asyncio.get_running_loop().call_soon(self._flush_slice)
+            return
+        self._flushing = None
+        self._bring_counts()
+        if self._answering:
+            self._send_openings()
+            self._count_stalled()
+            self._send(FLUSHED)
+        if self._flush_wanted:
+            self._start_flush()
+
+    def _bring_counts(self) -> None:
+        """Copy the counters of frames, bytes and turns to the cells."""
+        cells = self._cells
+        for route, peers in zip(self._layout.routes, self._counts, strict=True):
+            for peer, counts in zip(PEERS, peers, strict=True):
+                start = route.frames[peer]
+                reserved = 0
+                for opcode in range(PAYLOAD):
+                    if (cell := _OPCODE_CELLS.get(opcode, -1)) < 0:
+                        reserved += counts[opcode]
+                    else:
+                        cells[start + cell] = counts[opcode]
+                cells[start + len(OPCODES) - 1] = reserved
+                cells[route.payload[peer]] = counts[PAYLOAD]
+        poller = self._context.poller
+        turns = self._layout.loop_turns
+        cells[turns.start] += poller.turns
+        cells[turns.start + turns.size - 1] += round(poller.turn_seconds * NANOSECONDS)
+        poller.turns, poller.turn_seconds = 0, 0.0
+
+    def _on_long_turn(self, seconds: float) -> None:
+        self._layout.loop_turns.observe(self._cells, seconds)
+
+    def _count_stalled(self) -> None:
+        since = clock() - STALL
+        for route in self._layout.routes:
+            for peer in PEERS:
+                self._cells[route.stalled[peer]] = 0
+        for leg in self._context.stalled:
+            if leg.waiting_since <= since:
+                self._cells[self._layout.routes[leg.tunnel.handshake.route].stalled[leg.peer]] += 1
+
+    def _send(self, message: bytes) -> bool:
+        try:
+            self._records.send(message)
+        except OSError:  # full, or the observer is gone for good
+            return False
+        return True
+
+    # Gauges.
+
+    def set_clients(self, clients: int) -> None:
+        """Set the number of connected clients."""
+        self._cells[self._layout.clients] = clients
+
+    def all_clients(self) -> int:
+        """Return the number of clients that are connected to all relays."""
+        return sum(block[self._layout.clients] for block in self._blocks)
+
+    def set_listening(self, listening: bool) -> None:
+        """Set whether clients are accepted."""
+        self._cells[self._layout.listening] = listening
+
+    def set_drain(self, phase: int, sessions: int, deadline: float) -> None:
+        """Set where the drain is: the index of its phase, sessions left, monotonic seconds of its deadline."""
+        self._cells[self._layout.drain_phase] = phase
+        self._cells[self._layout.drain_sessions] = sessions
+        self._cells[self._layout.drain_deadline] = round(deadline * NANOSECONDS)
+
+    # Handshakes and sessions.
+
+    def handshake_accepted(
+        self, request: Request, response: Response, address: str, seconds: float, now: float
+    ) -> Handshake:
+        """Count a 101, and a session that opened with it."""
+        index = self._routes[self._router.route(request.target)]
+        route = self._layout.routes[index]
+        cells = self._cells
+        cells[route.handshakes + _SWITCHED] += 1
+        route.handshake_duration.observe(cells, seconds)
+        cells[route.opened] += 1
+        cells[route.active] += 1
+        self._last_number += 1
+        identity = 0
+        try:
+            identity = keyed_hash(self._identity(request, address), self._key)
+        except Exception as error:
+            self.defect(error)
+        if identity:
+            self._openings.append(Opened(now - seconds, index, identity))
+            if len(self._openings) >= MAX_OPENED:
+                self._send_openings()
+        return Handshake(self._relay, self._last_number, index, seconds, identity, request, response, address)
+
+    def frame_counts(self, route: int) -> tuple[FrameCounts, FrameCounts]:
+        """Return the shared counters of a route's clients and servers, for scanners to add to."""
+        return self._counts[route]
+
+    def _send_openings(self) -> None:
+        if self._openings:
+            self._send(encode_opened(self._openings))
+            self._openings = []
+
+    def handshake_rejected(self, request: Request, status: int, seconds: float) -> None:
+        """Count an opening handshake that was answered with another status than 101."""
+        route = self._route_of(request)
+        cell = _STATUS_CELLS.get(str(status), -1)
+        if cell < 0:
+            cell = _STATUS_CELLS.get(f"{status // 100}xx", _STATUS_CELLS["5xx"])
+        self._cells[route.handshakes + cell] += 1
+        route.handshake_duration.observe(self._cells, seconds)
+
+    def handshake_aborted(self, request: Request) -> None:
+        """Count an opening handshake that ended without an answer."""
+        self._cells[self._route_of(request).handshakes + _ABORTED] += 1
+
+    def _route_of(self, request: Request) -> RouteCells:
+        return self._layout.routes[self._routes[self._router.route(request.target)]]
+
+    def session_closed(self, record: SessionRecord) -> None:
+        """Report a session that closed."""
+        route = self._layout.routes[record.route]
+        if not self._send(encode_record(record)):
+            initiator = record.first_close or record.tcp_end or Peer.PROXY
+            if record.proxy_cause is not None:
+                initiator = Peer.PROXY
+            self._cells[route.dropped + _PEER_INDEX[initiator]] += 1
+        self._cells[route.active] -= 1
+
+    def record_lost(self, route: int, error: Exception) -> None:
+        """Count a session whose record a defect prevented."""
+        cells = self._layout.routes[route]
+        self._cells[cells.dropped + _PEER_INDEX[Peer.PROXY]] += 1
+        self._cells[cells.active] -= 1
+        self.defect(error)
+
+    def session_unobserved(self, handshake: Handshake, opened_at: float, why: str) -> None:
+        """Count a session that cannot be parsed any more."""
+        self._cells[self._layout.unobserved[Unobserved.FRAME]] += 1
+        name = session_id(handshake.relay, handshake.number, opened_at)
+        route = self._router.names[handshake.route]
+        self.notice("session.unobserved", "warning", session_id=name, route=route, reason=Unobserved.FRAME, why=why)
+
+    def ping_answered(self, route: int, sender: Peer, seconds: float) -> None:
+        """Count the round-trip time of a ping of ``sender``."""
+        self._layout.routes[route].ping_rtt[sender].observe(self._cells, seconds)
+
+    def stall_ended(self, route: int, peer: Peer, seconds: float) -> None:
+        """Count that ``peer`` takes its bytes again, after ``seconds``."""
+        if seconds >= STALL:
+            self._layout.routes[route].stall_duration[peer].observe(self._cells, seconds)
+
+    # Connections.
+
+    def unobserved(self, reason: Unobserved, why: str) -> None:
+        """Count a connection that is passed on without being parsed, and never became a session."""
+        self._cells[self._layout.unobserved[reason]] += 1
+        self.notice("session.unobserved", "warning", reason=reason, why=why)
+
+    def connect_failed(self, error: ConnectError, why: str) -> None:
+        """Count a client's connection for which the app could not be connected to."""
+        self._cells[self._layout.connect_errors[error]] += 1
+        self.notice("upstream.connect_failed", "warning", reason=error, why=why)
+
+    def accept_paused(self, why: str) -> None:
+        """Count a pause of accepting."""
+        self._cells[self._layout.accept_pauses] += 1
+        self.notice("accept.paused", "warning", why=why)
+
+    def tls_failed(self, why: str) -> None:
+        """Count a client whose TLS failed."""
+        self._cells[self._layout.tls_errors] += 1
+        self.notice("tls.failed", "debug", why=why)
+
+    def defect(self, error: BaseException) -> None:
+        """Count an error of ours that did not reach the traffic."""
+        self._cells[self._layout.unobserved[Unobserved.INTERNAL]] += 1
+        text = "".join(traceback.format_exception(error))
+        self.notice("exporter.defect", "error", reason=type(error).__name__, message=str(error), traceback=text)
+
+    def notice(self, event: str, level: str, **fields: object) -> None:
+        """Send a line for the log, at most one an event and reason in :data:`NOTICE_INTERVAL` seconds."""
+        key = f"{event} {fields.get('reason', '')}"
+        now = clock()
+        sent, times = self._notices.get(key, (float("-inf"), 0))
+        times += 1
+        if now - sent < NOTICE_INTERVAL or not self._send(
+            encode_notice(Notice(event, level, {**fields, "times": times}))
+        ):
+            self._notices[key] = sent, times
+        else:
+            self._notices[key] = now, 0

@@ -1,0 +1,72 @@
+"""Floods of tiny frames: no turn of the relay's event loop is long, and memory stays where it is."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+import pytest
+
+from tests.e2e.harness.scrape import Scrape
+from tests.e2e.harness.sidecar import Sidecar, audited, open_session
+from tests.e2e.harness.wire import Peer, RawApp
+
+TURN = "websocket_exporter_loop_turn_seconds"
+#: Seconds within which a turn ends on a machine that has much else to do; 10 ms on a quiet one.
+MAX_TURN = 0.1
+#: Turns that may last longer there.
+DISTURBED = 1
+#: Bytes of one flood.
+FLOOD = 4 * 1024 * 1024
+
+FLOODS = {
+    "empty pings": b"\x89\x80\x01\x02\x03\x04",
+    "empty pongs": b"\x8a\x80\x01\x02\x03\x04",
+    "empty texts": b"\x81\x80\x01\x02\x03\x04",
+    "reserved opcodes": b"\x83\x00",
+    "text and ping": b"\x81\x80\x01\x02\x03\x04\x89\x80\x01\x02\x03\x04",
+    "fragments": b"\x01\x80\x01\x02\x03\x04\x80\x80\x01\x02\x03\x04",
+}
+
+
+def turns(scrape: Scrape, up_to: float | None = None) -> float:
+    """The number of turns, or of those that lasted at most ``up_to`` seconds."""
+    return scrape.value(f"{TURN}_count") if up_to is None else scrape.value(f"{TURN}_bucket", le=str(up_to))
+
+
+def drain(peer: Peer) -> None:
+    """Take everything that comes."""
+    with suppress(OSError):
+        while peer.some():
+            pass
+
+
+def flood(sidecar: Sidecar, app: RawApp, pattern: bytes, clients: int) -> None:
+    """Have some clients send a pattern over and over, all at once, to an app that takes it."""
+    opened = [open_session(sidecar, app) for _ in range(clients)]
+    data = pattern * (FLOOD // len(pattern) // clients)
+    threads = [threading.Thread(target=drain, args=(server,), daemon=True) for _, server in opened]
+    threads += [threading.Thread(target=client.send, args=(data,), daemon=True) for client, _ in opened]
+    for thread in threads:
+        thread.start()
+    for thread in threads[len(opened) :]:
+        thread.join()
+    for client, _ in opened:
+        client.close()
+    for thread in threads[: len(opened)]:
+        thread.join()
+    for _, server in opened:
+        server.close()
+
+
+@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize("clients", [1, 8])
+def test_dense_frames_turns_stay_short(raw_app: RawApp, name: str, clients: int) -> None:
+    """While clients send the densest frames there are, turns stay short, and every frame is counted."""
+    with audited(raw_app.port) as sidecar:
+        before = sidecar.scrape()
+        flood(sidecar, raw_app, FLOODS[name], clients)
+        added = sidecar.settled(before, endings=clients)
+        long = turns(added) - turns(added, MAX_TURN)
+        assert long <= DISTURBED, f"{long:g} of {turns(added):g} turns over {MAX_TURN:g} s"
+        assert added.value("websocket_frames_total", sender="client") >= FLOOD // 6 - 100
