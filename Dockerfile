@@ -4,6 +4,8 @@
 # official python images that are not slim, or Debian with python3-venv, python3-dev, gcc and libc6-dev). What runs is
 # copied out of it onto an empty file system, so that base tools do not come along.
 #
+# A release names it by digest: --build-arg BASE_IMAGE=NAME@sha256:...
+#
 #   docker build --build-arg VERSION=X.Y.Z --build-arg REVISION="$(git rev-parse HEAD)" -t websocket-exporter:X.Y.Z .
 
 ARG BASE_IMAGE=python:3.11
@@ -44,6 +46,8 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="websocket-exporter" \
       org.opencontainers.image.description="A sidecar proxy that counts why WebSocket connections end, for Prometheus" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/websocket-exporter/websocket-exporter" \
+      org.opencontainers.image.documentation="https://github.com/websocket-exporter/websocket-exporter/blob/main/docs/README.md" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # A number, so that runAsNonRoot can be checked without looking into the image.
