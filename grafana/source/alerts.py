@@ -594,7 +594,7 @@ def _saturated(config: Config) -> Iterator[Alert]:
             "cpu",
             f"{aggregate('max', JOB, f'100 * {cpu} {known}')} > {config.cpu:g}",
             f"a sidecar uses {texts.NUMBER} % of a core",
-            f"The relay has one thread: above {config.cpu:g} % it delays traffic.",
+            f"One relay has one thread: above {config.cpu:g} % it delays traffic. Several (--workers) may use more.",
             "Add pods, or lower the rate of messages.",
         ),
         (
