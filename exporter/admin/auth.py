@@ -261,7 +261,7 @@ class AuthMiddleware:
         self._logins = BasicAuth()
         self._logins.admit(self.config.users)
         self._seen = self._found = fingerprint(self.config.files)
-        self._log = structlog.get_logger()
+        self._log = structlog.get_logger("exporter")
 
     def refresh(self) -> None:
         """Read the files again if they have changed."""

@@ -312,7 +312,7 @@ class _AiohttpLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        log = structlog.get_logger()
+        log = structlog.get_logger("exporter")
         if isinstance(error, HttpProcessingError):
             log.debug("admin.bad_request", status=error.code)
         else:
