@@ -124,8 +124,8 @@ build/audit: requirements/run.txt requirements/audit.txt
 	build/audit-tools/bin/pip --python build/audit/bin/python install --quiet --require-hashes --requirement requirements/run.txt
 	@touch $@
 
-audit: build/audit  ## pins, licences, advisories and bill of materials of what the sidecar runs on
-	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json
+audit: build/audit  ## pins, licences, advisories and bill of materials of the dependencies; AUDIT=--require-advisories
+	build/audit-tools/bin/python scripts/audit.py build/audit/bin/python build/sbom.cdx.json $(AUDIT)
 
 requirements: $(VENV)/.dev  ## write the hashes of the versions in requirements/ anew, after changing a version
 	@for file in requirements/*.txt; do scripts/pin-hashes "$(VENV)/bin/uv" "$$file" || exit 1; done

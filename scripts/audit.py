@@ -1,12 +1,13 @@
-"""Looks at what the sidecar runs on: ``scripts/audit.py PYTHON SBOM``, run by ``make audit``.
+"""Check the sidecar's dependencies: ``scripts/audit.py PYTHON SBOM [--require-advisories]``, run by ``make audit``.
 
-PYTHON is the interpreter of an environment with requirements/run.txt in it and nothing else; SBOM is where the bill of
-materials (CycloneDX, JSON) goes. Four questions, one line each, exit status 1 if one has a bad answer:
+PYTHON is the interpreter of an environment with requirements/run.txt in it and nothing else; SBOM is the file for the
+bill of materials (CycloneDX, JSON). Four checks, one line each, exit status 1 if one fails:
 
 - is every version pinned with hashes, and installed as pinned?
 - do the packages fit together (``pip check``)?
-- is every licence one that may be linked to and passed on (:data:`LICENCES`)?
-- is there an advisory against any (pip-audit)? Where no advisory service can be reached, that is said, not passed over.
+- is every licence among :data:`LICENCES`?
+- is there an advisory against any package (pip-audit)? An advisory service that cannot be reached is reported; with
+  --require-advisories that fails.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Words of licences that ask for no more than to be named.
+#: Words of permissive licences, and of MPL-2.0.
 LICENCES = ("apache", "mit", "bsd", "isc", "psf", "python software foundation", "mpl-2.0")
 LOCK = Path("requirements/run.txt")
-#: Ours, and what a virtual environment begins with.
+#: The project itself, and the packages of a new virtual environment.
 NOT_LOCKED = {"websocket-exporter", "pip", "setuptools"}
 TOOLS = Path(sys.executable).parent
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    """A command's outcome."""
+    """Run a command and return its outcome."""
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def name_of(text: str) -> str:
-    """A package's name in its normal form."""
+    """Return a package's name in its normal form."""
     return re.sub(r"[-_.]+", "-", text).lower()
 
 
@@ -49,7 +50,7 @@ def locked() -> dict[str, str]:
 
 
 def pins(python: str) -> str:
-    """What is wrong with the pins; empty if nothing is."""
+    """Return the packages that differ from the pins; empty if none does."""
     listed = json.loads(run(str(TOOLS / "pip"), "--python", python, "list", "--format", "json").stdout)
     installed = {name_of(package["name"]): package["version"] for package in listed}
     try:
@@ -61,13 +62,13 @@ def pins(python: str) -> str:
 
 
 def fits(python: str) -> str:
-    """What does not fit together."""
+    """Return conflicts between packages."""
     checked = run(str(TOOLS / "pip"), "--python", python, "check")
     return "" if checked.returncode == 0 else " ".join(checked.stdout.split())
 
 
 def licences(python: str) -> str:
-    """Packages whose licence is not among those that are known to be fine."""
+    """Return packages with another licence."""
     listed = json.loads(
         run(str(TOOLS / "pip-licenses"), "--python", python, "--from", "mixed", "--format", "json").stdout
     )
@@ -80,8 +81,16 @@ def licences(python: str) -> str:
 
 
 def advisories() -> tuple[str, bool]:
-    """Known vulnerabilities, and whether a service that knows them could be asked."""
-    command = (str(TOOLS / "pip-audit"), "--requirement", str(LOCK), "--no-deps", "--disable-pip", "--format", "json")
+    """Return known vulnerabilities, and whether an advisory service answered."""
+    command = (
+        str(TOOLS / "pip-audit"),
+        "--requirement",
+        str(LOCK),
+        "--require-hashes",
+        "--disable-pip",
+        "--format",
+        "json",
+    )
     asked = run(*command, "--timeout", "15")
     try:
         packages = json.loads(asked.stdout)["dependencies"]
@@ -92,15 +101,15 @@ def advisories() -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Ask, and write the bill of materials."""
-    python, sbom = sys.argv[1:]
+    """Print the results and write the bill of materials."""
+    python, sbom, *flags = sys.argv[1:]
     status = 0
     for question, answer in (("pins", pins(python)), ("fit", fits(python)), ("licences", licences(python))):
         print(f"{question}: {answer or 'good'}")
         status |= bool(answer)
     flaws, asked = advisories()
     print(f"advisories: {flaws or ('none' if asked else 'NOT CHECKED, no advisory service could be reached')}")
-    status |= bool(flaws)
+    status |= bool(flaws) or (not asked and "--require-advisories" in flags)
     Path(sbom).parent.mkdir(parents=True, exist_ok=True)
     command = (str(TOOLS / "cyclonedx-py"), "environment", "--output-reproducible", "--of", "JSON", "-o", sbom, python)
     made = run(*command)
