@@ -274,11 +274,13 @@ def _log_to(path: Path) -> Callable[[], None]:
 
 
 def _own_command() -> str:
-    """Return websocket-exporter as the user typed it."""
-    name = sys.argv[0]
-    if Path(name).name != "websocket-exporter":
+    """Return the command that starts websocket-exporter, as short as a user types it here."""
+    path = Path(sys.argv[0]).absolute()
+    if path.name != "websocket-exporter":
         return f"{sys.executable} -m exporter"
-    return "websocket-exporter" if shutil.which("websocket-exporter") == name else name
+    if shutil.which(path.name) == str(path):
+        return path.name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _free(address: Address, option: str) -> Address:
