@@ -96,7 +96,7 @@ def summary(counts: Counts) -> str:
     rows = [("code", "cause", "by", "count")]
     rows += [(e.code, e.cause, e.initiator, str(count)) for e, count in _most_frequent(counts.closed)]
     rows += [("-", _status(status), "-", str(count)) for status, count in _most_frequent(counts.refused)]
-    table = "\n".join(f"  {code:<8} {cause:<18} {by:<7} {count:>6}" for code, cause, by, count in rows)
+    table = "\n".join(f"  {code:<8} {cause:<19} {by:<7} {count:>6}" for code, cause, by, count in rows)
     closes = plural(counts.closed.total(), "session")
     return f"{closes} closed, {counts.active} still open; {plural(counts.faults, 'server fault')}\n\n{table}\n"
 

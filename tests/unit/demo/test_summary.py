@@ -74,11 +74,11 @@ def test_summary_has_a_row_for_each_kind_of_close() -> None:
     assert summary(read_counts(PAGE)) == (
         "31 sessions closed, 28 still open; 1 server fault\n"
         "\n"
-        "  code     cause              by       count\n"
-        "  1001     going-away         server      30\n"
-        "  1011     internal-error     server       1\n"
-        "  -        HTTP 502           -            4\n"
-        "  -        aborted            -            1\n"
+        "  code     cause               by       count\n"
+        "  1001     going-away          server      30\n"
+        "  1011     internal-error      server       1\n"
+        "  -        HTTP 502            -            4\n"
+        "  -        aborted             -            1\n"
     )
     assert summary(Counts(0, Counter({NORMAL: 1}))).startswith("1 session closed, 0 still open; 0 server faults\n")
 

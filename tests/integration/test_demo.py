@@ -19,9 +19,8 @@ import pytest
 
 from exporter.demo.summary import Counts, read_counts
 from tests.ports import free_port
+from tests.unit.demo.harness import ROOT, Running, is_alive, running
 from tests.waiting import PATIENCE, eventually
-
-from .harness import ROOT, Running, is_alive, running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in /proc")
 
