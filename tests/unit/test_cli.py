@@ -104,6 +104,12 @@ def test_a_wrong_switch_is_one_line_and_exit_2(
         (["run", *UPSTREAM, "more"], ["more"]),
         (["run", "--upstream"], ["--upstream"]),
         (["run", *UPSTREAM, "--drain-grace", "31s"], ["--drain-grace", "31s", "--drain-timeout", "30s"]),
+        (["run", *UPSTREAM, "--listen", ":1", "--listen", ":2"], ["--listen", "given 2 times"]),
+        (["run", "--upstream", "http://127.0.0.1:8080"], ["--upstream", "leave out http://"]),
+        (["run", *UPSTREAM, "--admin", ":10010"], ["--admin", ":10010", "--listen"]),
+        (["run", "--upstream", "127.0.0.1:10010"], ["--upstream", "127.0.0.1:10010", "own --listen"]),
+        (["run", *UPSTREAM, "--connect-timeout", "0"], ["--connect-timeout", "above 0"]),
+        (["run", *UPSTREAM, "--drain-timeout", "9999h"], ["--drain-timeout", "9999h", "a year"]),
         (["no-such-command"], ["no-such-command"]),
         (["--no-such-flag"], ["--no-such-flag"]),
         (["explain"], ["a code, a label or a cause"]),
@@ -242,3 +248,34 @@ def test_usage_error_ends_with_how_to_get_help(
 ) -> None:
     """Every usage error of every command ends with the command that prints its help."""
     assert_one_line(*call(capsys, monkeypatch, *args), f"; see '{command} --help'")
+
+
+def test_run_check_validates_without_serving(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run --check` says that all is valid, status 0, and starts nobody."""
+    caught = taken(monkeypatch)
+    result = call(capsys, monkeypatch, "run", *UPSTREAM, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--check")
+    assert result == (0, "settings, files and ports are valid\n", "")
+    assert caught == []
+
+
+def test_run_with_an_unknown_variable_warns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt variable is named on stderr; those that Kubernetes sets for a Service of our name are not."""
+    taken(monkeypatch)
+    for name in ("LISTN", "SERVICE_HOST", "PORT_10011_TCP_ADDR", "IMAGE"):
+        monkeypatch.setenv(f"WEBSOCKET_EXPORTER_{name}", "x")
+    status, _, err = call(capsys, monkeypatch, "run", *UPSTREAM)
+    assert status == 0
+    assert err.count("\n") == 1
+    assert "WEBSOCKET_EXPORTER_LISTN is not a setting" in err
+
+
+def test_run_help_has_sections(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run --help` groups the flags."""
+    out = call(capsys, monkeypatch, "run", "--help")[1]
+    sections = ["Traffic", "Observation", "Drain", "TLS", "Admin port", "Logging"]
+    places = [out.index(f"{section} options:") for section in sections]
+    assert places == sorted(places)
