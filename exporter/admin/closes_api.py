@@ -171,7 +171,7 @@ class Closes:
     async def _one(self, request: web.Request, session_id: str, html: bool) -> web.StreamResponse:
         story = self._book.get(session_id)
         if story is None:
-            said = f"no story of session {session_id[:64]!r} is kept: it ended normally, lives, or was long ago"
+            said = f"no report of session {session_id[:64]!r} is kept: it closed normally, is open or is too old"
             if html:
                 return await send(request, HTML, [pages.missing(said)], status=404)
             return await send(request, TEXT, [f"{said}\n"], status=404)

@@ -1,59 +1,72 @@
-"""What the landing page shows at one moment, as plain data: the page's first state and every event after it.
+"""The state that the landing page shows, as plain data: the page's first state and every event after it.
 
 Python renders it once, so that the page stands without a script; the page's script then fills the same places from the
-same names. Whoever wants numbers without a page can read it from ``/events`` as well.
+same names. A program can read it from ``/events`` as well.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from time import time
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
-from exporter.admin.pages.meanings import CAUSES, entry, meaning_of
-from exporter.admin.pages.wording import circumstances, duration, headline, when, whom
-from exporter.protocol.close_codes import ABNORMAL, Nature
+from exporter.admin.pages.wording import (
+    TONES,
+    chip,
+    code_of,
+    conclusion,
+    duration,
+    evidence,
+    title,
+    tone,
+    tone_of,
+    when,
+    whom,
+)
+from exporter.protocol.causes import CAUSES, is_server_fault
 from exporter.protocol.enums import Cause, Peer
 
-#: What endings are told apart by: code, cause, initiator.
+#: Label values of a close: code, cause, initiator.
 Kind = tuple[str, str, str]
 
-#: Abnormal endings that the landing page shows; the others are a link away.
-LATEST = 8
+#: Groups of equal closes that the landing page shows; the reports behind them are a link away.
+MAX_GROUPS = 8
+#: Minutes that the charts of a process show, the first that holds its age.
+SPANS = (5, 15, 60)
 
 
 class CloseReport(Protocol):
-    """One abnormal ending that is kept."""
+    """The report of one close."""
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """Those of the log line, and ``ended_at`` in seconds since 1970."""
+        """Those of the log line, the evidence, and ``ended_at`` in seconds since 1970."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same with ``last_frames``, ready for JSON."""
+        """Return the same with ``last_frames``, ready for JSON."""
 
 
 class Book(Protocol):
-    """The abnormal endings that are kept, numbered since the start."""
+    """The reports that are kept, numbered since the start."""
 
     @property
     def total(self) -> int:
-        """How many there were since the start."""
+        """The number of reports since the start."""
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """Return the number of reports that are kept."""
 
     def walk(self, before: int | None = None) -> Iterator[tuple[int, CloseReport]]:
-        """Numbers and stories, newest first, from before the one of that number."""
+        """Yield numbers and reports, newest first, from before the one of that number."""
 
     def number(self, session_id: str) -> int | None:
-        """The number of one session's story, if it is kept."""
+        """Return the number of one session's report, if it is kept."""
 
     def get(self, session_id: str) -> CloseReport | None:
-        """One session's story, if it is kept."""
+        """Return one session's report, if it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +74,10 @@ class State:
     """How the sidecar is.
 
     :ivar uptime: seconds.
-    :ivar ever: endings since the start.
-    :ivar minutes: endings of the last hour, a bucket a minute, oldest first.
+    :ivar ever: closes since the start.
+    :ivar minutes: closes of the last hour, a bucket a minute, oldest first.
+    :ivar refused: handshakes since the start that did not become sessions.
+    :ivar stalled: peers that do not read their data now.
     """
 
     version: str
@@ -76,45 +91,37 @@ class State:
     stalled: int = 0
 
 
-#: The two that are told apart first: weather against a fault.
-VERSUS = (("1001", Cause.GOING_AWAY), ("1011", Cause.INTERNAL_ERROR))
-
-
 def snapshot(state: State, reasons: Sequence[str], book: Book | None) -> dict[str, Any]:
     """Return everything that the page shows, ready for JSON.
 
     :param reasons: why the sidecar is not ready; empty if it is.
     :param book: the reports that are kept; None shows none.
     """
-    latest = [story for _, story in islice(book.walk(), LATEST)] if book is not None else []
+    span = next((span for span in SPANS if state.uptime < 60 * span), SPANS[-1])
+    minutes = list(state.minutes)[-span:]
     hour: Counter[Kind] = Counter()
     for minute in filter(None, state.minutes):
         hour.update(minute)
-    series = _series(state.minutes)
     return {
         "now": round(time(), 3),
         "status": _status(state, reasons),
         "standing": "draining" if state.draining else "unready" if reasons else "ready",
         "up": _up(state.uptime),
+        "span": span,
+        "period": f"last {span} minutes" if span < SPANS[-1] else "last hour",
         "active": f"{state.active:,}",
         "hour": f"{hour.total():,}",
         "ever": f"{sum(state.ever.values()):,}",
+        "refused": f"{state.refused:,}",
+        "stalled": f"{state.stalled:,}",
+        "is_stalled": state.stalled > 0,
         "abnormal": book.total if book is not None else 0,
-        "versus": [_versus(code, cause, series[cause], state.ever) for code, cause in VERSUS],
-        "dropped": _dropped(hour, state.ever),
-        "natures": _natures(series, len(state.minutes)),
-        "causes": list(_causes(series, state.ever)),
-        "stories": [_story(story.as_dict()) for story in latest],
+        "faults": _card(minutes, hour, state.ever, _is_fault, "no faults"),
+        "away": _card(minutes, hour, state.ever, _is_routine, "0"),
+        "tones": _tones(minutes),
+        "causes": list(_causes(minutes, hour, state.ever)),
+        "groups": list(_groups(book)) if book is not None else [],
     }
-
-
-def _series(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:
-    """Endings by the minute of every cause."""
-    series: dict[str, list[int]] = {cause: [0] * len(minutes) for cause in CAUSES}
-    for place, minute in enumerate(minutes):
-        for (_, cause, _), count in minute.items():
-            series[cause][place] += count
-    return series
 
 
 def _up(seconds: float) -> str:
@@ -123,101 +130,108 @@ def _up(seconds: float) -> str:
 
 def _status(state: State, reasons: Sequence[str]) -> str:
     if state.draining:
-        return "Draining: no new clients, sessions are being ended"
+        return "Draining: sessions are being closed, new clients are refused"
     return f"Not ready: {', '.join(reasons)}" if reasons else "Ready"
 
 
-def _sum(counts: Mapping[Kind, int], code: str = "", cause: str = "", initiator: str = "") -> int:
-    return sum(
-        count
-        for (a_code, a_cause, an_initiator), count in counts.items()
-        if (not code or code == a_code)
-        and (not cause or cause == a_cause)
-        and (not initiator or initiator == an_initiator)
-    )
+def _is_fault(kind: Kind) -> bool:
+    _, cause, initiator = kind
+    return is_server_fault(Cause(cause), Peer(initiator))
 
 
-def _versus(code: str, cause: Cause, minutes: Sequence[int], ever: Mapping[Kind, int]) -> dict[str, Any]:
-    """One of the two big numbers: endings of this cause, whatever their code.
+def _is_routine(kind: Kind) -> bool:
+    return CAUSES[Cause(kind[1])].routine
 
-    Under graphql-ws an internal error is 4500; and a Close 1011 of a keepalive is none.
-    """
-    others = Counter[str]()
-    for (a_code, a_cause, _), count in ever.items():
-        if a_code == code and a_cause != cause:
-            others[a_cause] += count
-    by = [f"{_sum(ever, cause=cause, initiator=peer):,} by the {peer}" for peer in (Peer.CLIENT, Peer.SERVER)]
-    more = ", ".join(f"{count:,} {name}" for name, count in others.most_common())
+
+def _card(
+    minutes: Sequence[Mapping[Kind, int]],
+    hour: Mapping[Kind, int],
+    ever: Mapping[Kind, int],
+    belongs: Callable[[Kind], bool],
+    none: str,
+) -> dict[str, Any]:
+    """Return one of the two cards: the closes that belong to it, and their causes, the most frequent first."""
+    lately: Counter[str] = Counter()
+    always: Counter[str] = Counter()
+    for counts, sums in ((hour, lately), (ever, always)):
+        for kind, count in counts.items():
+            if belongs(kind):
+                sums[kind[1]] += count
+    parts = [{"key": cause, "hour": f"{count:,}"} for cause, count in lately.most_common()]
     return {
-        "key": cause,
-        "hour": f"{sum(minutes):,}",
-        "ever": f"{_sum(ever, cause=cause):,}",
-        "any": any(minutes),
-        "by": ", ".join(by),
-        "more": f"Not among these, with the same code: {more}." if more else "",
-        "minutes": minutes,
+        "hour": f"{lately.total():,}" if lately.total() else none,
+        "ever": f"{always.total():,}",
+        "any": lately.total() > 0,
+        "parts": parts,
+        "minutes": [sum(count for kind, count in minute.items() if belongs(kind)) for minute in minutes],
     }
 
 
-def _dropped(hour: Mapping[Kind, int], ever: Mapping[Kind, int]) -> dict[str, dict[str, Any]]:
-    """Endings without a Close frame: many frameworks answer an exception with just that."""
-    found = {}
-    for peer in (Peer.SERVER, Peer.CLIENT):
-        lately, all_in_all = (_sum(counts, code=ABNORMAL, initiator=peer) for counts in (hour, ever))
-        found[str(peer)] = {"hour": f"{lately:,}", "ever": f"{all_in_all:,}", "any": lately > 0}
+def _tones(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:
+    """Return a series for each tone, for the chart."""
+    found: dict[str, list[int]] = {name: [0] * len(minutes) for name in TONES}
+    for place, minute in enumerate(minutes):
+        for (_, cause, initiator), count in minute.items():
+            found[tone(cause, initiator)][place] += count
     return found
 
 
-def _natures(series: Mapping[str, Sequence[int]], minutes: int) -> dict[str, list[int]]:
-    """A series a nature, for the chart."""
-    found: dict[str, list[int]] = {}
-    none = [0] * minutes
-    seen = [(meaning_of(cause).nature, row) for cause in CAUSES if any(row := series[cause])]
-    for nature in (Nature.FAULT, Nature.WEATHER, Nature.ORDINARY):
-        rows = [row for of, row in seen if of is nature]
-        found[nature] = [sum(minute) for minute in zip(none, *rows, strict=True)]
-    return found
-
-
-def _causes(series: Mapping[str, Sequence[int]], ever: Mapping[Kind, int]) -> Iterator[dict[str, Any]]:
-    """The rows of the table: the causes that were seen."""
-    seen: dict[str, dict[Kind, int]] = {}
+def _causes(
+    minutes: Sequence[Mapping[Kind, int]], hour: Mapping[Kind, int], ever: Mapping[Kind, int]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table: causes by initiator that were seen, faults of the server first."""
+    kinds: dict[tuple[str, str], list[Kind]] = {}
     for kind, count in ever.items():
-        seen.setdefault(kind[1], {})[kind] = count
-    for cause in CAUSES:
-        if cause in seen and (total := sum(seen[cause].values())):
-            yield _cause(cause, series[cause], seen[cause], total)
+        if count:
+            kinds.setdefault((kind[1], kind[2]), []).append(kind)
+    order = {name: place for place, name in enumerate(TONES)}
+    causes = {str(cause): place for place, cause in enumerate(CAUSES)}
+    for cause, initiator in sorted(kinds, key=lambda key: (order[tone(*key)], causes[key[0]], key[1])):
+        own = kinds[cause, initiator]
+        yield {
+            "key": f"{cause}-{initiator}",
+            "cause": cause,
+            "by": f"by {whom(initiator)}",
+            "tone": tone(cause, initiator),
+            "codes": [chip(code) for code in sorted({code for code, _, _ in own})],
+            "hour": f"{_sum(hour, own):,}",
+            "ever": f"{_sum(ever, own):,}",
+            "minutes": [_sum(minute, own) for minute in minutes],
+        }
 
 
-def _cause(cause: Cause, minutes: Sequence[int], ever: Mapping[Kind, int], total: int) -> dict[str, Any]:
-    """One of them, from the endings of this cause alone."""
+def _sum(counts: Mapping[Kind, int], kinds: Iterable[Kind]) -> int:
+    return sum(counts.get(kind, 0) for kind in kinds)
+
+
+def _groups(book: Book) -> Iterator[dict[str, Any]]:
+    """Yield groups of equal closes, the one with the newest close first."""
+    groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    for _, report in book.walk():
+        fields = report.fields
+        key = (code_of(fields), str(fields["cause"]), str(fields["initiator"]), str(fields["route"]))
+        if key in groups or len(groups) < MAX_GROUPS:
+            groups.setdefault(key, []).append(fields)
+    for group, members in groups.items():
+        yield _group("-".join(group), members)
+
+
+def _group(key: str, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    newest = members[0]
+    paths = {fields["path"] for fields in members}
+    seen = evidence(newest)
+    filters = {name: str(newest[name]) for name in ("code", "cause", "route")}
     return {
-        "key": cause,
-        "nature": meaning_of(cause).nature,
-        "codes": [chip(code) for code in sorted({code for code, _, _ in ever})],
-        "by": ", ".join(f"{peer} {count:,}" for peer in Peer if (count := _sum(ever, initiator=peer))),
-        "hour": f"{sum(minutes):,}",
-        "ever": f"{total:,}",
-        "minutes": minutes,
-    }
-
-
-def chip(code: str) -> dict[str, str]:
-    """A code as pages show it, with where it is explained."""
-    return {"key": str(code), "href": f"#{entry(code)}", "says": f"{entry(code)}-meaning"}
-
-
-def _story(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "key": fields["session_id"],
-        "code": [chip(fields["code"])],
-        "cause": fields["cause"],
-        "link": f"/closes/{fields['session_id']}",
-        "nature": meaning_of(fields["cause"]).nature,
-        "by": f"by the {whom(fields['initiator'])}",
-        "path": fields["path"],
-        "ended_at": round(float(fields["ended_at"]), 3),
-        "when": when(fields["ended_at"]),
-        "headline": headline(fields) + ".",
-        "more": " ".join(circumstances(fields)),
+        "key": key,
+        "code": [chip(code_of(newest))],
+        "title": title(newest),
+        "tone": tone_of(newest),
+        "path": newest["path"] if len(paths) == 1 else f"{len(paths)} paths",
+        "times": f"{len(members):,} times, last" if len(members) > 1 else "",
+        "all": f"/closes?{urlencode(filters)}",
+        "link": f"/closes/{newest['session_id']}",
+        "ended_at": round(float(newest["ended_at"]), 3),
+        "when": when(newest["ended_at"]),
+        "conclusion": conclusion(newest),
+        "evidence": f"Evidence: {'; '.join(seen)}." if seen else "",
     }

@@ -33,6 +33,8 @@ from exporter.protocol.enums import PEERS, Cause, Peer
 
 #: A label set of the closed counter beside its route: code, cause, initiator.
 LabelSet = tuple[str, Cause, Peer]
+#: The place of the status of an opened session.
+_SWITCHED = STATUSES.index("101")
 #: Handshake statuses that stand for a class; their series appear when they are first counted.
 _STATUS_CLASSES = frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"})
 
@@ -46,6 +48,9 @@ class SharedCounters(Collector):
     :param closes_layout: of the observer's block.
     :param closes: the observer's block.
     :param known: the label sets of closes that start at 0.
+
+    In every scrape the sessions that opened are those that closed and those that are active: an ended session is active
+    until its close is classified.
     """
 
     def __init__(
@@ -73,38 +78,40 @@ class SharedCounters(Collector):
 
     def active(self) -> int:
         """Return the number of open sessions."""
-        return sum(self._sum(cells.active) for _, cells in self._by_route())
+        cells = self._snapshot()
+        return sum(cells.active(route) for route in range(len(self.routes)))
 
     def stalled(self) -> int:
         """Return the number of peers that do not read their data."""
-        return sum(self._sum(cells.stalled[peer]) for _, cells in self._by_route() for peer in PEERS)
+        return sum(self._sum(cells.stalled[peer]) for cells in self._layout.routes for peer in PEERS)
 
     def refused(self) -> int:
         """Return the number of handshakes that were answered with another status than 101, or not at all."""
         return sum(
             self._sum(cells.handshakes + place)
-            for _, cells in self._by_route()
-            for place, status in enumerate(STATUSES)
-            if status != "101"
+            for cells in self._layout.routes
+            for place in range(len(STATUSES))
+            if place != _SWITCHED
         )
 
     def closed(self) -> Counter[LabelSet]:
         """Return the number of closes by code, cause and initiator, over all routes."""
+        cells = self._snapshot()
         closed: Counter[LabelSet] = Counter()
         for route in range(len(self.routes)):
-            closed.update(self._closed_of(route))
+            closed.update(cells.closed(route))
         return closed
 
     def closed_by_route(self, route: int) -> int:
         """Return the number of closes of one route, those included whose records the observer could not take."""
-        return self._closed_of(route).total()
+        return self._snapshot().closed(route).total()
 
     def opened_by_route(self, route: int) -> int:
         """Return the number of sessions of one route that were ever opened."""
         return self._sum(self._layout.routes[route].opened)
 
     def active_by_route(self, route: int) -> int:
-        """Return the number of open sessions of one route."""
+        """Return the number of sessions of one route that the relays count as open."""
         return self._sum(self._layout.routes[route].active)
 
     def is_draining(self) -> bool:
@@ -121,33 +128,44 @@ class SharedCounters(Collector):
         return max(0, last - monotonic_ns()) / NANOSECONDS if self.is_draining() else 0.0
 
     def collect(self) -> Iterator[Family]:
-        """Yield every family that is counted in cells."""
-        layout = self._layout
-        yield self._handshakes()
-        yield self._histograms(catalogue.HANDSHAKE_DURATION, lambda cells: {(): cells.handshake_duration})
-        yield self._values(catalogue.ACTIVE, lambda cells: {(): cells.active})
-        yield self._closed_family()
+        """Yield every family that is counted in cells, all from one snapshot."""
+        cells = self._snapshot()
+        yield self._handshakes(cells)
+        yield self._histograms(cells, catalogue.HANDSHAKE_DURATION, lambda at: {(): at.handshake_duration})
+        active = _family(catalogue.ACTIVE)
+        for route, name in enumerate(self.routes):
+            active.add_metric((name,), cells.active(route))
+        yield active
+        yield self._closed_family(cells)
         yield self._values(
+            cells,
             catalogue.FRAMES,
-            lambda cells: {
-                (peer, opcode): cells.frames[peer] + place for peer in PEERS for place, opcode in enumerate(OPCODES)
+            lambda at: {
+                (peer, opcode): at.frames[peer] + place for peer in PEERS for place, opcode in enumerate(OPCODES)
             },
         )
-        yield self._values(catalogue.PAYLOAD, lambda cells: {(peer,): cells.payload[peer] for peer in PEERS})
-        yield self._histograms(catalogue.PING_RTT, lambda cells: {(peer,): cells.ping_rtt[peer] for peer in PEERS})
-        yield self._values(catalogue.STALLED, lambda cells: {(peer,): cells.stalled[peer] for peer in PEERS})
+        yield self._values(cells, catalogue.PAYLOAD, lambda at: {(peer,): at.payload[peer] for peer in PEERS})
+        yield self._histograms(cells, catalogue.PING_RTT, lambda at: {(peer,): at.ping_rtt[peer] for peer in PEERS})
+        yield self._values(cells, catalogue.STALLED, lambda at: {(peer,): at.stalled[peer] for peer in PEERS})
         yield self._histograms(
-            catalogue.STALL_DURATION, lambda cells: {(peer,): cells.stall_duration[peer] for peer in PEERS}
+            cells, catalogue.STALL_DURATION, lambda at: {(peer,): at.stall_duration[peer] for peer in PEERS}
         )
-        yield self._plain(catalogue.UNOBSERVED, {(reason,): cell for reason, cell in layout.unobserved.items()})
-        yield self._plain(catalogue.CONNECT_ERRORS, {(error,): cell for error, cell in layout.connect_errors.items()})
-        yield self._plain(catalogue.ACCEPT_PAUSES, {(): layout.accept_pauses})
-        yield self._plain(catalogue.TLS_ERRORS, {(): layout.tls_errors})
+        layout = self._layout
+        for metric, places in (
+            (catalogue.UNOBSERVED, {(str(reason),): cell for reason, cell in layout.unobserved.items()}),
+            (catalogue.CONNECT_ERRORS, {(str(error),): cell for error, cell in layout.connect_errors.items()}),
+            (catalogue.ACCEPT_PAUSES, {(): layout.accept_pauses}),
+            (catalogue.TLS_ERRORS, {(): layout.tls_errors}),
+        ):
+            family = _family(metric)
+            for labels, cell in places.items():
+                family.add_metric(labels, cells.sum(cell))
+            yield family
         restarts = _family(catalogue.RELAY_RESTARTS)
-        restarts.add_metric((), self._closes[self._closes_layout.relay_restarts])
+        restarts.add_metric((), cells.closes[self._closes_layout.relay_restarts])
         yield restarts
         turns = _histogram_family(catalogue.LOOP_TURN)
-        self._add_histogram(turns, (), layout.loop_turns)
+        _add_histogram(turns, (), layout.loop_turns, cells)
         yield turns
         for metric, value in (
             (catalogue.DRAINING, float(self.is_draining())),
@@ -159,34 +177,24 @@ class SharedCounters(Collector):
     def _sum(self, cell: int) -> int:
         return sum(cells[cell] for cells in self._relays)
 
-    def _by_route(self) -> Iterator[tuple[str, RouteCells]]:
-        return zip(self.routes, self._layout.routes, strict=False)
+    def _snapshot(self) -> _Snapshot:
+        """Copy all blocks: closes first, so that none is there without its opening."""
+        closes = self._closes.tolist()
+        return _Snapshot([cells.tolist() for cells in self._relays], closes, self._layout, self._closes_layout)
 
-    def _handshakes(self) -> Family:
+    def _handshakes(self, cells: _Snapshot) -> Family:
         family = _family(catalogue.HANDSHAKES)
-        for route, cells in self._by_route():
+        for route, at in self._by_route():
             for place, status in enumerate(STATUSES):
-                count = self._sum(cells.handshakes + place)
+                count = cells.sum(at.handshakes + place)
                 if count or status not in _STATUS_CLASSES:
                     family.add_metric((route, status), count)
         return family
 
-    def _closed_of(self, route: int) -> Counter[LabelSet]:
-        """Return the closes of one route that were counted."""
-        label_sets = self._closes_layout.label_sets
-        first = route * len(label_sets)
-        counts = self._closes[first : first + len(label_sets)].tolist()
-        closed = Counter({labels: count for labels, count in zip(label_sets, counts, strict=True) if count})
-        dropped = self._layout.routes[route].dropped
-        for place, peer in enumerate(Peer):
-            if count := self._sum(dropped + place):
-                closed[UNKNOWN, Cause.UNCLASSIFIED, peer] += count
-        return closed
-
-    def _closed_family(self) -> Family:
+    def _closed_family(self, cells: _Snapshot) -> Family:
         family = _family(catalogue.CLOSED)
         for route, name in enumerate(self.routes):
-            closed = self._closed_of(route)
+            closed = cells.closed(route)
             for labels in sorted(self._known.union(closed)):
                 family.add_sample(
                     catalogue.CLOSED.name,
@@ -196,33 +204,67 @@ class SharedCounters(Collector):
                 )
         return family
 
-    def _values(self, metric: Metric, cells_of: Callable[[RouteCells], dict[tuple[str, ...], int]]) -> Family:
-        """Return a family with, for each route, the label values and cells that ``cells_of`` returns."""
+    def _values(
+        self, cells: _Snapshot, metric: Metric, places: Callable[[RouteCells], dict[tuple[str, ...], int]]
+    ) -> Family:
+        """Return a family with, for each route, the label values and cells that ``places`` returns."""
         family = _family(metric)
-        for route, cells in self._by_route():
-            for labels, cell in cells_of(cells).items():
-                family.add_metric((route, *labels), self._sum(cell))
-        return family
-
-    def _plain(self, metric: Metric, cells: dict[tuple[str, ...], int]) -> Family:
-        family = _family(metric)
-        for labels, cell in cells.items():
-            family.add_metric(labels, self._sum(cell))
+        for route, at in self._by_route():
+            for labels, cell in places(at).items():
+                family.add_metric((route, *labels), cells.sum(cell))
         return family
 
     def _histograms(
-        self, metric: Metric, cells_of: Callable[[RouteCells], dict[tuple[str, ...], HistogramCells]]
+        self, cells: _Snapshot, metric: Metric, places: Callable[[RouteCells], dict[tuple[str, ...], HistogramCells]]
     ) -> Family:
         family = _histogram_family(metric)
-        for route, cells in self._by_route():
-            for labels, histogram in cells_of(cells).items():
-                self._add_histogram(family, (route, *labels), histogram)
+        for route, at in self._by_route():
+            for labels, histogram in places(at).items():
+                _add_histogram(family, (route, *labels), histogram, cells)
         return family
 
-    def _add_histogram(self, family: HistogramMetricFamily, labels: Sequence[str], histogram: HistogramCells) -> None:
-        *counts, total = (self._sum(histogram.start + place) for place in range(histogram.size))
-        bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
-        family.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total / NANOSECONDS)
+    def _by_route(self) -> Iterator[tuple[str, RouteCells]]:
+        return zip(self.routes, self._layout.routes, strict=False)
+
+
+class _Snapshot:
+    """All cells as of one moment."""
+
+    def __init__(
+        self, relays: list[list[int]], closes: list[int], layout: RelayLayout, closes_layout: ObserverLayout
+    ) -> None:
+        self._relays = relays
+        self.closes = closes
+        self._layout = layout
+        self._label_sets = closes_layout.label_sets
+
+    def sum(self, cell: int) -> int:
+        """Return the value of a cell, over all relays."""
+        return sum(cells[cell] for cells in self._relays)
+
+    def active(self, route: int) -> int:
+        """Return the sessions that opened and have not been counted as closed."""
+        opened = self.sum(self._layout.routes[route].handshakes + _SWITCHED)
+        return max(0, opened - self.closed(route).total())
+
+    def closed(self, route: int) -> Counter[LabelSet]:
+        """Return the closes of one route that were counted, records that the observer could not take included."""
+        first = route * len(self._label_sets)
+        counts = self.closes[first : first + len(self._label_sets)]
+        closed = Counter({labels: count for labels, count in zip(self._label_sets, counts, strict=True) if count})
+        dropped = self._layout.routes[route].dropped
+        for place, peer in enumerate(Peer):
+            if count := self.sum(dropped + place):
+                closed[UNKNOWN, Cause.UNCLASSIFIED, peer] += count
+        return closed
+
+
+def _add_histogram(
+    family: HistogramMetricFamily, labels: Sequence[str], histogram: HistogramCells, cells: _Snapshot
+) -> None:
+    *counts, total = (cells.sum(histogram.start + place) for place in range(histogram.size))
+    bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
+    family.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total / NANOSECONDS)
 
 
 def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:

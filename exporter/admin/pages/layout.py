@@ -1,7 +1,7 @@
-"""What all pages share: the frame around them, their one style and script, the headers that guard them.
+"""The parts that all pages share: the frame, the style, the script and the headers that protect them.
 
-Nothing is loaded from anywhere. The style and the script stand in the page itself, and the Content-Security-Policy
-names them by their hash: whatever else finds its way into a page does not run. All text goes through :func:`text`.
+Nothing is loaded from elsewhere. The style and the script are in the page itself, and the Content-Security-Policy names
+them by their hash: no other script runs. All text goes through :func:`text`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from hashlib import sha256
 from html import escape as text
 from importlib.resources import files
 
-from exporter.admin.pages.meanings import GLOSSARY, CodeMeaning, entry
+from exporter.admin.pages.wording import GLOSSARY, CodeMeaning, entry
 
-__all__ = ["HEADERS", "chip_list", "chips", "described", "ending", "frame", "glossary", "text"]
+__all__ = ["DOCS", "HEADERS", "chip_list", "chips", "described", "ending", "frame", "glossary", "text"]
+
+
+#: Where the documents are.
+DOCS = "https://github.com/websocket-exporter/websocket-exporter/blob/main/docs"
 
 
 def _asset(name: str) -> str:
@@ -28,7 +32,7 @@ def _hash(asset: str) -> str:
 _STYLE = _asset("page.css")
 _SCRIPT = _asset("page.js")
 
-#: For every answer of the admin port: nothing may be loaded, framed or kept, and only our own script may run.
+#: Headers of every answer: nothing is loaded, framed or kept, and only our own script runs.
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; script-src {_hash(_SCRIPT)}; style-src {_hash(_STYLE)}; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -41,7 +45,7 @@ HEADERS = {
 
 
 def frame(title: str) -> str:
-    """The beginning of a page; ``title`` is text."""
+    """Return the beginning of a page; ``title`` is text."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -55,7 +59,7 @@ def frame(title: str) -> str:
 
 
 def ending() -> str:
-    """The end of a page."""
+    """Return the end of a page."""
     return f"""
 <script>{_SCRIPT}</script>
 </body>
@@ -64,7 +68,7 @@ def ending() -> str:
 
 
 def chips(codes: list[dict[str, str]]) -> str:
-    """Close codes that explain themselves on hover, focus or tap; see ``chip`` in :mod:`exporter.admin.state`."""
+    """Return close codes that explain themselves on hover, focus or tap; ``chip`` makes them."""
     return "".join(
         f'<a class="code" data-key="{text(code["key"])}" data-text="key" href="{text(code["href"])}"'
         f' aria-describedby="{text(code["says"])}" data-attr="href:href aria-describedby:says">{text(code["key"])}</a>'
@@ -73,17 +77,17 @@ def chips(codes: list[dict[str, str]]) -> str:
 
 
 def chip_list(name: str, codes: list[dict[str, str]]) -> str:
-    """Chips that the script keeps up to date from the list ``name``."""
+    """Return chips that the script keeps up to date from the list ``name``."""
     blank = chips([{"key": "", "href": "#", "says": ""}])
     return f'<span class="codes" data-list="{name}"><template>{blank}</template>{chips(codes)}</span>'
 
 
-@cache  # it is most of a page, and never another
+@cache
 def glossary() -> str:
-    """What every code means; other places point here."""
+    """Return the meaning of every code; chips link here."""
     entries = "".join(map(described, GLOSSARY))
     return f"""<section aria-labelledby="codes-title">
-<h2 id="codes-title">What the codes mean</h2>
+<h2 id="codes-title">Close codes</h2>
 <details id="codes"><summary>All {len(GLOSSARY)} codes</summary>
 <div class="glossary">{entries}</div>
 </details>
@@ -91,13 +95,12 @@ def glossary() -> str:
 
 
 def described(meaning: CodeMeaning) -> str:
-    """What one code means; where its chips point."""
+    """Return the meaning of one code, with the anchor of its chips."""
     anchor = text(entry(meaning.code))
-    nature = f' <span class="tag" data-nature="{meaning.nature}">{meaning.nature}</span>' if meaning.nature else ""
     names = [f' id="{anchor}-meaning"', *[""] * len(meaning.rows)]
     rows = "".join(
         f"<dt>{text(name)}</dt><dd{id}>{text(sentence)}</dd>"
         for id, (name, sentence) in zip(names, meaning.rows, strict=False)
     )
-    title = f"<h3><b>{text(meaning.code)}</b> {text(meaning.name)}{nature}</h3>"
+    title = f"<h3><b>{text(meaning.code)}</b> {text(meaning.name)}</h3>"
     return f'<div class="entry" id="{anchor}">{title}<dl>{rows}</dl></div>'

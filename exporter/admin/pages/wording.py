@@ -1,29 +1,55 @@
-"""Tells the story of one ending in plain sentences: who, why, how long, what was under way.
-
-A story comes as the fields of the log line that tells it, and says what was measured, never more: where a likely
-culprit is named, it is one that is known for that number.
-"""
+"""The sentences of the pages: durations and moments, how a session closed, the conclusion of a report, close codes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from exporter.admin.pages.meanings import explain
-from exporter.protocol.close_codes import ABNORMAL, INVALID, LIBRARIES, NO_STATUS, PRIVATE, UNKNOWN
-from exporter.protocol.enums import Cause, Peer
-from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, IdleCutoffs
+from exporter.protocol.causes import CAUSES, is_server_fault
+from exporter.protocol.close_codes import (
+    ABNORMAL,
+    INVALID,
+    LIBRARIES,
+    NO_STATUS,
+    PRIVATE,
+    REGISTRY,
+    UNKNOWN,
+    unregistered,
+)
+from exporter.protocol.enums import Cause, Peer, Severity
+from exporter.protocol.evidence import OPENINGS, Confidence
 
 Fields = Mapping[str, Any]
 
-#: A silence that is within this many seconds of a known cut-off names who is known to cut there; it is a hint, so it is
-#: as generous as the judgement's default.
-_KNOWN = IdleCutoffs()
+#: The classes in which pages colour closes, and what they stand for.
+TONES: Mapping[str, str] = {
+    "fault": "server fault: the app failed",
+    "other": "other: abnormal, but not a fault of the server",
+    "expected": "expected: rollouts, restarts, leaving browsers",
+    "normal": "normal",
+}
+
+
+def tone(cause: str, initiator: str) -> str:
+    """Return the class of a close, one of :data:`TONES`. Raises ValueError for an unknown cause or initiator."""
+    info = CAUSES[Cause(cause)]
+    if is_server_fault(info.cause, Peer(initiator)):
+        return "fault"
+    if info.routine:
+        return "expected"
+    return "normal" if info.severity is Severity.NORMAL else "other"
+
+
+def tone_of(fields: Fields) -> str:
+    """Return the class of a report: that of its close, but ``other`` for a suspect one."""
+    return "other" if fields.get("suspect") else tone(fields["cause"], fields["initiator"])
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a person: ``0.25 s``, ``12.3 s``, ``3 min 2 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Return seconds for a person: ``0.25 s``, ``12.3 s``, ``3 min 2 s``, ``2 h 5 min``, ``3 d 4 h``."""
     if seconds < 0.001:
         return "less than 1 ms"
     if seconds < 10:
@@ -39,88 +65,162 @@ def duration(seconds: float) -> str:
 
 
 def when(epoch: float) -> str:
-    """A moment in UTC, to the second: ``2026-05-04 17:30:59 UTC``."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """Return a moment in UTC, to the millisecond: ``2026-05-04 17:30:59.123 UTC``."""
+    return f"{datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
 
 
 def iso(epoch: float) -> str:
-    """The same for a program: ``2026-05-04T17:30:59.123+00:00``."""
+    """Return the same for a program: ``2026-05-04T17:30:59.123+00:00``."""
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds")
 
 
 def quantity(count: int, unit: str) -> str:
-    """``1 byte``, ``1,204 bytes``."""
+    """Return ``1 byte``, ``1,204 bytes``."""
     return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
 
 
 def whom(peer: str) -> str:
-    """``client``, ``server`` or ``sidecar``."""
+    """Return ``client``, ``server`` or ``sidecar``."""
     return "sidecar" if peer == Peer.PROXY else str(peer)
 
 
+def code_of(fields: Fields) -> str:
+    """Return the real close code, or the label where no peer sent one: ``4409``, ``1006``."""
+    code = fields.get("close_code")
+    return str(code) if isinstance(code, int) and code > 0 else str(fields["code"])
+
+
+def title(fields: Fields) -> str:
+    """Return a close in a few words: ``dropped-on-message by server``."""
+    return f"{fields['cause']} by {whom(fields['initiator'])}"
+
+
+def conclusion(fields: Fields) -> str:
+    """Return the most likely reason of a close and the next step, as sentences."""
+    cause, initiator = Cause(fields["cause"]), Peer(fields["initiator"])
+    if fields.get("suspect"):
+        return (
+            "Suspect: the server closed as if nothing were wrong, right after a client's message that it had not "
+            "answered; many frameworks end a failed handler like that. Look for an exception in the server's log at "
+            "that moment."
+        )
+    info = CAUSES[cause]
+    opening = OPENINGS.get(fields.get("confidence") or Confidence.SHOWN, "")
+    meaning = info.meaning[0].lower() + info.meaning[1:] if opening and info.meaning[1].islower() else info.meaning
+    return f"{opening}{meaning} {_remedy(info.remedy, initiator)}"
+
+
+def _remedy(text: str, initiator: Peer) -> str:
+    """Return the part of a remedy that is for this initiator, where it has parts."""
+    parts = re.split(r"By the (server|client): ", text)
+    if len(parts) < 3:
+        return text
+    by = dict(zip(parts[1::2], parts[2::2], strict=True))
+    chosen = by.get(initiator, text).strip().replace("its log", f"the {initiator}'s log")
+    return chosen[0].upper() + chosen[1:]
+
+
 def headline(fields: Fields) -> str:
-    """Who ended it, how, and after how long: one sentence without a full stop."""
-    return f"{_what(fields)} after {duration(fields['duration_s'])}"
+    """Return who closed the session, how, and after how long: one sentence without a full stop."""
+    return f"{_end(fields)} after {duration(fields['duration_s'])}"
 
 
-def _what(fields: Fields) -> str:
+def _end(fields: Fields) -> str:
     code, cause, peer = str(fields["code"]), Cause(fields["cause"]), Peer(fields["initiator"])
     who = f"The {whom(peer)}"
     if peer is Peer.PROXY and cause in (Cause.DRAIN, Cause.LIMIT):
-        why = "in a drain" if cause is Cause.DRAIN else "at the greatest age that is allowed"
-        return f"{who} ended it {why}, {'without a Close frame' if code == ABNORMAL else f'with Close {code}'}"
+        why = "in a drain" if cause is Cause.DRAIN else "at its maximum age"
+        return (
+            f"{who} closed the session {why}, {'without a Close frame' if code == ABNORMAL else f'with Close {code}'},"
+        )
+    if cause is Cause.RELAY_LOST:
+        return "A relay process of the sidecar died"
     if code == ABNORMAL:
         how = "was reset" if fields.get("tcp_ended_how") == "reset" else "ended"
-        down = ", and the app took no connections," if cause is Cause.APP_DOWN else ""
-        return f"{who}'s TCP connection {how} without a Close frame{down}"
+        return f"{who}'s TCP connection {how} without a Close frame"
     if code == UNKNOWN:
-        return f"{who}'s TCP connection ended, no longer understood,"
-    return f"{who} sent {_close(code)}"
+        return f"{who}'s TCP connection ended, no longer parsed,"
+    return f"{who} sent {_close(fields)}"
 
 
-def _close(code: str) -> str:
-    if code == NO_STATUS:
-        return "a Close without a code"
-    if code == INVALID:
-        return "a Close that no peer may send"
-    if code in (LIBRARIES, PRIVATE):
-        return f"a Close with a code of its own ({code})"
+def _close(fields: Fields) -> str:
+    if fields["code"] == NO_STATUS:
+        return "an empty Close frame"
+    code = code_of(fields)
+    if fields["code"] == INVALID:
+        return "an invalid Close frame" if code == INVALID else f"Close {code}, which must not be sent,"
     return f"Close {code} {explain(code).name}".rstrip()
 
 
-def circumstances(fields: Fields) -> list[str]:
-    """What else was seen, a sentence each: the reason text, the silence before, what was under way."""
-    told = []
+def evidence(fields: Fields) -> list[str]:
+    """Return the evidence for the cause, then what else was seen, as phrases."""
+    phrases = list(fields.get("evidence") or ())
     if fields.get("reason"):
-        told.append(f"It said “{fields['reason']}”.")
-    idle = fields.get("idle_s")
-    if str(fields["code"]) == ABNORMAL and idle is not None:
-        told.append(f"Nothing had passed either way for {duration(idle)}{_culprit(fields, idle)}.")
-    if (last := _last(fields.get("last_frames", ()))) is not None:
-        earlier = "" if str(fields["code"]) == ABNORMAL else f", {duration(last['age_s'])} earlier"
-        told.append(
-            f"The last frame before was {last['opcode']} from the {last['sender']}, "
-            f"{quantity(last['length'], 'byte')}{earlier}."
-        )
-    if (waited := fields.get("ping_unanswered_s") or 0.0) > 0:
-        told.append(f"A ping of the {whom(fields['tcp_ended_by'])} had waited {duration(waited)} for its pong.")
+        phrases.insert(0, f"the reason text was “{fields['reason']}”")
     frames, messages = fields.get("cut_in_frame") or (), fields.get("cut_in_message") or ()
-    told += [f"A frame of the {whom(peer)} was cut in the middle." for peer in frames]
-    told += [f"A message of the {whom(peer)} was not finished." for peer in messages if peer not in frames]
-    return told
+    phrases += [f"the last frame of the {whom(peer)} was incomplete" for peer in frames]
+    phrases += [f"the last message of the {whom(peer)} was incomplete" for peer in messages if peer not in frames]
+    return phrases
 
 
-def _culprit(fields: Fields, idle: float) -> str:
-    if fields["cause"] != Cause.IDLE_TIMEOUT or (known := _KNOWN.cutoff(idle)) is None:
-        return ""
-    return f", a limit known from {KNOWN_CUTOFFS[known]}"
-
-
-def quiet_before(frames: Sequence[Fields]) -> float | None:
-    """Seconds from the last frame that was no Close to the end; None if there was none."""
-    last = _last(frames)
+def idle_before(frames: Sequence[Fields]) -> float | None:
+    """Return the seconds from the last frame that was no Close to the end; None if there was none."""
+    last = next((frame for frame in reversed(frames) if frame["opcode"] != "close"), None)
     return None if last is None else float(last["age_s"])
 
 
-def _last(frames: Sequence[Fields]) -> Fields | None:
-    return next((frame for frame in reversed(frames) if frame["opcode"] != "close"), None)
+#: Label values that are no number.
+_LABELS: Mapping[str, tuple[str, str]] = {
+    INVALID: ("Must not be sent", "A Close frame with a code that no peer may send, or with a body of one byte."),
+    UNKNOWN: ("Not parsed", "TCP ended on a connection that was forwarded but no longer parsed."),
+    LIBRARIES: ("Libraries", f"A code from 3000 to 3999, which {unregistered(3999)}."),
+    PRIVATE: ("Private use", f"A code from 4000 to 4999, which {unregistered(4999)}."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMeaning:
+    """One close code on a page. ``rows`` are pairs of a heading and a sentence."""
+
+    code: str
+    name: str
+    rows: tuple[tuple[str, str], ...]
+
+
+def explain(code: str) -> CodeMeaning:
+    """Return the meaning of a code or a label value of ``code``. Never raises."""
+    info = REGISTRY.get(int(code)) if code.isascii() and code.isdecimal() else None
+    if info is not None:
+        return CodeMeaning(
+            code,
+            info.name,
+            (
+                ("Meaning", info.meaning),
+                ("Seen when", info.seen),
+                ("What to do", info.remedy),
+                ("Reconnect", info.reconnect_how),
+            ),
+        )
+    name, text = _LABELS.get(code, ("", ""))
+    if not text and code.isascii() and code.isdecimal():
+        name, text = "Private use" if int(code) >= 4000 else "", f"A code that {unregistered(int(code))}."
+    return CodeMeaning(code, name, (("Meaning", text),) if text else ())
+
+
+#: The codes that a page explains in full: those of the registry, and the label values that are no number.
+GLOSSARY: tuple[CodeMeaning, ...] = tuple(explain(code) for code in (*map(str, sorted(REGISTRY)), *_LABELS))
+_ENTRIES = frozenset(meaning.code for meaning in GLOSSARY)
+
+
+def entry(code: str) -> str:
+    """Return the anchor of a code in the glossary; an unregistered code has its range's."""
+    if code in _ENTRIES:
+        return f"code-{code}"
+    if code.isdecimal() and not 3000 <= int(code) <= 4999:
+        return f"code-{INVALID}"
+    return f"code-{LIBRARIES if code.startswith('3') else PRIVATE}"
+
+
+def chip(code: str) -> dict[str, str]:
+    """Return a code as pages show it, with the place where it is explained."""
+    return {"key": str(code), "href": f"#{entry(code)}", "says": f"{entry(code)}-meaning"}

@@ -1,5 +1,5 @@
-// The page is complete without this script. With it, codes explain themselves on hover, focus or tap, moments are told
-// as ages, and on the landing page each snapshot from /events is filled into the places that carry its names.
+// The page is complete without this script. With it, codes explain themselves on hover, focus or tap, moments become
+// ages, and on the landing page each state from /events is filled into the places that carry its names.
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
@@ -16,8 +16,8 @@
 
   let skew = 0; // seconds by which this machine's clock is behind the pod's
 
-  function tellAges() {
-    for (const time of document.querySelectorAll("time[datetime]")) {
+  function showAges() {
+    for (const time of document.querySelectorAll("time[datetime]:not([data-exact])")) {
       time.title ||= time.textContent;
       put(time, age(Date.now() / 1000 + skew - Date.parse(time.dateTime) / 1000));
     }
@@ -46,7 +46,7 @@
     else for (const child of element.children) fill(child, scope);
   }
 
-  // Rows that stay are kept, so that neither focus nor an open card is lost; a row in focus outlives its story.
+  // Rows that stay are kept, so that neither focus nor an open card is lost; a row in focus outlives its group.
   function fillList(list, items) {
     const template = list.querySelector(":scope > template");
     const rows = new Map();
@@ -68,7 +68,7 @@
 
   // Charts.
 
-  const natures = ["fault", "weather", "ordinary"];
+  const tones = ["fault", "other", "expected", "normal"];
 
   function svg(name, attributes, ...children) {
     const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -81,10 +81,11 @@
 
   function drawSpark(element, counts) {
     drawn.set(element, () => drawSpark(element, counts));
+    element.removeAttribute("hidden");
     const { width, height } = element.getBoundingClientRect();
     if (!width) return;
     const step = width / counts.length;
-    const top = Math.max(...counts, 4); // so that a single ending does not look like a flood
+    const top = Math.max(...counts, 4); // so that a single close does not look like a flood
     const bars = counts.map((count, place) => {
       const tall = count && Math.max(3, (count / top) * height);
       return svg("rect", { x: place * step, y: height - tall, width: Math.max(1, step - 1), height: tall });
@@ -99,11 +100,13 @@
 
   function drawChart(element, series) {
     drawn.set(element, () => drawChart(element, series));
+    element.removeAttribute("hidden");
+    document.querySelector(".legend").hidden = false;
     const { width, height } = element.getBoundingClientRect();
     const [left, bottom] = [38, height - 22];
     if (width <= left) return; // not laid out yet; the observer below draws again when it is
     const minutes = series.fault.length;
-    const totals = series.fault.map((_, place) => natures.reduce((sum, nature) => sum + series[nature][place], 0));
+    const totals = series.fault.map((_, place) => tones.reduce((sum, tone) => sum + series[tone][place], 0));
     const top = niceTop(Math.max(...totals));
     const step = (width - left) / minutes;
     const parts = [0, 0.5, 1].flatMap((share) => {
@@ -116,24 +119,25 @@
     for (let place = 0; place < minutes; place++) {
       let y = bottom;
       const x = left + place * step;
-      for (const nature of natures) {
-        const count = series[nature][place];
+      for (const tone of tones) {
+        const count = series[tone][place];
         if (!count) continue;
         const tall = Math.max(2, (count / top) * (bottom - 12)); // one fault among hundreds is still seen
         y -= tall;
-        parts.push(svg("rect", { "data-nature": nature, x, y, width: Math.max(1, step - 1.5), height: tall }));
+        parts.push(svg("rect", { "data-tone": tone, x, y, width: Math.max(1, step - 1.5), height: tall }));
       }
-      const told = natures.map((nature) => `${series[nature][place]} ${nature}`).join(", ");
+      const counts = tones.map((tone) => `${series[tone][place]} ${tone}`).join(", ");
       const ago = minutes - 1 - place;
-      const title = svg("title", {}, `${ago ? `${ago} min ago` : "this minute"}: ${told}`);
+      const title = svg("title", {}, `${ago ? `${ago} min ago` : "this minute"}: ${counts}`);
       parts.push(svg("rect", { class: "hit", x, y: 12, width: step, height: bottom - 12 }, title));
     }
-    for (const [place, words, anchor] of [[0, "1 h ago", "start"], [0.5, "30 min ago", "middle"], [1, "now", "end"]]) {
+    const half = minutes > 5 ? [[0.5, `${Math.round(minutes / 2)} min ago`, "middle"]] : [];
+    for (const [place, words, anchor] of [[0, `${minutes} min ago`, "start"], ...half, [1, "now", "end"]]) {
       parts.push(svg("text", { x: left + place * (width - left), y: height - 4, "text-anchor": anchor }, words));
     }
     element.replaceChildren(...parts);
-    const sums = natures.map((nature) => `${series[nature].reduce((a, b) => a + b, 0)} ${nature}`).join(", ");
-    element.setAttribute("aria-label", `Endings by the minute in the last hour: ${sums}. At most ${Math.max(...totals)} in a minute.`);
+    const sums = tones.map((tone) => `${series[tone].reduce((a, b) => a + b, 0)} ${tone}`).join(", ");
+    element.setAttribute("aria-label", `Closes by the minute in the last ${minutes} minutes: ${sums}. At most ${Math.max(...totals)} in a minute.`);
   }
 
   // The explanation of a code, in a card by the code: on hover and focus, kept by a tap, gone with Escape.
@@ -208,7 +212,7 @@
     const announcer = byId("announcer");
     let source = null;
     let retry = 0;
-    let announced = null; // abnormal endings that a screen reader has heard of
+    let announced = null; // abnormal closes that were announced
     let waiting = 0;
 
     function standing(state, words) {
@@ -217,7 +221,7 @@
       put(live, words);
     }
 
-    // At most one sentence in 20 seconds, and only about abnormal endings.
+    // At most one sentence in 20 seconds, and only about abnormal closes.
     function announce(state) {
       announced ??= state.abnormal;
       if (waiting || state.abnormal <= announced) return;
@@ -227,7 +231,7 @@
       }, 20000);
       const more = state.abnormal - announced;
       announced = state.abnormal;
-      announcer.textContent = `${more} new abnormal ${more === 1 ? "ending" : "endings"}. The latest: ${state.stories[0]?.headline ?? ""}`;
+      announcer.textContent = `${more} new abnormal ${more === 1 ? "close" : "closes"}. The latest: ${state.groups[0]?.conclusion ?? ""}`;
     }
 
     let latest = null;
@@ -235,16 +239,16 @@
     function show(state) {
       latest = state;
       skew = state.now - Date.now() / 1000;
-      const last = state.natures.fault.length - 1;
-      const table = state.natures.fault.map((_, place) => ({
+      const last = state.tones.fault.length - 1;
+      const table = state.tones.fault.map((_, place) => ({
         key: String(last - place),
-        ...Object.fromEntries(natures.map((nature) => [nature, String(state.natures[nature][place])])),
+        ...Object.fromEntries(tones.map((tone) => [tone, String(state.tones[tone][place])])),
       }));
-      state.table = table.filter((_, place) => natures.some((nature) => state.natures[nature][place])).reverse();
+      state.table = table.filter((_, place) => tones.some((tone) => state.tones[tone][place])).reverse();
       fill(document.body, state);
-      drawChart(byId("chart"), state.natures);
+      drawChart(byId("chart"), state.tones);
       for (const none of document.querySelectorAll("[data-empty]")) none.hidden = state[none.dataset.empty].length > 0;
-      tellAges();
+      showAges();
       announce(state);
     }
 
@@ -267,12 +271,14 @@
       else listen();
     }
 
-    document.addEventListener("visibilitychange", attend);
     show(JSON.parse(first.textContent));
-    attend();
+    if (first.dataset.listed === "true") {
+      document.addEventListener("visibilitychange", attend);
+      attend();
+    }
   }
 
-  tellAges();
-  setInterval(tellAges, 5000);
+  showAges();
+  setInterval(showAges, 5000);
   new ResizeObserver(() => drawn.forEach((draw) => draw())).observe(document.body);
 })();

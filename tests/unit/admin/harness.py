@@ -119,7 +119,10 @@ class World:
             self.history.add(Ending(code, cause, initiator, clean=True))
             if is_abnormal(cause):
                 number = self.closes.total
-                self.closes.add(story(number, code=code, cause=cause, initiator=initiator, ended_at=time.time()))
+                real = int(code) if code.isdecimal() and code != "1006" else None
+                self.closes.add(
+                    story(number, code=code, close_code=real, cause=cause, initiator=initiator, ended_at=time.time())
+                )
 
 
 def _small_buffers(host: str, port: int, family: socket.AddressFamily) -> socket.socket:

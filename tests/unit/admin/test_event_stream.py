@@ -11,10 +11,9 @@ import pytest
 from aiohttp import ClientResponse
 
 from exporter.admin import event_stream as live
-from exporter.admin.pages.layout import HEADERS
-from exporter.admin.pages.meanings import CAUSES, GLOSSARY, explain, meaning_of
-from exporter.admin.pages.wording import circumstances, duration, headline
-from exporter.admin.state import LATEST
+from exporter.admin.pages.layout import DOCS, HEADERS
+from exporter.admin.pages.wording import GLOSSARY, conclusion, duration, evidence, explain, headline, tone
+from exporter.admin.state import MAX_GROUPS, State, snapshot
 from exporter.protocol.close_codes import REGISTRY
 from exporter.protocol.enums import Cause, Peer
 from tests.waiting import until
@@ -41,7 +40,7 @@ async def event(answer: ClientResponse) -> dict[str, Any]:
 
 def first(page: str) -> dict[str, Any]:
     """The state that the page's script begins with."""
-    found = re.search(r'<script type="application/json" id="first">(.*?)</script>', page, re.DOTALL)
+    found = re.search(r'<script type="application/json" id="first"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert found is not None
     state: dict[str, Any] = json.loads(found[1])
     return state
@@ -51,27 +50,72 @@ def first(page: str) -> dict[str, Any]:
 
 
 @in_loop
-async def test_the_two_big_numbers_tell_weather_from_a_fault() -> None:
-    """1001 going-away on one side, internal errors on the other; neither counts what merely shares its code."""
+async def test_cards_tell_server_faults_from_going_away() -> None:
+    """One card counts closes that are faults of the server, the other those that a rollout or a browser explains; each
+    with its causes, and neither counts closes that only share a code."""
     world = World()
     world.end("1001", Cause.GOING_AWAY, Peer.CLIENT, times=3)
-    world.end("1001", Cause.GOING_AWAY, Peer.SERVER)
     world.end("1001", Cause.DRAIN, Peer.PROXY)
     world.end("1011", Cause.INTERNAL_ERROR, times=2)
     world.end("4500", Cause.INTERNAL_ERROR)  # graphql-ws
+    world.end("1006", Cause.DROPPED_ON_MESSAGE, times=4)
+    world.end("1011", Cause.INTERNAL_ERROR, Peer.CLIENT)  # the client's own fault
     world.end("1011", Cause.PING_TIMEOUT, times=5)
     async with served(world) as client:
-        leaving, failing = first(await (await client.get("/")).text())["versus"]
-    assert (leaving["hour"], leaving["ever"], leaving["by"]) == ("4", "4", "3 by the client, 1 by the server")
-    assert leaving["more"] == "Not among these, with the same code: 1 drain."
-    assert (failing["hour"], failing["ever"], failing["by"]) == ("3", "3", "0 by the client, 3 by the server")
-    assert failing["more"] == "Not among these, with the same code: 5 ping-timeout."
-    assert (leaving["minutes"][-1], failing["minutes"][-1]) == (4, 3)
+        state = first(await (await client.get("/")).text())
+    faults, away = state["faults"], state["away"]
+    assert (faults["hour"], faults["ever"], faults["any"]) == ("7", "7", True)
+    assert faults["parts"] == [{"key": "dropped-on-message", "hour": "4"}, {"key": "internal-error", "hour": "3"}]
+    assert (away["hour"], away["parts"]) == (
+        "4", [{"key": "going-away", "hour": "3"}, {"key": "drain", "hour": "1"}],
+    )  # fmt: skip
+    assert (faults["minutes"][-1], away["minutes"][-1]) == (7, 4)
 
 
 @in_loop
-async def test_causes_are_listed_once_seen_faults_first() -> None:
-    """Each with its codes, who began, the last hour and all; a cause that was never seen has no row."""
+async def test_card_without_faults_says_so() -> None:
+    """At 0 the first card reads "no faults", in the colour of normal closes."""
+    world = World()
+    world.end("1001", Cause.GOING_AWAY, Peer.CLIENT)
+    async with served(world) as client:
+        page = await (await client.get("/")).text()
+    assert first(page)["faults"] == {"hour": "no faults", "ever": "0", "any": False, "parts": [], "minutes": [0] * 5}
+    assert '<b data-text="faults.hour">no faults</b>' in page
+
+
+@pytest.mark.parametrize(
+    ("cause", "initiator", "colour"),
+    [
+        (Cause.INTERNAL_ERROR, Peer.SERVER, "fault"),
+        (Cause.CONNECTION_LOST, Peer.SERVER, "fault"),
+        (Cause.CONNECTION_LOST, Peer.CLIENT, "other"),
+        (Cause.UNAUTHORIZED, Peer.SERVER, "other"),
+        (Cause.APPLICATION, Peer.SERVER, "other"),
+        (Cause.GOING_AWAY, Peer.CLIENT, "expected"),
+        (Cause.DRAIN, Peer.PROXY, "expected"),
+        (Cause.NORMAL, Peer.SERVER, "normal"),
+        (Cause.NO_STATUS, Peer.CLIENT, "normal"),
+    ],
+)
+def test_tone_is_red_for_server_faults_alone(cause: Cause, initiator: Peer, colour: str) -> None:
+    """No red for an expired token or a lost network of a client, no green for an unknown private code."""
+    assert tone(cause, initiator) == colour
+
+
+@pytest.mark.parametrize(("uptime", "minutes", "period"), [
+    (90.0, 5, "last 5 minutes"), (299.0, 5, "last 5 minutes"), (300.0, 15, "last 15 minutes"),
+    (900.0, 60, "last hour"), (90_000.0, 60, "last hour"),
+])  # fmt: skip
+def test_span_of_a_young_process_is_short(uptime: float, minutes: int, period: str) -> None:
+    """The time axis fits the process's age."""
+    state = State("1", "x", False, 0, uptime, {}, [{}] * 60)
+    shown = snapshot(state, [], None)
+    assert (len(shown["tones"]["fault"]), shown["span"], shown["period"]) == (minutes, minutes, period)
+
+
+@in_loop
+async def test_causes_are_listed_by_initiator_server_faults_first() -> None:
+    """Each with its codes, the last hour and all; a cause that was never seen has no row."""
     world = World()
     world.end("1001", Cause.GOING_AWAY, Peer.CLIENT)
     world.end("1006", Cause.CONNECTION_LOST, Peer.CLIENT)
@@ -79,26 +123,46 @@ async def test_causes_are_listed_once_seen_faults_first() -> None:
     world.end("1011", Cause.INTERNAL_ERROR, times=1200)
     async with served(world) as client:
         rows = first(await (await client.get("/")).text())["causes"]
-    assert [row["key"] for row in rows] == ["internal-error", "connection-lost", "going-away"]
+    assert [row["key"] for row in rows] == ["internal-error-server", "connection-lost-client", "going-away-client"]
     assert [code["key"] for code in rows[0]["codes"]] == ["1011", "4500"]
     assert [code["href"] for code in rows[0]["codes"]] == ["#code-1011", "#code-4xxx"]
-    assert (rows[0]["hour"], rows[0]["ever"], rows[0]["by"]) == ("1,201", "1,201", "server 1,201")
+    assert (rows[0]["hour"], rows[0]["ever"], rows[0]["by"]) == ("1,201", "1,201", "by server")
 
 
 @in_loop
-async def test_the_latest_stories() -> None:
-    """Newest first, so many as the page holds, each with its link."""
+async def test_equal_closes_are_one_group() -> None:
+    """Closes with the same code, cause, initiator and route are one row, the newest group first."""
     world = World()
-    world.end("1011", Cause.INTERNAL_ERROR, times=LATEST + 5)
+    for number in range(5):
+        world.closes.add(story(number, code="1006", close_code=None, cause=Cause.DROPPED_ON_MESSAGE))
+    world.closes.add(story(5, code="4xxx", close_code=4409, cause=Cause.APPLICATION, path="/a"))
+    world.closes.add(story(6, code="4xxx", close_code=4409, cause=Cause.APPLICATION, path="/b"))
+    world.closes.add(story(7, code="4xxx", close_code=4408, cause=Cause.APPLICATION))
     async with served(world) as client:
-        stories = first(await (await client.get("/")).text())["stories"]
-        assert [told["key"] for told in stories] == [f"abcd-{n:x}" for n in range(LATEST + 4, 4, -1)]
-        assert (await client.get(stories[0]["link"])).status == 200
+        groups = first(await (await client.get("/")).text())["groups"]
+        assert (await client.get(groups[0]["link"])).status == 200
+        listed = await (await client.get(groups[2]["all"])).json()
+    assert [(group["code"][0]["key"], group["times"], group["path"]) for group in groups] == [
+        ("4408", "", "/chat"), ("4409", "2 times, last", "2 paths"), ("1006", "5 times, last", "/chat"),
+    ]  # fmt: skip
+    assert groups[2]["link"] == "/closes/abcd-4"
+    assert len(listed["closes"]) == 5
+
+
+@in_loop
+async def test_groups_on_the_page_are_bounded() -> None:
+    """The page shows the newest groups; the others are a link away."""
+    world = World()
+    for number in range(MAX_GROUPS + 5):
+        world.closes.add(story(number, code="4xxx", close_code=4000 + number))
+    async with served(world) as client:
+        groups = first(await (await client.get("/")).text())["groups"]
+    assert [int(group["code"][0]["key"]) for group in groups] == list(range(4000 + MAX_GROUPS + 4, 4004, -1))
 
 
 @in_loop
 async def test_the_page_stands_without_a_script() -> None:
-    """What the first state says is in the HTML: status, numbers, rows, stories; and a note on what is missing."""
+    """The first state is in the HTML: status, numbers, rows, groups; and a note on what needs a script."""
     world = World()
     world.active = 1234
     world.end("1001", Cause.GOING_AWAY, Peer.CLIENT, times=7)
@@ -108,13 +172,13 @@ async def test_the_page_stands_without_a_script() -> None:
     body = re.sub(r"<template>.*?</template>|<script.*?</script>|<style>.*?</style>", "", page, flags=re.DOTALL)
     assert '<span data-text="status">Ready</span>' in body
     assert '<b data-text="active">1,234</b>' in body
-    assert '<b data-text="versus.0.hour">7</b>' in body
-    assert '<b data-text="versus.1.hour">0</b>' in body
-    assert '<b data-text="dropped.server.hour">1</b>' in body
-    assert '<tr data-key="connection-lost">' in body
+    assert '<b data-text="away.hour">7</b>' in body
+    assert '<b data-text="faults.hour">1</b>' in body
+    assert '<tr data-key="connection-lost-server" data-tone="fault"' in body
     assert 'href="/closes/abcd-0"' in body
-    assert "<noscript>Without JavaScript this page stands still" in body
+    assert "<noscript>Charts and live updates need JavaScript.</noscript>" in body
     assert '<th scope="row" data-text="key">0</th><td class="number" data-text="fault">1</td>' in body
+    assert all(" hidden" in svg for svg in re.findall(r"<svg[^>]*>", body)), "no empty chart without a script"
 
 
 @in_loop
@@ -131,7 +195,7 @@ async def test_status() -> None:
         world.reasons = ["the app at <b> does not accept connections"]
         assert await status() == ("unready", "Not ready: the app at <b> does not accept connections")
         world.draining = True
-        assert await status() == ("draining", "Draining: no new clients, sessions are being ended")
+        assert await status() == ("draining", "Draining: sessions are being closed, new clients are refused")
 
 
 @in_loop
@@ -139,7 +203,8 @@ async def test_nothing_comes_from_outside() -> None:
     """One style, one script, both in the page and named by the policy; no address but our own paths."""
     async with served(World()) as client:
         page = await (await client.get("/")).text()
-    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//|@import|url\(|<link|<img|<iframe""", page)
+    assert not re.search(r"""(?:src)=["']?(?:https?:)?//|@import|url\(|<link|<img|<iframe""", page)
+    assert all(link.startswith(DOCS) for link in re.findall(r"""href=["']?((?:https?:)?//[^"']*)""", page))
     assert 'style="' not in page
     assert not re.search(r"\son[a-z]+=", page.partition("<body>")[2].partition("<script")[0])
     assert set(re.findall(r'href="([^"]*)"', page.partition("<main")[0])) == {"#main"}
@@ -147,11 +212,8 @@ async def test_nothing_comes_from_outside() -> None:
         assert path == "" or path.split("/")[1] in ("closes", "metrics", "livez", "readyz", "drain")
 
 
-def test_every_cause_and_code_has_a_meaning() -> None:
-    """No cause and no registered code is without a sentence; private ones say what they are."""
-    assert set(CAUSES) == set(Cause)
-    for cause in Cause:
-        assert meaning_of(cause).text.endswith(".")
+def test_every_close_code_has_a_meaning() -> None:
+    """No registered code is without a sentence; private ones say what they are."""
     explained = {meaning.code for meaning in GLOSSARY}
     assert explained == {*map(str, REGISTRY), "invalid", "unknown", "3xxx", "4xxx"}
     for meaning in (*GLOSSARY, explain("4401"), explain("3999")):
@@ -163,60 +225,93 @@ def test_every_cause_and_code_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "sentence"),
     [
         ({}, "The server sent Close 1011 Internal Error after 12.3 s"),
-        ({"code": "4401", "cause": "unauthorized"}, "The server sent Close 4401 Private use after 12.3 s"),
         (
-            {"code": "4xxx", "cause": "application", "initiator": "client"},
-            "The client sent a Close with a code of its own (4xxx) after 12.3 s",
-        ),
-        ({"code": "invalid", "cause": "protocol-error"}, "The server sent a Close that no peer may send after 12.3 s"),
-        (
-            {"code": "1006", "cause": "app-down"},
-            "The server's TCP connection ended without a Close frame, and the app took no connections, after 12.3 s",
+            {"code": "4401", "close_code": 4401, "cause": "unauthorized"},
+            "The server sent Close 4401 Private use after 12.3 s",
         ),
         (
-            {"code": "1006", "cause": "connection-reset", "initiator": "client", "tcp_ended_how": "reset"},
+            {"code": "4xxx", "close_code": 4409, "cause": "application", "initiator": "client"},
+            "The client sent Close 4409 Private use after 12.3 s",
+        ),
+        (
+            {"code": "invalid", "close_code": 999, "cause": "protocol-error"},
+            "The server sent Close 999, which must not be sent, after 12.3 s",
+        ),
+        (
+            {"code": "1005", "close_code": None, "cause": "no-status"},
+            "The server sent an empty Close frame after 12.3 s",
+        ),
+        (
+            {"code": "1006", "close_code": None, "cause": "app-down"},
+            "The server's TCP connection ended without a Close frame after 12.3 s",
+        ),
+        (
+            {"code": "1006", "close_code": None, "cause": "connection-reset", "initiator": "client",
+             "tcp_ended_how": "reset"},
             "The client's TCP connection was reset without a Close frame after 12.3 s",
         ),
         (
-            {"code": "unknown", "cause": "unobserved"},
-            "The server's TCP connection ended, no longer understood, after 12.3 s",
+            {"code": "unknown", "close_code": None, "cause": "unobserved"},
+            "The server's TCP connection ended, no longer parsed, after 12.3 s",
         ),
         (
-            {"code": "1001", "cause": "drain", "initiator": "proxy"},
-            "The sidecar ended it in a drain, with Close 1001 after 12.3 s",
+            {"code": "1001", "close_code": 1001, "cause": "drain", "initiator": "proxy"},
+            "The sidecar closed the session in a drain, with Close 1001, after 12.3 s",
         ),
         (
-            {"code": "1006", "cause": "limit", "initiator": "proxy"},
-            "The sidecar ended it at the greatest age that is allowed, without a Close frame after 12.3 s",
+            {"code": "1006", "close_code": None, "cause": "limit", "initiator": "proxy"},
+            "The sidecar closed the session at its maximum age, without a Close frame, after 12.3 s",
         ),
-        ({"code": "1011", "cause": "ping-timeout"}, "The server sent Close 1011 Internal Error after 12.3 s"),
+        (
+            {"code": "1006", "close_code": None, "cause": "relay-lost", "initiator": "proxy"},
+            "A relay process of the sidecar died after 12.3 s",
+        ),
     ],
-)
-def test_headlines(changed: dict[str, Any], said: str) -> None:
-    """Who ended it, how, after how long."""
-    assert headline(story(0, **changed).as_dict()) == said
+)  # fmt: skip
+def test_headline_of_each_end(changed: dict[str, Any], sentence: str) -> None:
+    """Who closed the session, how, after how long."""
+    assert headline(story(0, **changed).as_dict()) == sentence
 
 
-def test_an_idle_drop_names_who_is_known_to_cut_there() -> None:
-    """At 60 s it is likely nginx or an ALB; at no known time nobody is named."""
-    cut = {"code": "1006", "cause": "idle-timeout", "idle_s": 60.4}
-    assert "Nothing had passed either way for 1 min, a limit known from nginx, AWS ALB." in circumstances(
-        story(0, **cut).as_dict()
-    )
-    lost = cut | {"cause": "connection-lost", "idle_s": 47.0}
-    assert "Nothing had passed either way for 47.0 s." in circumstances(story(0, **lost).as_dict())
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("initiator", Peer)
+def test_conclusion_of_every_cause_is_whole_sentences(cause: Cause, initiator: Peer) -> None:
+    """Every cause has a reason and a next step, for its initiator alone."""
+    text = conclusion(story(0, cause=cause, initiator=initiator, confidence="likely").as_dict())
+    assert text.startswith("Most likely: ")
+    assert text.endswith(".")
+    if initiator is not Peer.PROXY:
+        assert f"By the {initiator.other}: " not in text
 
 
-def test_what_passed_just_before() -> None:
-    """The last frame that is no Close; a session without frames has none."""
-    assert circumstances(story(0, reason="boom").as_dict()) == [
-        "It said “boom”.",
-        "The last frame before was text from the server, 12 bytes, 1 s earlier.",
-    ]
-    assert circumstances(story(0, frames=0).as_dict()) == []
+def test_conclusion_begins_with_the_confidence() -> None:
+    """What was measured is stated, a likely cause begins with "Most likely", a suspect close says so."""
+    dropped = {"code": "1006", "close_code": None, "cause": Cause.DROPPED_ON_MESSAGE}
+    assert conclusion(story(0, **dropped, confidence="likely").fields).startswith("Most likely: the server dropped")
+    assert conclusion(story(0, **dropped, confidence="shown").fields).startswith("The server dropped")
+    assert conclusion(story(0, cause=Cause.NORMAL, suspect=True).fields).startswith("Suspect: ")
+
+
+def test_conclusion_of_a_lost_connection_is_for_its_initiator() -> None:
+    """The next step of a close by the client is not that of one by the server."""
+    lost = {"code": "1006", "close_code": None, "cause": Cause.CONNECTION_LOST}
+    by_client = conclusion(story(0, **lost, initiator=Peer.CLIENT).fields)
+    by_server = conclusion(story(0, **lost, initiator=Peer.SERVER).fields)
+    assert "exception" in by_server
+    assert "exception" not in by_client
+
+
+def test_evidence_joins_what_was_seen() -> None:
+    """The reason text, the classifier's evidence, and incomplete frames or messages."""
+    seen = story(0, reason="boom", evidence=["a"], cut_in_frame=["client"], cut_in_message=["client", "server"])
+    assert evidence(seen.fields) == [
+        "the reason text was “boom”", "a", "the last frame of the client was incomplete",
+        "the last message of the server was incomplete",
+    ]  # fmt: skip
+    assert evidence(story(0).fields) == []
 
 
 @pytest.mark.parametrize(
@@ -255,8 +350,8 @@ async def test_events_begin_with_the_state_and_follow_it() -> None:
         assert (await event(answer))["active"] == "5"
         world.end("1011", Cause.INTERNAL_ERROR)
         state = await event(answer)
-        assert (state["versus"][1]["hour"], state["abnormal"]) == ("1", 1)
-        assert state["stories"][0]["link"] == "/closes/abcd-0"
+        assert (state["faults"]["hour"], state["abnormal"]) == ("1", 1)
+        assert state["groups"][0]["link"] == "/closes/abcd-0"
         world.reasons = ["the app is away"]
         assert (await event(answer))["standing"] == "unready"
 
@@ -334,8 +429,10 @@ async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: pytest.Monk
     """Its connection ends and its place is free; the listener beside it gets every state meanwhile."""
     monkeypatch.setattr(live, "WRITE_TIME", 0.2)
     world = World()
-    for number in range(LATEST):
-        world.closes.add(story(number, path="/" + "x" * 4000))  # large states, to fill the buffers soon
+    for number in range(MAX_GROUPS):
+        world.closes.add(
+            story(number, path="/" + "x" * 4000, close_code=4000 + number)
+        )  # large states, to fill the buffers soon
     hub = world.admin._events
     async with served(world) as client, deaf(client, "/events") as connection, client.get("/events") as reader:
         await until(lambda: hub.listeners == 2)

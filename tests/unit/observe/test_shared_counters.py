@@ -16,7 +16,6 @@ def test_shared_counters_of_two_relays_are_summed() -> None:
     observed = Observed()
     route = observed.layout.routes[0]
     for relay, count in zip(observed.relays, (3, 4), strict=True):
-        relay[route.active] = count
         relay[route.frames[Peer.CLIENT] + 1] = 10 * count
         relay[route.payload[Peer.SERVER]] = 100 * count
         relay[route.handshakes + STATUSES.index("101")] = count
@@ -30,6 +29,18 @@ def test_shared_counters_of_two_relays_are_summed() -> None:
     assert observed.value("websocket_exporter_accept_pauses_total") == 4
     assert observed.shared.active() == 7
     assert observed.shared.stalled() == 2
+
+
+def test_active_sessions_are_those_opened_and_not_closed() -> None:
+    """In every scrape the sessions that opened are those that closed, dropped records included, and the active ones."""
+    observed = Observed()
+    route = observed.layout.routes[0]
+    observed.relays[0][route.handshakes + STATUSES.index("101")] = 10
+    observed.relays[0][route.dropped] = 2
+    observed.shared.count_close(0, ("1001", Cause.GOING_AWAY, Peer.SERVER))
+    assert observed.value("websocket_connections_active", route="/chat/*") == observed.shared.active() == 7
+    observed.relays[0][route.active] = 6
+    assert observed.shared.active_by_route(0) == 6
 
 
 def test_histogram_cells_are_cumulative_seconds() -> None:
