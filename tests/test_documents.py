@@ -203,6 +203,25 @@ def test_causes_are_all_documented(name):
     assert {cause.value for cause in Cause if f"`{cause.value}`" not in text} == set()
 
 
+def test_design_names_every_module():
+    """docs/design.md lists each module of the package, and none that does not exist."""
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    layout = re.search(r"^    exporter/\n(?:(?:    .*)?\n)+", text, re.M)
+    assert layout is not None
+    listed: set[str] = set()
+    folder = ""
+    for line in layout[0].splitlines()[1:]:
+        indent = len(line) - len(line.lstrip())
+        head = re.match(r" +([a-z0-9_]+)/", line)
+        if indent == 6:
+            folder = f"{head[1]}/" if head else ""
+        inner = f"{folder}{head[1]}/" if head and indent > 6 else folder
+        listed.update(inner + module for module in re.findall(r"(?<![\w/])[a-z0-9_]+\.py", line))
+    package = ROOT / "exporter"
+    there = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    assert (there - listed, listed - there) == (set(), set())
+
+
 @pytest.mark.parametrize(("name", "limit"), LINES_AT_MOST.items())
 def test_documents_stay_short(name, limit):
     """Documents that are read from top to bottom keep to their length."""
