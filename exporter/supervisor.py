@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any, NoReturn, cast
 
 from exporter.address import Address
@@ -179,6 +179,8 @@ class Supervisor:
     def _start_relay(self, child: _Child) -> None:
         number, records = self._relays.index(child), child.records
         assert records is not None
+        # A relay that hangs before its first heartbeat is to be noticed as well.
+        self._cells.slots[child.slot][self._cells.relay_layout.heartbeat] = monotonic_ns()
         self._fork(child, lambda control: self._relay_main(number, child.slot, records, control))
         records.close()
         child.records = None
