@@ -140,6 +140,7 @@ class Supervisor:
         signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
         for number in (*DRAIN_SIGNALS, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, _note_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, DRAIN_SIGNALS)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signals)
         for child in self._relays:
             self._open_records(child)
@@ -198,8 +199,7 @@ class Supervisor:
 
     def _fork(self, child: _Child, main: Callable[[socket.socket], int]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush_standard_streams()
         pid = os.fork()
         if pid == 0:
             ours.close()
@@ -231,8 +231,7 @@ class Supervisor:
             traceback.print_exc()
         finally:
             with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
+                _flush_standard_streams()
             os._exit(status)
 
     def _seconds_to_start(self) -> float | None:
@@ -330,6 +329,7 @@ class Supervisor:
 def run(settings: Settings) -> int:
     """Run a sidecar until it has been told to end. Returns the process's exit status."""
     _occupy_standard_streams()
+    signal.pthread_sigmask(signal.SIG_BLOCK, DRAIN_SIGNALS)  # until they are handled: the ports open before
     try:
         certificate = _checked(settings)
         workers = settings.workers or cpu_limit()
@@ -361,7 +361,7 @@ def run(settings: Settings) -> int:
         return run_observer(settings, listen, admin_address, admin, cells, records, control, first)
 
     def on_drain() -> None:
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             sessions = sum(block[route.active] for block in cells.slots for route in layouts[0].routes)
             noun = "session" if sessions == 1 else "sessions"
             limit = f"{settings.drain_timeout:g}"
@@ -419,6 +419,13 @@ def _occupy_standard_streams() -> None:
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(opened)
+
+
+def _flush_standard_streams() -> None:
+    """Flush those that are open: Python has None for those that were closed at its start."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def _note_signal(number: int, frame: object) -> None:

@@ -25,6 +25,8 @@ from typing import Final
 
 from exporter.relay.poller import READ, Poller
 
+#: Clients that the kernel may hold while the loop is busy; Linux cuts it to net.core.somaxconn.
+BACKLOG: Final = 4096
 #: Descriptors that are kept free for name look-ups and files that are read again.
 RESERVE = 16
 #: Seconds between looks whether there is room again.
@@ -85,10 +87,11 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, sockets: Sequence[SocketType]) -> None:
-        """Begin to accept on ``sockets``, which are bound and listen; they are the listener's from now on."""
+        """Begin to accept on ``sockets``, which are bound; they are the listener's from now on."""
         self._capacity = fd_capacity()
         for sock in sockets:
             _prepare(sock, self._keepalive)
+            sock.listen(BACKLOG)  # anew, if a relay that failed has shut it down
             self._queues.append(_Queue(sock, int(sock.family), self._accept))
         self._register()
 

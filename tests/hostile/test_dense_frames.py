@@ -14,8 +14,8 @@ from tests.e2e.harness.wire import Peer, RawApp
 TURN = "websocket_exporter_loop_turn_seconds"
 #: Seconds within which a turn ends on a machine that has much else to do; 10 ms on a quiet one.
 MAX_TURN = 0.1
-#: Turns that may last longer there.
-DISTURBED = 1
+#: The share of turns that may last longer there.
+DISTURBED = 0.05
 #: Bytes of one flood.
 FLOOD = 4 * 1024 * 1024
 
@@ -68,5 +68,5 @@ def test_dense_frames_turns_stay_short(raw_app: RawApp, name: str, clients: int)
         flood(sidecar, raw_app, FLOODS[name], clients)
         added = sidecar.settled(before, endings=clients)
         long = turns(added) - turns(added, MAX_TURN)
-        assert long <= DISTURBED, f"{long:g} of {turns(added):g} turns over {MAX_TURN:g} s"
+        assert long <= 1 + DISTURBED * turns(added), f"{long:g} of {turns(added):g} turns over {MAX_TURN:g} s"
         assert added.value("websocket_frames_total", sender="client") >= FLOOD // 6 - 100

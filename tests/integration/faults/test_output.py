@@ -45,7 +45,7 @@ def test_lines_that_cannot_be_written_are_counted(raw_app: RawApp, shell: str) -
 def test_a_reader_that_stops_reading_blocks_nobody(raw_app: RawApp) -> None:
     """With its output stuck in a full pipe, sessions go on as fast as ever; lines beyond the queue are counted."""
     shell = '"$@" | sleep 1000'
-    altered = ["exporter.observe.inline.linewriter.MAX_WAITING=10"]
+    altered = ["exporter.observe.log.MAX_WAITING=10", "exporter.observe.log.LINES_PER_SECOND=100000"]
     with troubled(raw_app.port, shell=shell, altered=altered) as sidecar:
         before = sidecar.scrape()
         sessions = 0
