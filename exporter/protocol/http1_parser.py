@@ -1,46 +1,84 @@
-"""Heads of requests and responses, read by llhttp (through httptools), one parser a direction.
+"""Messages of HTTP/1.1 in one direction: heads are parsed by llhttp (through httptools), bodies are skipped.
 
-A reader takes bytes and tells :class:`exporter.protocol.http1.HandshakeTracker` of each head, and of each response's
-end. Of a head it keeps what we need, and how much it held: one that came in a single segment is complete before anybody
-could count its bytes.
+    HEAD ──── empty line ────► LENGTH ─── n bytes ──────────────────────────────────┐
+     ▲ │                       CHUNK_SIZE ◄──► CHUNK_DATA                           │
+     │ │                           └─ size 0 ──► TRAILERS ── empty line ────────────┤
+     │ └─ no body ─┐           UNTIL_CLOSE                                          │
+     └─────────────┴────────────────────────────────────────────────────────────────┘
+
+A reader passes llhttp the bytes of one head and no more, and skips the body itself: so a HEAD's answer has none, a
+request to upgrade ends where it ends, and heads and trailers are measured as their bytes come, however they are cut.
+Of a head only the texts are kept that :mod:`exporter.protocol.http1` reports, each cut to what is used; of trailers
+nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, Protocol
 
-from httptools import HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 from mypy_extensions import mypyc_attr
 
-#: Bytes of a head beside what its parser hands out: ": " and the line's end; two spaces, the version and two line ends;
-#: the version, a space, the status, a space and two line ends.
-_HEADER_LINE: Final = 4
-_REQUEST_LINE: Final = 14
-_STATUS_LINE: Final = 17
+#: Bytes of X-Forwarded-For, User-Agent and Sec-WebSocket-Protocol that are kept.
+MAX_TEXT: Final = 1024
+#: Bytes of traceparent that are kept: W3C Trace Context's version 00 has 55.
+MAX_TRACEPARENT: Final = 128
+#: Bytes of a chunk's size line, extensions included (RFC 9112, section 7.1.1: a recipient should limit them).
+MAX_CHUNK_LINE: Final = 4096
+#: Work that one call may cost: a chunk counts 1, a head :data:`_HEAD_COST`.
+MAX_WORK: Final = 4096
+_HEAD_COST: Final = 16
 
-#: A request's headers that tell us something, which most do not.
-_TELLING: Final = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
-                      b"traceparent", b"cookie"})  # fmt: skip
-#: How long their names are: most of the others are seen by that, without a copy of the name in lower case.
-_LENGTHS: Final = frozenset(map(len, _TELLING))
-#: A response tells us by two headers only: the length of the shorter name.
-_SHORTEST: Final = len(b"sec-websocket-protocol")
+_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
+#: Hexadecimal digits of a chunk's size at most: more is no length that exists.
+_MAX_DIGITS: Final = 15
+
+#: Headers of a request that are read.
+_READ: Final = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
+                          b"traceparent", b"cookie"})  # fmt: skip
+#: The lengths of their names: most other headers are skipped by that, without a copy of the name in lower case.
+_LENGTHS: Final = frozenset(map(len, _READ))
+#: The same for a response.
+_RESPONSE_LENGTHS: Final = frozenset(map(len, (b"content-length", b"transfer-encoding", b"sec-websocket-protocol")))
 
 
-# What a dataclass makes for __init__ is never compiled: where a connection would feel it there is one of ours.
+class Phase(IntEnum):
+    """Where in a message a direction stands; see the diagram."""
+
+    HEAD = 0
+    LENGTH = 1
+    CHUNK_SIZE = 2
+    CHUNK_DATA = 3
+    TRAILERS = 4
+    UNTIL_CLOSE = 5
+
+
+_HEAD: Final = Phase.HEAD
+_CHUNK_SIZE: Final = Phase.CHUNK_SIZE
+_CHUNK_DATA: Final = Phase.CHUNK_DATA
+_TRAILERS: Final = Phase.TRAILERS
+_UNTIL_CLOSE: Final = Phase.UNTIL_CLOSE
+_LENGTH: Final = Phase.LENGTH
+
+
+# A dataclass's own __init__ is never compiled: these have one of their own.
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Request:
-    """A request's head, as far as we need it. Texts are as sent, decoded as Latin-1; empty if absent."""
+    """The head of a request to upgrade. Texts are as sent, decoded as Latin-1; empty if absent.
+
+    :ivar websocket: it asks to switch to WebSocket.
+    :ivar answered: its answer has been reported.
+    """
 
     method: str
     target: str
-    upgrade: bool  # asks to switch to any protocol
-    websocket: bool  # asks to switch to WebSocket
-    has_body: bool
+    upgrade: bool
+    websocket: bool
     forwarded_for: str
     user_agent: str
     traceparent: str
@@ -62,26 +100,26 @@ class Request:
         self.target = target
         self.upgrade = upgrade
         self.websocket = websocket
-        self.has_body = self.answered = False
         self.forwarded_for = forwarded_for
         self.user_agent = user_agent
         self.traceparent = traceparent
         self.cookie = cookie
+        self.answered = False
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class Response:
-    """A response's head, as far as we need it."""
+    """A response's head. ``upgrade``: it is a 101 that switches protocols."""
 
     status: int
     subprotocol: str
-    extensions: str
+    upgrade: bool
 
-    def __init__(self, status: int, subprotocol: str = "", extensions: str = "") -> None:
+    def __init__(self, status: int, subprotocol: str = "", upgrade: bool = False) -> None:
         self.status = status
         self.subprotocol = subprotocol
-        self.extensions = extensions
+        self.upgrade = upgrade
 
     @property
     def is_interim(self) -> bool:
@@ -89,197 +127,377 @@ class Response:
         return 100 <= self.status < 200 and self.status != 101
 
 
-class Listening(Protocol):
-    """Who is told.
+class Tracker(Protocol):
+    """Gets the messages of both readers.
 
-    :ivar max_head: bytes that a head may have.
+    :ivar max_head: bytes that a head, or a body's trailers, may have.
     """
 
     @property
     def max_head(self) -> int: ...
 
-    def request_head(self, request: Request) -> None:
-        """A request's head is complete."""
+    def request_head(self, is_head: bool, upgrade: Request | None) -> None:
+        """Handle a request's head: whether its method is HEAD, and the request if it asks to upgrade."""
 
     def response_head(self, response: Response) -> bool:
-        """A response's head is complete. Returns whether it has no body whatever it says, for it answers a HEAD."""
+        """Handle a response's head. Returns whether it answers a HEAD, and so has no body."""
 
-    def response_done(self, response: Response) -> None:
-        """A response is complete, body and all."""
+    def response_done(self) -> None:
+        """Handle the end of a response."""
 
-    def head_too_large(self, whose: str) -> None:
-        """A head of over ``max_head`` bytes; nothing more will be told of it."""
+    def head_too_large(self, message: str) -> None:
+        """Handle a head, or trailers, of over ``max_head`` bytes; nothing more comes of it."""
 
 
 class Reader:
-    """What the two readers share: a parser, and the size of a head.
+    """Messages of one direction: see :class:`RequestReader` and :class:`ResponseReader`.
 
-    ``head_bytes`` counts the bytes fed for an unfinished head (short by those that came in one segment with the message
-    before it), ``size`` what the head has held so far; ``in_head`` is false inside a body. A conversation that is over
-    deletes ``parser``, which breaks the cycle between the two; nothing can be fed then.
-
-    Both readers have a ``renew`` and a ``feed`` of their own: the interpreter is quick where it meets objects of one
-    class only. ``feed`` is short because what an exception costs grows with the function that it passes through.
+    :ivar phase: where in a message the direction stands.
+    :ivar head_bytes: bytes of the head, or of the trailers, that is being read.
+    :ivar begun: a message has begun.
+    :ivar work: the cost of the current call so far.
     """
 
-    __slots__ = ("conversation", "head_bytes", "in_head", "parser", "size")
+    __slots__ = ("_chunked", "_complete", "_left", "_line", "_tail", "begun", "head_bytes", "phase", "tracker", "work")
 
-    #: What httptools would call as well; it is quicker to find None than to find nothing.
+    #: What httptools would call as well; it finds None faster than it finds nothing.
     on_body = None
     on_chunk_header = None
     on_chunk_complete = None
+    on_message_complete = None
 
-    __deletable__ = ("parser",)
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.phase = _HEAD
+        self.head_bytes = 0
+        self.begun = False
+        self.work = 0
+        self._left = 0  # bytes of the body, or of the chunk and its line end
+        self._line = b""  # the beginning of a chunk's size line
+        self._tail = b""  # the last bytes of an incomplete head
+        self._chunked = False
+        self._complete = False  # llhttp saw the end of the head
 
-    parser: HttpRequestParser | HttpResponseParser
+    def release(self) -> None:
+        """Let go of the parser, so that no cycle is left to the garbage collector."""
+        raise NotImplementedError
+
+    def _feed_parser(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _head_complete(self) -> None:
+        """Report the head that is complete, and set the phase of its body."""
+        raise NotImplementedError
+
+    def _message_complete(self) -> None:
+        raise NotImplementedError
+
+    def on_headers_complete(self) -> None:
+        self._complete = True
+
+    def feed(self, data: bytes, at: int) -> int:
+        """Read ``data`` from ``at`` on, to the end of a head, of a body, or of ``data``. Returns where that is.
+
+        Raises HttpParserError for bytes that are no HTTP/1.1.
+        """
+        phase = self.phase
+        if phase is _HEAD:
+            return self._read_head(data, at)
+        if phase is _LENGTH:
+            return self._skip(data, at)
+        return len(data) if phase is _UNTIL_CLOSE else self._read_chunks(data, at)
+
+    def _read_head(self, data: bytes, at: int) -> int:
+        end = self._find_end(data, at)
+        stop = min(len(data) if end < 0 else end, at + self.tracker.max_head - self.head_bytes + 1)
+        part = data[at:stop]
+        self.head_bytes += stop - at
+        self._feed_parser(part)
+        if self.head_bytes > self.tracker.max_head:
+            self.tracker.head_too_large(f"a {self.name}'s head")
+        elif self._complete:
+            self._spend(_HEAD_COST)
+            self._begin_message()
+            self._head_complete()
+        elif end < 0:
+            self._tail = (self._tail + part[-3:])[-3:]
+        else:
+            self._tail = b""  # empty lines before a message (RFC 9112, section 2.2)
+            self._spend(1)
+        return stop
+
+    @property
+    def name(self) -> str:
+        """What is read: a request or a response."""
+        raise NotImplementedError
+
+    def _begin_message(self) -> None:
+        self.head_bytes = 0
+        self._tail = b""
+        self._complete = False
+
+    def _find_end(self, data: bytes, at: int) -> int:
+        """Return where the head, or the trailers, end in ``data``; -1 if not in there."""
+        tail = self._tail
+        if tail:
+            found = (tail + data[at : at + 3]).find(b"\r\n\r\n")
+            if found >= 0:
+                return at + found + 4 - len(tail)
+        found = data.find(b"\r\n\r\n", at)
+        return found + 4 if found >= 0 else -1
+
+    def _begin_body(self, length: int) -> None:
+        """Set the phase after a head: a chunked body, or one of ``length`` bytes."""
+        if self._chunked:
+            self.phase = _CHUNK_SIZE
+        elif length:
+            self.phase = _LENGTH
+            self._left = length
+        else:
+            self._end_body()
+
+    def _end_body(self) -> None:
+        self.phase = _HEAD
+        self.begun = False
+        self._message_complete()
+
+    def _skip(self, data: bytes, at: int) -> int:
+        size = len(data) - at
+        if size < self._left:
+            self._left -= size
+            return len(data)
+        at += self._left
+        self._end_body()
+        return at
+
+    def _read_chunks(self, data: bytes, at: int) -> int:
+        """Read the chunks of a body (RFC 9112, section 7.1), as far as its end."""
+        size = len(data)
+        while at < size:
+            if self.phase is _TRAILERS:
+                return self._read_trailers(data, at)
+            if self.phase is _CHUNK_DATA:
+                left = self._left
+                if size - at < left:
+                    self._left = left - (size - at)
+                    return size
+                at += left
+                self.phase = _CHUNK_SIZE
+                continue
+            end = data.find(b"\n", at)
+            line = data[at : end if end >= 0 else min(size, at + MAX_CHUNK_LINE + 1)]
+            if self._line:
+                line = self._line + line
+            if len(line) > MAX_CHUNK_LINE:
+                raise HttpParserError("a chunk's size line that is too long")
+            if end < 0:
+                self._line = line
+                return size
+            self._line = b""
+            self._spend(1)
+            digits = line.partition(b";")[0].strip()
+            if not digits or len(digits) > _MAX_DIGITS or digits.strip(_HEX_DIGITS):
+                raise HttpParserError("a chunk's size that is no number")
+            at = end + 1
+            length = int(digits, 16)
+            if length:
+                self._left = length + 2
+                self.phase = _CHUNK_DATA
+            else:
+                self._tail = b"\r\n"
+                self.phase = _TRAILERS
+        return at
+
+    def _read_trailers(self, data: bytes, at: int) -> int:
+        end = self._find_end(data, at)
+        stop = len(data) if end < 0 else end
+        self.head_bytes += stop - at
+        if self.head_bytes > self.tracker.max_head:
+            self.tracker.head_too_large(f"a {self.name}'s trailers")
+        elif end < 0:
+            self._tail = (self._tail + data[max(at, stop - 3) : stop])[-3:]
+        else:
+            self._begin_message()
+            self._end_body()
+        return stop
+
+    def _spend(self, cost: int) -> None:
+        self.work += cost
+        if self.work > MAX_WORK:
+            raise HttpParserError("too many small parts at once")
 
 
 class RequestReader(Reader):
-    """httptools' callbacks for requests. ``begun`` is true inside a message."""
+    """Requests, as httptools calls back."""
 
-    __slots__ = ("begun", "request", "target")
+    __slots__ = ("_cookie", "_forwarded_for", "_length", "_parser", "_target", "_traceparent", "_user_agent",
+                 "_websocket")  # fmt: skip
 
-    parser: HttpRequestParser
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__(tracker)
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._target = b""
+        self._cookie: bytes | bytearray = b""
+        self._forwarded_for = self._user_agent = self._traceparent = b""
+        self._websocket = False
+        self._length = 0
 
-    def __init__(self, conversation: Listening) -> None:
-        self.conversation = conversation
-        self.renew()
+    @property
+    def name(self) -> str:
+        """What is read."""
+        return "request"
 
-    def renew(self) -> None:
-        """Begin anew, at the start of a message."""
-        self.head_bytes = 0
-        self.in_head = True
-        self.begun = False
-        self.parser = HttpRequestParser(self)
+    def release(self) -> None:
+        self._parser = None
+        self._target = self._cookie = self._line = b""
 
-    def feed(self, data: bytes) -> int:
-        """Parse. Returns where a request to upgrade ends, with which llhttp stops, or -1. Raises HttpParserError."""
-        if self.in_head:
-            self.head_bytes += len(data)
+    def _feed_parser(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = HttpRequestParser(self)
         try:
-            self.parser.feed_data(data)
-        except HttpParserUpgrade as switch:
-            end: int = switch.args[0]
-            return end
-        return -1
+            parser.feed_data(data)
+        except HttpParserUpgrade:
+            return  # the head ends here; the tracker decides what follows
 
     def on_message_begin(self) -> None:
-        self.request = Request()
-        self.target = b""
-        self.size = 0
         self.begun = True
 
-    def on_url(self, unlink: bytes) -> None:
-        self.target += unlink
+    def on_url(self, part: bytes) -> None:
+        self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.size += len(name) + len(value) + _HEADER_LINE
-        if len(name) not in _LENGTHS or (name := name.lower()) not in _TELLING:
+        if len(name) not in _LENGTHS or (name := name.lower()) not in _READ:
             return
-        request = self.request
         match name:
             case b"upgrade":
-                # Not by `in`, which takes bytes for a number first, and makes an exception of it: 1,600 instructions.
-                request.websocket |= value.lower().find(b"websocket") >= 0
+                # Not by `in`, which takes bytes for a number first, and makes an exception of it.
+                self._websocket |= value.lower().find(b"websocket") >= 0
             case b"content-length":
-                request.has_body |= value.strip() != b"0"
+                self._length = int(value)
             case b"transfer-encoding":
-                request.has_body = True
+                self._chunked = True  # llhttp refuses a request whose last coding is another
             case b"x-forwarded-for":
-                request.forwarded_for = _joined(request.forwarded_for, ", ", value)  # a proxy may add its own line
+                self._forwarded_for = _join(self._forwarded_for, b", ", value[:MAX_TEXT])[:MAX_TEXT]
             case b"user-agent":
-                request.user_agent = value.decode("latin-1")
+                self._user_agent = value[:MAX_TEXT]
             case b"traceparent":
-                request.traceparent = value.decode("latin-1")
+                self._traceparent = value[:MAX_TRACEPARENT]
             case b"cookie":
-                request.cookie = _joined(request.cookie, "; ", value)
+                self._add_cookie(value)
 
-    def on_headers_complete(self) -> None:
-        parser, request, target = self.parser, self.request, self.target
-        self.in_head, self.head_bytes = False, 0
-        method = parser.get_method()
-        if self.size + len(method) + len(target) + _REQUEST_LINE > self.conversation.max_head:
-            self.conversation.head_too_large("request")
+    def _add_cookie(self, value: bytes) -> None:
+        """Add a line of cookies; several lines are one list (RFC 9110, section 5.3)."""
+        cookie = self._cookie
+        if not cookie:
+            self._cookie = value
             return
-        request.method = method.decode()
-        request.target = target.decode("latin-1")
-        request.upgrade = upgrade = parser.should_upgrade()
-        request.websocket &= upgrade
-        self.conversation.request_head(request)
+        if not isinstance(cookie, bytearray):
+            cookie = self._cookie = bytearray(cookie)  # grows in place: many lines cost no more than their bytes
+        cookie += b"; "
+        cookie += value
 
-    def on_message_complete(self) -> None:
-        self.in_head, self.begun = True, False
+    def _head_complete(self) -> None:
+        parser = self._parser
+        assert parser is not None
+        method = parser.get_method()
+        upgrade = None
+        if parser.should_upgrade():
+            upgrade = Request(
+                method.decode(),
+                self._target.decode("latin-1"),
+                True,
+                self._websocket,
+                _text(self._forwarded_for),
+                _text(self._user_agent),
+                _text(self._traceparent),
+                _text(self._cookie),
+            )
+        length = self._length
+        self._parser = None
+        self._target = self._cookie = self._forwarded_for = self._user_agent = self._traceparent = b""
+        self._websocket = False
+        self._length = 0
+        self._begin_body(length)
+        self._chunked = False
+        self.tracker.request_head(method == b"HEAD", upgrade)
+
+    def _message_complete(self) -> None:
+        return
 
 
 class ResponseReader(Reader):
-    """httptools' callbacks for responses."""
+    """Responses, as httptools calls back."""
 
-    __slots__ = ("extensions", "response", "skip_body", "subprotocol")
+    __slots__ = ("_length", "_parser", "_subprotocol", "_until_close")
 
-    parser: HttpResponseParser
     on_message_begin = None
+    on_status = None
 
-    def __init__(self, conversation: Listening) -> None:
-        self.conversation = conversation
-        self.renew()
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__(tracker)
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._subprotocol = b""
+        self._length = -1
+        self._until_close = False
 
-    def renew(self) -> None:
-        """Begin anew, at the start of a message."""
-        self.head_bytes = 0
-        self.skip_body = False
-        self.in_head = True
-        self.size = 0
-        self.subprotocol = self.extensions = ""
-        self.parser = HttpResponseParser(self)
+    @property
+    def name(self) -> str:
+        """What is read."""
+        return "response"
 
-    def renew_after_head(self) -> None:
-        """If the head just read answers a HEAD, its message ends here."""
-        if self.skip_body:
-            done = self.response
-            self.renew()
-            self.conversation.response_done(done)
+    def release(self) -> None:
+        self._parser = None
+        self._line = b""
 
-    def feed(self, data: bytes) -> int:
-        """Parse. Returns where a 101 ends, with which llhttp stops, or -1. Raises HttpParserError."""
-        if self.in_head:
-            self.head_bytes += len(data)
+    def _feed_parser(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = HttpResponseParser(self)
         try:
-            self.parser.feed_data(data)
-        except HttpParserUpgrade as switch:
-            end: int = switch.args[0]
-            return end
-        return -1
-
-    def on_status(self, reason: bytes) -> None:
-        self.size += len(reason)
+            parser.feed_data(data)
+        except HttpParserUpgrade:
+            return
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.size += len(name) + len(value) + _HEADER_LINE
-        if len(name) < _SHORTEST:
+        if len(name) not in _RESPONSE_LENGTHS:
             return
-        name = name.lower()
-        if name == b"sec-websocket-protocol":
-            self.subprotocol = value.decode("latin-1")
-        elif name == b"sec-websocket-extensions":
-            self.extensions = value.decode("latin-1")
+        match name.lower():
+            case b"content-length":
+                self._length = int(value)
+            case b"transfer-encoding":
+                self._chunked = value.lower().rstrip().endswith(b"chunked")
+                self._until_close = not self._chunked
+            case b"sec-websocket-protocol":
+                self._subprotocol = value[:MAX_TEXT]
 
-    def on_headers_complete(self) -> None:
-        self.in_head, self.head_bytes = False, 0
-        if self.size + _STATUS_LINE > self.conversation.max_head:
-            self.conversation.head_too_large("response")
-            return
-        self.response = Response(self.parser.get_status_code(), self.subprotocol, self.extensions)
-        self.skip_body = self.conversation.response_head(self.response)
+    def _head_complete(self) -> None:
+        parser = self._parser
+        assert parser is not None
+        status = parser.get_status_code()
+        response = Response(status, _text(self._subprotocol), status == 101 and parser.should_upgrade())
+        length, until_close, chunked = self._length, self._until_close, self._chunked
+        self._parser = None
+        self._subprotocol = b""
+        self._length = -1
+        self._until_close = self._chunked = False
+        if self.tracker.response_head(response) or status < 200 or status in (204, 304):
+            self._end_body()
+        elif until_close or (length < 0 and not chunked):
+            self.phase = _UNTIL_CLOSE
+        else:
+            self._chunked = chunked
+            self._begin_body(length)
+            self._chunked = False
 
-    def on_message_complete(self) -> None:
-        self.in_head = True
-        self.size = 0
-        self.subprotocol = self.extensions = ""
-        if not self.skip_body and (self.response.status != 101 or not self.parser.should_upgrade()):
-            self.conversation.response_done(self.response)
+    def _message_complete(self) -> None:
+        self.tracker.response_done()
 
 
-def _joined(lines: str, separator: str, line: bytes) -> str:
-    """A header of several lines is one with their values in order (RFC 9110, section 5.3)."""
-    value = line.decode("latin-1")
-    return f"{lines}{separator}{value}" if lines else value
+def _text(value: bytes | bytearray) -> str:
+    return value.decode("latin-1") if value else ""  # most are absent
+
+
+def _join(lines: bytes, separator: bytes, line: bytes) -> bytes:
+    """Return the value of a header with several lines (RFC 9110, section 5.3)."""
+    return lines + separator + line if lines else line
