@@ -112,12 +112,13 @@ def run(check: bool, **values: Any) -> None:
             f"websocket-exporter: warning: {name} is not a setting; see 'websocket-exporter run --help'", err=True
         )
     from exporter import supervisor
+    from exporter.listening import CannotListen
 
     if not check:
         sys.exit(supervisor.run(settings))
     try:
         supervisor.check(settings)
-    except (supervisor.CannotListen, supervisor.CannotUse) as error:
+    except (CannotListen, supervisor.CannotUse) as error:
         raise click.ClickException(str(error)) from error
     click.echo("settings, files and ports are valid")
 

@@ -15,7 +15,6 @@ cells than the one before, so that the observer can settle the counts of the los
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import mmap
@@ -25,16 +24,16 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from time import monotonic, monotonic_ns
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
-from exporter.address import Address
 from exporter.admin.auth import AuthMiddleware, BadWebConfig
 from exporter.config import Settings
+from exporter.listening import CannotListen, close_all, open_listeners
 from exporter.protocol.classify import code_labels
 from exporter.protocol.client_identity import KEY_SIZE
 from exporter.protocol.counters import SLOTS_PER_RELAY, ObserverLayout, RelayLayout, SharedCells
@@ -48,21 +47,11 @@ MAX_BACKOFF = 10.0
 HEALTHY = 30.0
 #: Bytes that a records socket may hold in the kernel; Linux cuts it to net.core.wmem_max.
 QUEUE = 4 * 1024 * 1024
-#: Clients that the kernel may hold for a relay that is busy; Linux cuts it to net.core.somaxconn.
-BACKLOG = 4096
 #: Bytes of a control message at most.
 MAX_MESSAGE = 4096
 
 #: Signals that end the sidecar with a drain: what else would kill it without a Close frame is among them.
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class CannotListen(Exception):
-    """A port is not to be had."""
-
-    def __init__(self, flag: str, address: Address, error: OSError) -> None:
-        reason = f"port {address.port} is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-        super().__init__(f"{flag} {address}: {reason}")
 
 
 class CannotUse(Exception):
@@ -350,14 +339,14 @@ def run(settings: Settings) -> int:
     admin_address = replace(settings.admin, port=admin[0].getsockname()[1])
 
     def relay(number: int, slot: int, records: socket.socket, control: socket.socket) -> int:
-        _close(admin)
+        close_all(admin)
         for others in (opened for index, opened in enumerate(clients) if index != number):
-            _close(others)
+            close_all(others)
         return run_relay(settings, identity_key, number, slot, clients[number], cells, records, control, certificate)
 
     def observer(records: dict[int, socket.socket], control: socket.socket, first: bool) -> int:
         for opened in clients:
-            _close(opened)
+            close_all(opened)
         return run_observer(settings, listen, admin_address, admin, cells, records, control, first)
 
     def on_drain() -> None:
@@ -376,7 +365,7 @@ def check(settings: Settings) -> None:
     """Check all that :func:`run` needs, without serving. Raises CannotListen and CannotUse."""
     _checked(settings)
     for opened in (*open_listeners("--listen", settings.listen), *open_listeners("--admin", settings.admin)):
-        _close(opened)
+        close_all(opened)
 
 
 def _checked(settings: Settings) -> ReloadingCert | None:
@@ -430,63 +419,3 @@ def _flush_standard_streams() -> None:
 
 def _note_signal(number: int, frame: object) -> None:
     """Do nothing: the wakeup socket has the number."""
-
-
-def open_listeners(flag: str, address: Address, count: int = 1) -> list[list[socket.socket]]:
-    """Open ``count`` sets of listening sockets for one address; the kernel spreads clients over the sets.
-
-    An empty host is every interface, IPv4 and IPv6 apart. Port 0 is any free port, the same for all. Raises
-    CannotListen.
-    """
-    sets: list[list[socket.socket]] = []
-    port = address.port
-    try:
-        found = socket.getaddrinfo(address.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        if count > 1 and port:  # SO_REUSEPORT would share the port with another process of the same user
-            _close(_bound(found, port, shared=False))
-        for _ in range(count):
-            sets.append(_bound(found, port, shared=count > 1))
-            port = sets[0][0].getsockname()[1]
-        for sock in (sock for opened in sets for sock in opened):
-            sock.listen(BACKLOG)
-    except OSError as error:
-        for opened in sets:
-            _close(opened)
-        raise CannotListen(flag, address, error) from error
-    return sets
-
-
-def _bound(found: Sequence[Any], port: int, shared: bool) -> list[socket.socket]:
-    opened: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, target in dict.fromkeys(found):
-            try:
-                sock = socket.socket(family, kind, protocol)
-            except OSError:
-                continue  # a family that this kernel does not have
-            opened.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind((target[0], port, *target[2:]))
-            except OSError as error:
-                if error.errno != errno.EADDRNOTAVAIL or len(found) == 1:
-                    raise
-                opened.pop().close()  # a family that is switched off here
-                continue
-            port = sock.getsockname()[1]
-            sock.setblocking(False)
-    except OSError:
-        _close(opened)
-        raise
-    if not opened:
-        raise OSError("the name has no address")
-    return opened
-
-
-def _close(sockets: list[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()

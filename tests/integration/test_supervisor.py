@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from exporter.address import Address
-from exporter.supervisor import CannotListen, open_listeners
+from exporter.listening import CannotListen, open_listeners
 from tests.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
