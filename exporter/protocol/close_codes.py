@@ -20,22 +20,6 @@ from exporter.protocol.idle_timeouts import DEFAULT_CUTOFFS, IdleCutoffs
 from exporter.protocol.reason_rules import LIBRARY_TEXTS, Reasons, ReasonText
 
 
-class Nature(StrEnum):
-    """A severity as the page names it."""
-
-    ORDINARY = "ordinary"
-    WEATHER = "weather"
-    FAULT = "fault"
-
-
-#: Severity -> the page's name of it.
-NATURES: Mapping[Severity, Nature] = {
-    Severity.NORMAL: Nature.ORDINARY,
-    Severity.EXPECTED: Nature.WEATHER,
-    Severity.FAULT: Nature.FAULT,
-}
-
-
 class Reconnect(StrEnum):
     """Whether a client should come back, in one word that a program can act on."""
 
@@ -63,11 +47,6 @@ class CodeInfo:
     def severity(self) -> Severity:
         """How much a close with this code matters, unless its reason text shows another cause."""
         return severity(self.cause)
-
-    @property
-    def nature(self) -> Nature:
-        """The severity as the page names it."""
-        return NATURES[self.severity]
 
 
 _REGISTERED = (

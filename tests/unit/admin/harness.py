@@ -93,10 +93,11 @@ class World:
         self.active = 0
         self.draining = False
         self.states_made = 0
-        hooks = AdminBackend(
+        self.registry = CollectorRegistry()
+        self.backend = AdminBackend(
             self._unready, lambda: True, dict, self.state, self._pulse, self.closes, self._before_scrape
         )
-        self.admin = Admin(CollectorRegistry(), hooks)
+        self.admin = Admin(self.registry, self.backend)
 
     async def _unready(self) -> list[str]:
         return self.reasons

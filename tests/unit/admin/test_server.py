@@ -112,6 +112,24 @@ async def test_livez_is_about_this_process_and_readyz_about_the_rest() -> None:
 
 
 @on_uvloop
+async def test_livez_with_a_relay_that_hangs_names_it() -> None:
+    """/livez is 503 with one line for each process that no longer works."""
+    async with serving() as (_, rest, client, url):
+        rest.defunct = ["relay-0 has not reported for 7 s"]
+        async with client.get(f"{url}/livez") as answer:
+            assert (answer.status, await answer.text()) == (503, "relay-0 has not reported for 7 s\n")
+
+
+@on_uvloop
+async def test_metrics_are_brought_up_to_date_before_a_scrape() -> None:
+    """Each exposition begins with what the backend does before."""
+    async with serving() as (_, rest, client, url):
+        async with client.get(f"{url}/metrics") as answer:
+            await answer.read()
+        assert rest.scrapes == 1
+
+
+@on_uvloop
 async def test_drain_is_begun_by_post_and_watched_by_get() -> None:
     """GET tells the progress and begins nothing; POST begins and answers 202, a second time too."""
     async with serving() as (_, rest, client, url):

@@ -1,0 +1,124 @@
+"""Connections of the admin port: bounded in number and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from exporter.admin import connections
+from exporter.admin.server import Access, Admin
+from tests.waiting import until
+
+from .harness import World, in_loop
+
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks come often."""
+    monkeypatch.setattr(connections, "_INTERVAL", 0.02)
+
+
+@asynccontextmanager
+async def serving(limit: int = 8) -> AsyncIterator[tuple[Admin, int]]:
+    """An admin server with so many connections at most, and its port, on all loopback addresses."""
+    world = World()
+    admin = Admin(world.registry, world.backend, Access(max_connections=limit))
+    port = await admin.listen("0.0.0.0", 0)
+    try:
+        yield admin, port
+    finally:
+        await admin.close()
+
+
+class Client:
+    """A connection from an address of the loopback network."""
+
+    def __init__(self, source: str = "127.0.0.1") -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.bind((source, 0))
+        self.socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+
+    async def connect(self, port: int) -> Client:
+        await self._loop.sock_connect(self.socket, ("127.0.0.1", port))
+        return self
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self.socket, data)
+
+    async def get(self) -> bytes:
+        await self.send(GET)
+        return await self._loop.sock_recv(self.socket, 4096)
+
+    async def is_closed(self) -> bool:
+        """Return whether the server closes the connection; waits for that."""
+        try:
+            while await self._loop.sock_recv(self.socket, 65536):
+                pass
+        except ConnectionResetError:
+            pass
+        return True
+
+
+@in_loop
+async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_same_address() -> None:
+    """Whoever opens too many loses its own oldest idle one; another address keeps its connection and gets a new one."""
+    async with serving(8) as (admin, port):
+        kubelet = await Client("127.0.0.2").connect(port)
+        assert b"alive" in await kubelet.get()
+        strangers = [await Client().connect(port) for _ in range(20)]
+        await until(lambda: len(admin._connections) == 8, "the limit")
+        for stranger in strangers[:13]:
+            assert await stranger.is_closed()
+        assert b"alive" in await kubelet.get()
+        prometheus = await Client("127.0.0.3").connect(port)
+        assert b"alive" in await prometheus.get()
+        assert b"alive" in await strangers[-1].get()
+        assert len(admin._connections) <= 8
+
+
+@in_loop
+async def test_connection_without_a_head_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that sends no request, or a part of one byte by byte, ends after the time for a head."""
+    monkeypatch.setattr(connections, "HEAD_TIME", 0.3)
+    async with serving() as (admin, port):
+        silent, slow = await Client().connect(port), await Client().connect(port)
+        await slow.send(b"GET / HT")
+        asked = await Client().connect(port)
+        assert b"alive" in await asked.get()
+        assert await silent.is_closed()
+        assert await slow.is_closed()
+        assert b"alive" in await asked.get()
+        await until(lambda: len(admin._connections) == 1, "the one that asked is left")
+
+
+@in_loop
+async def test_connection_that_leaves_its_answers_unread_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that takes nothing of what waits for it ends; others do not notice."""
+    monkeypatch.setattr(connections, "UNREAD_TIME", 0.3)
+    async with serving() as (admin, port):
+        deaf = await Client().connect(port)
+        asyncio.get_running_loop().create_task(deaf.send(GET * 20_000))
+        await until(lambda: len(admin._connections) == 1, "it is connected")
+        await until(lambda: len(admin._connections) == 0, "it is gone")
+        other = await Client().connect(port)
+        assert b"alive" in await other.get()
+        deaf.socket.close()
+
+
+@in_loop
+async def test_connections_end_with_the_server() -> None:
+    """Closing the server closes the port and every connection."""
+    async with serving() as (admin, port):
+        idle = await Client().connect(port)
+        await until(lambda: len(admin._connections) == 1, "it is connected")
+    assert await idle.is_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await Client().connect(port)
