@@ -129,6 +129,7 @@ def check_rules(installed: Installed) -> None:
 def check_run_and_drain(installed: Installed) -> None:
     app, listen, admin = free_port(), free_port(), free_port()
     flags = [f"--upstream=127.0.0.1:{app}", f"--listen=127.0.0.1:{listen}", f"--admin=127.0.0.1:{admin}"]
+    assert "valid" in installed.run("run", "--check", *flags)
     process = installed.serve("run", *flags, "--drain-linger=0s", port=admin)
     try:
         installed.run("drain", f"--admin=127.0.0.1:{admin}")
