@@ -45,27 +45,31 @@ def flags() -> str:
             for option in members:
                 default = "required" if option.required else code(option.default or "")
                 yield code(f"{option.flag} {option.metavar}".strip()), default, sentence(option.help)
+        known = {option.flag for option in options()}
+        yield from (row for flag, row in _rows("run") if flag not in known)
 
     return table("flag,default,meaning", rows())
 
 
 def command_flags(name: str) -> str:
     """Return the flags of the command ``name``."""
+    return table("flag,default,meaning", (row for _, row in _rows(name)))
+
+
+def _rows(name: str) -> Iterable[tuple[str, Iterable[str]]]:
+    """Yield each flag of the command ``name`` with its row."""
     context = click.Context(cli)
     command = cli.get_command(context, name)
     if command is None:
         raise SystemExit(f"the command line has no command {name}")
 
-    def rows() -> Iterable[Iterable[str]]:
-        for parameter in command.params:
-            if isinstance(parameter, click.Option) and not parameter.hidden:
-                metavar = "" if parameter.is_flag else f" {parameter.make_metavar(click.Context(command))}"
-                names = ", ".join([*parameter.opts, *parameter.secondary_opts])
-                default = str(parameter.default) if isinstance(parameter.default, str | int | float) else ""
-                default = "" if parameter.is_flag else default
-                yield code(names + metavar), code(default), sentence(parameter.help or "")
-
-    return table("flag,default,meaning", rows())
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            metavar = "" if parameter.is_flag else f" {parameter.make_metavar(click.Context(command))}"
+            names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+            default = str(parameter.default) if isinstance(parameter.default, str | int | float) else ""
+            default = "" if parameter.is_flag else default
+            yield parameter.opts[0], (code(names + metavar), code(default), sentence(parameter.help or ""))
 
 
 def metrics() -> str:
