@@ -151,7 +151,8 @@ class Leg(TransportProtocol):
         return True
 
     def end_pending(self) -> None:
-        self.other.bound_delivery()
+        if self.other.state is OPEN or self.other.state is FIN_READ:
+            self.other.bound_delivery()
 
     def wait_for_other(self) -> None:
         """Begin to time the other peer, now that this one has ended."""

@@ -59,8 +59,10 @@ _BULK: Final = READ_BULK - SHORT_READS  # asked for in bulk; one more after each
 HIGH_WATER: Final = 64 * 1024
 #: Bytes that are still read from a peer that has ended, in spite of the other's slowness: a kernel's receive buffer.
 MAX_SALVAGE = 1024 * 1024
-#: Seconds between looks at whether the kernel has delivered everything before an RST.
+#: Seconds until the next look at whether the kernel has delivered everything before an RST: the first time, doubled
+#: each time, and at most.
 RESET_POLL: Final = 0.01
+MAX_RESET_POLL: Final = 1.0
 
 _SALVAGE = 64 * 1024  # bytes at a time
 
@@ -442,7 +444,7 @@ class TcpTransport(Transport):
         else:
             self._finish()
 
-    def _finish(self) -> None:
+    def _finish(self, poll: float = RESET_POLL) -> None:
         """Everything was written: close now or, with an RST, when everything was delivered."""
         if self._ended:
             return
@@ -450,7 +452,7 @@ class TcpTransport(Transport):
             self._end(None)
         elif self._in_kernel(termios.TIOCOUTQ):
             self._register()
-            asyncio.get_running_loop().call_later(RESET_POLL, self._finish)
+            asyncio.get_running_loop().call_later(poll, self._finish, min(2 * poll, MAX_RESET_POLL))
         else:
             self._fatal_error(None)
 

@@ -212,12 +212,12 @@ class TunnelLeg(Leg):
         return super().eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._backlog is None:
-            super().connection_lost(error)
-            return
         if error is not None:
             self._salvage()
-        self._backlog.lost, self._backlog.error = True, error
+        if self._backlog is None:
+            self._lost(error)
+        else:
+            self._backlog.lost, self._backlog.error = True, error
 
     # Back-pressure, as the metrics on stalled peers have it.
 
@@ -289,10 +289,7 @@ class Tunnel(LegOwner):
         if data:
             leg.data_received(data)
         if fin:
-            leg.state = FIN_READ
-            self.on_leg_end(leg.peer, TcpEndKind.FIN)
-            leg.other.finish_writing()
-            leg.wait_for_other()
+            leg.eof_received()
 
     # From the legs.
 
