@@ -18,7 +18,7 @@ COMPILED = {
     "protocol": ("client_identity", "close_codes", "enums", "flight_recorder", "frames",
                  "http1", "http1_parser", "messages", "payload_sample", "record", "routes", "session"),
     "relay": ("client_connection", "context", "handshake", "legs", "listener", "poller", "reporter", "server", "tcp",
-              "timeouts", "tls", "transport", "tunnel", "upstream"),
+              "timeouts", "tls", "transport", "tunnel", "tunnel_leg", "upstream"),
     "observe": ("sanitize",),
 }  # fmt: skip
 

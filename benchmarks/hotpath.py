@@ -24,7 +24,8 @@ from exporter.relay import tcp
 from exporter.relay.poller import READ, Pollable, Poller
 from exporter.relay.tcp import TcpTransport
 from exporter.relay.transport import TransportProtocol
-from exporter.relay.tunnel import EarlyData, Tunnel, TunnelLeg
+from exporter.relay.tunnel import EarlyData, Tunnel
+from exporter.relay.tunnel_leg import TunnelLeg
 
 _KEY = b"\x37\xfa\x21\x3d"
 

@@ -86,7 +86,7 @@ class Connection(LegOwner):
         self._server = HttpLeg(_SERVER, self, UNCONNECTED)
         self._client.other, self._server.other = self._server, self._client
         self._tracker = HandshakeTracker(context.limits.max_head)
-        self._held = b""  # what the client sent before the app was connected
+        self._held = b""  # bytes of the client from before the app was connected
         self._requested_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None

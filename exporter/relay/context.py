@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from exporter.relay.client_connection import Connection
     from exporter.relay.reporter import Reporter
     from exporter.relay.timeouts import TimeoutQueue
-    from exporter.relay.tunnel import Tunnel, TunnelLeg
+    from exporter.relay.tunnel import Tunnel
+    from exporter.relay.tunnel_leg import TunnelLeg
 
 #: Seconds that backlogs are worked on before other sockets get their turn.
 _BACKLOG_TURN: Final = 0.002

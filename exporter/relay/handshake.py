@@ -1,4 +1,4 @@
-"""What the record of a session keeps of its opening handshake."""
+"""The part of an opening handshake that the session's record carries."""
 
 from __future__ import annotations
 

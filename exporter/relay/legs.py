@@ -2,11 +2,11 @@
 
 How it works
 ============
-A connection through the relay has two *legs*, one to the client and one to the app. What is read on one is written to
-the other. Beside bytes, these cross over:
+A connection through the relay has two *legs*, one to the client and one to the app. Bytes that are read on one are
+written to the other. Beside bytes, these cross over:
 
 - **Back-pressure.** While a leg's write buffer is above its high-water mark, the other leg does not read, so that the
-  sender's window closes. Buffered at most: the mark, one read, and what a peer that has ended left in the kernel.
+  sender's window closes. Buffered at most: the mark, one read, and the bytes that an ended peer left in the kernel.
 - **Half-close.** A FIN read on one leg becomes a FIN on the other, after everything read before it was written. Both
   connections are closed when both FINs have been read: data may still be under way in the other direction.
 - **Reset.** An RST, or a peer that TCP has given up, resets the other leg after everything read before it was
@@ -19,8 +19,8 @@ the other. Beside bytes, these cross over:
     writing   OPEN ─ finish_writing() ─► FLUSHING ─ buffer empty ─► FIN_SENT
 
 A peer whose other peer has ended is given up, with a reset of both, in two cases: it sends nothing for
-:data:`HALF_CLOSED` seconds while nothing is on its way to it; or it takes nothing of what is on its way to it for
-:data:`NO_PROGRESS` seconds, or not all of it within :data:`MAX_DELIVERY`.
+:data:`HALF_CLOSED` seconds while nothing is on its way to it; or of the bytes that are on their way to it, it takes
+none for :data:`NO_PROGRESS` seconds, or not all within :data:`MAX_DELIVERY`.
 
 A write that fails must not lose bytes that the peer sent before it disconnected, often the very Close frame that
 explains it: the kernel still holds them, and the leg reads them first. A 101 may be among them; then the transport has
@@ -42,9 +42,9 @@ from exporter.relay.transport import Transport, TransportProtocol
 
 #: Seconds without a byte from a peer whose other peer has sent its FIN; Linux' net.ipv4.tcp_fin_timeout.
 HALF_CLOSED = 60.0
-#: Seconds in which a peer must take some of what is on its way to it after the other peer's end.
+#: Seconds in which a peer must take some of the bytes on their way to it after the other peer's end.
 NO_PROGRESS = 120.0
-#: Seconds in which it must take all of that.
+#: Seconds in which it must take all of them.
 MAX_DELIVERY = 600.0
 #: Seconds between looks at that.
 DELIVERY_INTERVAL = 1.0
@@ -240,7 +240,7 @@ class Leg(TransportProtocol):
             self.transport.abort()
 
     def bound_delivery(self) -> None:
-        """Give this peer up if it does not take what is on its way to it."""
+        """Give this peer up if it does not take the bytes that are on their way to it."""
         if self._delivery is None:
             self._delivery = _Delivery(self)
 
@@ -283,6 +283,6 @@ class _Delivery:
             self._wait()
 
 
-# In place of what was unlinked, with nothing to do anything with: deleting an attribute costs ten times as much.
+# In place of unlinked objects: deleting an attribute costs ten times as much.
 _NO_OWNER: Final = LegOwner()
 _NO_LEG: Final = Leg(Peer.PROXY, _NO_OWNER, GONE)

@@ -114,7 +114,7 @@ class Reporter:
         self._tick()
 
     def stop(self) -> None:
-        """Send what waits, and end."""
+        """Send everything that waits, and end."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

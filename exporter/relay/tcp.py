@@ -463,7 +463,7 @@ class TcpTransport(Transport):
         return self._closing
 
     def _fatal_error(self, error: Exception | None) -> None:
-        """End it now with an RST, if it has not ended; what waits is lost."""
+        """End it now with an RST, if it has not ended; bytes that wait are lost."""
         if self._ended:
             return
         self._closing = self._must_buffer = True

@@ -1,49 +1,55 @@
-"""Many waits of one length, with one timer for all: what began to wait first is over first."""
+"""Queues of timeouts of one length, with one timer for all: the first to begin is the first to end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
+from itertools import islice
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
-_Waiting = TypeVar("_Waiting", bound=Hashable)
+_Item = TypeVar("_Item", bound=Hashable)
 
-#: Seconds on the monotonic clock, for all of the relay: once compiled, a name that is not final is looked up each time.
+#: Monotonic seconds, for all of the relay: once compiled, a name that is not final is looked up each time.
 clock: Final = monotonic
 
 
-class TimeoutQueue(Generic[_Waiting]):
-    """Whatever is added and not removed for ``seconds`` is told to ``late``.
+#: Timeouts that are called back for before others get their turn.
+BATCH: Final = 256
 
-    :param seconds: how long each may wait.
-    :param on_timeout: is told of one that has waited so long; it is not waiting any more then.
+
+class TimeoutQueue(Generic[_Item]):
+    """Calls back for every item that is added and not removed for ``seconds``.
+
+    :param on_timeout: called with the item, which is not in the queue any more.
     """
 
-    def __init__(self, seconds: float, on_timeout: Callable[[_Waiting], None]) -> None:
+    def __init__(self, seconds: float, on_timeout: Callable[[_Item], None]) -> None:
         self._seconds = seconds
         self._on_timeout = on_timeout
-        self._since: dict[_Waiting, float] = {}  # in the order in which they began
+        self._since: dict[_Item, float] = {}  # in the order in which they began
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, waiting: _Waiting) -> None:
-        """It begins to wait now."""
-        self._since[waiting] = clock()
+    def add(self, item: _Item) -> None:
+        """Start the time of ``item``."""
+        self._since[item] = clock()
         self._look_in(self._seconds)
 
-    def remove(self, waiting: _Waiting) -> None:
-        """It waits no more; nothing happens if it did not."""
-        self._since.pop(waiting, None)
+    def remove(self, item: _Item) -> None:
+        """Stop the time of ``item``; nothing happens if it is not in the queue."""
+        self._since.pop(item, None)
 
     def _look(self) -> None:
         self._timer = None
         due = clock() - self._seconds
-        for waiting, since in list(self._since.items()):
+        for item, since in list(islice(self._since.items(), BATCH)):
             if since > due:
                 self._look_in(since - due)
                 return
-            if self._since.pop(waiting, None) is not None:  # another one's end may have removed it
-                self._on_timeout(waiting)
+            if self._since.pop(item, None) is not None:  # another one's end may have removed it
+                self._on_timeout(item)
+        if self._since:
+            self._look_in(0.0)
 
     def _look_in(self, seconds: float) -> None:
         if self._timer is None:

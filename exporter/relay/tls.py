@@ -2,7 +2,7 @@
 
 How it works
 ============
-asyncio's TLS transports cannot close one direction: the first FIN ends both, and what is under way is lost. A WebSocket
+asyncio's TLS transports cannot close one direction: the first FIN ends both, and bytes under way are lost. A WebSocket
 connection needs the two directions to end on their own, so this layer does its own TLS, with OpenSSL between two memory
 buffers (:class:`ssl.MemoryBIO`):
 
@@ -11,8 +11,8 @@ buffers (:class:`ssl.MemoryBIO`):
 
 A FIN in one direction is a ``close_notify`` alert followed by TCP's FIN (RFC 8446, section 6.1: each party closes its
 own direction), and either of them read is a FIN to the leg. Plaintext that one read brought is handed on in one piece.
-The leg exists from the accept, so that the TLS handshake counts against the client's handshake timeout; what the app
-sends before it is done waits here.
+The leg exists from the accept, so that the TLS handshake counts against the client's handshake timeout; bytes
+that the app sends before it is done wait here.
 
     layer     HANDSHAKE ─► OPEN ─► CLOSING        CLOSING also from HANDSHAKE: failure, close(), abort(), TCP's end
 
@@ -65,7 +65,7 @@ class TlsTransport(Transport):
         self._raw: Transport
         self._state = _HANDSHAKE
         self._writing = Writing.OPEN
-        self._early: list[bytes] = []  # what the app sent before the handshake was done
+        self._early: list[bytes] = []  # bytes of the app from before the handshake was done
         self._high = HIGH_WATER
         self._paused = False
         self._fin_read = False

@@ -1,6 +1,6 @@
 """Transports and protocols, by asyncio's names and promises, as classes that can be compiled.
 
-What asyncio does not have needs the socket below: half-closing, resetting, and how much has not reached the peer.
+Beyond asyncio there are half-closing, resetting, and the number of bytes that have not reached the peer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Transport:
         raise NotImplementedError
 
     def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
-        """Allow what is read to be written to ``destination`` and fed to ``observer`` without ``data_received``.
+        """Allow bytes to be written to ``destination`` and fed to ``observer`` without ``data_received``.
 
         None ends that.
         """
@@ -92,7 +92,7 @@ class Transport:
         raise NotImplementedError
 
     def pause_reading(self) -> None:
-        """Leave what comes to the kernel."""
+        """Stop reading: leave bytes to the kernel."""
         raise NotImplementedError
 
     def resume_reading(self) -> None:
@@ -100,7 +100,7 @@ class Transport:
         raise NotImplementedError
 
     def is_reading(self) -> bool:
-        """Return whether what comes is read."""
+        """Return whether bytes are read."""
         raise NotImplementedError
 
     def write_eof(self) -> None:
@@ -116,7 +116,7 @@ class Transport:
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Close the connection now with an RST; what waits is lost."""
+        """Close the connection now with an RST; bytes that wait are lost."""
         raise NotImplementedError
 
     def is_closing(self) -> bool:

@@ -8,12 +8,12 @@ unobserved (:meth:`Tunnel.fail_open`).
 
 The session's record is made once, as soon as both Close frames have passed or one TCP connection has ended; its times
 are those of that moment. A peer that ends TCP right behind its Close frame leaves the other
-:data:`ANSWER_TIMEOUT` seconds for the answering Close. What passes after the record is forwarded, no more.
+:data:`ANSWER_TIMEOUT` seconds for the answering Close. Bytes that pass after the record are only forwarded.
 
 Closing a session on purpose (a drain, a limit) must not cut a frame in two. :meth:`Tunnel.close` waits for the next
-frame boundary of the server's direction, writes one Close to the client there, and from then on discards what the
-server sends. What the client sends still passes: its answering Close reaches the app, which sees an ordinary close by
-its client. If the client does not answer in time, the app gets a masked Close 1001 from us, at a boundary of that
+frame boundary of the server's direction, writes one Close to the client there, and from then on discards the
+server's bytes. The client's still pass: its answering Close reaches the app, which sees an ordinary close by its
+client. If the client does not answer in time, the app gets a masked Close 1001 from us, at a boundary of that
 direction. A direction that is inside a frame, or unobserved, gets none.
 
     OPEN ── close() ─┬─ at a boundary ───────────────► CLOSE_SENT ─┐
@@ -30,16 +30,17 @@ import asyncio
 import os
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
-from exporter.protocol.frames import ByteObserver, Events
+from exporter.protocol.frames import Events
 from exporter.protocol.session import CloseReceived, PingAnswered, Session, WentUnobserved
-from exporter.relay.legs import FIN_READ, OPEN, Leg, LegOwner, Writing
+from exporter.relay.legs import FIN_READ, OPEN, LegOwner, Writing
 from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport
+from exporter.relay.tunnel_leg import DISCARD, FORWARD, NULL_OBSERVER, TO_BOUNDARY, TunnelLeg
 
 if TYPE_CHECKING:
     from exporter.relay.context import RelayContext
@@ -65,20 +66,9 @@ class TunnelState(Enum):
     CLOSED = 4
 
 
-class Passing(Enum):
-    """Destination of the bytes that a leg reads."""
-
-    FORWARD = 0  # the other leg
-    TO_BOUNDARY = 1  # the other leg, up to the next frame boundary
-    DISCARD = 2
-
-
 _OPEN: Final = TunnelState.OPEN
 _CLOSED: Final = TunnelState.CLOSED
 _FINAL_CLOSE: Final = TunnelState.FINAL_CLOSE
-_FORWARD: Final = Passing.FORWARD
-_TO_BOUNDARY: Final = Passing.TO_BOUNDARY
-_DISCARD: Final = Passing.DISCARD
 
 
 @mypyc_attr(free_list_len=1, acyclic=True)
@@ -100,152 +90,10 @@ class EarlyData:
         self.server_fin = server_fin
 
 
-class Backlog:
-    """Frames that a leg has forwarded and its observer has left for later, and how the leg ended meanwhile.
-
-    :ivar at: when their bytes came.
-    """
-
-    __slots__ = ("at", "error", "fin", "lost")
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.fin = False
-        self.lost = False
-        self.error: Exception | None = None
-
-
-class TunnelLeg(Leg):
-    """A leg whose bytes are forwarded and observed.
-
-    :ivar waiting_since: since when its write buffer is above the high-water mark; 0 while it is not.
-    """
-
-    __slots__ = ("_backlog", "observer", "passing", "waiting_since")
-
-    def __init__(self, peer: Peer, tunnel: Tunnel, transport: Transport, observer: ByteObserver) -> None:
-        # What Leg.__init__ does: the interpreter is quick where it meets one class only.
-        self.peer = peer
-        self.owner = tunnel
-        self.state = OPEN
-        self.writing = Writing.OPEN
-        self._waiting = False
-        self._timer = None
-        self._delivery = None
-        self.transport = transport
-        self.observer = observer
-        self.passing = _DISCARD  # early data was forwarded
-        self.waiting_since = 0.0
-        self._backlog: Backlog | None = None
-
-    def set_passing(self, passing: Passing, observer: ByteObserver) -> None:
-        """Set the destination and the observer of the bytes that are read from now on."""
-        self.passing, self.observer = passing, observer
-        self.transport.forward_to(self.other.transport if passing is _FORWARD else None, observer)
-
-    def data_received(self, data: bytes) -> None:
-        if self.passing is _FORWARD:
-            self.other.transport.write(data)
-        elif self.passing is _TO_BOUNDARY:
-            self.tunnel.write_to_boundary(data)
-            return
-        try:
-            events = self.observer.feed(data, clock())
-        except Exception as error:
-            self.observing_failed(error)
-        else:
-            if events is not None:
-                self.events_received(events)
-
-    def events_received(self, events: Events) -> None:
-        now = clock()
-        self.tunnel.handle(self.peer, events, now)
-        if self.observer.backlog and self._backlog is None:
-            self._backlog = Backlog(now)
-            self.transport.pause_reading()
-            self.tunnel.context.observe_later(self)
-            self.tunnel.context.poller.took_long = True
-
-    def observing_failed(self, error: Exception) -> None:
-        self.tunnel.fail_open(error)
-
-    @property
-    def tunnel(self) -> Tunnel:
-        """The session."""
-        return cast(Tunnel, self.owner)
-
-    # A backlog: more frames than one turn of the event loop has time for.
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether bytes were forwarded that have not been observed yet."""
-        return self._backlog is not None
-
-    def observe_more(self) -> bool:
-        """Observe a part of the backlog. Return whether it is empty."""
-        backlog, observer = self._backlog, self.observer
-        assert backlog is not None
-        try:
-            events = observer.resume(backlog.at)
-        except Exception as error:
-            self.observing_failed(error)
-        else:
-            if events:
-                self.tunnel.handle(self.peer, events, backlog.at)
-        if self.observer.backlog:
-            return False
-        self._backlog = None
-        if backlog.lost:
-            self._lost(backlog.error)
-        elif backlog.fin:
-            self.eof_received()
-        else:
-            self.tunnel.caught_up(self)
-            if not cast(TunnelLeg, self.other).waiting_since:
-                self.transport.resume_reading()
-        return True
-
-    def eof_received(self) -> bool:
-        if self._backlog is not None:
-            self._backlog.fin = True
-            return True
-        return super().eof_received()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if error is not None:
-            self._salvage()
-        if self._backlog is None:
-            self._lost(error)
-        else:
-            self._backlog.lost, self._backlog.error = True, error
-
-    # Back-pressure, as the metrics on stalled peers have it.
-
-    def pause_writing(self) -> None:
-        if not self.waiting_since:
-            self.waiting_since = clock()
-            self.tunnel.context.stalled[self] = None
-        if self.other.state is OPEN:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self.end_stall()
-        if self.writing is Writing.FLUSHING or not cast(TunnelLeg, self.other).is_behind:
-            super().resume_writing()
-
-    def end_stall(self) -> None:
-        """The write buffer is below its mark again, or gone."""
-        if self.waiting_since:
-            tunnel = self.tunnel
-            del tunnel.context.stalled[self]
-            tunnel.context.reporter.stall_ended(tunnel.handshake.route, self.peer, clock() - self.waiting_since)
-            self.waiting_since = 0.0
-
-
 class Tunnel(LegOwner):
     """One session in the relay.
 
-    :param handshake: what its opening handshake showed.
+    :param handshake: its opening handshake.
     :ivar context: the relay's.
     :ivar client: the leg to the client; ``server`` that to the app.
     """
@@ -274,7 +122,7 @@ class Tunnel(LegOwner):
         self._code = _GOING_AWAY
 
     def begin(self, early: EarlyData) -> None:
-        """Take the transports over, and observe what was read before."""
+        """Take the transports over, and observe the bytes that were read before."""
         ours, theirs = self.client, self.server
         ours.transport.set_protocol(ours)
         if early.client or early.client_fin:
@@ -282,8 +130,8 @@ class Tunnel(LegOwner):
         theirs.transport.set_protocol(theirs)
         if early.server or early.server_fin:
             self._catch_up(theirs, early.server, early.server_fin)
-        ours.set_passing(_FORWARD, ours.observer)
-        theirs.set_passing(_FORWARD, theirs.observer)
+        ours.set_passing(FORWARD, ours.observer)
+        theirs.set_passing(FORWARD, theirs.observer)
 
     def _catch_up(self, leg: TunnelLeg, data: bytes, fin: bool) -> None:
         if data:
@@ -311,8 +159,8 @@ class Tunnel(LegOwner):
     def fail_open(self, error: Exception) -> None:
         """Go on unobserved after a defect."""
         for leg in (self.client, self.server):
-            passing = _FORWARD if leg.passing is _TO_BOUNDARY else leg.passing
-            leg.set_passing(passing, _NULL_OBSERVER)
+            passing = FORWARD if leg.passing is TO_BOUNDARY else leg.passing
+            leg.set_passing(passing, NULL_OBSERVER)
         self.session.stop_observing()
         self.context.reporter.defect(error)
 
@@ -382,7 +230,7 @@ class Tunnel(LegOwner):
         if scanner.at_boundary:
             self._send_close()
         elif not scanner.unobserved:
-            self.server.set_passing(_TO_BOUNDARY, _NULL_OBSERVER)
+            self.server.set_passing(TO_BOUNDARY, NULL_OBSERVER)
 
     def caught_up(self, leg: TunnelLeg) -> None:
         """A leg has observed all that it forwarded."""
@@ -414,7 +262,7 @@ class Tunnel(LegOwner):
 
     def _resume_forwarding(self, rest: bytes) -> None:
         observer = self.server.observer if self.session.server.unobserved else self.session.server
-        self.server.set_passing(_FORWARD, observer)
+        self.server.set_passing(FORWARD, observer)
         if rest:
             self.server.data_received(rest)
 
@@ -423,7 +271,7 @@ class Tunnel(LegOwner):
         self.state = TunnelState.CLOSE_SENT
         self.session.end_by_proxy(self._cause, self._code)
         self.client.transport.write(close_frame(self._code))
-        self.server.set_passing(_DISCARD, self.session.server)
+        self.server.set_passing(DISCARD, self.session.server)
         if self.server.state is OPEN:
             self.server.transport.resume_reading()
 
@@ -456,8 +304,8 @@ class Tunnel(LegOwner):
     def _send_final_close(self) -> None:
         """Send the app the Close that its client did not, and give it a moment. Nothing else passes any more."""
         self.state = _FINAL_CLOSE
-        self.client.set_passing(_DISCARD, _NULL_OBSERVER)
-        self.server.set_passing(_DISCARD, self.server.observer)
+        self.client.set_passing(DISCARD, NULL_OBSERVER)
+        self.server.set_passing(DISCARD, self.server.observer)
         self.server.transport.write(close_frame(_GOING_AWAY, mask=os.urandom(4)))
         self.server.finish_writing()
         if not self.server.is_behind:
@@ -488,17 +336,3 @@ def close_frame(code: int, mask: bytes = b"") -> bytes:
 
 #: How this module runs: from source, or compiled.
 ENGINE: Final = "python" if hasattr(close_frame, "__code__") else "compiled"
-
-
-@mypyc_attr(acyclic=True)
-class NullObserver(ByteObserver):
-    """Observer of a direction that is not scanned (any more)."""
-
-    __slots__ = ()
-
-    def feed(self, data: bytes, now: float) -> Events | None:
-        """Ignore ``data``."""
-        return None
-
-
-_NULL_OBSERVER: Final = NullObserver()

@@ -16,7 +16,8 @@ from exporter.protocol.frames import FrameScanner
 from exporter.protocol.http1 import HandshakeTracker, Upgraded
 from exporter.relay.legs import Leg
 from exporter.relay.server import Relay
-from exporter.relay.tunnel import Tunnel, TunnelLeg
+from exporter.relay.tunnel import Tunnel
+from exporter.relay.tunnel_leg import TunnelLeg
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS
 
