@@ -447,15 +447,15 @@ def stuck(sidecar: Sidecar, path: str) -> socket.socket:
     return connection
 
 
-def resident(process: subprocess.Popen[bytes]) -> int:
-    """Memory of a process in KiB."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1])
+def resident(sidecar: Sidecar) -> int:
+    """Memory of all processes of a sidecar in KiB."""
+    pid = sidecar.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    statuses = [Path(f"/proc/{process}/status").read_text() for process in (pid, *children)]
+    return sum(int(size) for status in statuses for size in re.findall(r"VmRSS:\s+(\d+) kB", status))
 
 
-def test_readers_that_do_not_read_are_nothing_to_the_relay(sidecar: Sidecar) -> None:
+def test_readers_that_do_not_read_do_not_slow_the_relay(sidecar: Sidecar) -> None:
     """With the book full and every place taken by clients that do not read, echoes pass and memory stays small."""
     for _ in range(40):
         with connect(f"ws://{sidecar.listen}/chat") as client:
@@ -466,15 +466,15 @@ def test_readers_that_do_not_read_are_nothing_to_the_relay(sidecar: Sidecar) -> 
             with pytest.raises(ConnectionClosed):
                 client.recv(PATIENCE)
     eventually(lambda: sidecar.counted() == 40, "the large ones are counted")
-    sidecar.end("raise", times=460)
-    assert sidecar.closes()["kept"] == 500
-    before = resident(sidecar.process)
+    while sidecar.closes()["kept"] < 500:  # a bounded number of reports a second are kept
+        sidecar.end("raise", times=50)
+    before = resident(sidecar)
     with ExitStack() as stack, connect(f"ws://{sidecar.listen}/chat") as client:
         for path in ["/closes", "/closes?format=html&limit=500", "/events", "/"] * 12:
             stack.enter_context(stuck(sidecar, path))
         for number in range(300):
             client.send(f"{number}")
             assert client.recv(PATIENCE) == f"{number}"
-        grown = resident(sidecar.process) - before
+        grown = resident(sidecar) - before
         assert grown < 16 * 1024, f"{grown} KiB for 48 readers"
     eventually(lambda: sidecar.closes()["kept"] == 500, "a free place")
