@@ -304,7 +304,7 @@ class ObserverProcess:
             reasons.append("not listening")
         if self._is_draining():
             reasons.append("draining")
-        if await self._prober.accepts_lately() is False:
+        if not await self._prober.accepts_lately():  # no answer, or a name without an address, serves nobody
             reasons.append(f"the app at {self._settings.upstream} does not accept connections")
         return reasons
 
