@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.frames import new_frame_counts
 from exporter.protocol.session import Session
 from exporter.relay import tcp
@@ -132,7 +131,7 @@ def session() -> Iterator[tuple[End, End]]:
     tcp.read, tcp.write = _readable.get, _taken.get  # type: ignore[assignment]
     try:
         client, server = End(1, 2), End(2, 1)
-        heard = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
+        heard = Session(new_frame_counts(), new_frame_counts())
         Tunnel(_Context(), None, heard, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
         yield client, server
     finally:

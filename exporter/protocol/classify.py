@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.close_codes import ABNORMAL, INVALID, NO_STATUS, UNKNOWN, Classification, CloseCodeMap
 from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
 from exporter.protocol.evidence import Confidence, Evidence
-from exporter.protocol.idle_timeouts import DEFAULT_CUTOFFS, IDLE_TIMEOUT_TEXTS, IdleCutoffs
+from exporter.protocol.idle_timeouts import IDLE_TIMEOUT_TEXTS
 from exporter.protocol.record import CloseFrame, PeerRecord, SessionRecord
 
 #: Reason texts by which a library states that no pong came: whole, lower case.
@@ -79,13 +79,6 @@ class Circumstances:
     listener_changed: bool = False
     lost_server: int = 1
     lost_client: int = 1
-
-
-class Close(NamedTuple):
-    """A Close frame's content. ``code`` is None for an empty body, -1 for a body of one byte, which is no code."""
-
-    code: int | None
-    reason: str = ""
 
 
 @mypyc_attr(acyclic=True)
@@ -521,80 +514,3 @@ def code_labels(*maps: CloseCodeMap) -> tuple[str, ...]:
 
 #: Causes of an end that the sidecar begins.
 OWN_CAUSES = (Cause.DRAIN, Cause.LIMIT)
-
-# The single-process path, until sessions make records.
-
-#: Codes with which ping-timeout is known to come; their series start at zero.
-KEEPALIVE_CODES = (1000, 1011)
-
-
-_NO_STATUS = Classification(NO_STATUS, Cause.NO_STATUS)
-
-
-def classify_close(close: Close, book: CloseCodeMap) -> Classification:
-    """The label value and cause of a Close frame that a peer sent."""
-    code, reason = close
-    if code is None:
-        return _NO_STATUS
-    verdict = book.verdict(code)
-    if not reason or verdict.label == INVALID:
-        return verdict
-    if (cause := book.reasons(reason)) is not None:
-        return Classification(verdict.label, cause)
-    return Classification(verdict.label, Cause.PING_TIMEOUT) if is_keepalive_text(reason) else verdict
-
-
-@mypyc_attr(acyclic=True)
-@dataclass(slots=True, init=False)
-class TcpEnd:
-    """How TCP ended: whose connection first, and how.
-
-    :ivar idle: seconds for which nothing had passed either way; None if not measured.
-    :ivar unanswered: seconds for which a ping of the initiator had waited for its pong; 0 if none did.
-    """
-
-    initiator: Peer
-    how: TcpEndKind
-    idle: float | None
-    unanswered: float
-
-    def __init__(self, initiator: Peer, how: TcpEndKind, idle: float | None = None, unanswered: float = 0.0) -> None:
-        self.initiator = initiator
-        self.how = how
-        self.idle = idle
-        self.unanswered = unanswered
-
-
-def classify_tcp_end(cut: TcpEnd, app_alive: bool, idle: IdleCutoffs = DEFAULT_CUTOFFS) -> Cause:
-    """The cause of an ending without a Close frame."""
-    if cut.initiator is Peer.SERVER and not app_alive:
-        return Cause.APP_DOWN
-    if cut.unanswered >= MIN_PONG_WAIT:
-        return Cause.PING_TIMEOUT
-    if cut.idle is not None and idle.cutoff(cut.idle) is not None:
-        return Cause.IDLE_TIMEOUT
-    return Cause.CONNECTION_RESET if cut.how is TcpEndKind.RESET else Cause.CONNECTION_LOST
-
-
-def rows(book: CloseCodeMap) -> list[tuple[str, Cause, Peer]]:
-    """Every (code, cause, initiator) that can be told apart in advance: the series to start at zero."""
-    told: list[tuple[str, Cause, Peer]] = []
-
-    def add(label: str, cause: Cause, who: Callable[[Peer], bool] = lambda peer: True) -> None:
-        told.extend((label, cause, peer) for peer in PEERS if who(peer))
-
-    for verdict in book.rows():
-        add(verdict.label, verdict.cause)
-        for cause in sorted(book.reasons.causes - {verdict.cause}):
-            add(verdict.label, cause)
-    for code in KEEPALIVE_CODES:
-        add(str(code), Cause.PING_TIMEOUT)
-    add(NO_STATUS, Cause.NO_STATUS)
-    add(ABNORMAL, Cause.CONNECTION_LOST)
-    add(ABNORMAL, Cause.CONNECTION_RESET)
-    add(ABNORMAL, Cause.PING_TIMEOUT)
-    add(ABNORMAL, Cause.IDLE_TIMEOUT)
-    add(ABNORMAL, Cause.APP_DOWN, lambda peer: peer is Peer.SERVER)
-    add(UNKNOWN, Cause.UNOBSERVED)
-    told.extend((label, cause, Peer.PROXY) for cause in OWN_CAUSES for label in (*map(str, OWN_CODES), ABNORMAL))
-    return told

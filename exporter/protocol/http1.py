@@ -96,7 +96,6 @@ class ParseFailed:
 
 
 Event = UpgradeRequested | UpgradeRejected | UpgradeAborted | Upgraded | ParseFailed
-Fact = Event  # its name in exporter.relay
 
 
 class HandshakeTracker:

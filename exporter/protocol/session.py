@@ -27,8 +27,6 @@ from typing import Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.classify import Close, Ending, TcpEnd, classify_close, classify_tcp_end
-from exporter.protocol.close_codes import ABNORMAL, UNKNOWN, CloseCodeMap
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import Ring
 from exporter.protocol.frames import NEVER, Control, Events, FrameCounts, FrameScanner, Opcode, Unparseable
@@ -45,10 +43,10 @@ class State(IntEnum):
 
 
 class CloseReceived(NamedTuple):
-    """``sender`` sent its first Close frame."""
+    """``sender`` sent its Close frame."""
 
     sender: Peer
-    close: Close
+    close: CloseFrame
 
 
 class PingAnswered(NamedTuple):
@@ -86,7 +84,6 @@ MAX_PINGS: Final = 4
 class Session:
     """The state of one session.
 
-    :param book: labels and causes of codes.
     :param client: shared counters for the frames that the client sends.
     :param server: shared counters for the frames that the server sends.
     :param now: when it began, on the clock of :meth:`feed` and :meth:`eof`.
@@ -107,10 +104,8 @@ class Session:
         "_proxy_code",
         "_server_close",
         "_tcp_end",
-        "_tcp_end_at",
         "_tcp_end_kind",
         "began",
-        "book",
         "client",
         "closed_at",
         "ring",
@@ -121,14 +116,12 @@ class Session:
 
     def __init__(
         self,
-        book: CloseCodeMap,
         client: FrameCounts,
         server: FrameCounts,
         now: float = 0.0,
         sample: int = 0,
         engine_io: bool = False,
     ) -> None:
-        self.book = book
         self.began = now
         self.ring = ring = Ring()
         if sample:
@@ -147,7 +140,6 @@ class Session:
         self._first_close: Peer | None = None
         self._tcp_end: Peer | None = None
         self._tcp_end_kind = TcpEndKind.FIN
-        self._tcp_end_at: float | None = None
         self._proxy_cause: Cause | None = None
         self._proxy_code = 0
         self._pings: tuple[tuple[Peer, bytes, float], ...] = ()  # not answered yet, oldest first
@@ -219,8 +211,8 @@ class Session:
             scanner.stop()
 
     def _close(self, sender: Peer, frame: Control, now: float) -> CloseReceived:
-        close = _parse_close(frame.payload)
-        seen = CloseFrame(close.code, close.reason, now)
+        code, reason = _parse_close(frame.payload)
+        seen = CloseFrame(code, reason, now)
         if sender is _CLIENT:
             self._client_close = seen
         else:
@@ -229,13 +221,12 @@ class Session:
             self._first_close = sender
         answered = self._first_close is not sender or (self._proxy_code and sender is _CLIENT)
         self._advance(_CLOSED if answered else _CLOSING, now)
-        return CloseReceived(sender, close)
+        return CloseReceived(sender, seen)
 
-    def _advance(self, state: State, now: float | None) -> None:
-        if state > self.state:
+    def _advance(self, state: State, now: float | None = None) -> None:
+        if self.state is not _CLOSED:
             self.state = state
-            if state == _CLOSED:
-                self.closed_at = now
+            self.closed_at = now if state is _CLOSED else None
 
     def has_closed(self, peer: Peer) -> bool:
         """Return whether ``peer`` sent its Close frame."""
@@ -244,26 +235,22 @@ class Session:
     @property
     def is_closing(self) -> bool:
         """Whether a Close frame has passed, TCP has begun to end, or the sidecar has begun the end."""
-        return self.state != _OPEN
+        return self.state is not _OPEN
 
-    def eof(self, sender: Peer, kind: TcpEndKind, now: float | None = None) -> None:
-        """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts.
-
-        ``now`` is None where nobody measured it; then no cause is found from times.
-        """
-        if self._tcp_end is not None:
-            return
-        self._tcp_end, self._tcp_end_kind, self._tcp_end_at = sender, kind, now
-        self._advance(_CLOSED, now)
+    def eof(self, sender: Peer, kind: TcpEndKind, now: float) -> None:
+        """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts."""
+        if self._tcp_end is None:
+            self._tcp_end, self._tcp_end_kind = sender, kind
+            self._advance(_CLOSED, now)
 
     def end_by_proxy(self, cause: Cause, code: int | None) -> None:
         """Note that the sidecar ends the session: with a Close frame of ``code``, or by closing TCP if it is None.
 
         Has no effect once a peer has begun the end: its own code and cause stand.
         """
-        if self.state == _OPEN:
+        if self.state is _OPEN:
             self._proxy_cause, self._proxy_code = cause, code or 0
-            self._advance(_CLOSING, None)
+            self._advance(_CLOSING)
 
     @property
     def ended_by_proxy(self) -> bool:
@@ -310,62 +297,12 @@ class Session:
             sample=scanner.sample[:MAX_SAMPLE],
         )
 
-    # The judgement below goes once the observer classifies records.
-
-    @property
-    def cut(self) -> TcpEnd | None:
-        """How TCP ended, once it has."""
-        sender, now = self._tcp_end, self._tcp_end_at
-        if sender is None:
-            return None
-        if now is None:
-            return TcpEnd(sender, self._tcp_end_kind)
-        last = max(self.client.last or self.began, self.server.last or self.began)
-        unanswered = max((now - when for pinger, _, when in self._pings if pinger is sender), default=0.0)
-        return TcpEnd(sender, self._tcp_end_kind, now - last, unanswered)
-
-    @property
-    def idle_before_drop(self) -> float | None:
-        """For a session that ended without a Close: seconds for which nothing had passed either way. Else None."""
-        cut = self.cut
-        return cut.idle if cut is not None and self._first_close is None and self._proxy_cause is None else None
-
-    @property
-    def needs_app_check(self) -> bool:
-        """Whether :meth:`end` depends on the app still taking connections."""
-        return (
-            self._proxy_cause is None and self._first_close is None and not self.unobserved and self._tcp_end is _SERVER
-        )
-
-    def end(self, app_alive: bool = True) -> Ending:
-        """Return the ending, once both TCP connections are gone."""
-        if self._proxy_cause is not None:
-            sent, answered = self._proxy_code != 0, self._client_close is not None
-            unanswered = sent and not answered and not self.client.unobserved
-            code = str(self._proxy_code) if sent else ABNORMAL
-            return Ending(code, self._proxy_cause, Peer.PROXY, clean=sent and answered, close_unanswered=unanswered)
-        if self._first_close is not None:
-            return self._end_by_close(self._first_close)
-        cut = self.cut or TcpEnd(Peer.PROXY, TcpEndKind.FIN)
-        if self.unobserved:
-            return Ending(UNKNOWN, Cause.UNOBSERVED, cut.initiator, clean=False)
-        return Ending(ABNORMAL, classify_tcp_end(cut, app_alive, self.book.idle), cut.initiator, clean=False)
-
-    def _end_by_close(self, initiator: Peer) -> Ending:
-        frame = self._client_close if initiator is _CLIENT else self._server_close
-        assert frame is not None
-        found = classify_close(Close(frame.code, frame.reason), self.book)
-        other = initiator.other
-        clean = self.has_closed(other)
-        unanswered = not clean and not self.scanner(other).unobserved
-        return Ending(found.label, found.cause, initiator, clean, frame.reason, unanswered)
-
 
 @lru_cache(_KNOWN_CLOSES)
-def _parse_close(payload: bytes) -> Close:
-    """Return a Close frame's body (RFC 6455, section 5.5.1): nothing, or a code and a reason text."""
+def _parse_close(payload: bytes) -> tuple[int | None, str]:
+    """Return code and reason text of a Close frame's body (RFC 6455, section 5.5.1); see :class:`CloseFrame`."""
     if not payload:
-        return Close(None)
+        return None, ""
     if len(payload) == 1:
-        return Close(-1)
-    return Close(int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "backslashreplace"))
+        return -1, ""
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "backslashreplace")

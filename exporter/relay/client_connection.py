@@ -18,10 +18,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Peer, TcpEndKind
 from exporter.protocol.http1 import (
-    Fact,
+    Event,
     HandshakeTracker,
     ParseFailed,
     UpgradeAborted,
@@ -41,7 +40,6 @@ from exporter.relay.upstream import Failure
 #: Seconds that a client gets to take our 502 or 503 and close, before we do.
 FAREWELL = 2.0
 
-_CODES: Final = CloseCodeMap()
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 
@@ -191,7 +189,7 @@ class Connection(LegOwner):
 
     # From the tracker.
 
-    def _handle(self, fact: Fact) -> None:
+    def _handle(self, fact: Event) -> None:
         if type(fact) is Upgraded:  # first: nearly every client comes for it
             self._open_session(fact)
             return
@@ -216,7 +214,7 @@ class Connection(LegOwner):
             fact.request, fact.response, self._address, now - self._requested_at, now
         )
         counts = context.reporter.frame_counts(handshake.route)
-        session = Session(_CODES, *counts, now, context.sample, handshake.engine_io)
+        session = Session(*counts, now, context.sample, handshake.engine_io)
         tunnel = Tunnel(context, handshake, session, self._client.transport, self._server.transport)
         client_fin, server_fin = self._client.state is FIN_READ, self._server.state is FIN_READ
         self._client.wait_no_more()

@@ -1,6 +1,5 @@
 """The flight recorder: the last frames as headers only."""
 
-from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Peer
 from exporter.protocol.flight_recorder import FRAMES, SLOT, Frame, Ring
 from exporter.protocol.frames import new_frame_counts
@@ -10,7 +9,7 @@ SECRET = b"do not keep me"
 
 
 def session() -> Session:
-    return Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
+    return Session(new_frame_counts(), new_frame_counts())
 
 
 def test_a_new_recorder_holds_no_frames():

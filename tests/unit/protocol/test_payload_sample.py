@@ -2,7 +2,6 @@
 
 import pytest
 
-from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, Peer
 from exporter.protocol.frames import PAYLOAD, new_frame_counts
 from exporter.protocol.session import Session
@@ -39,7 +38,7 @@ def test_the_first_bytes_of_the_last_message_are_kept(name, step):
     """Unmasked, over fragments, cut at the limit, however the bytes are cut into segments."""
     frames, expected = CASES[name]
     stream = b"".join(frames)
-    session = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts(), sample=8)
+    session = Session(new_frame_counts(), new_frame_counts(), sample=8)
     for at in range(0, len(stream), step):
         session.feed(Peer.CLIENT, stream[at : at + step], 1.0)
     assert session.client.sample == expected
@@ -54,7 +53,7 @@ def test_sampling_changes_no_count(name, step):
     told = []
     for sample in (0, 8):
         tally = new_frame_counts()
-        session = Session(CloseCodeMap(), tally, new_frame_counts(), sample=sample)
+        session = Session(tally, new_frame_counts(), sample=sample)
         facts = [
             f for at in range(0, len(stream), step) for f in session.feed(Peer.CLIENT, stream[at : at + step], 1.0)
         ]
@@ -66,7 +65,7 @@ def test_sampling_changes_no_count(name, step):
 
 def test_nothing_is_kept_by_default():
     """Without the setting no scanner has a sample, whatever passed."""
-    session = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
+    session = Session(new_frame_counts(), new_frame_counts())
     for peer in PEERS:
         session.feed(peer, frame(0x81, b"private"), 1.0)
         assert session.scanner(peer).sample == b""

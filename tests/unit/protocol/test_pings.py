@@ -2,7 +2,6 @@
 
 import pytest
 
-from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Peer
 from exporter.protocol.frames import new_frame_counts
 from exporter.protocol.session import MAX_PINGS, PingAnswered, Session
@@ -17,7 +16,7 @@ def pong(payload: bytes) -> bytes:
 
 
 def play(*steps):
-    session = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
+    session = Session(new_frame_counts(), new_frame_counts())
     return [fact for sender, data, now in steps for fact in session.feed(sender, data, now)]
 
 
@@ -46,7 +45,7 @@ def test_a_pong_answers_the_pings_before_it_as_well():
 
 def test_flood_of_pings_keeps_the_oldest_and_the_newest():
     """Memory stays bounded: the oldest unanswered ping shows since when one waits, the newest can be answered."""
-    session = Session(CloseCodeMap(), new_frame_counts(), new_frame_counts())
+    session = Session(new_frame_counts(), new_frame_counts())
     for number in range(1000):
         session.feed(Peer.CLIENT, ping(b"%d" % number), float(number))
         session.feed(Peer.SERVER, ping(b"%d" % number), float(number))

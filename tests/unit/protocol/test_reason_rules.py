@@ -2,10 +2,11 @@
 
 import pytest
 
-from exporter.protocol.classify import Close, classify_close, rows
+from exporter.protocol.classify import Circumstances, classify, known_label_sets
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.reason_rules import MAX_PATTERN, MAX_RULES, Reasons, Rule
+from exporter.protocol.record import CloseFrame, PeerRecord, SessionRecord
 
 BOOK = CloseCodeMap(
     reasons=Reasons(
@@ -28,8 +29,10 @@ BOOK = CloseCodeMap(
 )
 def test_the_first_rule_that_matches_names_the_cause(code, reason, label, cause):
     """A rule goes before the code's own cause and before known keepalive texts; the label stays the code's."""
-    verdict = classify_close(Close(code, reason), BOOK)
-    assert (verdict.label, verdict.cause) == (label, cause)
+    close = CloseFrame(code, reason, 1.0)
+    record = SessionRecord(closed_at=1.0, client=PeerRecord(close=close), first_close=Peer.CLIENT)
+    ending = classify(record, Circumstances(), BOOK)
+    assert (ending.code, ending.cause) == (label, cause)
 
 
 @pytest.mark.parametrize("pattern", ["(a", r"(a)\1", "(?=a)b", "", "x" * (MAX_PATTERN + 1)])
@@ -54,5 +57,5 @@ def test_the_number_of_rules_is_bounded():
 
 def test_series_that_rules_can_make_start_at_zero():
     """1011 judged as forbidden by a rule is among the rows known in advance."""
-    assert ("1011", Cause.FORBIDDEN, Peer.SERVER) in rows(BOOK)
-    assert ("1011", Cause.FORBIDDEN, Peer.SERVER) not in rows(CloseCodeMap())
+    assert ("1011", Cause.FORBIDDEN, Peer.SERVER) in known_label_sets(BOOK)
+    assert ("1011", Cause.FORBIDDEN, Peer.SERVER) not in known_label_sets(CloseCodeMap())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import unpack as unpack_frames
 from exporter.protocol.frames import new_frame_counts
@@ -18,7 +17,7 @@ HTTP = b"HTTP/1.1 500 Internal Server Error\r\n\r\n"
 
 def session(**settings) -> Session:
     """A session that began at 100 s."""
-    return Session(CloseCodeMap(), new_frame_counts(), new_frame_counts(), 100.0, **settings)
+    return Session(new_frame_counts(), new_frame_counts(), 100.0, **settings)
 
 
 def test_record_of_a_fresh_session_shows_nothing() -> None:
