@@ -381,15 +381,21 @@ def _burn(config: Config, row: BurnWindow) -> Alert:
     allowed = f"{row.factor:g} * (1 - {config.objective:g} / 100)"
     paging = row.severity == CRITICAL
     ago = config.rate_window + 60 + (row.short if row.short > config.rate_window else 0)
-    lasting = f"\nand {_above(config, allowed, 2 * row.short, ago)}" if paging else ""
+    every = metric(recording.endings_rate(config), config.job_selector)
+    history = over(every, config.seconds(row.short), config.seconds(row.long + row.short))
+    more = _above(config, allowed, 2 * row.short, ago) if paging else f"last_over_time({history})"
     return Alert(
         "WebSocketErrorBudgetBurn",
         f"The error budget burns {row.factor:g} times faster than the objective allows, over {texts.span(row.long)} "
         f"and still in the last {texts.span(row.short)}."
-        + (" It burnt before that, too: one burst does not page." if paging else ""),
+        + (
+            " It burnt before that, too: one burst does not page."
+            if paging
+            else " The service is older than both, so that the window is full."
+        ),
         f"{_faults(config, row.long)} >= {row.least:g}\n"
         f"and {_above(config, allowed, row.long)}\n"
-        f"and {_above(config, allowed, row.short)}{lasting}",
+        f"and {_above(config, allowed, row.short)}\nand {more}",
         row.severity,
         f"{WHO}: {many('session')} ended by server faults in {texts.span(row.long)}",
         f"The objective is {config.objective:g} % of closes without a fault of the server. The error budget burns more "
