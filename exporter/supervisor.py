@@ -98,6 +98,7 @@ class Supervisor:
 
     :param workers: how many relays.
     :param cells: the shared cells; restarts of relays are counted there.
+    :param wakeup: receives the numbers of signals, see :func:`catch_signals`.
     :param on_drain: called when a signal begins a drain.
     """
 
@@ -107,9 +108,11 @@ class Supervisor:
         relay: RelayMain,
         observer: ObserverMain,
         cells: SharedCells,
+        wakeup: socket.socket,
         on_drain: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = State.SERVING
+        self._wakeup = wakeup
         self._on_drain = on_drain
         self._relay_main = relay
         self._observer_main = observer
@@ -123,13 +126,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until all children have ended on purpose. Returns the exit status."""
-        self._wakeup, wakeup_writer = socket.socketpair()
-        for end in (self._wakeup, wakeup_writer):
-            end.setblocking(False)
-        signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
-        for number in (*DRAIN_SIGNALS, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, _note_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, DRAIN_SIGNALS)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signals)
         for child in self._relays:
             self._open_records(child)
@@ -315,10 +311,24 @@ class Supervisor:
                 socket.send_fds(child.control, [json.dumps(message).encode()], [sock.fileno() for sock in sockets])
 
 
+def catch_signals() -> socket.socket:
+    """Catch every signal that the supervisor handles, from now on. Returns a socket that their numbers come from."""
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    for number in (*DRAIN_SIGNALS, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, _note_signal)
+    return reader
+
+
 def run(settings: Settings) -> int:
     """Run a sidecar until it has been told to end. Returns the process's exit status."""
+    wakeup = catch_signals()
+    from exporter.observe.process import run_observer
+    from exporter.relay.process import run_relay
+
     _occupy_standard_streams()
-    signal.pthread_sigmask(signal.SIG_BLOCK, DRAIN_SIGNALS)  # until they are handled: the ports open before
     try:
         certificate = _checked(settings)
         workers = settings.workers or cpu_limit()
@@ -327,9 +337,6 @@ def run(settings: Settings) -> int:
     except (CannotListen, CannotUse) as error:
         print(f"websocket-exporter: error: {error}", file=sys.stderr)
         return 1
-    from exporter.observe.process import run_observer
-    from exporter.relay.process import run_relay
-
     routes = len(Router(settings.route).names)
     layouts = RelayLayout(routes), ObserverLayout(routes, code_labels(*settings.code_maps().maps))
     view = memoryview(mmap.mmap(-1, 8 * SharedCells.size(*layouts, workers))).cast("q")
@@ -358,7 +365,7 @@ def run(settings: Settings) -> int:
 
     gc.collect()
     gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
-    return Supervisor(workers, relay, observer, cells, on_drain).run()
+    return Supervisor(workers, relay, observer, cells, wakeup, on_drain).run()
 
 
 def check(settings: Settings) -> None:
@@ -415,6 +422,13 @@ def _flush_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it was closed when the process started
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
 
 
 def _note_signal(number: int, frame: object) -> None:

@@ -262,6 +262,7 @@ class ObserverProcess:
             data, descriptors = b"", []
         if not data:  # the supervisor has died
             asyncio.get_running_loop().remove_reader(self._control)
+            self._finish.clear()
             self._stop.set()
             return
         message = json.loads(data)

@@ -276,5 +276,5 @@ def test_it_waits_for_one_more_scrape(app: socket.socket) -> None:
         running.line("drain.finished")
         assert running.process.poll() is None
         labels = {"route": "all", "code": "1006", "cause": "connection-lost", "initiator": "client"}
-        assert running.value("websocket_connections_closed_total", **labels) == 1
+        eventually(lambda: running.value("websocket_connections_closed_total", **labels) == 1, "the last close is seen")
         assert running.ended() == (0, "")

@@ -82,7 +82,7 @@ def imported(script: str) -> set[str]:
 def test_the_start_imports_what_it_needs() -> None:
     """What only a flag or another command needs is imported when that is used, not before."""
     modules = imported(START)
-    assert {"exporter.relay.server", "exporter.observe.inline.metrics", "exporter.admin.server"} <= modules
+    assert {"exporter.relay.server", "exporter.observe.metrics", "exporter.admin.server"} <= modules
     assert modules.isdisjoint(NOT_NEEDED)
 
 
@@ -124,8 +124,11 @@ def test_the_start_leaves_the_environment_alone(given: str) -> None:
 
 SPARED = """
 import gc, json
-from exporter.app import _spare_the_collector
-_spare_the_collector()
+import exporter.observe.process, exporter.supervisor
+from exporter.relay.process import COLLECTIONS
+gc.collect()
+gc.freeze()
+gc.set_threshold(*COLLECTIONS)
 frozen, left, before = gc.get_freeze_count(), len(gc.get_objects()), [was["collections"] for was in gc.get_stats()]
 for _ in range(50_000):
     cycle = []
@@ -134,8 +137,8 @@ print(json.dumps([frozen, left, [is_["collections"] - was for is_, was in zip(gc
 """
 
 
-def test_the_collector_leaves_the_start_alone() -> None:
-    """What the start made is never walked over again, all sessions seldom; young garbage is still collected."""
+def test_collections_of_a_relay_leave_the_start_alone() -> None:
+    """No collection walks over what the start made; young garbage is collected, all sessions are walked over seldom."""
     frozen, left, (young, middle, full) = fresh(SPARED)
     assert frozen > 20 * left
     assert young > middle > 0
