@@ -142,8 +142,8 @@ def handshakes_lately(config: Config) -> str:
 
 
 def closes_lately(config: Config) -> str:
-    """Closes of all pods, by either peer."""
-    return f"{_SERVICE}:websocket_endings:increase{duration(config.window)}"
+    """Closes of all pods, without clients that leave: those after which a client returns."""
+    return f"{_SERVICE}:websocket_interruptions:increase{duration(config.window)}"
 
 
 def pods_changing(config: Config) -> str:
@@ -296,6 +296,10 @@ HANDSHAKE_CLASSES = {
 }
 
 
+#: Causes of a client that ends its session by choice.
+BY_CHOICE = ("normal", "going-away", "no-status")
+
+
 def handshake_rules(config: Config) -> Iterator[Recording]:
     """Handshakes of pods that stay, by class, and handshakes and closes of all pods."""
     window, settle = config.seconds(config.window), config.seconds(config.settle)
@@ -312,10 +316,12 @@ def handshake_rules(config: Config) -> Iterator[Recording]:
         sum_by(SERVICE, increase(ours(config, catalogue.HANDSHAKES), config.seconds(config.storm_window))),
         "Handshakes of all pods, for reconnect storms.",
     )
+    others = increase(ours(config, catalogue.CLOSED, f'initiator!="{Peer.CLIENT}"'), window)
+    lost = increase(ours(config, catalogue.CLOSED, f'cause!~"{one_of(BY_CHOICE)}"', initiator=Peer.CLIENT), window)
     yield Recording(
         closes_lately(config),
-        sum_by(SERVICE, increase(ours(config, catalogue.CLOSED), window)),
-        "Closes of all pods, by either peer, for reconnect storms.",
+        f"sum by ({', '.join(SERVICE)}) (\n  {others}\n  or {lost}\n)",
+        "Closes of all pods, without clients that leave, for reconnect storms.",
     )
 
 

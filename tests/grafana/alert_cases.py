@@ -577,6 +577,13 @@ STORMS = [
     case("Many handshakes with no wave of closes before are visitors", storm(quick=580, wave=0), never(STORM),
          minutes=T + 30),
     case(
+        "A release whose clients leave and connect eight times as often as before is no storm",
+        Pod("a", {closes(1001, Cause.GOING_AWAY, Peer.CLIENT): lambda m: 20 if m < T else 160,
+                  handshakes(101): lambda m: 20 if m < T else 160}),
+        never(STORM),
+        minutes=T + 60,
+    ),
+    case(
         "A handful of sessions that end and come back are no storm",
         Pod("a", {AWAY: once(15, T), **returns(15, 15, T), handshakes(101): once(15, T)}, traffic=False),
         never(STORM),
