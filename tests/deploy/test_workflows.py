@@ -69,7 +69,9 @@ def test_jobs_of_workflow_have_few_permissions_and_a_timeout(path: Path) -> None
 def test_commands_of_workflow_name_targets_and_files_that_exist(path: Path) -> None:
     """Each target of make, script and requirements file that a step names is in the repository."""
     text = "\n".join(scripts(path))
-    targets = set(re.findall(r"\bmake ([a-z-]+)", text))
+    targets = set(re.findall(r"(?m)^make ([a-z-]+)", text))
+    for job in jobs(path).values():
+        targets |= set(job.get("strategy", {}).get("matrix", {}).get("target", ()))
     assert targets <= set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
     files = re.findall(r"\b(?:scripts|requirements|deploy)/[\w./-]+", text)
     assert [file for file in files if not (ROOT / file).exists()] == []
