@@ -21,6 +21,7 @@ settings.load_profile("steady")
 LONGEST = (
     "tests/grafana/test_end_to_end.py",
     "tests/grafana/test_alerts.py",
+    "tests/grafana/test_texts.py",
     "tests/benchmarks/test_gate.py",
     "tests/image/test_image.py",
     "tests/e2e/test_page.py",
