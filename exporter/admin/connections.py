@@ -4,9 +4,9 @@
        │             10 s, together with the head          │
        └─ over the limit: another is closed for it         └─ an answer that is not read for 10 s: closed
 
-At the limit the connection that is closed belongs to the address with the most connections, an idle one first, so that
-whoever opens many loses its own, and a health check always gets one. aiohttp serves each connection; this module owns
-the sockets around it.
+At the limit the connection that is closed belongs to the address with the most connections: the oldest idle one, else
+the oldest. So an address that opens many loses its own, and a health check always gets one. aiohttp serves each
+connection; this module owns the sockets around it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ HEAD_TIME = 10.0
 KEEP_ALIVE = 15.0
 #: Seconds for which a peer may leave an answer unread.
 UNREAD_TIME = 10.0
+#: Seconds without a request after which a connection is idle: a new one has a moment to send its own.
+IDLE = 1.0
 #: Bytes that the kernel may hold for one reader; its default grows to megabytes.
 SEND_BUFFER = 65536
 #: Seconds between checks of the times above.
@@ -86,6 +88,7 @@ class Connections:
             return await handler(request)
         finally:
             connection.busy = False
+            connection.rested = monotonic()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -129,8 +132,9 @@ class Connections:
         """Close the connection that is the least needed, if the limit is reached."""
         if len(self._open) < self._limit:
             return
+        now = monotonic()
         per_host = Counter(connection.host for connection in self._open)
-        victim = max(self._open, key=lambda one: (per_host[one.host], not one.busy, -one.accepted))
+        victim = max(self._open, key=lambda one: (per_host[one.host], one.is_idle(now), -one.accepted))
         victim.abort()
         self._closed(victim)
 
@@ -151,6 +155,7 @@ class Connections:
 class _Connection(asyncio.Protocol):
     """One connection: passes everything on to aiohttp's protocol, and notes times.
 
+    :ivar rested: since when no request is being answered.
     :ivar requested: a request's head was complete.
     :ivar busy: a request is being answered.
     :ivar starting: makes the transport.
@@ -163,12 +168,17 @@ class _Connection(asyncio.Protocol):
         self.socket = accepted
         self.host = host
         self.accepted = monotonic()
+        self.rested = self.accepted
         self.requested = False
         self.busy = False
         self.starting: asyncio.Task[None] | None = None
         self._closed = closed
         self._transport: asyncio.Transport | None = None
         self._unread_since: float | None = None
+
+    def is_idle(self, now: float) -> bool:
+        """Return whether no request has come for a moment."""
+        return not self.busy and now - self.rested > IDLE
 
     def is_late(self, now: float) -> bool:
         """Return whether the connection is over one of its times."""

@@ -429,6 +429,8 @@ def run_observer(
         "admin": str(admin),
     }
 
+    sys.setswitchinterval(0.001)  # health checks are answered while a thread makes an exposition
+
     async def main() -> None:
         process = ObserverProcess(settings, admin_sockets, cells, records, control, first, log)
         if first and settings.log_format != "json" and sys.stdout.isatty():

@@ -68,8 +68,11 @@ class Client:
 
 
 @in_loop
-async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_same_address() -> None:
-    """Whoever opens too many loses its own oldest idle one; another address keeps its connection and gets a new one."""
+async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_same_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An address with too many loses its own oldest idle one; another keeps its connection and gets a new one."""
+    monkeypatch.setattr(connections, "IDLE", 0.0)
     async with serving(8) as (admin, port):
         kubelet = await Client("127.0.0.2").connect(port)
         assert b"alive" in await kubelet.get()
@@ -82,6 +85,22 @@ async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_sam
         assert b"alive" in await prometheus.get()
         assert b"alive" in await strangers[-1].get()
         assert len(admin._connections) <= 8
+
+
+@in_loop
+async def test_connection_that_is_new_is_served_beside_busy_ones_of_its_address() -> None:
+    """When every connection is being answered, the oldest gives way, not the one that is about to ask."""
+    async with serving(8) as (admin, port):
+        streams = [await Client().connect(port) for _ in range(8)]
+        for stream in streams:
+            await stream.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: admin._events.listeners == 8, "all are busy")
+        asked = await Client().connect(port)
+        another = await Client().connect(port)
+        assert b"alive" in await asked.get()
+        assert b"alive" in await another.get()
+        assert await streams[0].is_closed()
+        assert await streams[1].is_closed()
 
 
 @in_loop
