@@ -58,21 +58,21 @@ _CLIENT_AUTH = {
 }
 _TLS_KEYS = {"cert_file", "key_file", "client_auth_type", "client_ca_file", "min_version", "max_version"}
 _BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
-#: What a password is compared with if there is no such user, so that both take as long.
+#: The hash that a password is compared with if there is no such user, so that both take as long.
 _NOBODY = b"$2b$10$......................6uU8IFWWqSLDjqlFhBKlKfqXq9XzKLe"
 
 
 class BadWebConfig(Exception):
-    """The file cannot be used. ``str()`` of it is one line that names the file."""
+    """The file cannot be used; the message is one line that names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """What the file says.
+    """The content of the file.
 
     :ivar tls: None if the admin port speaks plain HTTP.
-    :ivar users: bcrypt hashes by user; empty if nobody needs to log in.
-    :ivar files: every file it was made from, for :func:`fingerprint`.
+    :ivar users: bcrypt hashes by user; empty if no login is needed.
+    :ivar files: the file and those that it names, for :func:`fingerprint`.
     """
 
     tls: ssl.SSLContext | None = None
@@ -112,12 +112,12 @@ def _parse(path: Path, content: Any) -> WebConfig:
     return WebConfig(context, {user: hashed.encode() for user, hashed in users.items()}, files)
 
 
-def _mapping(value: Any, what: str, known: set[str] | None = None) -> dict[Any, Any]:
+def _mapping(value: Any, place: str, known: set[str] | None = None) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{what}: expected keys and values")
+        raise ValueError(f"{place}: expected keys and values")
     for key in value:
         if known is not None and key not in known:
-            raise ValueError(f"{what}: unknown key {key!r}, expected one of {', '.join(sorted(known))}")
+            raise ValueError(f"{place}: unknown key {key!r}, expected one of {', '.join(sorted(known))}")
     return value
 
 
@@ -165,7 +165,7 @@ def _why(error: OSError) -> str:
 
 
 def fingerprint(files: tuple[Path, ...]) -> bytes:
-    """Changes when the content of any file does; a file that cannot be read counts as empty."""
+    """Return a digest of the files' contents; a file that cannot be read counts as empty."""
     digest = hashlib.sha256()
     for path in files:
         try:
@@ -235,7 +235,7 @@ def _check(password: bytes, hashed: bytes | None) -> bool:
     return good and hashed is not None
 
 
-#: Seconds between looks whether the files have changed.
+#: Seconds between checks whether the files have changed.
 RELOAD = 5.0
 
 OPEN = frozenset({"/livez", "/readyz"})
@@ -323,7 +323,7 @@ def is_loopback(remote: str | None) -> bool:
 
 
 def _login(header: str) -> tuple[str, str] | None:
-    """User and password of an Authorization header (RFC 7617, section 2); None if it is not one for basic auth."""
+    """Return user and password of an Authorization header (RFC 7617, section 2); None if it is not for basic auth."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -17,16 +17,16 @@ from multidict import MultiMapping
 
 from exporter.admin.pages import closes as pages
 from exporter.admin.responses import HTML, JSON, TEXT, line, send, web
-from exporter.admin.state import Book, CloseReport
+from exporter.admin.state import CloseReport, Reports
 from exporter.protocol.enums import Cause
 
 FORMATS = ("json", "html")
 FILTERS = ("code", "cause", "route")
 PARAMETERS = (*FILTERS, "format", "limit", "before")
 
-#: Stories on one page for a person; a program gets all unless it says otherwise.
+#: Reports on one page for a person; a program gets all unless it sets a limit.
 PAGE = 25
-#: Longest value that is repeated in an answer.
+#: Characters of a value that an error message repeats.
 _LONGEST = 60
 
 _CODE = re.compile(r"\d{4}|3xxx|4xxx|invalid|unknown", re.ASCII)
@@ -34,15 +34,15 @@ _SESSION = re.compile(r"[0-9a-f]+-[0-9a-f]+", re.ASCII)
 
 
 class BadQuery(Exception):
-    """A parameter that is not understood. The message is one line for whoever asked."""
+    """A parameter is unknown or invalid; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which stories are wanted.
+    """The reports that a request asks for.
 
-    :ivar limit: how many at most; None is all.
-    :ivar before: only those older than this session's.
+    :ivar limit: reports at most; None is all.
+    :ivar before: older reports than this session's alone.
     """
 
     code: str = ""
@@ -52,7 +52,7 @@ class Query:
     before: str = ""
 
     def matches(self, fields: Mapping[str, Any]) -> bool:
-        """Whether a story is wanted, as far as its fields say."""
+        """Return whether a report passes the filters."""
         return (
             (not self.code or fields["code"] == self.code)
             and (not self.cause or fields["cause"] == self.cause)
@@ -61,27 +61,27 @@ class Query:
 
     @property
     def filters(self) -> dict[str, str]:
-        """Those filters that are on."""
+        """The filters that are set."""
         return {name: value for name in FILTERS if (value := getattr(self, name))}
 
     def link(self, **changed: str) -> str:
-        """The address of the same question with other parameters beside the filters."""
+        """Return the address of the same request with other parameters beside the filters."""
         asked = urlencode({**self.filters, **changed})
         return f"/closes?{asked}" if asked else "/closes"
 
 
-def select(book: Book, query: Query) -> Iterator[CloseReport]:
-    """The stories that are wanted, newest first, however many. None if the one to go on from is gone: so are older."""
-    number = book.number(query.before) if query.before else None
+def select(reports: Reports, query: Query) -> Iterator[CloseReport]:
+    """Yield matching reports, newest first; none if the one to continue from is gone, for so are older ones."""
+    number = reports.number(query.before) if query.before else None
     if query.before and number is None:
         return
-    for _, story in book.walk(number):
-        if query.matches(story.fields):
-            yield story
+    for _, report in reports.walk(number):
+        if query.matches(report.fields):
+            yield report
 
 
 def wants_html(parameters: MultiMapping[str], accept: str) -> bool:
-    """Whether a person asks: ``format`` says so, or else Accept prefers HTML to JSON. Raises BadQuery."""
+    """Return whether to answer with HTML: by ``format``, else if Accept prefers it to JSON. Raises BadQuery."""
     if chosen := _single(parameters, "format"):
         if chosen not in FORMATS:
             raise BadQuery(f"format: {_cut(chosen)} is neither json nor html")
@@ -90,7 +90,7 @@ def wants_html(parameters: MultiMapping[str], accept: str) -> bool:
 
 
 def read(parameters: MultiMapping[str], html: bool) -> Query:
-    """The query of a list of stories. An empty value is no filter. Raises BadQuery."""
+    """Return the query of a list of reports. An empty value is no filter. Raises BadQuery."""
     refuse_unknown(parameters, PARAMETERS)
     asked = {name: _single(parameters, name) for name in PARAMETERS}
     if asked["code"] and not _CODE.fullmatch(asked["code"]):
@@ -108,7 +108,7 @@ def read(parameters: MultiMapping[str], html: bool) -> Query:
 
 
 def refuse_unknown(parameters: MultiMapping[str], known: tuple[str, ...]) -> None:
-    """Raises BadQuery for a parameter that is not among ``known``."""
+    """Raise BadQuery for a parameter that is not among ``known``."""
     for name in parameters:
         if name not in known:
             raise BadQuery(f"{_cut(name)} is no parameter here; known are {', '.join(known)}")
@@ -126,7 +126,7 @@ def _cut(value: str) -> str:
 
 
 def _quality(accept: str, wanted: str) -> float:
-    """How much Accept wants a media type, 0 to 1 (RFC 9110, section 12.5.1); the closest range counts."""
+    """Return the quality of a media type in Accept, 0 to 1 (RFC 9110, section 12.5.1); the closest range counts."""
     ranges = (wanted, wanted.partition("/")[0] + "/*", "*/*")
     found: dict[str, float] = {}
     for unlink in accept.split(","):
@@ -140,15 +140,15 @@ def _quality(accept: str, wanted: str) -> float:
 MAX_READERS = 16
 
 
-class Closes:
-    """The handlers. What is asked is answered from ``book``."""
+class ClosesApi:
+    """The handlers of ``/closes``."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
         self._readers = 0
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Take the routes."""
+        """Add the routes to a router."""
         router.add_get("/closes", self._handle)
         router.add_get("/closes/{session_id}", self._handle)
 
@@ -169,30 +169,30 @@ class Closes:
             self._readers -= 1
 
     async def _one(self, request: web.Request, session_id: str, html: bool) -> web.StreamResponse:
-        story = self._book.get(session_id)
-        if story is None:
+        report = self._reports.get(session_id)
+        if report is None:
             said = f"no report of session {session_id[:64]!r} is kept: it closed normally, is open or is too old"
             if html:
                 return await send(request, HTML, [pages.missing(said)], status=404)
             return await send(request, TEXT, [f"{said}\n"], status=404)
         if html:
-            return await send(request, HTML, [pages.one(story.as_dict())])
-        return await send(request, JSON, [json.dumps(story.as_dict()) + "\n"])
+            return await send(request, HTML, [pages.one(report.as_dict())])
+        return await send(request, JSON, [json.dumps(report.as_dict()) + "\n"])
 
     async def _list(self, request: web.Request, query: Query, html: bool) -> web.StreamResponse:
         if html:
-            return await send(request, HTML, pages.listing(self._book, query, select(self._book, query)))
-        return await send(request, JSON, as_json(self._book, query))
+            return await send(request, HTML, pages.listing(self._reports, query, select(self._reports, query)))
+        return await send(request, JSON, as_json(self._reports, query))
 
 
-def as_json(book: Book, query: Query) -> Iterator[str]:
-    """The list as one JSON document, a story a piece. ``total`` is since the start, ``next`` an address or null."""
-    yield f'{{"total": {book.total}, "kept": {len(book)}, "closes": ['
-    found = select(book, query)
+def as_json(reports: Reports, query: Query) -> Iterator[str]:
+    """Yield the list as one JSON document; ``total`` is since the start, ``next`` an address or null."""
+    yield f'{{"total": {reports.total}, "kept": {len(reports)}, "closes": ['
+    found = select(reports, query)
     last, comma = "", "\n"
-    for story in islice(found, query.limit):
-        yield comma + json.dumps(story.as_dict())
-        last, comma = story.fields["session_id"], ",\n"
+    for report in islice(found, query.limit):
+        yield comma + json.dumps(report.as_dict())
+        last, comma = report.fields["session_id"], ",\n"
     more = next(found, None) is not None
     following = query.link(format="json", limit=str(query.limit), before=last) if more else None
     yield f'\n], "next": {json.dumps(following)}}}\n'

@@ -26,13 +26,13 @@ from prometheus_client.metrics_core import Metric as Family
 
 from exporter.admin import DRAIN_HEADER
 from exporter.admin.auth import AuthMiddleware, is_loopback, is_trusted
-from exporter.admin.closes_api import Closes
+from exporter.admin.closes_api import ClosesApi
 from exporter.admin.connections import KEEP_ALIVE, MAX_CONNECTIONS, Connections
 from exporter.admin.event_stream import EventStream
 from exporter.admin.pages import landing
 from exporter.admin.pages.layout import HEADERS
 from exporter.admin.responses import HTML, SERVER, HttpProcessingError, as_json, line, send, send_bytes, web
-from exporter.admin.state import Book, State, snapshot
+from exporter.admin.state import Reports, State, snapshot
 from exporter.units import parse_duration
 
 #: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
@@ -47,7 +47,7 @@ MAX_BODY = 1024
 _PRIVATE = re.compile(r"/|/(closes|events|drain)(/.*)?")
 #: Paths that show addresses, paths and texts of sessions.
 _SESSIONS = re.compile(r"/(closes|events)(/.*)?")
-#: What a browser puts into Sec-Fetch-Site for requests that no other site made.
+#: Values of Sec-Fetch-Site for requests that no other site made.
 _OWN_SITE = ("none", "same-origin")
 _NOT_HERE = "only for loopback and logged-in users; see --closes-from-anywhere"
 
@@ -73,14 +73,14 @@ class AdminBackend:
     progress: Callable[[], dict[str, object]]
     state: Callable[[], State]
     change_token: Callable[[], Hashable]
-    closes: Book
+    closes: Reports
     before_scrape: Callable[[], Awaitable[None]]
     defunct: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may use what.
+    """The rights of those who connect.
 
     :ivar drain_from_anywhere: POST /drain is not for loopback alone.
     :ivar closes_from_anywhere: /closes, /events and the page's list are not for loopback and logged-in users alone.
@@ -160,7 +160,7 @@ class Admin:
         app.router.add_get("/drain", self._progress)
         app.router.add_post("/drain", self._drain)
         app.router.add_get("/events", self._events.handle)
-        Closes(self._backend.closes).add_to(app.router)
+        ClosesApi(self._backend.closes).add_to(app.router)
         app.on_response_prepare.append(_harden)
         app.on_shutdown.append(self._end_streams)
         return app

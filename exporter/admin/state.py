@@ -49,7 +49,7 @@ class CloseReport(Protocol):
         """Return the same with ``last_frames``, ready for JSON."""
 
 
-class Book(Protocol):
+class Reports(Protocol):
     """The reports that are kept, numbered since the start."""
 
     @property
@@ -91,11 +91,11 @@ class State:
     stalled: int = 0
 
 
-def snapshot(state: State, reasons: Sequence[str], book: Book | None) -> dict[str, Any]:
+def snapshot(state: State, reasons: Sequence[str], reports: Reports | None) -> dict[str, Any]:
     """Return everything that the page shows, ready for JSON.
 
     :param reasons: why the sidecar is not ready; empty if it is.
-    :param book: the reports that are kept; None shows none.
+    :param reports: the reports that are kept; None shows none.
     """
     span = next((span for span in SPANS if state.uptime < 60 * span), SPANS[-1])
     minutes = list(state.minutes)[-span:]
@@ -115,12 +115,12 @@ def snapshot(state: State, reasons: Sequence[str], book: Book | None) -> dict[st
         "refused": f"{state.refused:,}",
         "stalled": f"{state.stalled:,}",
         "is_stalled": state.stalled > 0,
-        "abnormal": book.total if book is not None else 0,
+        "abnormal": reports.total if reports is not None else 0,
         "faults": _card(minutes, hour, state.ever, _is_fault, "no faults"),
         "away": _card(minutes, hour, state.ever, _is_routine, "0"),
         "tones": _tones(minutes),
         "causes": list(_causes(minutes, hour, state.ever)),
-        "groups": list(_groups(book)) if book is not None else [],
+        "groups": list(_groups(reports)) if reports is not None else [],
     }
 
 
@@ -204,10 +204,10 @@ def _sum(counts: Mapping[Kind, int], kinds: Iterable[Kind]) -> int:
     return sum(counts.get(kind, 0) for kind in kinds)
 
 
-def _groups(book: Book) -> Iterator[dict[str, Any]]:
+def _groups(reports: Reports) -> Iterator[dict[str, Any]]:
     """Yield groups of equal closes, the one with the newest close first."""
     groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    for _, report in book.walk():
+    for _, report in reports.walk():
         fields = report.fields
         key = (code_of(fields), str(fields["cause"]), str(fields["initiator"]), str(fields["route"]))
         if key in groups or len(groups) < MAX_GROUPS:

@@ -1,7 +1,7 @@
 """The metrics of one sidecar, in a registry of their own: counters that relays share, and those of closes.
 
-High-rate counters are cells in shared memory (:mod:`exporter.observe.shared_counters`); what is counted once for each
-session is an ordinary metric here. :mod:`exporter.observe.catalogue` lists both.
+High-rate counters are cells in shared memory (:mod:`exporter.observe.shared_counters`); metrics of closed sessions are
+prometheus-client's own. :mod:`exporter.observe.catalogue` lists both.
 """
 
 from __future__ import annotations

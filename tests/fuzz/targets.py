@@ -19,7 +19,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
-from exporter.observe.sanitize import MAX_TEXT, path_of, sanitize, trace_id
+from exporter.observe.sanitize import MAX_TEXT, sanitize
 from exporter.protocol.classify import Circumstances, classify, known_label_sets
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
@@ -46,6 +46,7 @@ from exporter.protocol.presets import PRESETS
 from exporter.protocol.record import pack as pack_record
 from exporter.protocol.record import unpack as unpack_record
 from exporter.protocol.session import CloseReceived, Session, WentUnobserved
+from exporter.relay.handshake import trace_id
 from exporter.relay.tcp import HIGH_WATER
 from tests.fuzz.harness import ManualLoop, Sums, World
 from tests.fuzz.reference import read
@@ -276,9 +277,9 @@ def _check_lines(sums: Sums) -> None:
 def text(data: bytes) -> None:
     """Text of a peer, as the log shows it."""
     for chosen in (data.decode("latin-1"), data.decode("utf-8", "replace"), data.decode("utf-8", "backslashreplace")):
-        for shown in (sanitize(chosen), path_of(chosen)):
-            assert shown.isprintable(), "a line break or a terminal's control would act"
-            assert len(shown) <= MAX_TEXT * 10, "cut, each character escaped at most"
+        shown = sanitize(chosen)
+        assert shown.isprintable(), "a line break or a terminal's control would act"
+        assert len(shown) <= MAX_TEXT * 10, "cut, each character escaped at most"
         assert trace_id(chosen) == "" or len(trace_id(chosen)) == 32
 
 

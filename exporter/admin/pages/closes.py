@@ -25,7 +25,7 @@ from exporter.admin.pages.wording import (
     tone_of,
     when,
 )
-from exporter.admin.state import Book, CloseReport
+from exporter.admin.state import CloseReport, Reports
 from exporter.protocol.close_codes import ABNORMAL
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ _TITLE = "Abnormal closes"
 _OTHER = {"client": "server", "server": "client"}
 
 
-def listing(book: Book, query: Query, found: Iterator[CloseReport]) -> Iterator[str]:
+def listing(reports: Reports, query: Query, found: Iterator[CloseReport]) -> Iterator[str]:
     """Yield the list, report by report, as many as the query wants."""
     yield frame(f"{_TITLE}: websocket-exporter")
-    yield _list_head(book, query)
+    yield _list_head(reports, query)
     last = ""
     for report in islice(found, query.limit):
         yield _article(report.as_dict())
         last = report.fields["session_id"]
     if not last:
-        yield f'<p class="none">{_nothing(book, query)}</p>'
+        yield f'<p class="none">{_nothing(reports, query)}</p>'
     if next(found, None) is not None:
         older = text(query.link(limit=str(query.limit), before=last))
         yield f'<p><a class="more" rel="next" href="{older}">Older reports</a></p>'
@@ -84,16 +84,16 @@ def missing(message: str) -> str:
     return f"{frame('No such report: websocket-exporter')}{body}{ending()}"
 
 
-def _nothing(book: Book, query: Query) -> str:
+def _nothing(reports: Reports, query: Query) -> str:
     if query.before:
         return f"Nothing older than session {text(query.before)} is kept."
-    if query.filters and len(book):
-        return f'No report matches. <a href="/closes">Show all {len(book)}</a>'
+    if query.filters and len(reports):
+        return f'No report matches. <a href="/closes">Show all {len(reports)}</a>'
     return "None so far."
 
 
-def _list_head(book: Book, query: Query) -> str:
-    kept = f"{len(book):,} of {quantity(book.total, 'report')} since the start"
+def _list_head(reports: Reports, query: Query) -> str:
+    kept = f"{len(reports):,} of {quantity(reports.total, 'report')} since the start"
     shown = f"older than session {text(query.before)}, " if query.before else ""
     as_json = text(query.link(format="json"))
     return f"""<a class="skip" href="#main">To the reports</a>
@@ -101,13 +101,13 @@ def _list_head(book: Book, query: Query) -> str:
 <h1>{_TITLE}</h1>
 <p>Newest first, {shown}{kept}. <a href="{as_json}">As JSON</a></p></header>
 <main id="main">
-{_form(book, query)}"""
+{_form(reports, query)}"""
 
 
-def _form(book: Book, query: Query) -> str:
+def _form(reports: Reports, query: Query) -> str:
     """Return the filters, each with the values that occur."""
     seen: dict[str, set[str]] = {name: {value} for name, value in query.filters.items()}
-    for _, report in book.walk():
+    for _, report in reports.walk():
         for name in ("code", "cause", "route"):
             seen.setdefault(name, set()).add(str(report.fields[name]))
     fields = "".join(

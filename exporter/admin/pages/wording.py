@@ -24,7 +24,7 @@ from exporter.protocol.evidence import OPENINGS, Confidence
 
 Fields = Mapping[str, Any]
 
-#: The classes in which pages colour closes, and what they stand for.
+#: The classes in which pages colour closes, and their meanings.
 TONES: Mapping[str, str] = {
     "fault": "server fault: the app failed",
     "other": "other: abnormal, but not a fault of the server",
@@ -153,7 +153,7 @@ def _close(fields: Fields) -> str:
 
 
 def evidence(fields: Fields) -> list[str]:
-    """Return the evidence for the cause, then what else was seen, as phrases."""
+    """Return the evidence for the cause and further observations, as phrases."""
     phrases = list(fields.get("evidence") or ())
     if fields.get("reason"):
         phrases.insert(0, f"the reason text was “{fields['reason']}”")

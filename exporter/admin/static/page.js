@@ -77,7 +77,7 @@
     return element;
   }
 
-  const drawn = new Map(); // what each chart was last drawn from, to draw again in another width
+  const drawn = new Map(); // each chart's last series, to draw again in another width
 
   function drawSpark(element, counts) {
     drawn.set(element, () => drawSpark(element, counts));
