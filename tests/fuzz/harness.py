@@ -1,4 +1,4 @@
-"""A relay without sockets and without time: real connections, engine, recorder; transports and clock made here.
+"""A relay without sockets and without time: real connections, tunnels, reporter; transports and clock made here.
 
 How it works
 ============
@@ -14,22 +14,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from exporter.observe.inline.metrics import Metrics
-from exporter.observe.inline.recorder import Recorder
-from exporter.relay.relayed import Relayed
-
 from exporter.address import Address
-from exporter.protocol.close_codes import CloseCodeMap
-from exporter.protocol.enums import Cause, ConnectError
-from exporter.protocol.routes import Router
-from exporter.relay.client_connection import Connection, Limits
+from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
+from exporter.protocol.frames import ByteObserver
+from exporter.protocol.record import SessionRecord
+from exporter.relay.client_connection import Connection
+from exporter.relay.context import Limits
 from exporter.relay.poller import Poller
 from exporter.relay.server import Relay
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
-from exporter.relay.tunnel import PythonEngine
+from exporter.relay.tunnel import Tunnel
 from exporter.relay.upstream import Failure, Upstream
-from tests.unit.observe.inline.harness import Lines
+from tests.unit.relay.harness import Observed
 
 #: Turns of the loop after which everything that was due must have happened.
 TURNS = 8
@@ -123,6 +120,15 @@ class FakeTransport(Transport):
             self._flush()
             if not self.buffered:
                 self._loop.call_soon(self._lose, None)
+
+    def reset(self) -> None:
+        self.close()
+
+    def undelivered(self) -> int:
+        return len(self.buffered)
+
+    def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
+        """Every byte goes through the protocol here."""
 
     def abort(self) -> None:
         if not self._lost:
@@ -234,35 +240,41 @@ class FakeUpstream(Upstream):
             self.transport = FakeTransport(self.loop, leg)
             told(None)
 
-    async def probe(self) -> bool:
-        return not self.failing
-
 
 class Sums:
-    """The counters of a recorder that must balance."""
+    """Counts of one relay's reporter that must balance, over all worlds."""
 
     def __init__(self) -> None:
-        book, router = CloseCodeMap(), Router(["/chat/*"])
-        self.metrics = Metrics(router.names, book, "0", "python")
-        self.log = Lines()
-        self.recorder = Recorder(self.metrics, router, book, "all", log=self.log)  # type: ignore[arg-type]
-        self.routes = router.names
+        self.observed = Observed(routes=["/chat/*"])
 
-    def opened(self) -> float:
-        """Handshakes answered with 101."""
-        return sum(self.metrics.handshakes.labels(route, "101")._value.get() for route in self.routes)
+    def receive(self) -> list[SessionRecord]:
+        """Return the records of the sessions that closed since the last call."""
+        records = [record for watched in self.observed.sessions for record in watched.records]
+        self.observed.forget()
+        return records
 
-    def active(self) -> float:
+    @property
+    def opened(self) -> int:
+        """Handshakes that were answered with 101."""
+        return self.observed.accepted
+
+    @property
+    def active(self) -> int:
         """Sessions that are open."""
-        return sum(self.metrics.active.labels(route)._value.get() for route in self.routes)
+        return sum(self.observed.cells[route.active] for route in self.observed.layout.routes)
 
-    def ended(self) -> int:
-        """Endings."""
-        return sum(self.metrics.endings().values())
+    @property
+    def dropped(self) -> int:
+        """Records that could not be sent."""
+        cells = self.observed.cells
+        return sum(
+            sum(cells[route.dropped : route.dropped + len(Peer)].tolist()) for route in self.observed.layout.routes
+        )
 
-    def defects(self) -> float:
+    @property
+    def defects(self) -> int:
         """Defects of ours that were kept from the traffic."""
-        return float(self.metrics.unobserved.labels("internal")._value.get())
+        return self.observed.cells[self.observed.layout.unobserved[Unobserved.INTERNAL]]
 
 
 class World:
@@ -275,17 +287,20 @@ class World:
         self.upstream.failing = failing
         if on_timeout:
             self.upstream.go = asyncio.Event()
-        self.relay = Relay(
-            self.upstream, sums.recorder, PythonEngine(), Limits(max_connections=1 if full else 0, max_head=8192)
-        )
+        limits = Limits(max_connections=1 if full else 0, max_head=8192)
+        self.relay = Relay(self.upstream, sums.observed.reporter, limits)
+        self.context = self.relay.context
+        sums.observed.context = self.context
         self.errors: list[object] = []
         loop.set_exception_handler(lambda _, context: self.errors.append(context))
-        somebody_else = Connection(self.relay)
+        somebody_else = Connection(self.context)
         if full:
-            self.relay._others.add(somebody_else)  # who has the only place
+            self.context.connections.add(somebody_else)  # who has the only place
+        self.context.note_clients()
         asyncio.set_event_loop(loop)
         self.client = self._in_loop(lambda: FakeTransport(loop, self.relay.on_accept("192.0.2.1:50000")))
-        self.relay._others.discard(somebody_else)
+        self.context.connections.discard(somebody_else)
+        self.context.note_clients()
         loop.turn(2)
 
     def _in_loop(self, call: Callable[[], FakeTransport]) -> FakeTransport:
@@ -300,7 +315,7 @@ class World:
         return self.upstream.transport
 
     @property
-    def session(self) -> Relayed | None:
+    def session(self) -> Tunnel | None:
         """The session, while there is one."""
         return next(iter(self.relay.sessions), None)
 
@@ -312,12 +327,12 @@ class World:
     def drain(self) -> None:
         """End the session on purpose, if there is one."""
         if (session := self.session) is not None:
-            self.do(lambda: session.splice and session.splice.finish(Cause.DRAIN, 1001, 5.0))
+            self.do(lambda: session.close(Cause.DRAIN, 1001, 5.0))
 
     def cut(self) -> None:
         """End the session at once, if there is one."""
         if (session := self.session) is not None:
-            self.do(lambda: session.splice and session.splice.abort(Cause.DRAIN))
+            self.do(lambda: session.close_now(Cause.DRAIN))
 
     def connect(self) -> None:
         """Let a late app be there."""

@@ -49,12 +49,19 @@ def _streams(sender: Peer) -> dict[str, bytes]:
         "top-bit": bytes((0x82, 127, 0x80)) + bytes(7),
         "reserved": bytes((0x83, 2, 1, 2, 0x8B, 1, 1)) + frame(sender, 10),
         "compressed": bytes((0xC1, 3, 1, 2, 3)),
+        "dense": frame(sender, 9) * 20
+        + frame(sender, 1) * 20
+        + frame(sender, 0, fin=False) * 5
+        + bytes((0x83, 0)) * 20,
+        "http-text": frame(sender, 1, b"fine") + b"HTTP/1.1 500 Internal Server Error\r\n\r\n",
+        "heartbeats": frame(sender, 1, b"2") + frame(sender, 1, b"3"),
     }
 
 
 _REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
 _GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+_TRAILERS = b"Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nExpires: 0\r\nDigest: x\r\n\r\n"
 _HEADERS = (
     "X-Forwarded-For: 203.0.113.7\r\nUser-Agent: x\r\n"
     "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
@@ -81,6 +88,11 @@ def _openings() -> dict[str, bytes]:
         + record(_S, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
         "connect": record(_C, b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n") + record(_S, b"HTTP/1.1 200 OK\r\n\r\nx"),
         "long-head": record(_C, b"GET / HTTP/1.1\r\nX: ") + bytes((0 | 9 << 3, 100)) + b"x" * 100,
+        "trailers": record(_C, b"POST / HTTP/1.1\r\n" + _TRAILERS) + record(_S, b"HTTP/1.1 200 OK\r\n" + _TRAILERS),
+        "long-trailer": record(_C, b"POST / HTTP/1.1\r\n" + _TRAILERS[:-4]) + bytes((0 | 9 << 3, 100)) + b"x" * 100,
+        "tiny-chunks": record(_C, b"POST / HTTP/1.1\r\n" + _TRAILERS[:30])
+        + bytes((0 | 9 << 3, 12))
+        + b"1\r\na\r\n2\r\nb",
         "body": record(_C, b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody") + record(_S, _CHUNKED),
     }
 
@@ -114,6 +126,9 @@ def _relays() -> dict[str, bytes]:
         "half-closed": b"\0" + opened + step(_C, Kind.FIN) + record(_S, frame(_S, 1, b"tail")) + step(_S, Kind.FIN),
         "reset-with-data": b"\0" + opened + step(_S, Kind.TURN, 2) + record(_C, close(_C, 1001)) + step(_C, Kind.RESET),
         "silent": b"\0" + step(_C, Kind.TURN, 1),
+        "dense-pings": b"\0" + opened + bytes((0 | 9 << 3, 252)) + frame(_C, 9) * 42 + step(_C, Kind.RESET),
+        "dense-then-drain": b"\0" + opened + bytes((1 | 9 << 3, 252)) + frame(_S, 9) * 126 + step(_C, Kind.TURN, 4),
+        "reset-before-101": b"\0" + record(_C, upgrade_request("/chat/1", _HEADERS)) + step(_S, Kind.RESET),
     }  # fmt: skip
     return seeds
 

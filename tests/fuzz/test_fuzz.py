@@ -14,8 +14,8 @@ from exporter.protocol.close_codes import Classification, CloseCodeMap
 from exporter.protocol.enums import Cause
 from exporter.protocol.frames import FrameScanner
 from exporter.protocol.http1 import HandshakeTracker, Upgraded
-from exporter.relay.legs import Leg
-from exporter.relay.server import Relay
+from exporter.protocol.record import SessionRecord
+from exporter.relay.reporter import Reporter
 from exporter.relay.tunnel import Tunnel
 from exporter.relay.tunnel_leg import TunnelLeg
 from tests.fuzz import targets
@@ -90,33 +90,33 @@ def _altered_byte(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TunnelLeg, "data_received", lambda self, data: received(self, data[:-1] + b"\0"))
 
 
-def _told_twice(patch: pytest.MonkeyPatch) -> None:
-    tell = Relay._tell
+def _reported_twice(patch: pytest.MonkeyPatch) -> None:
+    report = Reporter.session_closed
 
-    def twice(self: Relay, *arguments: object, **named: object) -> None:
-        tell(self, *arguments, **named)  # type: ignore[arg-type]
-        tell(self, *arguments, **named)  # type: ignore[arg-type]
+    def twice(self: Reporter, record: SessionRecord) -> None:
+        report(self, record)
+        report(self, record)
 
-    patch.setattr(Relay, "_tell", twice)
+    patch.setattr(Reporter, "session_closed", twice)
 
 
-def _never_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Relay, "_tell", lambda *arguments, **named: None)
+def _never_reported(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reporter, "session_closed", lambda self, record: None)
 
 
 def _no_back_pressure(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Leg, "pause_writing", lambda self: None)
+    patch.setattr(TunnelLeg, "pause_writing", lambda self: None)
 
 
 def _close_inside_a_frame(patch: pytest.MonkeyPatch) -> None:
-    finish = Tunnel.finish
+    close = Tunnel.close
 
     def hasty(self: Tunnel, *arguments: object) -> None:
-        finish(self, *arguments)  # type: ignore[arg-type]
+        close(self, *arguments)  # type: ignore[arg-type]
         if not self.session.is_closing:
-            self._close_client()
+            self._send_close()
 
-    patch.setattr(Tunnel, "finish", hasty)
+    patch.setattr(Tunnel, "close", hasty)
 
 
 def _no_escaping(patch: pytest.MonkeyPatch) -> None:
@@ -130,8 +130,8 @@ SABOTAGE: list[tuple[str, Callable[[pytest.MonkeyPatch], None]]] = [
     ("http", _silent_abort),
     ("session", _label_of_a_client),
     ("relay", _altered_byte),
-    ("relay", _told_twice),
-    ("relay", _never_told),
+    ("relay", _reported_twice),
+    ("relay", _never_reported),
     ("relay", _no_back_pressure),
     ("relay", _close_inside_a_frame),
     ("text", _no_escaping),
