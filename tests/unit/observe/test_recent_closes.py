@@ -16,6 +16,7 @@ from exporter.observe.recent_closes import (
     report,
 )
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
+from exporter.protocol.evidence import Confidence, Evidence
 from exporter.protocol.flight_recorder import BY_SERVER, KEPT, WRITTEN, Ring
 from exporter.protocol.record import PeerRecord
 from tests.unit.observe.harness import ROUTES, ending, record
@@ -81,6 +82,16 @@ def test_report_as_dict_holds_evidence_and_frames() -> None:
         ("client", "text", 10.0), ("server", "close", 0.1234),
     ]  # fmt: skip
     assert "last_message" not in whole
+
+
+def test_report_of_a_classified_close_holds_its_evidence() -> None:
+    """The evidence's phrases and its confidence are in the report."""
+    seen = Evidence(Confidence.LIKELY, Peer.SERVER, after_message=0.003, message_size=21, app_accepts=True)
+    fields = report(record(), ending("1006", Cause.DROPPED_ON_MESSAGE, evidence=seen), "x", 0.0).fields
+    assert fields["confidence"] == "likely"
+    assert fields["evidence"] == [
+        "0.003 s after a 21-byte message of the client, not answered", "the app still accepts connections",
+    ]  # fmt: skip
 
 
 def test_report_samples_are_escaped_and_cut() -> None:
