@@ -167,8 +167,8 @@ class _View:
 def _page(view: _View) -> str:
     return f"""\
 Open {view.places.admin}/
-Server faults: closes that need attention. Going away: closed tabs and
-deploys. {plural(view.counts.active, "session")} open now."""
+Server faults: closes by the server that point at a bug or a crash. Going
+away: leaving browsers and deploys. {plural(view.counts.active, "session")} open now."""
 
 
 def _client_leaves(view: _View) -> str:
