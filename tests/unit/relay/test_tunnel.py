@@ -6,6 +6,9 @@ import asyncio
 import hashlib
 import os
 import random
+import sys
+import termios
+from fcntl import ioctl
 
 import pytest
 import uvloop
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.protocol.enums import Cause, Peer, Unobserved
-from exporter.protocol.frames import FrameScanner, new_frame_counts
+from exporter.protocol.frames import MAX_FRAMES, FrameScanner, new_frame_counts
 from exporter.relay import tunnel as tunnel_module
 from exporter.relay.tcp import HIGH_WATER, READ_BULK
 from exporter.relay.tunnel import ENGINE, close_frame
@@ -694,3 +697,77 @@ async def test_a_defect_while_a_close_waits_for_its_boundary(monkeypatch: pytest
 def test_our_close_frame_is_a_close_frame(mask: bytes) -> None:
     """What we send is what RFC 6455, section 5.5.1, says: a code, no reason, masked towards the app only."""
     assert close_frame(1001, mask) == close(1001, mask=mask)
+
+
+# Floods.
+
+
+def undelivered(wire: Wire) -> int:
+    """Bytes that the other end has not acknowledged (tcp(7), TIOCOUTQ)."""
+    return int.from_bytes(ioctl(wire.sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+@pytest.mark.parametrize("pattern", [frame(PING, b"", mask=KEY), frame(TEXT, b"", mask=KEY), b"\x83\x00"])
+@on_uvloop
+async def test_dense_frames_are_observed_in_bounded_portions(pattern: bytes) -> None:
+    """However many frames one read brings, a turn of the loop observes a few thousand; all are forwarded at once, all
+    are counted in the end, also when the client ends meanwhile."""
+    async with bench() as b:
+        client, server, watched = await b.session()
+        data = pattern * (1_000_000 // len(pattern))
+        sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, data))
+        most, last = 0, 0
+
+        def look() -> bool:
+            nonlocal most, last
+            frames = heard(watched, Peer.CLIENT).frames
+            most, last = max(most, frames - last), frames
+            return frames == len(data) // len(pattern)
+
+        reading = asyncio.create_task(server.read(len(data)))
+        while not look():
+            await asyncio.sleep(0)
+        await sending
+        client.fin()
+        assert await reading == data
+        assert most <= 16 * MAX_FRAMES
+        assert await server.rest() == b""
+        await b.ending(watched)
+        client.close()
+        server.close()
+
+
+@on_uvloop
+async def test_close_behind_dense_frames_is_seen_although_the_client_resets() -> None:
+    """A Close that lies in a backlog when its sender resets is observed before the end of TCP."""
+    async with bench() as b:
+        client, server, watched = await b.session()
+        flood = frame(PING, b"", mask=KEY) * 10_000 + close(1000, mask=KEY)
+        await client.send(flood)
+        await until(lambda: not undelivered(client), "the relay's kernel has it all")
+        client.reset()
+        assert await server.read(len(flood)) == flood
+        ending = await b.ending(watched)
+        assert (ending.code, ending.initiator) == ("1000", Peer.CLIENT)
+        server.close()
+
+
+@on_uvloop
+async def test_fin_of_an_app_whose_client_does_not_read_is_counted() -> None:
+    """An app's FIN is noticed while its client takes nothing: the session is counted, and the client gets it all."""
+    async with bench() as b:
+        client, server, watched = await b.session()
+        from_server = watched.tunnel.server.transport
+        data, sent = frame(BINARY, bytes(60_000)), 0
+        while from_server.is_reading():
+            await server.send(data)
+            sent += 1
+            await until(lambda n=sent: heard(watched, Peer.SERVER).frames == n or not from_server.is_reading())
+        await server.send(data)
+        server.fin()
+        ending = await b.ending(watched)
+        assert (ending.code, ending.initiator) == ("1006", Peer.SERVER)
+        assert await client.read(len(data) * (sent + 1)) == data * (sent + 1)
+        assert await client.rest() == b""
+        client.close()
+        server.close()
