@@ -433,6 +433,7 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
         assert book.made == made < MAX_REPORTS
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
     """Making stops, the place is free, nothing is logged as an error."""

@@ -155,6 +155,7 @@ templates = st.fixed_dictionaries(
 notes = st.sampled_from([None, {}, {"a": "b"}, "absent"])
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(apps, templates, notes, st.integers(0, 10**6), st.booleans())
 def test_inject_then_remove_is_nothing(app: Any, template: Any, annotations: Any, seed: int, native: bool) -> None:

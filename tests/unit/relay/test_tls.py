@@ -181,6 +181,7 @@ def test_one_direction_ends_alone(raw_app: RawApp, authority: trustme.CA, tmp_pa
         assert sidecar.settled(before).endings() == {("1006", "connection-lost", first): 1}
 
 
+@pytest.mark.slow
 def test_a_renewed_certificate_drops_nobody(authority: trustme.CA, tmp_path: Path) -> None:
     """New clients are served by the new certificate; the session that was open goes on by the old one."""
     port = free_port()
