@@ -3,8 +3,9 @@
 A record whose cause depends on circumstances waits for them in a bounded table:
 
     TCP ended without a Close frame    for the other sessions that end with it: :data:`GROUP_WAIT`
-    ended by the server, no reason     for a probe of the app's port that began :data:`SETTLE` after the end
-    the same, without a Close frame    and for another one :data:`SECOND_LOOK` after the end, if the first was accepted
+    dropped by the server              for a probe of the app's port that began :data:`SETTLE` after the end, and, if it
+                                       was accepted, for another one :data:`SECOND_LOOK` after the end
+    closed by the server, no reason    for a probe that began :data:`CLOSE_SETTLE` after the end
 
 A probe answers for all records that wait for it, and at most one starts a second. Times are those of the records; the
 observer's own delay is in none of them.
@@ -26,6 +27,8 @@ from exporter.protocol.record import SessionRecord
 
 #: Seconds from the end of a session to the probe of the app's port: a dying process closes one socket after another.
 SETTLE = 0.25
+#: The same for a Close frame: an app that closes its sessions first has its port open for up to 0.6 s more.
+CLOSE_SETTLE = 0.75
 #: Seconds from a drop to the second probe: some apps close their port up to 0.6 s after their sessions.
 SECOND_LOOK = 2.0
 #: Seconds from the start of one probe to that of the next.
@@ -179,10 +182,10 @@ class Intake:
         while len(self._waiting) >= MAX_WAITING:
             _, oldest = self._waiting.popitem(last=False)
             self._pass_on(oldest.record, None)
-        looks = 0
+        looks, settle = 0, SETTLE if is_drop(record) else CLOSE_SETTLE
         if depends_on_app(record):
             looks = 2 if is_drop(record) or self._draining() or self.terminating else 1
-        waiting = Waiting(record, record.closed_at + SETTLE if looks else None, looks)
+        waiting = Waiting(record, record.closed_at + settle if looks else None, looks)
         self._waiting[self._next_key] = waiting
         self._next_key += 1
         if not (self._probing and looks):

@@ -32,6 +32,12 @@ class ReasonText:
 
 #: Close code -> texts that mean the same whatever the application is.
 LIBRARY_TEXTS: Mapping[int, tuple[ReasonText, ...]] = {
+    # Tomcat, WsHttpUpgradeHandler: an exception of the endpoint arrives there as an IOException.
+    1002: (
+        ReasonText(
+            re.compile("An unrecoverable IOException occurred so the connection was closed"), Cause.INTERNAL_ERROR
+        ),
+    ),
     # em-websocket, connection.rb: "There is no code defined for application errors, so use 3000".
     3000: (ReasonText(re.compile("Application error"), Cause.INTERNAL_ERROR),),
     # Litestar, ExceptionHandlerMiddleware.handle_websocket_exception; graphql-ws, CloseCode.InternalServerError.

@@ -165,11 +165,11 @@ def test_intake_unspecific_close_waits_for_one_probe(stage: Stage, code: int | N
     """A server's 1000, empty or bare 1011 Close is passed on a settle time later, with the time of the end itself."""
     start = stage.clock.now
     record = stage.close(SERVER, code)
-    stage.clock.advance(0.24)
+    stage.clock.advance(0.74)
     assert stage.seen == []
     stage.clock.advance(0.02)
     assert stage.causes == [{1000: "normal", None: "no-status", 1011: "internal-error"}[code]]
-    assert stage.app.probes == [start + 0.25]
+    assert stage.app.probes == [start + 0.75]
     assert record.closed_at == start
 
 
@@ -183,6 +183,15 @@ def test_intake_unspecific_close_and_a_refusing_port_is_app_down(stage: Stage, c
     stage.close(SERVER, code)
     stage.clock.advance(1.3)
     assert stage.causes == ["app-down", "shutdown"]
+
+
+def test_intake_close_of_an_app_whose_port_closes_late_is_app_down(stage: Stage) -> None:
+    """hypercorn sends a bare 1011 when it stops, up to 0.5 s before its port closes."""
+    stage.close(SERVER, 1011)
+    stage.clock.advance(0.5)
+    stage.app.accepting = False
+    stage.clock.advance(0.3)
+    assert stage.causes == ["app-down"]
 
 
 def test_intake_termination_of_the_pod_is_a_shutdown(stage: Stage) -> None:
@@ -306,7 +315,7 @@ def test_intake_drop_during_a_probe_waits_for_the_next(stage: Stage) -> None:
     """A probe that began before the settle time was over does not answer for a drop."""
     stage.app.hold = True
     stage.close(SERVER, 1011)
-    stage.clock.advance(0.3)
+    stage.clock.advance(0.8)
     late = stage.close(SERVER, 1000)
     stage.app.held.pop()(False)
     assert stage.causes == ["app-down"]

@@ -318,6 +318,13 @@ def test_close_code_names_the_cause(by: Peer, code: int | None, label: str, caus
     assert ending(record).close_code == (None if code in (None, -1) else code)
 
 
+def test_close_code_1002_of_tomcats_failed_endpoint_is_internal_error() -> None:
+    """Row 9: Tomcat sends 1002 with its own text for a failed endpoint; any other 1002 is a protocol error."""
+    text = "An unrecoverable IOException occurred so the connection was closed"
+    assert outcome(closed(SERVER, 1002, text)) == ("1002", "internal-error", SERVER)
+    assert outcome(closed(SERVER, 1002, "The client frame was not masked")) == ("1002", "protocol-error", SERVER)
+
+
 def test_close_code_3000_application_error_is_internal_error() -> None:
     """Row 9: em-websocket sends 3000 with its own text for a failed handler; any other 3000 is unauthorized."""
     assert outcome(closed(SERVER, 3000, "Application error")) == ("3000", "internal-error", SERVER)
