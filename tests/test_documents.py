@@ -183,7 +183,7 @@ def test_commands_in_documents_parse(name, tmp_path, monkeypatch):
             command.make_context(arguments[0], arguments[1:])
 
 
-@pytest.mark.parametrize("script", ["scripts/reference.py", "scripts/performance.py"])
+@pytest.mark.parametrize("script", ["scripts/reference.py", "scripts/performance.py", "scripts/diagnosis.py"])
 def test_generated_tables_are_up_to_date(script):
     """Tables in documents are those that the code and the benchmarks' results make."""
     check = subprocess.run(

@@ -27,14 +27,28 @@ from .harness.dialogue import (
 )
 from .harness.process import Process, running
 from .harness.scrape import Ending
-from .harness.stack import CLIENTS, Stack, node, python, skip_without
-from .test_stacks import TABLE
+from .harness.stack import CLIENTS, Stack, daphne, granian, node, python, skip_without, uvicorn
 
 BY_CLIENT: Ending = ("4xxx", "application", "client")
 BY_SERVER: Ending = ("4xxx", "application", "server")
 
-#: Stacks that differ by what they do on SIGTERM alone are the same one here.
-STACKS = [stack for stack, *_ in TABLE if "no signal handler" not in stack.name and "closes" not in stack.name]
+STACKS: list[Stack] = [
+    python("websockets asyncio", "websockets_asyncio.py", "--close-on-sigterm", needs="websockets"),
+    python("websockets sync", "websockets_sync.py", needs="websockets"),
+    uvicorn("uvicorn (websockets), raw ASGI", "asgi_raw", "--ws", "websockets"),
+    uvicorn("uvicorn (websockets-sansio), raw ASGI", "asgi_raw", "--ws", "websockets-sansio"),
+    uvicorn("uvicorn (wsproto), raw ASGI", "asgi_raw", "--ws", "wsproto", needs="wsproto"),
+    uvicorn("uvicorn, Starlette", "asgi_starlette", needs="starlette"),
+    uvicorn("uvicorn, FastAPI", "asgi_fastapi", needs="fastapi"),
+    uvicorn("uvicorn, Django Channels", "asgi_channels", needs="channels"),
+    granian("granian, raw ASGI", "asgi_raw"),
+    daphne("daphne, Django Channels", "asgi_channels"),
+    python("aiohttp", "aiohttp_server.py", needs="aiohttp"),
+    python("tornado", "tornado_server.py", needs="tornado"),
+    python("autobahn on asyncio", "autobahn_asyncio.py", needs="autobahn"),
+    python("autobahn on twisted", "autobahn_twisted.py", needs="autobahn"),
+    node("Node ws"),
+]
 #: Stacks that never send a message without payload: daphne takes it for none.
 NEVER_EMPTY = {"daphne, Django Channels"}
 

@@ -20,6 +20,8 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
         if message.type == WSMsgType.TEXT:
             if message.data == "raise":
                 raise RuntimeError("told to")
+            if message.data == "return":
+                break
             if message.data == "close":
                 await websocket.close(code=4001, message=b"done")
             else:

@@ -19,6 +19,8 @@ async def app(
             await send({"type": "websocket.accept"})
         elif event.get("text") == "raise":
             raise RuntimeError("told to")
+        elif event.get("text") == "return":
+            return
         elif event.get("text") == "close":
             await send({"type": "websocket.close", "code": 4001, "reason": "done"})
         elif event.get("text") is not None:

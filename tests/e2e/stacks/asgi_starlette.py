@@ -13,6 +13,8 @@ async def echo(websocket: WebSocket) -> None:
     while (event := await websocket.receive())["type"] != "websocket.disconnect":
         if event.get("text") == "raise":
             raise RuntimeError("told to")
+        if event.get("text") == "return":
+            return
         if event.get("text") == "close":
             await websocket.close(4001, "done")
         elif event.get("text") is not None:

@@ -16,6 +16,8 @@ async def echo(websocket: ServerConnection) -> None:
         async for message in websocket:
             if message == "raise":
                 raise RuntimeError("told to")
+            if message == "return":
+                break
             if message == "close":
                 await websocket.close(4001, "done")
             else:

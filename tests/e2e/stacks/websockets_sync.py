@@ -16,6 +16,8 @@ def echo(websocket: ServerConnection) -> None:
         for message in websocket:
             if message == "raise":
                 raise RuntimeError("told to")
+            if message == "return":
+                break
             if message == "close":
                 websocket.close(4001, "done")
             else:
