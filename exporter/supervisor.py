@@ -324,11 +324,11 @@ def catch_signals() -> socket.socket:
 
 def run(settings: Settings) -> int:
     """Run a sidecar until it has been told to end. Returns the process's exit status."""
+    _occupy_standard_streams()
     wakeup = catch_signals()
     from exporter.observe.process import run_observer
     from exporter.relay.process import run_relay
 
-    _occupy_standard_streams()
     try:
         certificate = _checked(settings)
         workers = settings.workers or cpu_limit()
