@@ -211,34 +211,11 @@ class FrameScanner(ByteObserver):
     """
 
     __slots__ = (
-        "_before",
-        "_firsts",
-        "_fragments",
-        "_heartbeats",
-        "_largest",
-        "_largest_at",
-        "_largest_fragmented",
-        "_other_at",
-        "_other_frame",
-        "_other_opcode",
-        "_same",
-        "backlog",
-        "backlog_at",
-        "counts",
-        "flushed",
-        "flushed_payload",
-        "fragmented",
-        "frames",
-        "http_text",
-        "message_at",
-        "message_size",
-        "opcode",
-        "payload",
-        "pending",
-        "remaining",
-        "ring",
-        "unobserved",
-    )
+        "_before", "_firsts", "_fragments", "_heartbeats", "_largest", "_largest_at", "_largest_fragmented",
+        "_other_at", "_other_frame", "_other_opcode", "_same", "backlog", "backlog_at", "counts", "flushed",
+        "flushed_payload", "fragmented", "frames", "http_text", "message_at", "message_size", "opcode", "payload",
+        "pending", "remaining", "ring", "unobserved",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
 """Reads HTTP/1.1 in both directions of one connection, up to the 101 that makes it a WebSocket connection.
 
-    HTTP ──── request to upgrade ────► UPGRADING ──── 101 ────► over: Upgraded
+    HTTP ──── request to upgrade ────► UPGRADING ──── 101 ────► finished: Upgraded
      ▲  │                               │   │
-     │  │                               │   └─ TCP ends ──► over: UpgradeAborted
+     │  │                               │   └─ TCP ends ──► finished: UpgradeAborted
      │  │                               │
-     │  └─ cannot be followed ──────────┼─────────────────► over: ParseFailed
+     │  └─ cannot be followed ──────────┼─────────────────► finished: ParseFailed
      └──── another answer: UpgradeRejected
 
 :mod:`exporter.protocol.http1_parser` reads each direction; here the two meet:
@@ -104,18 +104,18 @@ class HandshakeTracker:
     :param max_head: bytes that a request's or response's head, or a body's trailers, may have.
 
     :meth:`request` and :meth:`response` take bytes and return events. After :class:`Upgraded` or :class:`ParseFailed`,
-    which come last and at most once, :attr:`over` is true and no event follows. Every :class:`UpgradeRequested` is
+    which come last and at most once, :attr:`finished` is true and no event follows. Every :class:`UpgradeRequested` is
     followed by exactly one of :class:`UpgradeRejected`, :class:`UpgradeAborted` and :class:`Upgraded`.
     """
 
     __slots__ = (
         "_answering", "_events", "_opening", "_parked", "_requests", "_responses", "_switching", "_upgrading",
-        "_waiting", "max_head", "over", "started",
+        "_waiting", "finished", "max_head", "started",
     )  # fmt: skip
     __deletable__ = ("_requests", "_responses")
 
     def __init__(self, max_head: int = 64 * 1024) -> None:
-        self.over = False
+        self.finished = False
         self.started = False  # a request's head was complete
         self.max_head = max_head
         self._events: list[Event] = []
@@ -135,21 +135,21 @@ class HandshakeTracker:
 
     def request(self, data: bytes) -> list[Event]:
         """Read the next bytes from the client."""
-        if not self.over:
+        if not self.finished:
             self._requests.work = 0
             self._read_requests(data)
         return self._take_events()
 
     def response(self, data: bytes) -> list[Event]:
         """Read the next bytes from the server."""
-        if not self.over:
+        if not self.finished:
             self._responses.work = self._requests.work = 0
             self._read_responses(data)
         return self._take_events()
 
     def eof(self) -> list[Event]:
         """Both directions have ended."""
-        if not self.over:
+        if not self.finished:
             self._abort()
             self._finish()
         return self._take_events()
@@ -160,11 +160,11 @@ class HandshakeTracker:
         return events
 
     def release(self) -> None:
-        """Let go of the readers once :attr:`over`. The last call."""
+        """Let go of the readers once :attr:`finished`. The last call."""
         del self._requests, self._responses
 
     def _finish(self) -> None:
-        self.over = True
+        self.finished = True
         self._waiting = self._parked = self._opening = b""
         self._upgrading = None
         self._requests.release()
@@ -176,7 +176,7 @@ class HandshakeTracker:
             self._events.append(UpgradeAborted(request))
 
     def _fail(self, reason: Unobserved, why: str) -> None:
-        if not self.over:
+        if not self.finished:
             self._abort()
             self._finish()
             self._events.append(ParseFailed(reason, why))
@@ -185,7 +185,7 @@ class HandshakeTracker:
         reader = self._requests
         at = 0
         try:
-            while at < len(data) and not self.over:
+            while at < len(data) and not self.finished:
                 if self._upgrading is not None and reader.phase is _HEAD:
                     self._buffer_early(data[at:])
                     break
@@ -215,7 +215,7 @@ class HandshakeTracker:
     def _read_responses(self, data: bytes) -> None:
         at = 0
         try:
-            while at < len(data) and not self.over:
+            while at < len(data) and not self.finished:
                 at = self._responses.feed(data, at)
                 if self._switching is not None:
                     self._switch(self._switching, data[at:])
@@ -264,11 +264,11 @@ class HandshakeTracker:
                 request.answered = True
             elif request.method == "CONNECT" and response.status // 100 == 2:
                 self._fail(Unobserved.UPGRADE, "switched to another protocol")
-        return self._answering and not self.over and self._waiting[0] == 1
+        return self._answering and not self.finished and self._waiting[0] == 1
 
     def response_done(self) -> None:
         """A response is complete, body and all: the next one belongs to the next request."""
-        if not self._answering or self.over:
+        if not self._answering or self.finished:
             return
         self._answering = False
         self._waiting = self._waiting[1:]

@@ -95,24 +95,10 @@ class Session:
     """
 
     __slots__ = (
-        "_client_close",
-        "_engine_io",
-        "_first_close",
-        "_http_text",
-        "_pings",
-        "_proxy_cause",
-        "_proxy_code",
-        "_server_close",
-        "_tcp_end",
-        "_tcp_end_kind",
-        "began",
-        "client",
-        "closed_at",
-        "ring",
-        "server",
-        "state",
+        "_client_close", "_engine_io", "_first_close", "_http_text", "_pings", "_proxy_cause", "_proxy_code",
+        "_server_close", "_tcp_end", "_tcp_end_kind", "began", "client", "closed_at", "ring", "server", "state",
         "unobserved",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,

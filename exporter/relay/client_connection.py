@@ -100,7 +100,7 @@ class Connection(LegOwner):
     @property
     def is_idle(self) -> bool:
         """Whether closing this connection would interrupt nothing: plain HTTP with no request under way."""
-        return not self._tracker.over and self._tracker.is_idle and not self._held
+        return not self._tracker.finished and self._tracker.is_idle and not self._held
 
     # From the legs.
 
@@ -146,15 +146,15 @@ class Connection(LegOwner):
             self._held += data
             leg.transport.pause_reading()
             return
-        if tracker.over:
+        if tracker.finished:
             return
         try:
             for fact in tracker.request(data) if leg is self._client else tracker.response(data):
                 self._handle(fact)
         except Exception as error:
-            tracker.over = True
+            tracker.finished = True
             self._context.reporter.defect(error)
-        if self._arriving and (tracker.started or tracker.over):
+        if self._arriving and (tracker.started or tracker.finished):
             self._arrived()
             if self._refusal:
                 self._answer(self._refusal)
@@ -242,7 +242,7 @@ class Connection(LegOwner):
             f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n"
         )
         self._client.transport.write((head + text).encode("ascii"))
-        self._tracker.over = True
+        self._tracker.finished = True
         self._client.finish_writing()
         self._timer = asyncio.get_running_loop().call_later(FAREWELL, self._client.abort)
 

@@ -105,7 +105,7 @@ def http(data: bytes) -> None:
     for move in moves(data):
         if move.kind is not Kind.DATA or not move.data:
             continue
-        was_over = conversation.over
+        was_over = conversation.finished
         sent[move.peer] += move.data
         facts = conversation.request(move.data) if move.peer is Peer.CLIENT else conversation.response(move.data)
         assert not (was_over and facts), "told something after the end"
@@ -120,7 +120,7 @@ def http(data: bytes) -> None:
                 assert sent[Peer.SERVER].endswith(fact.server)
                 assert fact.response.status == 101
         assert len(conversation._parked) <= MAX_EARLY
-        assert conversation.over == isinstance(last, Upgraded | ParseFailed)
+        assert conversation.finished == isinstance(last, Upgraded | ParseFailed)
     for fact in conversation.eof():
         assert isinstance(fact, UpgradeAborted)
         answered += 1

@@ -153,7 +153,7 @@ def test_tracker_of_a_hostile_connection_keeps_little(hostile: Callable[[], Step
         for step in steps:
             feed(tracker, step)
             assert tracemalloc.get_traced_memory()[1] - before < MAX_STATE
-        if tracker.over:
+        if tracker.finished:
             assert tracemalloc.get_traced_memory()[0] - before < MAX_STATE // 16
     finally:
         tracemalloc.stop()
@@ -201,7 +201,7 @@ def test_tracker_of_a_hostile_connection_gives_up(hostile: Callable[[], Steps], 
     tracker = HandshakeTracker()
     events = [event for step in hostile() for event in feed(tracker, step)]
     assert [event.reason for event in events if isinstance(event, ParseFailed)] == [reason]
-    assert tracker.over
+    assert tracker.finished
 
 
 def test_tracker_takes_many_cookie_lines_as_one_list() -> None:

@@ -76,7 +76,7 @@ def play(steps: list[Step], max_head: int = 4096, end: bool = True) -> list[Told
     facts: list[Event] = []
     on_timeout = {C: b"", S: b""}
     for sender, data in steps:
-        was_over = talk.over
+        was_over = talk.finished
         new = talk.request(data) if sender == C else talk.response(data)
         facts += new
         assert not (was_over and new), "nothing is told once it is over"
@@ -86,7 +86,7 @@ def play(steps: list[Step], max_head: int = 4096, end: bool = True) -> list[Told
     if end:
         facts += talk.eof()
         assert talk.eof() == []
-        assert talk.over
+        assert talk.finished
     return [plain(fact, on_timeout) for fact in facts]
 
 
@@ -348,7 +348,7 @@ def test_requests_that_are_never_answered_are_bounded() -> None:
     assert talk.request(get() * MAX_PIPELINED) == []
     facts = talk.request(get())
     assert [fact.reason for fact in facts if isinstance(fact, ParseFailed)] == [Unobserved.HTTP1]
-    assert talk.over
+    assert talk.finished
     assert talk.request(get()) == []
 
 
