@@ -201,11 +201,14 @@ class Intake:
             self._pass_on(self._waiting.popitem(last=False)[1].record, None)
 
     def _remember(self, record: SessionRecord) -> None:
-        if record.tcp_end is Peer.SERVER:
-            passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
-            self._lost_server.add("", record.closed_at, max(at for at in passed if at is not None))
-        elif record.tcp_end is Peer.CLIENT:
-            self._lost_client.add(record.peer_address, record.closed_at, 0.0)
+        passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
+        last_frame_at = max(at for at in passed if at is not None)
+        drops, key = self._drops(record)
+        drops.add(key, record.closed_at, last_frame_at)
+
+    def _drops(self, record: SessionRecord) -> tuple[Drops, str]:
+        """Return the drops among which the record's companions are: by the server, or by one client-side address."""
+        return (self._lost_server, "") if record.tcp_end is Peer.SERVER else (self._lost_client, record.peer_address)
 
     def _pass_on(self, record: SessionRecord, accepts: bool | None) -> None:
         ending = classify(record, self._circumstances(record, accepts), self._codes.choose(record))
@@ -213,20 +216,19 @@ class Intake:
             sink.session_closed(record, ending)
 
     def _circumstances(self, record: SessionRecord, accepts: bool | None) -> Circumstances:
-        lost_server = lost_client = 1
+        lost = 1
         if is_drop(record):
-            together = self._lost_server.together("", record.closed_at)
-            if record.tcp_end is Peer.SERVER and _distinct(record.closed_at - at for at in together) >= DISTINCT_AGES:
-                lost_server = len(together)
-            elif record.tcp_end is Peer.CLIENT:
-                lost_client = len(self._lost_client.together(record.peer_address, record.closed_at))
+            drops, key = self._drops(record)
+            together = drops.together(key, record.closed_at)
+            if _distinct(record.closed_at - at for at in together) >= DISTINCT_AGES:
+                lost = len(together)
         return Circumstances(
             app_accepts=accepts,
             draining=self._draining(),
             terminating=self.terminating,
             listener_changed=self._listeners.changed(record),
-            lost_server=lost_server,
-            lost_client=lost_client,
+            lost_server=lost,
+            lost_client=lost,
         )
 
     def _schedule(self) -> None:

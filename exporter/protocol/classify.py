@@ -70,7 +70,7 @@ class Circumstances:
     :ivar listener_changed: the app's listening socket is another than before.
     :ivar lost_server: sessions with last frames of different ages that lost the server's TCP within 50 ms, this one
         included.
-    :ivar lost_client: sessions of one client-side address that lost the client's TCP within 50 ms, this one included.
+    :ivar lost_client: the same for the client's TCP, of sessions of one client-side address.
     """
 
     app_accepts: bool | None = None

@@ -373,24 +373,27 @@ def test_intake_handlers_that_fail_together_are_no_lost_worker(stage: Stage) -> 
 def test_intake_five_clients_of_one_address_are_a_lost_proxy(stage: Stage) -> None:
     """They are passed on a moment later, without a probe."""
     for number in range(5):
-        stage.drop(CLIENT, ago=0.01 * number)
+        stage.drop(CLIENT, ago=0.01 * number, idle=0.3 * number)
     stage.clock.advance(0.11)
     assert stage.causes == ["proxy-lost"] * 5
     assert stage.app.probes == []
 
 
 def test_intake_clients_that_look_like_a_lost_proxy(stage: Stage) -> None:
-    """Four of one address, many addresses, or one after another."""
-    for _ in range(4):
-        stage.drop(CLIENT)
+    """Four of one address, many addresses, one after another, or short sessions that all end right after a frame."""
+    for number in range(4):
+        stage.drop(CLIENT, idle=0.3 * number)
     for number in range(9):
-        stage.drop(CLIENT, peer_address=f"10.0.1.{number}")
+        stage.drop(CLIENT, idle=0.3 * number, peer_address=f"10.0.1.{number}")
     stage.clock.advance(1.0)
-    for _ in range(9):
-        stage.drop(CLIENT)
+    for number in range(9):
+        stage.drop(CLIENT, idle=0.3 * number)
         stage.clock.advance(0.06)
     stage.clock.advance(1.0)
-    assert stage.causes == ["connection-lost"] * 22
+    for number in range(9):
+        stage.drop(CLIENT, idle=0.005 * number)
+    stage.clock.advance(1.0)
+    assert stage.causes == ["connection-lost"] * 31
 
 
 def test_intake_table_is_bounded(stage: Stage) -> None:
