@@ -136,17 +136,6 @@ class Admin:
         self._connections.serve(listeners, self._runner.server)
         self._watching = asyncio.create_task(self._auth.watch())
 
-    async def listen(self, host: str | None, port: int) -> int:
-        """Open the port and serve. Returns its number. Raises OSError if it is taken."""
-        listeners = [
-            socket.create_server((host or "::", port), family=socket.AF_INET6, dualstack_ipv6=not host)
-            if not host or ":" in host
-            else socket.create_server((host, port))
-        ]
-        await self.serve(listeners)
-        bound: int = listeners[0].getsockname()[1]
-        return bound
-
     def application(self) -> web.Application:
         """Return everything that is served, for one server."""
         app = web.Application(

@@ -25,6 +25,7 @@ import uvloop
 
 from exporter import __version__
 from exporter.address import Address
+from exporter.admin.auth import load
 from exporter.admin.server import Access, Admin, AdminBackend
 from exporter.admin.state import State
 from exporter.config import Settings
@@ -405,6 +406,13 @@ def _name(slot: int) -> str:
     return f"relay-{slot // SLOTS_PER_RELAY}"
 
 
+def _page_url(settings: Settings, admin: Address) -> str:
+    """Return the address of the page, as a person on this host opens it."""
+    tls = bool(settings.web_config_file) and load(Path(settings.web_config_file)).tls is not None
+    host = "localhost" if admin.host in ("", "0.0.0.0", "::", "127.0.0.1", "::1") else admin.host
+    return f"http{'s' if tls else ''}://{Address(host, admin.port)}"
+
+
 def run_observer(
     settings: Settings,
     listen: Address,
@@ -420,7 +428,7 @@ def run_observer(
     :param listen: where clients connect, with the port that was opened.
     :param admin: where the admin port is, with the port that was opened.
     """
-    page = f"http{'s' if settings.web_config_file else ''}://{Address('localhost', admin.port)}"
+    page = _page_url(settings, admin)
     log = Log(cast(Format, settings.log_format), settings.log_level, reports=page)
     started: dict[str, object] = {
         "version": __version__,

@@ -126,6 +126,14 @@ class World:
                 )
 
 
+async def listen(admin: Admin, host: str = "127.0.0.1") -> int:
+    """Serve on a free port of an address. Returns the port."""
+    listener = socket.create_server((host, 0))
+    await admin.serve([listener])
+    port: int = listener.getsockname()[1]
+    return port
+
+
 def _small_buffers(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
     """Return a listening socket whose connections have the send buffer of the real server's."""
     listener = socket.create_server((host, port), family=family)

@@ -12,7 +12,7 @@ from exporter.admin import DRAIN_HEADER
 from exporter.admin.server import Access, Admin
 from tests.unit.relay.harness import on_uvloop
 
-from .harness import World, story
+from .harness import World, listen, story
 from .test_server import serving
 
 DRAIN = {DRAIN_HEADER: "drain"}
@@ -91,7 +91,7 @@ async def test_page_shows_reports_to_loopback_alone(remote: str, shown: bool, mo
     world = World()
     world.closes.add(story(0, path="/secret-path"))
     admin = Admin(world.registry, world.backend)
-    port = await admin.listen("127.0.0.1", 0)
+    port = await listen(admin)
     try:
         async with ClientSession() as client, client.get(f"http://127.0.0.1:{port}/") as answer:
             page = await answer.text()

@@ -19,7 +19,7 @@ from exporter.admin import auth
 from exporter.admin.auth import BadWebConfig, BasicAuth, TooMany, load
 from exporter.admin.server import Admin, AdminBackend
 from tests.certificates import encrypt, issue, trusting
-from tests.unit.admin.harness import World
+from tests.unit.admin.harness import World, listen
 from tests.unit.relay.harness import on_uvloop
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
@@ -85,7 +85,7 @@ async def serving(path: Path) -> AsyncIterator[tuple[str, Admin]]:
     progress = {"phase": "none"}
     hooks = AdminBackend(unready, list, lambda: dict(progress), world.state, lambda: 0, world.closes, before_scrape)
     admin = Admin(CollectorRegistry(), hooks, web_config=path)
-    port = await admin.listen("127.0.0.1", 0)
+    port = await listen(admin)
     try:
         yield f"127.0.0.1:{port}", admin
     finally:

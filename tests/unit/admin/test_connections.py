@@ -13,7 +13,7 @@ from exporter.admin import connections
 from exporter.admin.server import Access, Admin
 from tests.waiting import until
 
-from .harness import World, in_loop
+from .harness import World, in_loop, listen
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -29,7 +29,7 @@ async def serving(limit: int = 8) -> AsyncIterator[tuple[Admin, int]]:
     """An admin server with so many connections at most, and its port, on all loopback addresses."""
     world = World()
     admin = Admin(world.registry, world.backend, Access(max_connections=limit))
-    port = await admin.listen("0.0.0.0", 0)
+    port = await listen(admin, "0.0.0.0")
     try:
         yield admin, port
     finally:

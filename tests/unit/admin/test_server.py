@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from exporter.admin.auth import is_loopback
 from exporter.admin.server import Access, Admin, AdminBackend
 from exporter.admin.state import State
 from exporter.observe.recent_closes import RecentCloses
+from tests.unit.admin.harness import listen
 from tests.unit.relay.harness import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -70,7 +70,7 @@ async def serving(**options: Any) -> AsyncIterator[tuple[Admin, Rest, ClientSess
     registry = CollectorRegistry()
     Counter("websocket_things", "Things.", registry=registry).inc(3)
     admin = Admin(registry, rest.hooks(), Access(**options))
-    port = await admin.listen("127.0.0.1", 0)
+    port = await listen(admin)
     try:
         async with ClientSession() as client:
             yield admin, rest, client, f"http://127.0.0.1:{port}"
@@ -192,18 +192,6 @@ async def test_other_paths_and_methods_are_refused(method: str, path: str, statu
         assert answer.status == status
         assert answer.headers["Server"] == "websocket-exporter"
         assert rest.drains == 0
-
-
-@on_uvloop
-async def test_a_taken_port_is_an_error() -> None:
-    """Listening on a taken port raises OSError, for the caller to say so; closing is harmless all the same."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        rest = Rest()
-        hooks = rest.hooks()
-        admin = Admin(CollectorRegistry(), hooks)
-        with pytest.raises(OSError):
-            await admin.listen("127.0.0.1", taken.getsockname()[1])
-        await admin.close()
 
 
 @on_uvloop
