@@ -1,4 +1,4 @@
-"""The cells that relays and observer share: which 64-bit integer counts what.
+"""The layout of the cells that relays and observer share: 64-bit integers, one for each count.
 
 Each relay owns one block of cells, the observer another; only its owner writes a block, anybody may read it. A block is
 a ``memoryview`` of format ``q`` on anonymous shared memory that exists before the processes are forked. Histograms have

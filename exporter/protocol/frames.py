@@ -172,7 +172,7 @@ _WINDOW: Final = 64
 _MAX_WINDOW: Final = 16 * 1024
 #: Plain frames in a row after which a mixed run ends where :meth:`FrameScanner._frame_run` is the faster one.
 _PLAIN_ROW: Final = 16
-#: Offsets are kept in lists that are cut back to what is needed when they reach this length.
+#: Lists of offsets are cut back when they reach this length.
 _MANY_HEADS: Final = 2 * FRAMES
 
 
@@ -641,7 +641,7 @@ class FrameScanner(ByteObserver):
         self.ring.record(now, lengths, firsts.translate(self._firsts))
 
     def _next_frame(self, data: bytes, now: float, at: int, events: Events) -> int:
-        """Parse the frame at ``at``: one that is incomplete, malformed or a Close. Adds to ``events`` what it reports.
+        """Parse the frame at ``at``: one that is incomplete, malformed or a Close. Adds to ``events``.
 
         Returns where the next frame begins, which may be beyond ``data``; ``at`` if more of this one must come first;
         the end of ``data`` if the scan has stopped.
@@ -710,7 +710,7 @@ class FrameScanner(ByteObserver):
         self._same = _SAME[self._firsts][opcode]
 
     def flush_counts(self) -> None:
-        """Add to the shared counters what was counted since the last time."""
+        """Add the counts since the last call to the shared counters."""
         if self.payload == self.flushed_payload and self.frames == self.flushed:
             return
         counts = self.counts
@@ -725,7 +725,7 @@ class FrameScanner(ByteObserver):
         return Unparseable(why)
 
 
-#: What a direction may have sent of :data:`_HTTP`, from two bytes on.
+#: Beginnings of :data:`_HTTP`, from two bytes on.
 _HTTP_PREFIXES: Final = frozenset(_HTTP[:size] for size in range(2, len(_HTTP) + 1))
 
 

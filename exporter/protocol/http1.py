@@ -17,7 +17,7 @@
 - An interim answer (1xx, RFC 9110, section 15.2) is not the answer, and one that began before any request (a 408 to
   half a head) answers none.
 
-What is kept of a connection is bounded: one head of each direction, of at most ``max_head`` bytes, the early bytes, and
+The state of a connection is bounded: one head of each direction, of at most ``max_head`` bytes, the early bytes, and
 :data:`MAX_PIPELINED` bytes. Whatever cannot be followed ends the reading with one :class:`ParseFailed`; nothing here
 raises for bytes that a peer sent.
 """

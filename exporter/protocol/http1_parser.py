@@ -8,7 +8,7 @@
 
 A reader passes llhttp the bytes of one head and no more, and skips the body itself: so a HEAD's answer has none, a
 request to upgrade ends where it ends, and heads and trailers are measured as their bytes come, however they are cut.
-Of a head only the texts are kept that :mod:`exporter.protocol.http1` reports, each cut to what is used; of trailers
+Of a head only the texts that :mod:`exporter.protocol.http1` reports are kept, each cut to its limit; of trailers
 nothing.
 """
 
@@ -160,7 +160,7 @@ class Reader:
 
     __slots__ = ("_chunked", "_complete", "_left", "_line", "_tail", "begun", "head_bytes", "phase", "tracker", "work")
 
-    #: What httptools would call as well; it finds None faster than it finds nothing.
+    #: Other callbacks of httptools; it finds None faster than no attribute.
     on_body = None
     on_chunk_header = None
     on_chunk_complete = None
@@ -228,7 +228,7 @@ class Reader:
 
     @property
     def name(self) -> str:
-        """What is read: a request or a response."""
+        """The kind of message: request or response."""
         raise NotImplementedError
 
     def _begin_message(self) -> None:
@@ -344,7 +344,7 @@ class RequestReader(Reader):
 
     @property
     def name(self) -> str:
-        """What is read."""
+        """The kind of message."""
         return "request"
 
     def release(self) -> None:
@@ -358,7 +358,7 @@ class RequestReader(Reader):
         try:
             parser.feed_data(data)
         except HttpParserUpgrade:
-            return  # the head ends here; the tracker decides what follows
+            return  # the head ends here; the tracker decides on the bytes that follow
 
     def on_message_begin(self) -> None:
         self.begun = True
@@ -443,7 +443,7 @@ class ResponseReader(Reader):
 
     @property
     def name(self) -> str:
-        """What is read."""
+        """The kind of message."""
         return "response"
 
     def release(self) -> None:

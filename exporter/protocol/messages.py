@@ -22,7 +22,7 @@ from exporter.protocol.record import SessionRecord
 MAX_NOTICE: Final = 4096
 #: Openings in one message at most.
 MAX_OPENED: Final = 100
-#: Bytes of any message at most: what a receiver asks for.
+#: Bytes of any message at most: the size of a receive buffer.
 MAX_MESSAGE: Final = 1 + 4096
 
 #: Levels that a notice can have.

@@ -1,4 +1,4 @@
-"""The record of one session: everything that the wire showed, no judgement.
+"""The record of one session: everything that the wire showed, unclassified.
 
 A relay makes one when a session closes and sends it to the observer; ``tap`` and ``read`` make the same from captured
 packets. :mod:`exporter.protocol.classify` turns a record and its circumstances into an
@@ -50,7 +50,7 @@ class CloseFrame:
 
 @dataclass(slots=True)
 class PeerRecord:
-    """One direction of a session: what this peer sent, and what waited for it.
+    """One peer of a session: the frames that it sent, and the bytes that waited for it.
 
     :ivar frames: frames whose header was complete.
     :ivar payload: payload bytes.
@@ -58,8 +58,8 @@ class PeerRecord:
     :ivar last_message_at: when its last data frame began; None for never.
     :ivar last_message_size: payload bytes that the header of this frame announced.
     :ivar last_opcode: the opcode of its last frame; -1 for none.
-    :ivar largest_before: the largest payload length announced by this peer before that last data frame.
-    :ivar largest_message: payload bytes of its largest whole message.
+    :ivar largest_before: the largest payload length announced by a data frame of this peer before that last one.
+    :ivar largest_message: payload bytes of its largest message, as far as it came in whole frames.
     :ivar close: its first Close frame.
     :ivar ping_at: when its oldest unanswered ping passed (an Engine.IO heartbeat counts as a ping); None if all pings
         were answered.
@@ -290,7 +290,7 @@ class _Parts:
 
 
 def _cut(text: str, limit: int) -> bytes:
-    """Return ``text`` as at most ``limit`` bytes of UTF-8, whole characters; what UTF-8 has not is escaped."""
+    """Return ``text`` as at most ``limit`` bytes of UTF-8, whole characters; lone surrogates are escaped."""
     encoded = text[:limit].encode("utf-8", "backslashreplace")
     if len(encoded) <= limit:
         return encoded

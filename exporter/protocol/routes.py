@@ -1,4 +1,4 @@
-"""From a path, which a client chooses freely, to a route, which the operator chose: a bounded label value."""
+"""Routes: bounded label values for the paths that clients choose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OTHER = "other"
 
 
 class Router:
-    """Finds the first pattern that matches a path.
+    """Find the first pattern that matches a path.
 
     :param patterns: shell-style patterns such as ``/chat/*``; a pattern's own text is its label value.
     """
@@ -25,8 +25,7 @@ class Router:
         return [*(pattern for pattern, _ in self._patterns), OTHER] if self._patterns else [ALL]
 
     def route(self, path: str) -> str:
-        """The route of a path; a query string is not part of it. ``all`` if no pattern was given, ``other`` if none
-        matches."""
+        """Return the route of a path without its query; ``all`` if there are no patterns, ``other`` if none matches."""
         if not self._patterns:
             return ALL
         path = path.partition("?")[0]

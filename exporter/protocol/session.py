@@ -246,8 +246,8 @@ class Session:
     def record(self, now: float) -> SessionRecord:
         """Return the session's record, with everything that its frames and ends showed.
 
-        ``now`` stands for the time of the close where none was seen. The caller adds what the handshake showed, and
-        what waited for each peer.
+        ``now`` stands for the time of the close where none was seen. The caller adds the handshake and
+        the times since when bytes wait for a peer.
         """
         return SessionRecord(
             opened_at=self.began,

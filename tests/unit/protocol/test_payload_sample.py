@@ -1,10 +1,13 @@
 """Payload sampling, which is off unless asked for."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.protocol.enums import PEERS, Peer
 from exporter.protocol.frames import PAYLOAD, new_frame_counts
 from exporter.protocol.session import Session
+from tests.wire import cut_at, cuts
 
 KEY = b"\x11\x22\x33\x44"
 
@@ -69,3 +72,30 @@ def test_nothing_is_kept_by_default():
     for peer in PEERS:
         session.feed(peer, frame(0x81, b"private"), 1.0)
         assert session.scanner(peer).sample == b""
+
+
+SENT = st.lists(
+    st.tuples(
+        st.sampled_from([0x81, 0x82, 0x01, 0x00, 0x80, 0x89, 0x8A, 0x83, 0x8B]),
+        st.one_of(st.binary(max_size=6), st.binary(min_size=120, max_size=130)),
+        st.booleans(),
+    ).map(lambda sent: (sent[0], sent[1][:125], sent[2]) if sent[0] in (0x89, 0x8A) else sent),
+    max_size=12,
+)
+
+
+@given(SENT, cuts, st.integers(1, 200))
+def test_sample_of_any_frames_in_any_segmentation_is_the_last_message(sent, where, limit):
+    """The sample is made of the payloads of the last text or binary frame and the continuations after it."""
+    expected = b""
+    for first, payload, _ in sent:
+        if first & 0x0F in (1, 2):
+            expected = b""
+        if first & 0x0F <= 2:
+            expected += payload
+    stream = b"".join(frame(*each) for each in sent)
+    for segments in ([stream], cut_at(stream, where)):
+        session = Session(new_frame_counts(), new_frame_counts(), sample=limit)
+        for segment in segments:
+            session.feed(Peer.CLIENT, segment, 1.0)
+        assert session.client.sample == expected[:limit]
