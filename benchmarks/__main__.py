@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.cases import CASES, Case, Shows
 from benchmarks.peers import PEERS, Absent, Peer
 from benchmarks.report import Results, markdown, publish
-from benchmarks.sampling import counter_missing, usage
+from benchmarks.sampling import counter_missing, pss_kb
 from benchmarks.stage import Cores, LoadFailed, Pollable, compile_programs, free_port, measure, running, stage
 
 _ROUNDS, _SECONDS = 5, 0.9
@@ -123,7 +123,7 @@ class Run:
             for peer, target in targets:
                 if not target.pids:
                     continue
-                start = {"seconds": target.started, "rss_kb": usage(target.pids).rss_kb}
+                start = {"seconds": target.started, "pss_kb": pss_kb(target.pids)}
                 self.results["starts"].append({"round": number, "peer": peer.key, **start})
             for case in self.cases:
                 for peer, target in targets:
@@ -145,7 +145,8 @@ class Run:
         self.results["samples"].append({**where, **asdict(measured)})
         print(
             f"{number + 1}/{self.rounds} {case.key:10} {peer:11} {measured.per_second:12,.0f}/s "
-            f"{measured.cpu_us:10,.2f} us  busy {measured.busy:4.0%}  errors {measured.errors}",
+            f"{measured.relay_cpu_us:10,.2f} us relay {measured.cpu_us:10,.2f} us all  busy {measured.busy:4.0%}  "
+            f"errors {measured.errors}",
             file=sys.stderr,
         )
 

@@ -75,20 +75,22 @@ def markdown(results: Results) -> str:
     cases = [case for case in CASES if samples(results, case.key, SUBJECT)]
     about = {peer: found["title"] for peer, found in results["peers"].items() if peer != BASELINE}
 
-    def cost(case: str, peer: str) -> float | None:
+    def cost(case: str, peer: str, name: str = "cpu_us") -> float | None:
         found = samples(results, case, peer)
-        return found[0]["cpu_us"] if found else None
+        return found[0][name] if found else None
 
     def cell(value: float | None, digits: int) -> str:
         return "-" if value is None else f"{value:,.{digits}f}"
 
-    counted = [[title, *[cell(cost(case.key, peer), 1) for case in cases]] for peer, title in about.items()]
+    def counts(name: str) -> str:
+        rows = [[title, *[cell(cost(case.key, peer, name), 1) for case in cases]] for peer, title in about.items()]
+        return table(["", *[f"{case.key}, {case.unit}" for case in cases]], rows)
+
     ratios = [
         [title, *[cell(_ratio(cost(case.key, SUBJECT), cost(case.key, peer)), 2) for case in cases]]
         for peer, title in about.items()
         if peer != SUBJECT
     ]
-    units = [f"{case.key}, {case.unit}" for case in cases]
     absent = [
         f"- {found['title']}: skipped: {found['absent']}" for found in results["peers"].values() if found["absent"]
     ]
@@ -98,15 +100,20 @@ def markdown(results: Results) -> str:
             "",
             f"- {results['when']}; one core, Linux {machine['kernel']}, Python {machine['python']}, uvloop "
             f"{machine['uvloop']}; see benchmarks/guest.py for how",
-            "- all threads of the proxy, user and kernel; one round: another differs by a percent, by several in bulk",
+            "- user and kernel; relay: the processes that forward; all: every process of the proxy",
+            "- one round: another differs by a percent, by several in bulk",
             "- a `rep` instruction, which copies memory, counts once a step: bulk counts for more than by hardware",
             *absent,
             "",
-            "## Thousands of instructions of the proxy",
+            "## Thousands of instructions, relay",
             "",
-            table(["", *units], counted),
+            counts("relay_cpu_us"),
             "",
-            "## The sidecar's, divided by that of",
+            "## Thousands of instructions, all",
+            "",
+            counts("cpu_us"),
+            "",
+            "## All of the sidecar's, divided by all of",
             "",
             table(["", *[case.key for case in cases]], ratios),
             "",

@@ -60,12 +60,14 @@ class Peer:
     """One way from the clients to the server. ``command`` is None for the direct one.
 
     :ivar cases: the cases that it is for; empty is all.
+    :ivar others: how many of its processes, in the order of their start, do not forward.
     """
 
     key: str
     title: Callable[[], str]
     command: Callable[[Place], list[str]] | None
     cases: tuple[str, ...] = ()
+    others: int = 0
 
     def takes_part(self, case: Case) -> bool:
         """Whether this peer and ``case`` are for each other."""
@@ -231,21 +233,26 @@ def _terminating(module: str) -> Callable[[Place], list[str]]:
     return command
 
 
+#: The sidecar's processes that do not forward: supervisor and observer. They start before its relays.
+_OTHERS = 2
+
 PEERS = (
     Peer("direct", lambda: "direct, no proxy", None),
     Peer("relay", lambda: "bare relay in C", _relay),
-    Peer("sidecar", lambda: f"websocket-exporter {__version__}", _sidecar),
+    Peer("sidecar", lambda: f"websocket-exporter {__version__}", _sidecar, others=_OTHERS),
     Peer(
         "default",
         lambda: f"websocket-exporter {__version__}, only abnormal endings logged",
         partial(_sidecar, log_endings="abnormal"),
         ("churn", "churn1000", "newcomers"),
+        _OTHERS,
     ),
     Peer(
         "interpreted",
         lambda: f"websocket-exporter {__version__}, not compiled",
         partial(_sidecar, tree=_PACKAGE_ROOT),
         ("pp64", "pipe", "b64k", "b1m", "stream", "churn", "idle"),
+        _OTHERS,
     ),
     Peer("nginx", lambda: "nginx " + _version([_program("nginx"), "-v"], r"nginx/(\S+)"), _nginx),
     Peer("haproxy", lambda: "HAProxy " + _version([_program("haproxy"), "-v"], r"version (\d+\.\d+\.\d+)"), _haproxy),

@@ -89,7 +89,8 @@ def _head(results: Results) -> str:
             "medians of the rounds",
             "- ratios are taken within a round, then their median",
             f"- instructions: {counted}",
-            "- CPU time: user and kernel, all threads of the proxy, by the kernel's account",
+            "- CPU time: user and kernel, by the kernel's account; relay: the processes that forward; all: every one",
+            "- memory: PSS of all processes",
             "- a rate marked >= was not limited by the proxy, which was idle for over a tenth of the time",
         ]
     )
@@ -148,10 +149,10 @@ def _starts(results: Results) -> str:
         return [start for start in results["starts"] if start["peer"] == peer]
 
     def cells(peer: str) -> list[str]:
-        return [_number(middle(of(peer), "seconds"), 2), _number((middle(of(peer), "rss_kb") or 0) / 1024)]
+        return [_number(middle(of(peer), "seconds"), 2), _number((middle(of(peer), "pss_kb") or 0) / 1024)]
 
     rows = _rows(results, lambda peer: bool(of(peer)), cells, 2)
-    return "## Start\n\n" + table(["", "first handshake after, s", "RSS then, MB"], rows)
+    return "## Start\n\n" + table(["", "first handshake after, s", "PSS then, MB"], rows)
 
 
 def _case(results: Results, case: Case) -> str:
@@ -183,14 +184,17 @@ def _expense(results: Results, case: Case) -> Columns:
 
         return cell
 
+    def cpu(name: str) -> Callable[[str], str]:
+        return lambda peer: "-" if peer == BASELINE else _value(results, case, name, 2)(peer)
+
     columns: Columns = {
-        f"CPU µs a {case.unit}": lambda peer: (
-            "-" if peer == BASELINE else _number(middle(samples(results, case.key, peer), "cpu_us"), 2)
-        ),
+        f"CPU µs a {case.unit}, relay": cpu("relay_cpu_us"),
+        "all": cpu("cpu_us"),
         "sidecar ÷ this": versus("cpu_us"),
     }
     if not results["settings"]["counter_missing"]:
-        columns[f"instructions a {case.unit}"] = _value(results, case, "instructions", 0)
+        columns[f"instructions a {case.unit}, relay"] = _value(results, case, "relay_instructions", 0)
+        columns["instructions, all"] = _value(results, case, "instructions", 0)
         columns["sidecar ÷ this, instructions"] = versus("instructions")
     return columns
 
@@ -214,12 +218,12 @@ def _cost(results: Results, case: Case) -> Columns:
         return (">= " if held_back else "") + _number(middle(found, "per_second"), 0)
 
     delays = _delays(results, case) if case.key != "stream" else {}
-    memory: Columns = {"RSS MB": lambda peer: "-" if peer == BASELINE else _rss(results, case, peer)}
+    memory: Columns = {"PSS MB": lambda peer: "-" if peer == BASELINE else _pss(results, case, peer)}
     return {**_expense(results, case), "a second": throughput, **delays, **memory}
 
 
-def _rss(results: Results, case: Case, peer: str) -> str:
-    return _number((middle(samples(results, case.key, peer), "rss_kb") or 0) / 1024)
+def _pss(results: Results, case: Case, peer: str) -> str:
+    return _number((middle(samples(results, case.key, peer), "pss_kb") or 0) / 1024)
 
 
 def _latency(results: Results, case: Case) -> Columns:
@@ -230,9 +234,9 @@ def _latency(results: Results, case: Case) -> Columns:
 def _memory(results: Results, case: Case) -> Columns:
     return {
         "sessions": _value(results, case, "units", 0),
-        "RSS MB": lambda peer: _rss(results, case, peer),
-        "KB a session": _value(results, case, "rss_kb_per_unit"),
-        "sidecar ÷ this": lambda peer: _times(ratio(results, case.key, peer, "rss_kb_per_unit")),
+        "PSS MB": lambda peer: _pss(results, case, peer),
+        "KB a session": _value(results, case, "pss_kb_per_unit"),
+        "sidecar ÷ this": lambda peer: _times(ratio(results, case.key, peer, "pss_kb_per_unit")),
     }
 
 

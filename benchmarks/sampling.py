@@ -34,11 +34,13 @@ class Usage:
 
     cpu_seconds: float
     waited_seconds: float
-    rss_kb: int
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        return Usage(self.cpu_seconds - earlier.cpu_seconds, self.waited_seconds - earlier.waited_seconds)
 
 
 def family(pid: int) -> list[int]:
-    """``pid`` and all its descendants."""
+    """Return ``pid`` and all its descendants, children in the order of their start."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -47,12 +49,16 @@ def family(pid: int) -> list[int]:
 
 
 def usage(pids: list[int]) -> Usage:
-    """CPU time and resident memory (the sum of RSS) of all these processes together."""
+    """Return the CPU time of all these processes together."""
     stats = [stat.read_text().split() for pid in pids for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     ran, waited = (sum(int(stat[field]) for stat in stats) for field in (0, 1))
-    page_kb = os.sysconf("SC_PAGE_SIZE") // 1024
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-    return Usage(ran / 1e9, waited / 1e9, pages * page_kb)
+    return Usage(ran / 1e9, waited / 1e9)
+
+
+def pss_kb(pids: list[int]) -> int:
+    """Return the memory of all these processes together, pages that they share counted once (the sum of PSS)."""
+    texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("Pss:"))
 
 
 def _open_counter(tid: int, event: Event) -> int:

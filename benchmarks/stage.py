@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.cases import Case, Read
 from benchmarks.peers import Absent, Peer, Place, environment
-from benchmarks.sampling import Counter, Usage, family, usage
+from benchmarks.sampling import Counter, Usage, family, pss_kb, usage
 
 _SOURCES = Path(__file__).parent / "load"
 #: Seconds that a process may take until a handshake through it succeeds.
@@ -120,11 +120,16 @@ def running(command: list[str], port: int, cores: set[int], output: Path) -> Ite
 
 @dataclass(frozen=True, slots=True)
 class Pollable:
-    """A proxy that runs, or the server itself."""
+    """A proxy that runs, or the server itself.
+
+    :ivar pids: all its processes.
+    :ivar relays: those that forward.
+    """
 
     port: int
     spare: int
     pids: list[int]
+    relays: list[int]
     started: float  # seconds until the first handshake succeeded
 
 
@@ -132,12 +137,13 @@ class Pollable:
 def stage(peer: Peer, upstream: int, programs: Path, folder: Path, cores: Cores) -> Iterator[Pollable]:
     """Have ``peer`` stand before the server on port ``upstream``. Raises Absent."""
     if peer.command is None:
-        yield Pollable(upstream, 0, [], 0.0)
+        yield Pollable(upstream, 0, [], [], 0.0)
         return
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(free_port(), free_port(), upstream, folder, programs)
     with running(peer.command(place), place.port, cores.proxy, folder / "output") as (pid, seconds):
-        yield Pollable(place.port, place.spare, family(pid), seconds)
+        pids = family(pid)
+        yield Pollable(place.port, place.spare, pids, pids[peer.others :], seconds)
 
 
 class LoadFailed(Exception):
@@ -146,27 +152,34 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One case on one peer, once. Latencies in microseconds; CPU time and instructions per unit of the case."""
+    """One case on one peer, once. Latencies in microseconds; CPU time and instructions per unit of the case.
+
+    CPU time, instructions and memory are those of all processes; ``relay_`` marks those of the ones that forward.
+    """
 
     units: float
     seconds: float
     per_second: float
     errors: int
     cpu_us: float
-    busy: float  # share of the window in which the proxy ran, or was ready to and had to wait for its core
+    relay_cpu_us: float
+    busy: float  # share of the window in which a relay ran, or was ready to and had to wait for its core
     instructions: float
+    relay_instructions: float
     p50_us: float
     p99_us: float
     p999_us: float
-    rss_kb: int  # at the end of the window
-    rss_kb_per_unit: float  # what each open session added
+    pss_kb: int  # at the end of the window
+    pss_kb_per_unit: float  # what each open session added
 
 
 def measure(case: Case, target: Pollable, programs: Path, cores: Cores, seconds: float, count: bool) -> Measured:
     """Run one case. ``count`` says whether the hardware counts instructions. Raises LoadFailed."""
     length = case.stretch * seconds
     generator = [str(programs / "load"), "--port", str(target.port)]
-    unloaded = _quiet(target.pids)
+    _wait_quiet(target.pids)
+    unloaded_kb = pss_kb(target.pids)
+    groups = (target.pids, target.relays)
     with ExitStack() as stack:
         if case.beside:
             beside = stack.enter_context(
@@ -184,26 +197,27 @@ def measure(case: Case, target: Pollable, programs: Path, cores: Cores, seconds:
                 port = stack.enter_context(standing_in(port, cores.proxy))
             stack.enter_context(reading(port, case.every, cores.load))
         _expect(load, "begin")
-        counter = stack.enter_context(closing(Counter(target.pids))) if count else None
-        before = usage(target.pids)
+        counters = [stack.enter_context(closing(Counter(pids))) for pids in groups] if count else []
+        before = [usage(pids) for pids in groups]
         _say(load, "\n")
         _expect(load, "end")
-        after = usage(target.pids)
-        instructions = counter.read() if counter else 0
+        used = [usage(pids) - start for pids, start in zip(groups, before, strict=True)]
+        instructions = [counter.read() for counter in counters] or [0, 0]
+        loaded_kb = pss_kb(target.pids)
         _say(load, "\n")
         said = json.loads(_hear(load))
-    return _judge(case, said, unloaded, before, after, instructions)
+    return _judge(case, said, used, instructions, loaded_kb, loaded_kb - unloaded_kb)
 
 
-def _quiet(pids: list[int]) -> Usage:
-    """A sample once the processes have done with what came before, or :data:`_BACKLOG` seconds have passed."""
+def _wait_quiet(pids: list[int]) -> None:
+    """Wait until the processes have done with what came before, or :data:`_BACKLOG` seconds have passed."""
     deadline = time.monotonic() + _BACKLOG
     before = usage(pids)
     while True:
         time.sleep(_LOOK)
         now = usage(pids)
-        if (now.cpu_seconds - before.cpu_seconds) / _LOOK < _IDLE or time.monotonic() > deadline:
-            return now
+        if (now - before).cpu_seconds / _LOOK < _IDLE or time.monotonic() > deadline:
+            return
         before = now
 
 
@@ -240,26 +254,28 @@ def _expect(load: subprocess.Popen[str], word: str) -> None:
 
 
 def _judge(
-    case: Case, said: dict[str, float], unloaded: Usage, before: Usage, after: Usage, instructions: int
+    case: Case, said: dict[str, float], used: list[Usage], instructions: list[int], loaded_kb: int, added_kb: int
 ) -> Measured:
     counted = said["units"] or said["open"]
     units = counted / case.scale
     if counted < _LEAST or units < 1:
         raise LoadFailed(f"only {counted} messages came back, {said['errors']} errors")
-    cpu, waited = after.cpu_seconds - before.cpu_seconds, after.waited_seconds - before.waited_seconds
+    everything, relays = used
     return Measured(
         units=units,
         seconds=said["seconds"],
         per_second=units / said["seconds"],
         errors=int(said["errors"]),
-        cpu_us=cpu * 1e6 / units,
-        busy=(cpu + waited) / said["seconds"],
-        instructions=instructions / units,
+        cpu_us=everything.cpu_seconds * 1e6 / units,
+        relay_cpu_us=relays.cpu_seconds * 1e6 / units,
+        busy=(relays.cpu_seconds + relays.waited_seconds) / said["seconds"],
+        instructions=instructions[0] / units,
+        relay_instructions=instructions[1] / units,
         p50_us=said["p50_us"],
         p99_us=said["p99_us"],
         p999_us=said["p999_us"],
-        rss_kb=after.rss_kb,
-        rss_kb_per_unit=(after.rss_kb - unloaded.rss_kb) / units,
+        pss_kb=loaded_kb,
+        pss_kb_per_unit=added_kb / units,
     )
 
 

@@ -50,7 +50,8 @@ def test_instructions_are_told_in_thousands_and_against_each_peer() -> None:
     """A microsecond of the guest is a thousand instructions; a peer that was not there is told with its reason."""
 
     def sample(case: str, peer: str, cpu: float) -> dict[str, object]:
-        return {"round": 0, "case": case, "peer": peer, "cpu_us": cpu}
+        relay = cpu / 2 if peer == "sidecar" else cpu
+        return {"round": 0, "case": case, "peer": peer, "cpu_us": cpu, "relay_cpu_us": relay}
 
     results: Results = {
         "when": "2026-01-01 00:00 UTC",
@@ -68,6 +69,11 @@ def test_instructions_are_told_in_thousands_and_against_each_peer() -> None:
     }  # fmt: skip
     text = emulated.markdown(results)
     assert [line for line in text.splitlines() if line.startswith("|")] == [
+        "|  | pp64, round trip | churn, connection |",
+        "|---|---|---|",
+        "| the sidecar | 20.0 | 617.2 |",
+        "| nginx 1 | 20.0 | - |",
+        "| envoy | - | - |",
         "|  | pp64, round trip | churn, connection |",
         "|---|---|---|",
         "| the sidecar | 40.0 | 1,234.5 |",

@@ -11,11 +11,12 @@ from benchmarks.report import added, markdown, middle, ratio, samples
 
 def sample(number: int, case: str, peer: str, cpu: float, **others: float) -> dict[str, Any]:
     """A sample with round numbers."""
-    plain = {"units": 100.0, "seconds": 1.0, "per_second": 100.0, "errors": 0, "busy": 1.0, "instructions": 0.0}
+    plain = {"units": 100.0, "seconds": 1.0, "per_second": 100.0, "errors": 0, "busy": 1.0}
+    counted = {"instructions": 0.0, "relay_instructions": 0.0}
     delays = {"p50_us": 10.0, "p99_us": 20.0, "p999_us": 30.0}
-    memory = {"rss_kb": 2048, "rss_kb_per_unit": 2.0}
-    where = {"round": number, "case": case, "peer": peer, "cpu_us": cpu}
-    return {**where, **plain, **delays, **memory, **others}
+    memory = {"pss_kb": 2048, "pss_kb_per_unit": 2.0}
+    where = {"round": number, "case": case, "peer": peer, "cpu_us": cpu, "relay_cpu_us": cpu}
+    return {**where, **plain, **counted, **delays, **memory, **others}
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def results() -> dict[str, Any]:
     for number, factor in enumerate((1.0, 5.0, 1.0)):
         found.append(sample(number, "pp64", "direct", 0.0, per_second=900.0, p50_us=10.0 * factor))
         found.append(sample(number, "pp64", "sidecar", 20.0 * factor, per_second=300.0, p50_us=30.0 * factor))
+        found[-1]["relay_cpu_us"] = 15.0 * factor
         found.append(sample(number, "pp64", "nginx", 10.0 * factor, per_second=450.0, busy=0.5))
     return {
         "when": "2026-01-01 00:00 UTC",
@@ -44,7 +46,7 @@ def results() -> dict[str, Any]:
             "nginx": {"title": "nginx 1", "absent": ""},
             "haproxy": {"title": "haproxy", "absent": "haproxy is not installed"},
         },
-        "starts": [{"round": 0, "peer": "sidecar", "seconds": 0.4, "rss_kb": 46080}],
+        "starts": [{"round": 0, "peer": "sidecar", "seconds": 0.4, "pss_kb": 46080}],
         "samples": found,
         "failures": [],
     }
@@ -73,12 +75,13 @@ def test_tables(results: dict[str, Any]) -> None:
     expected = """\
 ## Ping-pong, 64 connections, 128 bytes (`pp64`)
 
-|  | CPU µs a round trip | sidecar ÷ this | a second | added p50 µs | added p99 µs | added p99.9 µs | RSS MB |
-|---|---|---|---|---|---|---|---|
-| direct | - | - | 900 | (10) | (20) | (30) | - |
-| the sidecar | 20.00 | 1.00 | 300 | 20 | 0 | 0 | 2.0 |
-| nginx 1 | 10.00 | 2.00 | >= 450 | 0 | 0 | 0 | 2.0 |
-| haproxy | skipped: haproxy is not installed |  |  |  |  |  |  |
+|  | CPU µs a round trip, relay | all | sidecar ÷ this | a second \
+| added p50 µs | added p99 µs | added p99.9 µs | PSS MB |
+|---|---|---|---|---|---|---|---|---|
+| direct | - | - | - | 900 | (10) | (20) | (30) | - |
+| the sidecar | 15.00 | 20.00 | 1.00 | 300 | 20 | 0 | 0 | 2.0 |
+| nginx 1 | 10.00 | 10.00 | 2.00 | >= 450 | 0 | 0 | 0 | 2.0 |
+| haproxy | skipped: haproxy is not installed |  |  |  |  |  |  |  |
 
 Load generator and server alone reach 2.0 times the fastest proxy (nginx 1), 3.0 times the sidecar; \
 direct latencies are in brackets.

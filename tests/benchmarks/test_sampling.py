@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import closing
 
-from benchmarks.sampling import Counter, Event, counter_missing, family, usage
+from benchmarks.sampling import Counter, Event, counter_missing, family, pss_kb, usage
 
 
 def burn(seconds: float) -> None:
@@ -23,8 +23,8 @@ def test_cpu_time_is_what_was_used() -> None:
     before = usage([os.getpid()])
     burn(0.05)
     time.sleep(0.05)
-    used = usage([os.getpid()]).cpu_seconds - before.cpu_seconds
-    assert used >= 0.05
+    used = usage([os.getpid()]) - before
+    assert used.cpu_seconds >= 0.05
 
 
 def test_children_belong_to_the_family() -> None:
@@ -35,6 +35,31 @@ def test_children_belong_to_the_family() -> None:
             assert family(child.pid) == [child.pid]
         finally:
             child.communicate(b"\n")
+
+
+_FORKS = """
+import os
+pages = b"x" * (64 << 20)
+if os.fork():
+    print(flush=True)
+    input()
+    os.wait()
+else:
+    os.read(0, 1)
+"""
+
+
+def test_memory_of_a_family_counts_shared_pages_once() -> None:
+    """Two processes that share 64 MB after a fork have 64 MB and little more between them."""
+    with subprocess.Popen([sys.executable, "-c", _FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            parent.stdout.readline()
+            pids = family(parent.pid)
+            assert len(pids) == 2
+            assert 64 << 10 <= pss_kb(pids) < 100 << 10
+        finally:
+            parent.communicate(b"\n\n")
 
 
 def test_a_counter_counts() -> None:
