@@ -166,17 +166,6 @@ def is_listening_at(target: _Target, listening: Sequence[Any]) -> bool:
     return address[0] in hosts or (everywhere and _is_local(family, address))
 
 
-def is_self(upstream: Address, listening: Sequence[Any]) -> bool:
-    """Return whether ``upstream`` is one of the ``listening`` addresses, which are as getsockname() returns them."""
-    if upstream.path:
-        return False
-    try:
-        found = socket.getaddrinfo(upstream.host, upstream.port, type=socket.SOCK_STREAM)
-    except OSError:  # the name may appear later
-        return False
-    return any(is_listening_at((int(family), address), listening) for family, _, _, _, address in found)
-
-
 def _is_local(family: int, address: Any) -> bool:
     """Return whether an address is one of this machine: a datagram socket that is connected to it sends from it."""
     with suppress(OSError), closing(socket.socket(family, socket.SOCK_DGRAM)) as sock:
