@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from exporter.address import Address, parse_listen, parse_upstream
 from exporter.protocol.causes import ASSIGNABLE_CAUSES
-from exporter.protocol.close_codes import CloseCodeMap, may_be_sent
+from exporter.protocol.close_codes import may_be_sent
 from exporter.protocol.enums import Cause
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
 from exporter.protocol.presets import AUTO, PRESETS, CodeMaps, code_maps
@@ -339,10 +339,6 @@ class Settings:
         """Return the maps of close codes under these settings; ``--code`` goes before ``--preset``."""
         idle = IdleCutoffs(self.idle_cutoff or tuple(KNOWN_CUTOFFS), self.idle_tolerance)
         return code_maps(self.preset, dict(self.code), idle, Reasons(self.reason) if self.reason else None)
-
-    def close_code_map(self) -> CloseCodeMap:
-        """Return the map for sessions that no preset identifies."""
-        return self.code_maps().default
 
 
 def _overlap(one: Address, other: Address) -> bool:

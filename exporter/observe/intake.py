@@ -46,7 +46,7 @@ MAX_WAITING = 4096
 MAX_DROPS = 8192
 #: Seconds between two looks at the app's listening socket, idle and while sessions open.
 LISTENER_INTERVAL = 5.0
-LISTENER_MIN_INTERVAL = 1.0
+LISTENER_MIN_INTERVAL = 0.25
 #: Listeners that are remembered, the newest last.
 MAX_LISTENERS = 16
 

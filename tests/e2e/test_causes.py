@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE, eventually
 
 from .harness.process import Process
 from .harness.scrape import ACTIVE, Ending
-from .harness.sidecar import Sidecar
+from .harness.sidecar import Sidecar, audited, open_session
 from .harness.variants import (
     ACTIONS,
     BAD_UTF8,
@@ -38,7 +38,7 @@ from .harness.variants import (
     WORKER,
     Variant,
 )
-from .harness.wire import upgrade_request
+from .harness.wire import RawApp, upgrade_request
 
 OUTCOMES = Path(__file__).parent / "outcomes.json"
 
@@ -92,12 +92,12 @@ SESSIONS = 12
 class Client:
     """A raw client: reads frames, answers Close frames, and pings if asked."""
 
-    def __init__(self, port: int, pongs: bool = True) -> None:
+    def __init__(self, port: int, pongs: bool = True, path: str = "/") -> None:
         self._sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
         self._sock.settimeout(PATIENCE)
         self._pongs = pongs
         self._data = b""
-        self._sock.sendall(upgrade_request("/"))
+        self._sock.sendall(upgrade_request(path))
         while b"\r\n\r\n" not in self._data:
             self._read()
         head, _, self._data = self._data.partition(b"\r\n\r\n")
@@ -232,9 +232,10 @@ def play(stage: Stage, variant: Variant, action: str) -> tuple[str, Ending]:
     """Do one thing to one stack; return what the client saw and the one ending that was counted."""
     app = stage.app(variant)
     before = stage.sidecar.scrape()
-    client = Client(stage.sidecar.port, pongs=action != NO_PONG)
+    client = Client(stage.sidecar.port, action != NO_PONG, variant.path)
     try:
-        assert client.echo("hello") == "hello"
+        if variant.path == "/":
+            assert client.echo("hello") == "hello"
         match action:
             case "handler raises":
                 client.send(TEXT, b"raise")
@@ -357,6 +358,24 @@ def test_a_handler_that_fails_silently_ends_nothing(stage: Stage) -> None:
     client.send(CLOSE, (1000).to_bytes(2, "big"))
     client.close()
     assert stage.sidecar.settled(before).endings() == {("1000", "normal", "client"): 1}
+
+
+def test_app_that_a_supervisor_restarts_at_once_is_app_restarted() -> None:
+    """The port accepts again before the sidecar looks, on another socket: that is no drop by a living app."""
+    port = free_port()
+    app = RawApp(port)
+    with audited(port) as sidecar:
+        before = sidecar.scrape()
+        client, server = open_session(sidecar, app)
+        time.sleep(1.5)  # the sidecar looks at the app's socket when a session has opened
+        app.close()
+        server.close()
+        again = RawApp(port)
+        try:
+            assert sidecar.settled(before).endings() == {("1006", "app-restarted", "server"): 1}
+        finally:
+            client.close()
+            again.close()
 
 
 def verdicts() -> Counter[str]:

@@ -36,6 +36,7 @@ class Variant:
     :ivar needs: what must be there: a Python module, ``node``, a file, or a program by name.
     :ivar dies: a failed handler takes the process with it.
     :ivar mute: a failed handler leaves the session open.
+    :ivar path: the request's path; with ``EIO=`` in it the server talks Engine.IO and echoes nothing.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Variant:
     actions: tuple[str, ...] = BASIC
     dies: bool = False
     mute: bool = False
+    path: str = "/"
 
     def __str__(self) -> str:
         """Return the name: the test's id."""
@@ -94,6 +96,7 @@ def _program(name: str, library: str, language: str, *argv: str, needs: str, **v
     return Variant(name, library, language, argv, needs, **values)  # type: ignore[arg-type]
 
 
+ENGINE_IO = "/socket.io/?EIO=4&transport=websocket"
 PINGS = ("--ws-ping-interval", "1.5", "--ws-ping-timeout", "1.5", "--ws-max-size", "65536")
 WITH_PINGS = (*BASIC, RETURNS, NO_PONG, TOO_BIG)
 
@@ -127,6 +130,10 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("Node ws, handles errors", "ws", "JavaScript", ("node", "node_ws.mjs", "{port}", "--handle-errors"), "node",
             (SIGTERM, SIGKILL), mute=True),
     Variant("Node ws, cluster", "ws", "JavaScript", ("node", "node_cluster.mjs", "{port}"), "node", (WORKER, SIGKILL)),
+    Variant("socket.io", "socket.io", "JavaScript", ("node", "socketio_node.mjs", "{port}", "--keepalive"), "node",
+            (SIGTERM, SIGKILL, NO_PONG), path=ENGINE_IO),
+    Variant("python-socketio", "python-socketio", "Python", (sys.executable, "socketio_aiohttp.py", "{port}",
+            "--keepalive"), "socketio", (SIGTERM, SIGKILL, NO_PONG), path=ENGINE_IO),
     _interop("hypercorn", "hypercorn", "-m", "hypercorn", "asgi_raw:app", "--bind", "127.0.0.1:{port}",
              "--websocket-ping-interval", "1", actions=(*BASIC, RETURNS)),
     _interop("Quart on hypercorn", "quart", "-m", "hypercorn", "quart_server:app", "--bind", "127.0.0.1:{port}",

@@ -1,4 +1,4 @@
-"""python-socketio on aiohttp: echoes every event's argument, disconnects when told to. PORT"""
+"""python-socketio on aiohttp: echoes every event's argument, disconnects when told to. PORT [--keepalive]"""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 import socketio
 from aiohttp import web
 
-server = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*")
+beat = {"ping_interval": 1, "ping_timeout": 1.5} if "--keepalive" in sys.argv else {}
+server = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", **beat)
 
 
 @server.on("echo")

@@ -287,7 +287,7 @@ def test_intake_unknown_listener_is_no_restart(stage: Stage) -> None:
 
 
 def test_intake_new_sessions_bring_a_look_at_the_listener(stage: Stage) -> None:
-    """At most once a second, so that short sessions can be judged as well."""
+    """Soon after each, so that short sessions can be judged as well."""
     stage.clock.advance(2.5)
     opened = [Opened(stage.clock.now, 0, 7)]
     stage.intake.receive(0, encode_opened(opened))
