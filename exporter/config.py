@@ -214,7 +214,7 @@ class Settings:
         Group.OBSERVATION,
         None,
         one_of(*PRESETS, AUTO),
-        f"close codes of a known protocol; repeatable: {', '.join(PRESETS)}; auto: by the subprotocol",
+        f"close codes of a known protocol; repeatable: {', '.join(PRESETS)}; auto: by subprotocol or path",
         "NAME",
         many=True,
     )

@@ -306,10 +306,9 @@ class CloseCodeMap:
         if code is None:
             return _NO_STATUS
         verdict = self.verdict(code)
-        if reason:
-            for text in self.texts.get(code, ()):
-                if text.pattern.fullmatch(reason):
-                    return Classification(verdict.label, text.cause)
+        for text in self.texts.get(code, ()):
+            if text.pattern.fullmatch(reason):
+                return Classification(verdict.label, text.cause)
         return verdict
 
     def rows(self) -> list[Classification]:

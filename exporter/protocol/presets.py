@@ -2,7 +2,9 @@
 
 A preset's codes keep their number as label value, so that graphql-ws' 4500 shows and alerts beside 1011. Codes that a
 protocol only defines as a range get a cause and share the label ``3xxx`` or ``4xxx``: a label has to stay bounded.
-With ``--preset auto`` each session is read by the preset that its subprotocol names, where that names only one.
+With ``--preset auto`` each session is read by the preset that its subprotocol or path identifies, where that is
+unambiguous. SignalR, Action Cable and Socket.IO close with registered codes, so they need no preset: SignalR sends
+1011 for a failed hub, Action Cable 1000, and Engine.IO's heartbeats are followed in every session.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Preset:
     :ivar ranges: causes of ranges of private codes, where only a range is defined.
     :ivar texts: causes of reason texts, by code; they match as a whole.
     :ivar subprotocols: subprotocols that only this protocol uses.
+    :ivar paths: ends of paths that only this framework uses.
     """
 
     source: str
@@ -38,6 +41,7 @@ class Preset:
     ranges: tuple[tuple[range, Cause], ...] = ()
     texts: Mapping[int, tuple[ReasonText, ...]] = field(default_factory=dict)
     subprotocols: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 def _text(pattern: str, cause: Cause) -> ReasonText:
@@ -157,6 +161,12 @@ PRESETS: Mapping[str, Preset] = {
         texts={1000: (_text("MQTT keepalive timeout", Cause.PING_TIMEOUT),)},
         subprotocols=("mqtt", "mqttv3.1"),
     ),
+    # Bandit sends a bare 1002 to a client whose heartbeats have stopped for a minute.
+    "phoenix": Preset(
+        "https://github.com/mtrudel/bandit, lib/bandit/websocket/connection.ex: handle_timeout",
+        texts={1002: (_text("", Cause.IDLE_TIMEOUT),)},
+        paths=("/live/websocket",),
+    ),
     "nhooyr": Preset(
         "https://pkg.go.dev/nhooyr.io/websocket: its example defers Close with 1011 and this text, so that a handler "
         "which just returns sends it as well",
@@ -169,21 +179,22 @@ class CodeMaps:
     """Chooses the map of close codes by which a session is read.
 
     :param default: for sessions whose handshake identifies no preset.
-    :param by_subprotocol: for the others.
+    :param identified: the presets that a handshake can identify, each with its map.
     """
 
-    def __init__(self, default: CloseCodeMap, by_subprotocol: Mapping[str, CloseCodeMap] | None = None) -> None:
+    def __init__(self, default: CloseCodeMap, identified: Iterable[tuple[Preset, CloseCodeMap]] = ()) -> None:
         self.default = default
-        self._by_subprotocol = {name.lower(): codes for name, codes in (by_subprotocol or {}).items()}
-
-    @property
-    def maps(self) -> tuple[CloseCodeMap, ...]:
-        """Every map that a session may be read by."""
-        return tuple(dict.fromkeys((self.default, *self._by_subprotocol.values())))
+        identified = tuple(identified)
+        self.maps = (default, *(codes for _, codes in identified))
+        self._by_subprotocol = {name.lower(): codes for preset, codes in identified for name in preset.subprotocols}
+        self._by_path = [(path, codes) for preset, codes in identified for path in preset.paths]
 
     def choose(self, record: SessionRecord) -> CloseCodeMap:
         """Return the map for a session."""
-        return self._by_subprotocol.get(record.subprotocol.lower(), self.default)
+        if (codes := self._by_subprotocol.get(record.subprotocol.lower())) is not None:
+            return codes
+        path = record.path.partition("?")[0]
+        return next((codes for end, codes in self._by_path if path.endswith(end)), self.default)
 
 
 def code_maps(
@@ -206,9 +217,5 @@ def code_maps(
                 texts[code] = (*texts.get(code, ()), *more)
         return CloseCodeMap(known | dict(codes or {}), ranges, idle, reasons, texts)
 
-    identified: dict[str, CloseCodeMap] = {}
-    if AUTO in names:
-        for preset in PRESETS.values():
-            if preset.subprotocols:
-                identified |= dict.fromkeys(preset.subprotocols, combined([*chosen, preset]))
-    return CodeMaps(combined(chosen), identified)
+    found = [preset for preset in PRESETS.values() if preset.subprotocols or preset.paths] if AUTO in names else []
+    return CodeMaps(combined(chosen), [(preset, combined([*chosen, preset])) for preset in found])

@@ -102,6 +102,8 @@ def by_server(code: int, reason: str, subprotocol: str = "") -> SessionRecord:
         ("nhooyr", 1011, "the sky is falling", Cause.APPLICATION),
         ("nhooyr", 1011, "db: no rows", Cause.INTERNAL_ERROR),
         ("litestar", 4500, "no such room", Cause.INTERNAL_ERROR),
+        ("phoenix", 1002, "", Cause.IDLE_TIMEOUT),
+        ("phoenix", 1002, "invalid frame", Cause.PROTOCOL_ERROR),
     ],
 )
 def test_preset_text_names_the_cause(name: str, code: int, reason: str, cause: Cause) -> None:
@@ -124,6 +126,20 @@ def test_code_maps_auto_reads_a_session_by_its_subprotocol() -> None:
         assert (ending.code, ending.cause) == (label, cause)
     for codes in maps.maps:
         assert codes.verdict(4401) == Classification("4401", Cause.UNAUTHORIZED)
+
+
+def test_code_maps_auto_reads_a_session_by_its_path() -> None:
+    """LiveView's path is Phoenix'; a bare 1002 elsewhere stays a protocol error."""
+    maps = code_maps([AUTO])
+    for path, cause in (
+        ("/live/websocket?vsn=2.0.0", Cause.IDLE_TIMEOUT),
+        ("/app/live/websocket", Cause.IDLE_TIMEOUT),
+        ("/chat/websocket", Cause.PROTOCOL_ERROR),
+        ("/live/websocket/room", Cause.PROTOCOL_ERROR),
+    ):
+        record = by_server(1002, "")
+        record.path = path
+        assert classify(record, Circumstances(app_accepts=True), maps.choose(record)).cause is cause
 
 
 def test_code_maps_without_auto_is_one_map() -> None:
