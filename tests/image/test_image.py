@@ -119,7 +119,7 @@ class Sidecar:
 
     def value(self, sample: str) -> float:
         """The value of one line of /metrics, given all but the value."""
-        found = re.search(re.escape(sample) + r" (\S+)$", fetch(self.admin, "/metrics")[1], re.MULTILINE)
+        found = re.search("^" + re.escape(sample) + r" (\S+)$", fetch(self.admin, "/metrics")[1], re.MULTILINE)
         return float(found[1]) if found else -1.0
 
 
@@ -161,7 +161,7 @@ def test_the_bill_of_materials_is_in_it(image: str) -> None:
     read = "print(open('/usr/share/sbom/websocket-exporter.cdx.json').read())"
     python = "/opt/websocket-exporter/bin/python"
     listed = json.loads(call([*run("--rm", "--entrypoint", python), image, "-c", read]))
-    found = {(part["name"].lower(), part["version"]) for part in listed["components"]}
+    found = {(re.sub(r"[-_.]+", "-", part["name"]).lower(), part["version"]) for part in listed["components"]}
     pins = re.findall(r"(?m)^(\S+)==(\S+)", (ROOT / "requirements" / "run.txt").read_text())
     pinned = {(name.lower(), version) for name, version in pins}
     assert pinned <= found
@@ -222,6 +222,44 @@ def test_byte_code_is_used(sidecar: Sidecar) -> None:
         "print(json.dumps([os.path.exists(path) for path in cached]))\n"
     )
     assert json.loads(call([*PODMAN, "exec", NAME, "python", "-c", program])) == [True, True, True]
+
+
+def children() -> dict[int, str]:
+    """Return the state of each process whose parent is PID 1, by its id, as seen from inside; not those of exec."""
+    program = (
+        "import glob, json\n"
+        "found = {}\n"
+        "for path in glob.glob('/proc/[0-9]*/stat'):\n"
+        "    try:\n        fields = open(path).read().rpartition(')')[2].split()\n"
+        "    except OSError:\n        continue\n"
+        "    if fields[1] == '1':\n        found[path.split('/')[2]] = fields[0]\n"
+        "print(json.dumps(found))\n"
+    )
+    found = json.loads(call([*PODMAN, "exec", NAME, "python", "-c", program]))
+    return {int(number): state for number, state in found.items()}
+
+
+def test_supervisor_with_killed_child_reaps_and_restarts_it(sidecar: Sidecar) -> None:
+    """PID 1 has a relay and an observer; each that is killed is reaped, started anew, and traffic goes on."""
+    before = children()
+    assert len(before) >= 2
+    restarts = sidecar.value("websocket_exporter_relay_restarts_total")
+    for victim in before:
+        present = children()
+        call([*PODMAN, "exec", NAME, "python", "-c", f"import os; os.kill({victim}, 9)"])
+        wait_until(
+            lambda present=present, victim=victim: len(now := children()) == len(present) and victim not in now,
+            "a new child is there",
+        )
+        assert "Z" not in children().values()
+        wait_until(lambda: fetch(sidecar.admin, "/readyz")[0] == 200, sidecar.told)
+        with connect(f"ws://127.0.0.1:{sidecar.listen}/chat") as client:
+            client.send("again")
+            assert client.recv(timeout=PATIENCE) == "again"
+    wait_until(
+        lambda: sidecar.value("websocket_exporter_relay_restarts_total") == restarts + len(before) - 1,
+        "the relays' restarts are counted, the observer's is none",
+    )
 
 
 def test_the_pre_stop_hook_drains_and_sigterm_ends_it(sidecar: Sidecar, record_testsuite_property: Any) -> None:
