@@ -2,16 +2,18 @@
 
     accepted ──► TLS handshake ──► first request ──► answers, keep-alive ──► closed
        │             10 s, together with the head          │
-       └─ over the limit: another is closed for it         └─ an answer that is not read for 10 s: closed
+       └─ over the limit: another is closed, or this one   └─ an answer that is not read for 10 s: closed
 
-At the limit the connection that is closed belongs to the address with the most connections: the oldest idle one, else
-the oldest. So an address that opens many loses its own, and a health check always gets one. aiohttp serves each
-connection; this module owns the sockets around it.
+At the limit a connection of the address with the most gives way: an idle one, or the oldest if the newcomer's address
+has fewer or if it has had its moment. Otherwise the newcomer is closed. So an address that opens many loses its own, a
+storm of them costs little, and a health check from elsewhere always gets in. aiohttp serves each connection; this
+module owns the sockets around it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections import Counter
@@ -30,14 +32,17 @@ HEAD_TIME = 10.0
 KEEP_ALIVE = 15.0
 #: Seconds for which a peer may leave an answer unread.
 UNREAD_TIME = 10.0
-#: Seconds without a request after which a connection is idle: a new one has a moment to send its own.
-IDLE = 1.0
+#: Seconds without a request after which a connection is idle, and seconds that a busy one may keep its place.
+MOMENT = 1.0
+#: Connections that are accepted before others get their turn.
+BATCH = 64
 #: Bytes that the kernel may hold for one reader; its default grows to megabytes.
 SEND_BUFFER = 65536
 #: Seconds between checks of the times above.
 _INTERVAL = 1.0
 #: Seconds to wait when descriptors have run out.
 _PAUSE = 0.1
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,7 +72,7 @@ class Connections:
         self._listeners = list(listeners)
         for listener in self._listeners:
             listener.setblocking(False)
-            self._spawn(self._accept(listener))
+            self._accept_from(listener)
         self._spawn(self._watch())
 
     def stop_accepting(self) -> None:
@@ -75,20 +80,24 @@ class Connections:
         for task in tuple(self._tasks):
             task.cancel()
         for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
             listener.close()
+        self._listeners = []
 
     @web.middleware
     async def track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Note that a connection is being answered."""
         connection = self._by_protocol.get(request.protocol)
-        if connection is None:  # of another server, as in tests
-            return await handler(request)
-        connection.requested = connection.busy = True
+        if connection is not None:
+            connection.requested = connection.busy = True
         try:
             return await handler(request)
+        except ConnectionError:  # the client has gone, or its connection was closed for another
+            return web.Response()
         finally:
-            connection.busy = False
-            connection.rested = monotonic()
+            if connection is not None:
+                connection.busy = False
+                connection.rested = monotonic()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -96,22 +105,37 @@ class Connections:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept_from(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(BATCH):
             try:
-                accepted, address = await loop.sock_accept(listener)
-            except OSError:  # the client has gone already, or descriptors have run out
-                await asyncio.sleep(_PAUSE)
-                continue
-            self._make_room()
-            with suppress(OSError):
-                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            host = str(address[0]) if isinstance(address, tuple) else ""
-            connection = _Connection(self._factory(), accepted, host, self._closed)
-            self._open.add(connection)
-            self._by_protocol[connection.inner] = connection
-            connection.starting = self._spawn(self._start(connection))
+                accepted, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    loop = asyncio.get_running_loop()
+                    loop.remove_reader(listener)
+                    loop.call_later(_PAUSE, self._accept_from, listener)
+                    return
+                continue  # the client has gone already
+            self._welcome(accepted, str(address[0]) if isinstance(address, tuple) else "")
+
+    def _welcome(self, accepted: socket.socket, host: str) -> None:
+        """Serve a new connection, if there is room or another gives way."""
+        if not self._make_room(host):
+            accepted.close()
+            return
+        accepted.setblocking(False)
+        with suppress(OSError):
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        connection = _Connection(self._factory(), accepted, host, self._closed)
+        self._open.add(connection)
+        self._by_protocol[connection.inner] = connection
+        connection.starting = self._spawn(self._start(connection))
 
     async def _start(self, connection: _Connection) -> None:
         """Make a transport of the socket, with a TLS handshake if there is TLS."""
@@ -128,15 +152,19 @@ class Connections:
             connection.socket.close()
             self._closed(connection)
 
-    def _make_room(self) -> None:
-        """Close the connection that is the least needed, if the limit is reached."""
+    def _make_room(self, host: str) -> bool:
+        """Return whether there is room for a connection from ``host``; close another for it if need be."""
         if len(self._open) < self._limit:
-            return
+            return True
         now = monotonic()
         per_host = Counter(connection.host for connection in self._open)
         victim = max(self._open, key=lambda one: (per_host[one.host], one.is_idle(now), -one.accepted))
+        had_its_moment = victim.is_idle(now) or now - victim.accepted > MOMENT
+        if per_host[host] >= per_host[victim.host] and not had_its_moment:
+            return False
         victim.abort()
         self._closed(victim)
+        return True
 
     async def _watch(self) -> None:
         """Close connections that have had their time."""
@@ -178,7 +206,7 @@ class _Connection(asyncio.Protocol):
 
     def is_idle(self, now: float) -> bool:
         """Return whether no request has come for a moment."""
-        return not self.busy and now - self.rested > IDLE
+        return not self.busy and now - self.rested > MOMENT
 
     def is_late(self, now: float) -> bool:
         """Return whether the connection is over one of its times."""

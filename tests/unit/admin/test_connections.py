@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from exporter.admin import connections
 from exporter.admin.server import Access, Admin
@@ -72,7 +75,7 @@ async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_sam
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An address with too many loses its own oldest idle one; another keeps its connection and gets a new one."""
-    monkeypatch.setattr(connections, "IDLE", 0.0)
+    monkeypatch.setattr(connections, "MOMENT", 0.0)
     async with serving(8) as (admin, port):
         kubelet = await Client("127.0.0.2").connect(port)
         assert b"alive" in await kubelet.get()
@@ -88,19 +91,38 @@ async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_sam
 
 
 @in_loop
-async def test_connection_that_is_new_is_served_beside_busy_ones_of_its_address() -> None:
+async def test_connection_that_is_new_is_served_beside_busy_ones_of_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """When every connection is being answered, the oldest gives way, not the one that is about to ask."""
+    monkeypatch.setattr(connections, "MOMENT", 0.05)
     async with serving(8) as (admin, port):
         streams = [await Client().connect(port) for _ in range(8)]
         for stream in streams:
             await stream.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await until(lambda: admin._events.listeners == 8, "all are busy")
+        await asyncio.sleep(0.1)
         asked = await Client().connect(port)
         another = await Client().connect(port)
         assert b"alive" in await asked.get()
         assert b"alive" in await another.get()
         assert await streams[0].is_closed()
         assert await streams[1].is_closed()
+
+
+@in_loop
+async def test_connections_of_a_storm_are_refused_and_others_are_served() -> None:
+    """While an address's connections are new and busy, more of its own are closed at once; another address gets in."""
+    async with serving(8) as (admin, port):
+        streams = [await Client().connect(port) for _ in range(8)]
+        for stream in streams:
+            await stream.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: admin._events.listeners == 8, "all are busy")
+        for _ in range(20):
+            assert await (await Client().connect(port)).is_closed()
+        kubelet = await Client("127.0.0.2").connect(port)
+        assert b"alive" in await kubelet.get()
+        assert len(admin._connections) == 8
 
 
 @in_loop
@@ -130,6 +152,31 @@ async def test_connection_that_leaves_its_answers_unread_is_closed(monkeypatch: 
         other = await Client().connect(port)
         assert b"alive" in await other.get()
         deaf.socket.close()
+
+
+@in_loop
+async def test_connection_that_ends_before_its_answer_is_no_defect() -> None:
+    """A scraper that goes while its exposition is made leaves nothing in the log."""
+    world = World()
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def before_scrape() -> None:
+        asked.set()
+        await go_on.wait()
+
+    admin = Admin(world.registry, dataclasses.replace(world.backend, before_scrape=before_scrape))
+    port = await listen(admin)
+    with capture_logs() as logs:
+        client = await Client().connect(port)
+        await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asked.wait()
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.socket.close()
+        await until(lambda: len(admin._connections) == 0, "it is gone")
+        go_on.set()
+        await asyncio.sleep(0.1)
+        await admin.close()
+    assert logs == []
 
 
 @in_loop
