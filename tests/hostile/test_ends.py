@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import socket
-import time
+import asyncio
 from contextlib import suppress
 
 import pytest
 from websockets.frames import Opcode
 
+from exporter.relay.tcp import HIGH_WATER
 from tests.e2e.harness.scrape import ACTIVE, CLOSED
 from tests.e2e.harness.sidecar import Sidecar, audited, open_session
-from tests.e2e.harness.wire import Peer, RawApp, Sender, close_frame, frame, noise
-from tests.waiting import eventually
+from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise
+from tests.unit.relay.harness import bench, on_uvloop
+from tests.waiting import eventually, until
 
 #: Seconds within which an end must be counted: a settle time, a look at the app's port, and a slow machine.
 SOON = 5.0
@@ -82,25 +83,25 @@ def test_app_keeps_tcp_open_after_both_closes_is_counted_at_once(raw_app: RawApp
         app.close()
 
 
-def test_slow_client_stalls_for_long_gets_the_whole_tail(raw_app: RawApp) -> None:
-    """A client that takes nothing for eleven seconds after the app has ended still gets every byte and then a FIN."""
-    with audited(raw_app.port) as sidecar:
-        client, app = open_session(sidecar, raw_app, receive_buffer=4096)
-        data = frame(Opcode.BINARY, noise(600_000), masked=False)
-        sender = Sender(app, data)
-        sender.start()
-        time.sleep(1.0)
-        app.socket.shutdown(socket.SHUT_WR)
-        client.half_close()
-        time.sleep(11.0)
-        received = bytearray()
-        while part := client.some():
-            received += part
-        sender.join()
-        assert bytes(received) == data[: sender.taken]
-        assert sender.taken == len(data)
+@on_uvloop
+async def test_slow_client_stalls_for_long_gets_the_whole_tail() -> None:
+    """A client that takes nothing for eleven seconds after both peers have ended still gets every byte, then a FIN."""
+    async with bench() as b:
+        client, server, watched = await b.session(receive_buffer=4096)
+        to_client = watched.tunnel.client.transport
+        message, sent = frame(Opcode.BINARY, noise(16_000), masked=False), 0
+        while not to_client.get_write_buffer_size():
+            await server.send(message)
+            sent += 1
+            await until(lambda total=sent * 16_000: watched.session.server.payload == total)
+        assert to_client.get_write_buffer_size() < HIGH_WATER
+        server.fin()
+        client.fin()
+        await b.ending(watched)
+        await asyncio.sleep(11.0)
+        assert await client.rest() == message * sent
         client.close()
-        app.close()
+        server.close()
 
 
 def test_refused_clients_that_linger_do_not_keep_the_limit_full(raw_app: RawApp) -> None:
