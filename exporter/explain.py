@@ -41,7 +41,7 @@ class Subject:
 
 
 def subject(text: str, presets: Sequence[str] = ()) -> Subject:
-    """Return what ``text`` names: ``1011``, ``4xxx``, ``app-down``. Raises ValueError for other words.
+    """Return the code, label or cause that ``text`` names. Raises ValueError for other words.
 
     :param presets: presets that give private codes a cause.
     """

@@ -66,7 +66,7 @@ class Timer(Protocol):
 
 
 class Scheduler(Protocol):
-    """What the intake needs of an event loop; its time is the monotonic clock of the records."""
+    """The part of an event loop that the intake uses; its time is the monotonic clock of the records."""
 
     def time(self) -> float:
         """Return the time in seconds."""
@@ -82,7 +82,7 @@ class Prober(Protocol):
         """Begin a probe; call ``done`` with its answer (:meth:`exporter.observe.probe.AppProbe.accepts`)."""
 
     def listener(self) -> frozenset[int] | None:
-        """Return what identifies the app's listening sockets; None if unknown."""
+        """Return identifiers of the app's listening sockets; None if unknown."""
 
 
 @dataclass(slots=True)
@@ -332,7 +332,7 @@ class Listeners:
         self._seen: deque[tuple[float, float, frozenset[int]]] = deque(maxlen=MAX_LISTENERS)
 
     def saw(self, listener: frozenset[int] | None, now: float) -> None:
-        """Take what listens now; None is unknown and changes nothing."""
+        """Take the sockets that listen now; None is unknown and changes nothing."""
         self.looked_at = now
         if listener is None:
             return

@@ -67,7 +67,7 @@ class AppProbe:
             self._task.cancel()
 
     def listener(self) -> frozenset[int] | None:
-        """Return what identifies the sockets that listen on the app's port; None if they are not in this namespace.
+        """Return identifiers of the sockets that listen on the app's port; None if they are not in this namespace.
 
         TCP sockets are identified by their inodes, a Unix socket by the inode and change time of its file.
         """

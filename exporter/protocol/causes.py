@@ -150,7 +150,7 @@ _TABLE = (
     CauseInfo(
         Cause.TRY_AGAIN_LATER, _EXPECTED, ColourClass.YELLOW,
         meaning="The server is overloaded and sheds sessions.",
-        remedy="Add capacity, or find out what drives the load.",
+        remedy="Add capacity, or find the source of the load.",
     ),
     CauseInfo(
         Cause.PROTOCOL_ERROR, _FAULT, ColourClass.PURPLE,

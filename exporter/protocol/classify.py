@@ -2,7 +2,7 @@
 
 :func:`classify` tries the rules of :data:`RULES` in their order, from the most certain evidence to the least; the first
 one that matches decides. A rule is one small function of a :class:`Case`; docs/diagnosis.md has the same table for
-users. What cannot be decided gets a neutral name: ``connection-lost`` or ``connection-reset``.
+users. A close that the evidence does not explain gets a neutral name: ``connection-lost`` or ``connection-reset``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _UNSPECIFIC: Final = (None, 1000, 1011)
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What else was known when the session ended; None is not known.
+    """The circumstances in which the session ended; None is not known.
 
     :ivar app_accepts: whether the app's port accepted connections afterwards.
     :ivar draining: a drain is on.
@@ -141,7 +141,7 @@ class Match:
 
 
 class Case:
-    """One session as the rules see it: who ended it, by which Close, and what came just before.
+    """One session as the rules see it: its ender, the Close frame, and the traffic just before.
 
     :ivar close: the first Close frame; None if TCP ended without one.
     :ivar ender: its sender, or the peer whose TCP ended first; the proxy if nothing shows it.

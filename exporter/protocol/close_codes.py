@@ -52,7 +52,7 @@ class CodeInfo:
 _REGISTERED = (
     CodeInfo(
         1000, "Normal Closure", Cause.NORMAL,
-        meaning="The conversation is over and did what it was for.",
+        meaning="The session is over and has done its work.",
         seen="Either peer closes on purpose after its work is done.",
         remedy="Nothing.",
         reconnect=Reconnect.AS_NEEDED,
@@ -80,7 +80,7 @@ _REGISTERED = (
         seen="A client and a server that disagree on the message format.",
         remedy="Align the two on text or binary; look for a recent change of serialisation.",
         reconnect=Reconnect.NO,
-        reconnect_how="Do not retry unchanged: send what the peer accepts.",
+        reconnect_how="Do not retry unchanged: send a type that the peer accepts.",
     ),
     CodeInfo(
         1004, "Reserved", Cause.PROTOCOL_ERROR,
@@ -165,7 +165,7 @@ _REGISTERED = (
         1013, "Try Again Later", Cause.TRY_AGAIN_LATER,
         meaning="The server is overloaded and sheds this connection.",
         seen="Under more load than the server was sized for.",
-        remedy="Add capacity, or find out what drives the load.",
+        remedy="Add capacity, or find the source of the load.",
         reconnect=Reconnect.LATER,
         reconnect_how="Retry later, to another address if there is one, with a long backoff.",
     ),
@@ -205,14 +205,14 @@ _REGISTERED = (
     CodeInfo(
         3008, "Timeout", Cause.TIMEOUT,
         meaning="An operation took too long; the counterpart of HTTP 408.",
-        seen="A client that does not send what the server waits for, or a server that gave up on its own backend.",
-        remedy="Find out which side was waited for: the reason text and the last frames' ages say.",
+        seen="A client that sends nothing while the server waits for it, or a server that gave up on its own backend.",
+        remedy="Find out which side the other waited for: the reason text and the ages of the last frames show it.",
         reconnect=Reconnect.BACKOFF,
         reconnect_how="Retry with exponential backoff.",
     ),
 )  # fmt: skip
 
-#: code number -> what is known of it; every code of the IANA registry.
+#: Code number -> its entry; every code of the IANA registry.
 REGISTRY: Mapping[int, CodeInfo] = {int(info.code): info for info in _REGISTERED}
 
 #: Label values beside code numbers.
@@ -252,7 +252,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What a code becomes in a metric: a bounded label value and a cause."""
+    """A close code in a metric: a bounded label value and a cause."""
 
     label: str
     cause: Cause
