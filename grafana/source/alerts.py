@@ -419,9 +419,11 @@ def _storm(config: Config) -> Iterator[Alert]:
         raise ConfigError(f"immediate: {config.immediate:g} is no bound of the histogram: {RECONNECT_BUCKETS}")
     asked = metric(recording.handshakes_lately(config), config.job_selector)
     closed = metric(recording.closes_lately(config), config.job_selector)
+    cut = metric(recording.interruptions(config), config.job_selector)
     window, normal, before = map(config.seconds, (config.storm_window, config.storm_normal, config.window))
     usual = f"avg_over_time({over(asked, normal, before)})"
     usual_closes = f"avg_over_time({over(closed, normal, before)})"
+    usual_cuts = f"avg_over_time({over(cut, normal, before)})"
     quick = sum_by(
         SERVICE,
         increase(ours(config, catalogue.RECONNECT_DELAY, suffix="_bucket", le=bound(config.immediate)), window),
@@ -441,6 +443,8 @@ def _storm(config: Config) -> Iterator[Alert]:
         f"and {asked} > {factor} * {usual}\n"
         f"and {closed} >= {config.storm_least:g}\n"
         f"and {closed} > {factor} * {usual_closes}\n"
+        f"and {cut} >= {config.storm_least:g}\n"
+        f"and {cut} > {factor} * {usual_cuts}\n"
         f"and (\n"
         f"  {asked} * ({quick} / ({recognised} >= 10)) > {factor} * {usual}\n"
         f"    and {recognised} >= {config.recognised:g} / 100 * {asked}\n"

@@ -142,6 +142,11 @@ def handshakes_lately(config: Config) -> str:
 
 
 def closes_lately(config: Config) -> str:
+    """Closes of all pods, by either peer."""
+    return f"{_SERVICE}:websocket_endings:increase{duration(config.window)}"
+
+
+def interruptions(config: Config) -> str:
     """Closes of all pods, without clients that leave: those after which a client returns."""
     return f"{_SERVICE}:websocket_interruptions:increase{duration(config.window)}"
 
@@ -320,6 +325,11 @@ def handshake_rules(config: Config) -> Iterator[Recording]:
     lost = increase(ours(config, catalogue.CLOSED, f'cause!~"{one_of(BY_CHOICE)}"', initiator=Peer.CLIENT), window)
     yield Recording(
         closes_lately(config),
+        sum_by(SERVICE, increase(ours(config, catalogue.CLOSED), window)),
+        "Closes of all pods, by either peer, for reconnect storms.",
+    )
+    yield Recording(
+        interruptions(config),
         f"sum by ({', '.join(SERVICE)}) (\n  {others}\n  or {lost}\n)",
         "Closes of all pods, without clients that leave, for reconnect storms.",
     )
