@@ -420,6 +420,7 @@ def _storm(config: Config) -> Iterator[Alert]:
     asked = metric(recording.handshakes_lately(config), config.job_selector)
     closed = metric(recording.closes_lately(config), config.job_selector)
     cut = metric(recording.interruptions(config), config.job_selector)
+    changing = metric(recording.pods_changing(config), config.job_selector)
     window, normal, before = map(config.seconds, (config.storm_window, config.storm_normal, config.window))
     usual = f"avg_over_time({over(asked, normal, before)})"
     usual_closes = f"avg_over_time({over(closed, normal, before)})"
@@ -437,7 +438,7 @@ def _storm(config: Config) -> Iterator[Alert]:
     yield Alert(
         "WebSocketReconnectStorm",
         "After a wave of closes, clients return without waiting. Silent where few returns are recognised; without the "
-        "histogram of returns, the number of handshakes decides.",
+        "histogram of returns, the number of handshakes decides, while no pod drains, goes or comes.",
         f"{asked} >= {config.storm_least:g}\n"
         f"and {asked} offset {duration(normal / 2)}\n"
         f"and {asked} > {factor} * {usual}\n"
@@ -448,7 +449,7 @@ def _storm(config: Config) -> Iterator[Alert]:
         f"and (\n"
         f"  {asked} * ({quick} / ({recognised} >= 10)) > {factor} * {usual}\n"
         f"    and {recognised} >= {config.recognised:g} / 100 * {asked}\n"
-        f"  or ({asked} unless {recognised})\n"
+        f"  or ({asked} unless {recognised} unless {on(JOB)} {changing})\n"
         f")",
         WARNING,
         f"{WHO}: {many('handshake')} in {texts.span(config.storm_window)}",

@@ -571,6 +571,12 @@ STORMS = [
     case("Clients that came back after a pause are none", storm(quick=30), never(STORM), minutes=T + 30),
     case("Where the sidecar has no histogram of returns, the number alone decides", storm(quick=None),
          fires(STORM, T + 2, WARNING)),
+    case(
+        "Nor does it decide while a rollout ends sessions that connect to other pods",
+        [storm(quick=None), Pod("b", drains=T - 2, gone=T + 1), Pod("c", born=T - 2)],
+        never(STORM),
+        minutes=T + 30,
+    ),
     case("Where nobody is recognised, there is no storm", storm(quick=0, total=0), never(STORM), minutes=T + 30),
     case("Where few returns are recognised, there is no storm", storm(quick=20, total=20), never(STORM),
          minutes=T + 30),
