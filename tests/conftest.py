@@ -17,6 +17,13 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run async tests on the event loop that the sidecar runs on; what nobody waits for fails them."""
+    return "asyncio", {"use_uvloop": True}
+
+
 #: Files of half a minute and more, longest first. pytest-xdist keeps this order with --no-loadscope-reorder.
 LONGEST = (
     "tests/grafana/test_end_to_end.py",

@@ -12,7 +12,7 @@ from exporter.relay.tcp import HIGH_WATER
 from tests.e2e.harness.scrape import ACTIVE, CLOSED
 from tests.e2e.harness.sidecar import Sidecar, audited, open_session
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise
-from tests.unit.relay.harness import bench, on_uvloop
+from tests.unit.relay.harness import bench
 from tests.waiting import eventually, until
 
 #: Seconds within which an end must be counted: a settle time, a look at the app's port, and a slow machine.
@@ -83,7 +83,6 @@ def test_app_keeps_tcp_open_after_both_closes_is_counted_at_once(raw_app: RawApp
         app.close()
 
 
-@on_uvloop
 async def test_slow_client_stalls_for_long_gets_the_whole_tail() -> None:
     """A client that takes nothing for eleven seconds after both peers have ended still gets every byte, then a FIN."""
     async with bench() as b:

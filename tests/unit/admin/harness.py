@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,21 +20,6 @@ from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.flight_recorder import BY_SERVER, FRAMES, KEPT, WRITTEN, Ring
-from tests.waiting import PATIENCE
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an asynchronous test in a loop of its own."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async def within() -> None:
-            async with asyncio.timeout(2 * PATIENCE):
-                await test(*args, **kwargs)
-
-        asyncio.run(within())
-
-    return run
 
 
 def ring(frames: int = 4) -> Ring:

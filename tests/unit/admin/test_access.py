@@ -10,7 +10,6 @@ from aiohttp.test_utils import make_mocked_request
 
 from exporter.admin import DRAIN_HEADER
 from exporter.admin.server import Access, Admin
-from tests.unit.relay.harness import on_uvloop
 
 from .harness import World, listen, story
 from .test_server import serving
@@ -31,7 +30,6 @@ DRAIN = {DRAIN_HEADER: "drain"}
         (DRAIN | {"Sec-Fetch-Site": "same-site"}, 403),
     ],
 )
-@on_uvloop
 async def test_drain_of_another_site_is_refused(headers: dict[str, str], status: int) -> None:
     """POST /drain needs its own header, and none by which a browser shows that another site's page sends it."""
     async with serving() as (_, rest, client, url), client.post(f"{url}/drain", headers=headers) as answer:
@@ -48,7 +46,6 @@ async def test_drain_of_another_site_is_refused(headers: dict[str, str], status:
         ("127.0.0.1.evil.example", False),
     ],
 )  # fmt: skip
-@on_uvloop
 async def test_private_path_under_an_unknown_name_is_misdirected(path: str, host: str, known: bool) -> None:
     """A name that another site points at this address reads nothing private: 421."""
     async with serving(hosts=("chat.example",)) as (_, _rest, client, url):
@@ -74,7 +71,6 @@ async def answered(admin: Admin, path: str, remote: str) -> int:
 @pytest.mark.parametrize(
     ("remote", "anywhere", "status"), [("127.0.0.1", False, 200), ("10.0.0.9", False, 403), ("10.0.0.9", True, 200)]
 )
-@on_uvloop
 async def test_sessions_are_shown_to_loopback_alone(path: str, remote: str, anywhere: bool, status: int) -> None:
     """Addresses, paths and texts of sessions are for loopback, unless configured otherwise."""
     world = World()
@@ -84,7 +80,6 @@ async def test_sessions_are_shown_to_loopback_alone(path: str, remote: str, anyw
 
 
 @pytest.mark.parametrize(("remote", "shown"), [("127.0.0.1", True), ("10.0.0.9", False)])
-@on_uvloop
 async def test_page_shows_reports_to_loopback_alone(remote: str, shown: bool, monkeypatch: Any) -> None:
     """Another host gets the numbers, and instead of the reports a sentence on who may see them."""
     monkeypatch.setattr("exporter.admin.server.is_trusted", lambda request: remote == "127.0.0.1")

@@ -20,7 +20,6 @@ from exporter.admin.auth import BadWebConfig, BasicAuth, TooMany, load
 from exporter.admin.server import Admin, AdminBackend
 from tests.certificates import encrypt, issue, trusting
 from tests.unit.admin.harness import World, listen
-from tests.unit.relay.harness import on_uvloop
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 GOOD = {"Authorization": "Basic " + base64.b64encode(b"prometheus:secret").decode()}
@@ -98,7 +97,6 @@ async def status(session: ClientSession, url: str, **options: object) -> int:
         return answer.status
 
 
-@on_uvloop
 async def test_logins(tmp_path: Path) -> None:
     """Only who is named gets in; probes and the pod's own hook need no login."""
     path = tmp_path / "web.yml"
@@ -121,7 +119,6 @@ async def test_logins(tmp_path: Path) -> None:
             assert await status(session, base + path_open) == 200
 
 
-@on_uvloop
 async def test_basic_auth_with_many_wrong_logins_of_one_address_refuses_some() -> None:
     """Checks wait for each other; an address with too many in the queue gets TooMany."""
     logins = BasicAuth()
@@ -133,7 +130,6 @@ async def test_basic_auth_with_many_wrong_logins_of_one_address_refuses_some() -
     assert await logins.accepts("prometheus", "secret", "192.0.2.1")
 
 
-@on_uvloop
 async def test_basic_auth_beside_wrong_logins_of_others_accepts_the_rightful_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,7 +150,6 @@ async def test_basic_auth_beside_wrong_logins_of_others_accepts_the_rightful_one
     assert not any(await asyncio.gather(*flood))
 
 
-@on_uvloop
 async def test_users_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed file counts within seconds, also for who was let in before; a bad one leaves all as it was."""
     monkeypatch.setattr(auth, "RELOAD", 0.05)
@@ -201,7 +196,6 @@ def write_tls(folder: Path, authority: trustme.CA, extra: str = "") -> Path:
     return path
 
 
-@on_uvloop
 async def test_tls_and_its_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTPS only, at least 1.2; a renewed certificate is served without a restart, on the same port."""
     monkeypatch.setattr(auth, "RELOAD", 0.05)
@@ -234,7 +228,6 @@ def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
-@on_uvloop
 async def test_client_certificates(tmp_path: Path) -> None:
     """Where they are asked for, nobody gets in without one that the authority signed."""
     authority, strangers = trustme.CA(), trustme.CA()

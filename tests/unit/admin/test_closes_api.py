@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from html.parser import HTMLParser
@@ -16,7 +17,7 @@ from exporter.observe.recent_closes import MAX_REPORTS, CloseReport
 from exporter.protocol.enums import Cause, Peer
 from tests.waiting import until
 
-from .harness import World, deaf, hung_up_on, in_loop, served, story
+from .harness import World, deaf, hung_up_on, served, story
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}  # a browser's
 
@@ -34,7 +35,6 @@ def ids(body: dict[str, list[dict[str, str]]]) -> list[str]:
     return [told["session_id"] for told in body["closes"]]
 
 
-@in_loop
 async def test_a_program_gets_json_newest_first() -> None:
     """Without a word about HTML the answer is JSON: every story, newest first, with its last frames."""
     world = a_mixed_world()
@@ -53,7 +53,6 @@ async def test_a_program_gets_json_newest_first() -> None:
     }
 
 
-@in_loop
 async def test_nothing_yet() -> None:
     """An empty book is an empty list, and a page that says so."""
     async with served(World()) as client:
@@ -63,7 +62,6 @@ async def test_nothing_yet() -> None:
     assert "None so far." in page
 
 
-@in_loop
 async def test_the_last_500_are_kept() -> None:
     """The 501st ending drops the first; a program gets all that are kept in one document."""
     world = World()
@@ -91,14 +89,13 @@ async def test_the_last_500_are_kept() -> None:
 def test_filters(asked: str, found: list[str]) -> None:
     """By code, cause and route, all that are given; in JSON and in HTML alike."""
 
-    @in_loop
     async def check() -> None:
         async with served(a_mixed_world()) as client:
             assert ids(await (await client.get(f"/closes?{asked}")).json()) == found
             page = await (await client.get(f"/closes?{asked}&format=html")).text()
         assert re.findall(r'<article.*?aria-labelledby="s-([^"]*)"', page) == found
 
-    check()
+    asyncio.run(check())
 
 
 @pytest.mark.parametrize(
@@ -119,7 +116,6 @@ def test_filters(asked: str, found: list[str]) -> None:
 def test_what_is_not_understood_is_refused(asked: str, said: str) -> None:
     """400 and one plain line that names the parameter, the value and what is accepted."""
 
-    @in_loop
     async def check() -> None:
         async with served(a_mixed_world()) as client:
             answer = await client.get(f"/closes?{asked}", headers=HTML)
@@ -129,7 +125,7 @@ def test_what_is_not_understood_is_refused(asked: str, said: str) -> None:
         assert text.startswith(said)
         assert text.count("\n") == 1
 
-    check()
+    asyncio.run(check())
 
 
 @pytest.mark.parametrize(
@@ -149,7 +145,6 @@ def test_what_is_not_understood_is_refused(asked: str, said: str) -> None:
 def test_accept_chooses_and_format_overrules(accept: str, kind: str) -> None:
     """A browser gets a page and a program JSON, on the list and on a permalink, unless ``format`` says otherwise."""
 
-    @in_loop
     async def check() -> None:
         async with served(a_mixed_world()) as client:
             for path in ("/closes", "/closes/abcd-1"):
@@ -160,10 +155,9 @@ def test_accept_chooses_and_format_overrules(accept: str, kind: str) -> None:
                 as_json = await client.get(f"{path}?format=json", headers={"Accept": accept})
                 assert as_json.content_type == "application/json"
 
-    check()
+    asyncio.run(check())
 
 
-@in_loop
 async def test_a_permalink_is_one_story() -> None:
     """By session id, as JSON the very object of the list."""
     async with served(a_mixed_world()) as client:
@@ -177,7 +171,6 @@ async def test_a_permalink_is_one_story() -> None:
 def test_a_story_that_is_not_kept(headers: dict[str, str], name: str) -> None:
     """404 that says what that may mean: a line, or a page with a way back."""
 
-    @in_loop
     async def check() -> None:
         async with served(a_mixed_world()) as client:
             answer = await client.get(f"/closes/{name}", headers=headers)
@@ -190,10 +183,9 @@ def test_a_story_that_is_not_kept(headers: dict[str, str], name: str) -> None:
         else:
             assert text.count("\n") == 1
 
-    check()
+    asyncio.run(check())
 
 
-@in_loop
 async def test_a_permalink_takes_no_filter() -> None:
     """Parameters of the list mean nothing there and are refused."""
     async with served(a_mixed_world()) as client:
@@ -224,7 +216,6 @@ class Shown(HTMLParser):
             self._words.append(data)
 
 
-@in_loop
 async def test_the_page_of_a_story_tells_all_of_it() -> None:
     """Who, why, how long, idle, what was under way, the frames, reason text, path, trace id, and what to do."""
     world = World()
@@ -275,7 +266,6 @@ async def test_the_page_of_a_story_tells_all_of_it() -> None:
     assert "The last message of the client was incomplete" not in shown  # its frame was
 
 
-@in_loop
 async def test_what_peers_chose_is_escaped() -> None:
     """Reason text, path, address, subprotocol and samples are shown as text on every page, never as markup."""
     world = World()
@@ -296,7 +286,6 @@ async def test_what_peers_chose_is_escaped() -> None:
     assert evil in Shown(pages[2]).text
 
 
-@in_loop
 async def test_payload_shows_only_where_it_was_recorded() -> None:
     """A story without samples has no place for them; one with samples shows them."""
     world = World()
@@ -310,7 +299,6 @@ async def test_payload_shows_only_where_it_was_recorded() -> None:
     assert "Last message of the server" not in sampled
 
 
-@in_loop
 async def test_a_person_pages_through() -> None:
     """A page at a time; filters go with the link; every story comes once, even if new ones come meanwhile."""
     world = World()
@@ -332,7 +320,6 @@ async def test_a_person_pages_through() -> None:
     assert seen == [f"abcd-{number:x}" for number in range(59, 0, -2)]
 
 
-@in_loop
 async def test_a_program_pages_through_if_it_wants() -> None:
     """``limit`` and ``next``, until there is no next."""
     async with served(a_mixed_world()) as client:
@@ -341,7 +328,6 @@ async def test_a_program_pages_through_if_it_wants() -> None:
     assert (ids(first), ids(last), last["next"]) == (["abcd-2", "abcd-1"], ["abcd-0"], None)
 
 
-@in_loop
 async def test_going_on_from_a_story_that_is_gone() -> None:
     """Then nothing older is kept either: an empty list that says so, no error."""
     async with served(a_mixed_world()) as client:
@@ -351,7 +337,6 @@ async def test_going_on_from_a_story_that_is_gone() -> None:
     assert "Nothing older than session abcd-99 is kept." in page
 
 
-@in_loop
 async def test_security_headers_on_every_kind_of_answer() -> None:
     """Nothing may be loaded, framed, sniffed or kept; no script but our own, no 'unsafe-inline' at all."""
     async with served(a_mixed_world()) as client:
@@ -364,7 +349,6 @@ async def test_security_headers_on_every_kind_of_answer() -> None:
     assert "default-src 'none'" in policy
 
 
-@in_loop
 async def test_head_has_no_body() -> None:
     """HEAD answers as GET would, without the stories; the connection goes on."""
     world = a_mixed_world()
@@ -399,7 +383,6 @@ class _Counted:
 def test_stories_are_made_no_faster_than_they_are_read(path: str) -> None:
     """For a client that does not read, making stops where the kernel's buffer is full; others are served meanwhile."""
 
-    @in_loop
     async def check() -> None:
         world = World()
         book = CountingBook(world)
@@ -412,10 +395,9 @@ def test_stories_are_made_no_faster_than_they_are_read(path: str) -> None:
                     assert (await client.get("/livez")).status == 200
             assert 0 < made < MAX_REPORTS / 4
 
-    check()
+    asyncio.run(check())
 
 
-@in_loop
 async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time is over its connection ends, and its place is free again."""
     monkeypatch.setattr(answers, "ANSWER_TIME", 0.2)
@@ -434,7 +416,6 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-@in_loop
 async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
     """Making stops, the place is free, nothing is logged as an error."""
     world = World()
@@ -448,7 +429,6 @@ async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixtu
     assert not caplog.records
 
 
-@in_loop
 async def test_the_list_is_one_json_document_whatever_is_in_it() -> None:
     """Lone surrogates, quotes and line ends in texts do not break it."""
     world = World()

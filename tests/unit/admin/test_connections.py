@@ -16,7 +16,7 @@ from exporter.admin import connections
 from exporter.admin.server import Access, Admin
 from tests.waiting import until
 
-from .harness import World, in_loop, listen
+from .harness import World, listen
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -70,7 +70,6 @@ class Client:
         return True
 
 
-@in_loop
 async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_same_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -90,7 +89,6 @@ async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_sam
         assert len(admin._connections) <= 8
 
 
-@in_loop
 async def test_connection_that_is_new_is_served_beside_busy_ones_of_its_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -110,7 +108,6 @@ async def test_connection_that_is_new_is_served_beside_busy_ones_of_its_address(
         assert await streams[1].is_closed()
 
 
-@in_loop
 async def test_connections_of_a_storm_are_refused_and_others_are_served() -> None:
     """While an address's connections are new and busy, more of its own are closed at once; another address gets in."""
     async with serving(8) as (admin, port):
@@ -125,7 +122,6 @@ async def test_connections_of_a_storm_are_refused_and_others_are_served() -> Non
         assert len(admin._connections) == 8
 
 
-@in_loop
 async def test_connection_without_a_head_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that sends no request, or a part of one byte by byte, ends after the time for a head."""
     monkeypatch.setattr(connections, "HEAD_TIME", 0.3)
@@ -140,7 +136,6 @@ async def test_connection_without_a_head_is_closed(monkeypatch: pytest.MonkeyPat
         await until(lambda: len(admin._connections) == 1, "the one that asked is left")
 
 
-@in_loop
 async def test_connection_that_leaves_its_answers_unread_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes nothing of what waits for it ends; others do not notice."""
     monkeypatch.setattr(connections, "UNREAD_TIME", 0.3)
@@ -154,7 +149,6 @@ async def test_connection_that_leaves_its_answers_unread_is_closed(monkeypatch: 
         deaf.socket.close()
 
 
-@in_loop
 async def test_connection_that_ends_before_its_answer_is_no_defect() -> None:
     """A scraper that goes while its exposition is made leaves nothing in the log."""
     world = World()
@@ -179,7 +173,6 @@ async def test_connection_that_ends_before_its_answer_is_no_defect() -> None:
     assert logs == []
 
 
-@in_loop
 async def test_connections_end_with_the_server() -> None:
     """Closing the server closes the port and every connection."""
     async with serving() as (admin, port):

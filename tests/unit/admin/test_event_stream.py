@@ -18,7 +18,7 @@ from exporter.protocol.close_codes import REGISTRY
 from exporter.protocol.enums import Cause, Peer
 from tests.waiting import until
 
-from .harness import World, deaf, hung_up_on, in_loop, served, story
+from .harness import World, deaf, hung_up_on, served, story
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,6 @@ def first(page: str) -> dict[str, Any]:
 # The state.
 
 
-@in_loop
 async def test_cards_tell_server_faults_from_going_away() -> None:
     """One card counts closes that are faults of the server, the other those that a rollout or a browser explains; each
     with its causes, and neither counts closes that only share a code."""
@@ -72,7 +71,6 @@ async def test_cards_tell_server_faults_from_going_away() -> None:
     assert (faults["minutes"][-1], away["minutes"][-1]) == (7, 4)
 
 
-@in_loop
 async def test_card_without_faults_says_so() -> None:
     """At 0 the first card reads "no faults", in the colour of normal closes."""
     world = World()
@@ -113,7 +111,6 @@ def test_span_of_a_young_process_is_short(uptime: float, minutes: int, period: s
     assert (len(shown["tones"]["fault"]), shown["span"], shown["period"]) == (minutes, minutes, period)
 
 
-@in_loop
 async def test_causes_are_listed_by_initiator_server_faults_first() -> None:
     """Each with its codes, the last hour and all; a cause that was never seen has no row."""
     world = World()
@@ -129,7 +126,6 @@ async def test_causes_are_listed_by_initiator_server_faults_first() -> None:
     assert (rows[0]["hour"], rows[0]["ever"], rows[0]["by"]) == ("1,201", "1,201", "by server")
 
 
-@in_loop
 async def test_equal_closes_are_one_group() -> None:
     """Closes with the same code, cause, initiator and route are one row, the newest group first."""
     world = World()
@@ -149,7 +145,6 @@ async def test_equal_closes_are_one_group() -> None:
     assert len(listed["closes"]) == 5
 
 
-@in_loop
 async def test_groups_on_the_page_are_bounded() -> None:
     """The page shows the newest groups; the others are a link away."""
     world = World()
@@ -160,7 +155,6 @@ async def test_groups_on_the_page_are_bounded() -> None:
     assert [int(group["code"][0]["key"]) for group in groups] == list(range(4000 + MAX_GROUPS + 4, 4004, -1))
 
 
-@in_loop
 async def test_the_page_stands_without_a_script() -> None:
     """The first state is in the HTML: status, numbers, rows, groups; and a note on what needs a script."""
     world = World()
@@ -181,7 +175,6 @@ async def test_the_page_stands_without_a_script() -> None:
     assert all(" hidden" in svg for svg in re.findall(r"<svg[^>]*>", body)), "no empty chart without a script"
 
 
-@in_loop
 async def test_status() -> None:
     """Ready, not ready and why, draining."""
     world = World()
@@ -198,7 +191,6 @@ async def test_status() -> None:
         assert await status() == ("draining", "Draining: sessions are being closed, new clients are refused")
 
 
-@in_loop
 async def test_nothing_comes_from_outside() -> None:
     """One style, one script, both in the page and named by the policy; no address but our own paths."""
     async with served(World()) as client:
@@ -338,7 +330,6 @@ def test_durations(seconds: float, said: str) -> None:
 # Events.
 
 
-@in_loop
 async def test_events_begin_with_the_state_and_follow_it() -> None:
     """The first event comes at once, another whenever something has changed."""
     world = World()
@@ -356,7 +347,6 @@ async def test_events_begin_with_the_state_and_follow_it() -> None:
         assert (await event(answer))["standing"] == "unready"
 
 
-@in_loop
 async def test_the_page_and_the_events_say_the_same() -> None:
     """The state in the page is what the next event says, but for the moment."""
     world = World()
@@ -368,7 +358,6 @@ async def test_the_page_and_the_events_say_the_same() -> None:
     assert {**shown, "now": 0} == {**told, "now": 0}
 
 
-@in_loop
 async def test_no_event_without_a_change() -> None:
     """While nothing changes only a comment is sent now and then, and no state is made."""
     world = World()
@@ -382,7 +371,6 @@ async def test_no_event_without_a_change() -> None:
         assert world.states_made == made
 
 
-@in_loop
 async def test_at_most_one_event_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the state changes, it is made and sent once an interval, for all listeners together."""
     ticks = 0
@@ -407,7 +395,6 @@ async def test_at_most_one_event_an_interval(monkeypatch: pytest.MonkeyPatch) ->
         assert world.states_made <= told
 
 
-@in_loop
 async def test_listeners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than there are places is told so with 503 and when to come back; a place that is left is free."""
     monkeypatch.setattr(live, "MAX_LISTENERS", 2)
@@ -424,7 +411,6 @@ async def test_listeners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         again.close()
 
 
-@in_loop
 async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection ends and its place is free; the listener beside it gets every state meanwhile."""
     monkeypatch.setattr(live, "WRITE_TIME", 0.2)
@@ -447,7 +433,6 @@ async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: pytest.Monk
         assert await hung_up_on(connection)
 
 
-@in_loop
 async def test_listeners_do_not_hold_up_the_end() -> None:
     """When the server closes, streams end by themselves at once."""
     world = World()

@@ -9,7 +9,6 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from exporter.admin.server import Exposition
-from tests.unit.relay.harness import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -40,7 +39,6 @@ class Scene:
         self.at_once -= 1
 
 
-@on_uvloop
 async def test_exposition_for_many_scrapers_is_made_once_or_twice() -> None:
     """Scrapers that wait share one exposition; one that comes while it is made waits for the next."""
     scene = Scene()
@@ -59,7 +57,6 @@ async def test_exposition_for_many_scrapers_is_made_once_or_twice() -> None:
     assert (scene.made, scene.most_at_once) == (2, 1)
 
 
-@on_uvloop
 async def test_exposition_in_each_format_is_what_was_asked_for() -> None:
     """Scrapers of both formats wait for each other and each get theirs."""
     scene = Scene()
@@ -73,7 +70,6 @@ async def test_exposition_in_each_format_is_what_was_asked_for() -> None:
     assert scene.most_at_once == 1
 
 
-@on_uvloop
 async def test_exposition_without_exemplars_is_the_same_beside_them() -> None:
     """Exemplars show to those who may see them; everything else is the same."""
     registry = CollectorRegistry()
@@ -90,7 +86,6 @@ async def test_exposition_without_exemplars_is_the_same_beside_them() -> None:
     assert without.splitlines()[2].split()[:2] == with_them.splitlines()[2].split()[:2]
 
 
-@on_uvloop
 async def test_exposition_that_fails_fails_for_its_scrapers_alone() -> None:
     """An error reaches those who wait; the next exposition is made as ever."""
     scene = Scene()

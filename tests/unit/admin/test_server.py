@@ -19,7 +19,6 @@ from exporter.admin.server import Access, Admin, AdminBackend
 from exporter.admin.state import State
 from exporter.observe.recent_closes import RecentCloses
 from tests.unit.admin.harness import listen
-from tests.unit.relay.harness import on_uvloop
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -78,7 +77,6 @@ async def serving(**options: Any) -> AsyncIterator[tuple[Admin, Rest, ClientSess
         await admin.close()
 
 
-@on_uvloop
 async def test_metrics_in_the_format_that_is_asked_for() -> None:
     """Plain text by default, OpenMetrics on request, each with its content type; the time of the scrape is noted."""
     async with serving() as (admin, _, client, url):
@@ -95,7 +93,6 @@ async def test_metrics_in_the_format_that_is_asked_for() -> None:
         assert admin.scraped >= first
 
 
-@on_uvloop
 async def test_livez_is_about_this_process_and_readyz_about_the_rest() -> None:
     """/livez is 200 whatever else is wrong; /readyz is 503 with one line a reason, and 200 when there is none."""
     async with serving() as (_, rest, client, url):
@@ -111,7 +108,6 @@ async def test_livez_is_about_this_process_and_readyz_about_the_rest() -> None:
                 assert (answer.status, await answer.text()) == (200, "alive\n")
 
 
-@on_uvloop
 async def test_livez_with_a_relay_that_hangs_names_it() -> None:
     """/livez is 503 with one line for each process that no longer works."""
     async with serving() as (_, rest, client, url):
@@ -120,7 +116,6 @@ async def test_livez_with_a_relay_that_hangs_names_it() -> None:
             assert (answer.status, await answer.text()) == (503, "relay-0 has not reported for 7 s\n")
 
 
-@on_uvloop
 async def test_metrics_are_brought_up_to_date_before_a_scrape() -> None:
     """Each exposition begins with what the backend does before."""
     async with serving() as (_, rest, client, url):
@@ -129,7 +124,6 @@ async def test_metrics_are_brought_up_to_date_before_a_scrape() -> None:
         assert rest.scrapes == 1
 
 
-@on_uvloop
 async def test_drain_is_begun_by_post_and_watched_by_get() -> None:
     """GET tells the progress and begins nothing; POST begins and answers 202, a second time too."""
     async with serving() as (_, rest, client, url):
@@ -142,7 +136,6 @@ async def test_drain_is_begun_by_post_and_watched_by_get() -> None:
         assert rest.drains == 2
 
 
-@on_uvloop
 async def test_drain_from_another_host_is_refused() -> None:
     """POST /drain from another host is 403 and begins nothing, unless it was allowed."""
     for allowed in (False, True):
@@ -164,7 +157,6 @@ def test_what_loopback_is(remote: str | None, loopback: bool) -> None:
     assert is_loopback(remote) is loopback
 
 
-@on_uvloop
 async def test_the_landing_page() -> None:
     """/ names the version, links /metrics and forbids everything else."""
     async with serving() as (_, rest, client, url):
@@ -185,7 +177,6 @@ async def test_the_landing_page() -> None:
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("POST", "/metrics", 405), ("DELETE", "/drain", 405), ("POST", "/", 405)],
 )
-@on_uvloop
 async def test_other_paths_and_methods_are_refused(method: str, path: str, status: int) -> None:
     """Nothing else is served, nothing else acts, and no answer names the library behind it."""
     async with serving() as (_, rest, client, url), client.request(method, url + path) as answer:
@@ -194,7 +185,6 @@ async def test_other_paths_and_methods_are_refused(method: str, path: str, statu
         assert rest.drains == 0
 
 
-@on_uvloop
 async def test_a_hook_can_wait_for_the_end_of_a_drain() -> None:
     """GET /drain?wait=... answers once the drain is done, and begins none."""
     async with serving() as (_, rest, client, url):
@@ -209,7 +199,6 @@ async def test_a_hook_can_wait_for_the_end_of_a_drain() -> None:
         assert rest.drains == 0
 
 
-@on_uvloop
 async def test_a_hook_waits_no_longer_than_it_says() -> None:
     """When the time is over it is answered with the drain where it is; a wait that is no duration is a 400."""
     async with serving() as (_, _, client, url):
@@ -220,7 +209,6 @@ async def test_a_hook_waits_no_longer_than_it_says() -> None:
             assert "500ms" in await answer.text()
 
 
-@on_uvloop
 async def test_a_hook_does_not_wait_for_a_drain_that_nobody_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no drain begins within a moment there is nothing to wait for."""
     monkeypatch.setattr("exporter.admin.server.BEGIN", 0.2)

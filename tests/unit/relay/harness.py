@@ -6,16 +6,13 @@ Everything waits for a condition with a deadline; nothing sleeps in the hope tha
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 import struct
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import uvloop
+from typing import NamedTuple
 
 from exporter.address import Address
 from exporter.protocol.classify import Circumstances, classify
@@ -43,25 +40,6 @@ SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
-
-
-def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test on uvloop; it fails if anything was raised where nobody waited for it."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        unexpected: list[dict[str, Any]] = []
-
-        async def guarded() -> None:
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: unexpected.append(context))
-            async with asyncio.timeout(2 * PATIENCE):
-                await test(*args, **kwargs)
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(guarded())
-        assert not unexpected, unexpected
-
-    return run
 
 
 class Wire:

@@ -20,7 +20,7 @@ from exporter.relay.context import Limits
 from exporter.relay.legs import Leg
 from exporter.relay.upstream import Upstream
 from tests.compiled import plain_only
-from tests.unit.relay.harness import REQUEST, SWITCH, App, Ended, Wire, bench, ended, on_uvloop
+from tests.unit.relay.harness import REQUEST, SWITCH, App, Ended, Wire, bench, ended
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, cut_at, frame, singly
 
@@ -32,7 +32,6 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00
 
 
 @pytest.mark.parametrize("way", ["whole", "bytewise", "cut"])
-@on_uvloop
 async def test_the_handshake_passes_untouched(way: str) -> None:
     """Request and 101 arrive byte for byte as they were sent, in any segmentation; one handshake, one session."""
 
@@ -57,7 +56,6 @@ async def test_the_handshake_passes_untouched(way: str) -> None:
         assert record.handshake_seconds >= 0
 
 
-@on_uvloop
 async def test_the_third_request_may_upgrade() -> None:
     """Plain HTTP, a refused upgrade and then a session on one kept-alive connection: each is told for what it is."""
     async with bench() as b:
@@ -76,7 +74,6 @@ async def test_the_third_request_may_upgrade() -> None:
         assert b.told.endings == [Ended("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
 
 
-@on_uvloop
 async def test_plain_http_is_no_handshake() -> None:
     """Requests that do not ask to upgrade pass and are told to nobody."""
     async with bench() as b:
@@ -102,7 +99,6 @@ async def test_plain_http_is_no_handshake() -> None:
         ("a head too large", b"GET / HTTP/1.1\r\nX: " + b"x" * 5000 + b"\r\n\r\n", Unobserved.HEAD_TOO_LARGE),
     ],
 )
-@on_uvloop
 async def test_what_is_not_http1_passes_and_is_told_once(name: str, data: bytes, reason: Unobserved) -> None:
     """Anything else flows both ways for as long as it likes: one unobserved, no handshake, no ending."""
     async with bench(Limits(max_head=4096, handshake_timeout=1.0)) as b:
@@ -122,7 +118,6 @@ async def test_what_is_not_http1_passes_and_is_told_once(name: str, data: bytes,
         assert (b.told.sessions, b.told.refusals, b.told.aborts) == ([], [], 0)
 
 
-@on_uvloop
 async def test_an_upgrade_without_an_answer_is_aborted() -> None:
     """An app that hangs up on a request to upgrade: one aborted handshake, no session."""
     async with bench() as b:
@@ -136,7 +131,6 @@ async def test_an_upgrade_without_an_answer_is_aborted() -> None:
         assert (b.told.aborts, b.told.sessions, b.told.refusals) == (1, [], [])
 
 
-@on_uvloop
 async def test_frames_of_a_client_that_leaves_before_the_101_reach_the_app() -> None:
     """A client that asks, speaks early and half-closes: the app gets all of it; the session is the client's to end."""
     early = frame(TEXT, b"hi", mask=KEY)
@@ -164,7 +158,6 @@ def gone() -> Upstream:
     return Upstream(app.address)
 
 
-@on_uvloop
 async def test_no_app_is_a_502_with_a_short_text() -> None:
     """With nobody behind us a request to upgrade gets a 502 that says so; it counts as a handshake and as one connect
     error."""
@@ -184,7 +177,6 @@ async def test_no_app_is_a_502_with_a_short_text() -> None:
         assert (b.told.aborts, b.told.sessions, b.told.lost) == (0, [], [])
 
 
-@on_uvloop
 async def test_no_app_for_plain_http_is_a_502_and_no_handshake() -> None:
     """A health check that finds no app gets the same 502, and counts as a connect error only."""
     async with bench(upstream=gone()) as b:
@@ -196,7 +188,6 @@ async def test_no_app_for_plain_http_is_a_502_and_no_handshake() -> None:
         assert (b.told.refusals, b.told.connect_errors) == ([], [ConnectError.REFUSED])
 
 
-@on_uvloop
 async def test_no_app_for_tls_is_an_end_without_words() -> None:
     """Who does not speak HTTP gets no HTTP from us when there is no app: the connection just ends."""
     async with bench(upstream=gone()) as b:
@@ -208,7 +199,6 @@ async def test_no_app_for_tls_is_an_end_without_words() -> None:
         assert b.told.connect_errors == [ConnectError.REFUSED]
 
 
-@on_uvloop
 async def test_a_client_that_says_nothing_to_no_app_is_let_go() -> None:
     """A port scan while the app is down: counted as one connect error, closed as soon as the client leaves."""
     async with bench(upstream=gone()) as b:
@@ -221,7 +211,6 @@ async def test_a_client_that_says_nothing_to_no_app_is_let_go() -> None:
         assert b.told.refusals == []
 
 
-@on_uvloop
 async def test_half_a_request_to_no_app_is_let_go() -> None:
     """A client that sends half a request and no more while the app is down is let go when it ends, not later."""
     async with bench(upstream=gone()) as b:
@@ -234,7 +223,6 @@ async def test_half_a_request_to_no_app_is_let_go() -> None:
         assert (b.told.refusals, b.told.aborts, b.told.connect_errors) == ([], 0, [ConnectError.REFUSED])
 
 
-@on_uvloop
 async def test_it_recovers_when_the_app_comes() -> None:
     """After a 502 the next client finds the app that has started meanwhile; nothing has to be restarted."""
     upstream = gone()
@@ -253,7 +241,6 @@ async def test_it_recovers_when_the_app_comes() -> None:
         b.app.stop()
 
 
-@on_uvloop
 async def test_a_client_that_does_not_take_its_502_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever gets our 502 and keeps the connection open is disconnected after a moment."""
     monkeypatch.setattr(handshake, "FAREWELL", 0.05)
@@ -276,7 +263,6 @@ async def drip(client: Wire, seconds: float) -> None:
         await asyncio.sleep(0.01)
 
 
-@on_uvloop
 async def test_a_dripping_client_is_disconnected() -> None:
     """Slowloris: a request's head that does not end in time ends the connection, however busily it drips."""
     async with bench(Limits(handshake_timeout=0.2)) as b:
@@ -289,7 +275,6 @@ async def test_a_dripping_client_is_disconnected() -> None:
         assert (b.told.refusals, b.told.aborts, b.told.sessions) == ([], 0, [])
 
 
-@on_uvloop
 async def test_a_silent_client_is_disconnected() -> None:
     """A connection on which nothing is ever asked does not stay."""
     async with bench(Limits(handshake_timeout=0.1)) as b:
@@ -299,7 +284,6 @@ async def test_a_silent_client_is_disconnected() -> None:
         server.close()
 
 
-@on_uvloop
 async def test_the_time_limit_is_for_the_first_request_only() -> None:
     """An app may take its time to answer, and a kept-alive connection and a session may be idle: no limit of ours."""
     async with bench(Limits(handshake_timeout=0.5)) as b:
@@ -322,7 +306,6 @@ async def test_the_time_limit_is_for_the_first_request_only() -> None:
 
 
 @plain_only
-@on_uvloop
 async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
     """When overhearing HTTP fails, everything passes on unheard: request, 101 and frames."""
 
@@ -352,7 +335,6 @@ class Slow(Upstream):
         raise AssertionError
 
 
-@on_uvloop
 async def test_a_client_whose_request_waits_for_the_app_is_not_idle() -> None:
     """Who has asked is not hung up on with those who have not, however long the app takes to be connected to."""
     async with bench(upstream=Slow(Address("app", 9))) as b:
@@ -365,7 +347,6 @@ async def test_a_client_whose_request_waits_for_the_app_is_not_idle() -> None:
         assert asking.is_silent()
 
 
-@on_uvloop
 async def test_a_client_that_leaves_while_the_app_is_connected_to() -> None:
     """A client that resets before the app was reached leaves nothing behind: no task, no connection, no error."""
 
@@ -377,7 +358,6 @@ async def test_a_client_that_leaves_while_the_app_is_connected_to() -> None:
         assert (b.told.connect_errors, b.told.refusals) == ([], [])
 
 
-@on_uvloop
 async def test_a_101_that_is_found_in_a_broken_connection_is_a_session() -> None:
     """An app that switches, speaks, and resets while its client sends early frames: what it said reaches the client and
     is heard, and the session that began so late ends like any other."""
@@ -402,7 +382,6 @@ def alive(*kinds: type, without: Sequence[object] = ()) -> list[object]:
     return [thing for thing in gc.get_objects() if isinstance(thing, kinds) and id(thing) not in known]
 
 
-@on_uvloop
 async def test_a_session_keeps_nothing_of_its_handshake() -> None:
     """The connection, legs, readers and parsers of the handshake are gone once a session has begun, without the
     collector's help: an idle session costs what it needs."""
@@ -421,7 +400,6 @@ async def test_a_session_keeps_nothing_of_its_handshake() -> None:
         await b.quiet()
 
 
-@on_uvloop
 async def test_sessions_leave_nothing_to_the_collector() -> None:
     """A session that ended, by a Close or a drop, is gone at once: full collections may be rare."""
     async with bench() as b:

@@ -14,7 +14,7 @@ from exporter.protocol.enums import Cause, DrainPhase, Peer
 from exporter.relay import tunnel as tunnel_module
 from exporter.relay.drain import Drain, Plan
 from tests.compiled import plain_only
-from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Wire, bench, closes, ended, on_uvloop
+from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Wire, bench, closes, ended
 from tests.waiting import PATIENCE, until
 from tests.wire import KEY, TEXT, close, frame
 
@@ -42,7 +42,6 @@ async def over(drain: Drain) -> None:
         await drain.finished.wait()
 
 
-@on_uvloop
 async def test_nothing_is_on_before_it_begins() -> None:
     """No drain: no phase, nothing left, no time."""
     async with drained(Plan()) as (b, drain):
@@ -55,7 +54,6 @@ async def test_nothing_is_on_before_it_begins() -> None:
 
 
 @pytest.mark.parametrize("wait", [True, False])
-@on_uvloop
 async def test_with_nobody_there_it_is_done_at_once(wait: bool) -> None:
     """An idle sidecar drains in no time, whatever its timeout, and listens no more."""
     async with drained(Plan(timeout=LATER, spread=5.0)) as (b, drain):
@@ -67,7 +65,6 @@ async def test_with_nobody_there_it_is_done_at_once(wait: bool) -> None:
         assert not is_listening(b)
 
 
-@on_uvloop
 async def test_it_is_begun_once() -> None:
     """A second drain, of either kind, changes nothing."""
     async with drained(Plan(timeout=LATER, spread=0.0, grace=30.0)) as (b, drain):
@@ -84,7 +81,6 @@ async def test_it_is_begun_once() -> None:
 
 
 @plain_only
-@on_uvloop
 async def test_a_defect_of_ours_ends_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that waits for its drain does not wait forever, and the defect is told."""
     async with drained(Plan(timeout=LATER)) as (b, drain):
@@ -100,7 +96,6 @@ async def test_a_defect_of_ours_ends_it_all_the_same(monkeypatch: pytest.MonkeyP
         assert b.told.defects == ["RuntimeError"]
 
 
-@on_uvloop
 async def test_asked_for_over_http_it_tells_sessions_now() -> None:
     """An impatient drain closes sessions right after its grace; all of them end clean, each counted once as ours."""
     async with drained(Plan(timeout=LATER, spread=0.2)) as (b, drain):
@@ -114,7 +109,6 @@ async def test_asked_for_over_http_it_tells_sessions_now() -> None:
             assert watched.endings == [Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)]
 
 
-@on_uvloop
 async def test_the_closes_are_spread_evenly() -> None:
     """Sessions are told one after the other, in the order in which they began, over the spread."""
     async with drained(Plan(timeout=LATER, spread=0.5)) as (b, drain):
@@ -141,7 +135,6 @@ async def test_the_closes_are_spread_evenly() -> None:
 
 
 @pytest.mark.parametrize("code", [1001, 1012])
-@on_uvloop
 async def test_the_configured_code_is_sent(code: int) -> None:
     """A drain says 1001 or 1012, as configured, and counts what it said."""
     async with drained(Plan(timeout=LATER, spread=0.0, code=code)) as (b, drain):
@@ -152,7 +145,6 @@ async def test_the_configured_code_is_sent(code: int) -> None:
         assert watched.ending.code == str(code)
 
 
-@on_uvloop
 async def test_sigterms_way_waits_for_sessions_to_end_by_themselves() -> None:
     """A patient drain says nothing while time is left: sessions that the app ends keep the app's code and cause, and
     the drain is over when the last is."""
@@ -175,7 +167,6 @@ async def test_sigterms_way_waits_for_sessions_to_end_by_themselves() -> None:
         assert watched.endings == [Ended("1012", Cause.SERVICE_RESTART, Peer.SERVER, True, "restarting")]
 
 
-@on_uvloop
 async def test_sigterms_way_ends_what_is_left_before_the_deadline() -> None:
     """A patient drain tells the sessions that are left when only the spread is left of its time."""
     async with drained(Plan(timeout=1.0, spread=0.5)) as (b, drain):
@@ -189,7 +180,6 @@ async def test_sigterms_way_ends_what_is_left_before_the_deadline() -> None:
         assert watched.ending.cause is Cause.DRAIN
 
 
-@on_uvloop
 async def test_new_clients_are_served_during_the_grace() -> None:
     """Load balancers learn slowly: during the grace a new client gets its session; after it, nobody answers."""
     async with drained(Plan(timeout=LATER, spread=0.0, grace=2.0)) as (b, drain):
@@ -205,7 +195,6 @@ async def test_new_clients_are_served_during_the_grace() -> None:
         assert [ending.cause for ending in b.told.endings] == [Cause.DRAIN] * 2
 
 
-@on_uvloop
 async def test_a_handshake_under_way_may_finish() -> None:
     """A request that was under way when the drain closed the door gets its answer."""
     async with drained(Plan(timeout=LATER, spread=0.3)) as (b, drain):
@@ -224,7 +213,6 @@ async def test_a_handshake_under_way_may_finish() -> None:
         await over(drain)
 
 
-@on_uvloop
 async def test_at_the_deadline_whatever_is_left_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A drain is bounded: silent clients, stuck frames, TLS and half a request are all gone at its deadline, each
     session counted once."""
@@ -252,7 +240,6 @@ async def test_at_the_deadline_whatever_is_left_is_closed(monkeypatch: pytest.Mo
         assert await ended(asking) == b""
 
 
-@on_uvloop
 async def test_a_session_that_begins_while_others_are_told_is_ended_too() -> None:
     """A 101 that comes after the door was closed makes a session that the deadline ends."""
     async with drained(Plan(timeout=2.0, spread=0.1, close_timeout=0.1)) as (b, drain):
@@ -269,7 +256,6 @@ async def test_a_session_that_begins_while_others_are_told_is_ended_too() -> Non
         assert [ending.cause for ending in b.told.endings] == [Cause.DRAIN] * 2
 
 
-@on_uvloop
 async def test_endings_by_peers_during_a_drain_keep_their_cause() -> None:
     """While the drain goes round, a peer's own ending stands: a crash stays a crash."""
     async with drained(Plan(timeout=LATER, spread=3.0)) as (b, drain):
@@ -289,7 +275,6 @@ async def test_endings_by_peers_during_a_drain_keep_their_cause() -> None:
         assert told_first[2].ending.cause is Cause.DRAIN
 
 
-@on_uvloop
 async def test_a_cancelled_drain_says_nothing_more() -> None:
     """A process that ends at once stops its drain: no Close is sent after that."""
     async with drained(Plan(timeout=LATER, spread=0.2, grace=0.1)) as (b, drain):

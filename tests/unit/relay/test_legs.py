@@ -12,7 +12,7 @@ from exporter.relay import legs
 from exporter.relay.legs import Leg, LegOwner, half_close_timeouts
 from exporter.relay.poller import new_poller
 from exporter.relay.tcp import HIGH_WATER, TcpTransport
-from tests.unit.relay.harness import Wire, on_uvloop
+from tests.unit.relay.harness import Wire
 from tests.waiting import until
 
 
@@ -61,7 +61,6 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-@on_uvloop
 async def test_both_fins_end_both_connections() -> None:
     """The first FIN passes on, the second closes: each cut is told once with its peer, the end once."""
     client, server, owner, *_ = await relay()
@@ -80,7 +79,6 @@ async def test_both_fins_end_both_connections() -> None:
     server.close()
 
 
-@on_uvloop
 async def test_a_fin_waits_behind_what_is_buffered() -> None:
     """A FIN is sent when all that was read before it has been sent, even if the reader takes its time."""
     client, server, owner, _, leg = await relay()
@@ -97,7 +95,6 @@ async def test_a_fin_waits_behind_what_is_buffered() -> None:
     client.close()
 
 
-@on_uvloop
 async def test_a_fin_behind_a_flood_loses_nothing() -> None:
     """A client that sends much and then half-closes has all of it delivered to a reader that starts late."""
     client, server, _, _, leg = await relay()
@@ -114,7 +111,6 @@ async def test_a_fin_behind_a_flood_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("first", [Peer.CLIENT, Peer.SERVER])
-@on_uvloop
 async def test_a_reset_is_told_as_one_and_ends_the_other(first: Peer) -> None:
     """A reset is told with its peer, once; the other connection is closed, and that end is not told as a cut."""
     client, server, owner, *_ = await relay()
@@ -128,7 +124,6 @@ async def test_a_reset_is_told_as_one_and_ends_the_other(first: Peer) -> None:
     assert owner.overs == 1
 
 
-@on_uvloop
 async def test_a_reset_after_a_fin_is_not_told_again() -> None:
     """A peer whose FIN was read and which then resets has ended once."""
     client, server, owner, *_ = await relay()
@@ -142,7 +137,6 @@ async def test_a_reset_after_a_fin_is_not_told_again() -> None:
     assert [peer for peer, _ in owner.cuts].count(Peer.CLIENT) == 1
 
 
-@on_uvloop
 async def test_a_full_buffer_stops_the_reading_and_an_empty_one_starts_it() -> None:
     """Above the mark the other leg stops reading; when the buffer has drained it reads again."""
     client, server, _, from_client, to_server = await relay()
@@ -157,7 +151,6 @@ async def test_a_full_buffer_stops_the_reading_and_an_empty_one_starts_it() -> N
     server.close()
 
 
-@on_uvloop
 async def test_a_reader_that_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A closed leg whose peer does not read is aborted after a while: no connection stays for ever."""
     monkeypatch.setattr(legs, "NO_PROGRESS", 0.05)
@@ -171,7 +164,6 @@ async def test_a_reader_that_never_comes_back_is_given_up(monkeypatch: pytest.Mo
     server.close()
 
 
-@on_uvloop
 async def test_a_close_behind_a_paused_read_survives_a_failed_write() -> None:
     """A server that is not being read from resets; what it sent last is still passed on before its client's end."""
     client, server, owner, _, from_server = await relay()

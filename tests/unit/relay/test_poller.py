@@ -13,7 +13,6 @@ import pytest
 from exporter.relay import poller as module
 from exporter.relay.poller import READ, WRITE, EpollPoller, LoopPoller, Pollable, Poller, new_poller
 from exporter.relay.tcp import TcpTransport
-from tests.unit.relay.harness import on_uvloop
 from tests.unit.relay.test_tcp import Kept
 from tests.waiting import until
 
@@ -47,7 +46,6 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 @POLLERS
-@on_uvloop
 async def test_readiness_is_told_as_asked(new: New) -> None:
     """Only of what was asked for, from when it was asked for until it is forgotten; then it can be asked for again."""
     ours, theirs = pair()
@@ -76,7 +74,6 @@ async def test_readiness_is_told_as_asked(new: New) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_the_last_rites_come_behind_the_batch(new: New) -> None:
     """What ends while it is served is buried afterwards, with its error; what that brings down is buried as well."""
     ours, theirs = pair()
@@ -98,7 +95,6 @@ async def test_the_last_rites_come_behind_the_batch(new: New) -> None:
     theirs.close()
 
 
-@on_uvloop
 async def test_one_that_was_forgotten_in_its_batch_is_not_served() -> None:
     """An earlier target may take a later one away although the kernel has named it already."""
     poller = EpollPoller()
@@ -171,7 +167,6 @@ class Full(EpollPoller):
         raise OSError(errno.ENOSPC, "no room")
 
 
-@on_uvloop
 async def test_a_kernel_without_room_ends_the_connection() -> None:
     """If a socket cannot be watched (epoll_ctl(2), ENOSPC) its protocol is told of the end, like of any other."""
     poller = Full(to_watch=False)

@@ -16,7 +16,7 @@ from exporter.protocol.client_identity import KEY_SIZE
 from exporter.protocol.counters import ObserverLayout, RelayLayout, SharedCells
 from exporter.protocol.messages import FLUSH, MAX_MESSAGE, Kind
 from exporter.relay.process import RelayProcess
-from tests.unit.relay.harness import App, on_uvloop
+from tests.unit.relay.harness import App
 from tests.waiting import PATIENCE, until
 
 
@@ -64,7 +64,6 @@ async def running() -> AsyncIterator[Running]:
             end.close()
 
 
-@on_uvloop
 async def test_process_running_beats_and_answers_a_flush() -> None:
     """The heartbeat is set from the start, and FLUSH is answered by FLUSHED."""
     async with running() as it:
@@ -84,7 +83,6 @@ async def test_process_running_beats_and_answers_a_flush() -> None:
         await it.over()
 
 
-@on_uvloop
 async def test_process_drained_with_exit_ends() -> None:
     """A drain with "exit" ends the process when it is over, and nobody can connect any more."""
     async with running() as it:
@@ -94,7 +92,6 @@ async def test_process_drained_with_exit_ends() -> None:
             socket.create_connection(("127.0.0.1", it.port), timeout=1.0)
 
 
-@on_uvloop
 async def test_process_drained_without_exit_stays() -> None:
     """A drain over HTTP leaves the process, for progress to be read, until it is stopped."""
     async with running() as it:
@@ -106,7 +103,6 @@ async def test_process_drained_without_exit_stays() -> None:
         await it.over()
 
 
-@on_uvloop
 async def test_process_whose_supervisor_dies_ends() -> None:
     """The end of the control socket ends the process: no orphan stays."""
     async with running() as it:

@@ -13,12 +13,11 @@ from exporter.protocol.messages import FLUSH, MAX_OPENED
 from exporter.relay import reporter as module
 from exporter.relay.context import Limits
 from tests.compiled import plain_only
-from tests.unit.relay.harness import REQUEST, SWITCH, Observed, bench, on_uvloop
+from tests.unit.relay.harness import REQUEST, SWITCH, Observed, bench
 from tests.waiting import until
 from tests.wire import KEY, PING, PONG, TEXT, close, frame
 
 
-@on_uvloop
 async def test_session_opens_and_closes_is_counted_and_sent_once() -> None:
     """A session is one in opened and, while it is open, in active; its record comes once."""
     async with bench() as b:
@@ -38,7 +37,6 @@ async def test_session_opens_and_closes_is_counted_and_sent_once() -> None:
         assert record.opened_at < record.closed_at
 
 
-@on_uvloop
 async def test_record_when_the_observer_takes_none_is_counted_by_initiator() -> None:
     """A record that the kernel does not take is counted as dropped, by route and initiator; active falls all the
     same."""
@@ -59,7 +57,6 @@ async def test_record_when_the_observer_takes_none_is_counted_by_initiator() -> 
                 pass
 
 
-@on_uvloop
 async def test_flush_brings_the_counts_of_open_sessions() -> None:
     """After FLUSHED the cells hold every frame that was forwarded before FLUSH, of sessions that are still open."""
     async with bench() as b:
@@ -78,7 +75,6 @@ async def test_flush_brings_the_counts_of_open_sessions() -> None:
 
 
 @plain_only
-@on_uvloop
 async def test_flush_of_many_sessions_goes_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions are flushed a slice at a time; a second FLUSH meanwhile is answered too."""
     monkeypatch.setattr(module, "FLUSH_SLICE", 2)
@@ -94,7 +90,6 @@ async def test_flush_of_many_sessions_goes_in_slices(monkeypatch: pytest.MonkeyP
         assert b.told.cells[b.told.layout.routes[0].payload[Peer.CLIENT]] == 5
 
 
-@on_uvloop
 async def test_openings_are_sent_in_batches() -> None:
     """Openings wait for a batch or a second, and come with route, time and identity."""
     async with bench() as b:
@@ -104,7 +99,6 @@ async def test_openings_are_sent_in_batches() -> None:
         assert len(opened) < MAX_OPENED
 
 
-@on_uvloop
 async def test_notices_of_one_event_are_throttled_and_counted() -> None:
     """Of a hundred failures one notice is sent; the cell counts them all."""
     async with bench() as b:
@@ -116,7 +110,6 @@ async def test_notices_of_one_event_are_throttled_and_counted() -> None:
         assert b.told.cells[b.told.layout.connect_errors[ConnectError.REFUSED]] == 100
 
 
-@on_uvloop
 async def test_ping_that_is_answered_is_timed() -> None:
     """The round trip of a ping is one observation of its sender's histogram."""
     async with bench() as b:
@@ -129,7 +122,6 @@ async def test_ping_that_is_answered_is_timed() -> None:
         assert sum(b.told.cells[cells.start : cells.start + len(cells.bounds) + 1]) == 1
 
 
-@on_uvloop
 async def test_limit_of_clients_is_that_of_all_relays() -> None:
     """Clients of another relay count against ``--max-connections``."""
     async with bench(Limits(max_connections=3)) as b:
@@ -149,7 +141,6 @@ async def test_limit_of_clients_is_that_of_all_relays() -> None:
         await second.expect(SWITCH)
 
 
-@on_uvloop
 async def test_session_that_we_close_at_once_is_the_proxys() -> None:
     """What the process closes at its end is reported before it is gone."""
     async with bench() as b:

@@ -9,7 +9,7 @@ import pytest
 from exporter.protocol.enums import Cause, Peer
 from exporter.relay import server as listener
 from exporter.relay.context import Limits
-from tests.unit.relay.harness import REQUEST, Ended, bench, closes, ended, on_uvloop
+from tests.unit.relay.harness import REQUEST, Ended, bench, closes, ended
 from tests.waiting import until
 from tests.wire import KEY, close
 
@@ -17,7 +17,6 @@ GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 
 
 @pytest.mark.parametrize("asked", [REQUEST, GET])
-@on_uvloop
 async def test_a_full_house_answers_503(asked: bytes) -> None:
     """Over the limit a client gets a 503 with a short text and never reaches the app; when one leaves, the next is let
     in."""
@@ -40,7 +39,6 @@ async def test_a_full_house_answers_503(asked: bytes) -> None:
         assert second[2].endings == again[2].endings == []
 
 
-@on_uvloop
 async def test_an_old_session_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """At its greatest age a session gets one Close 1001 from us, cause limit; a younger one gets nothing."""
     monkeypatch.setattr(listener, "AGE_INTERVAL", 0.02)
@@ -61,7 +59,6 @@ async def test_an_old_session_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
         await young_client.expect(close(1001))
 
 
-@on_uvloop
 async def test_sessions_of_one_age_are_not_ended_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that began at once are ended one by one, over the last tenth of their greatest age."""
     monkeypatch.setattr(listener, "AGE_INTERVAL", 0.02)
@@ -81,14 +78,12 @@ def began(relay: listener.Relay) -> float:
     return min(tunnel.session.began for tunnel in relay.sessions)
 
 
-@on_uvloop
 async def test_no_limit_means_no_watching() -> None:
     """Without a greatest age nothing looks at ages."""
     async with bench() as b:
         assert b.relay._ageing is None
 
 
-@on_uvloop
 async def test_every_session_is_told_once() -> None:
     """Sessions that end in every way, at once: as many endings as sessions, one each, and nothing stays behind."""
     async with bench() as b:
@@ -115,7 +110,6 @@ async def test_every_session_is_told_once() -> None:
         assert b.relay.context.clients == 0
 
 
-@on_uvloop
 async def test_closing_everything_counts_every_session_as_ours() -> None:
     """A process that ends at once ends its sessions: 1006, drain, by the proxy, once each, and no client stays."""
     async with bench() as b:
@@ -130,7 +124,6 @@ async def test_closing_everything_counts_every_session_as_ours() -> None:
         assert await ended(plain) == b""
 
 
-@on_uvloop
 async def test_a_session_that_was_closing_keeps_its_cause_when_everything_is_closed() -> None:
     """What a peer has begun is not taken over by the end of the process."""
     async with bench() as b:
@@ -142,7 +135,6 @@ async def test_a_session_that_was_closing_keeps_its_cause_when_everything_is_clo
         assert watched.endings == [Ended("1011", Cause.INTERNAL_ERROR, Peer.SERVER, False, "boom", True)]
 
 
-@on_uvloop
 async def test_idle_http_is_closed_and_busy_http_is_not() -> None:
     """Closing idle connections spares a request that is under way and a session."""
     async with bench() as b:

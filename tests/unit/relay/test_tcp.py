@@ -16,7 +16,7 @@ from exporter.relay import tcp as module
 from exporter.relay.poller import EpollPoller, LoopPoller, Poller
 from exporter.relay.tcp import HIGH_WATER, READ_BULK, READ_MEDIUM, READ_SMALL, SHORT_READS, TcpTransport
 from exporter.relay.transport import Transport, TransportProtocol
-from tests.unit.relay.harness import Wire, ended, on_uvloop
+from tests.unit.relay.harness import Wire, ended
 from tests.unit.relay.test_legs import tcp_pair
 from tests.waiting import until
 
@@ -74,7 +74,6 @@ def come_at_once(wire: Wire, size: int) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_bytes_pass_both_ways(new: New) -> None:
     """What is written arrives, what arrives is told, and a FIN is told behind it; then closing is told, once."""
     kept = Kept()
@@ -96,7 +95,6 @@ async def test_bytes_pass_both_ways(new: New) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_what_the_kernel_does_not_take_waits(new: New) -> None:
     """Megabytes that nobody reads yet wait, in order; the protocol is asked to pause above the mark, and to resume when
     a quarter of it is left. A close waits for all of it."""
@@ -120,7 +118,6 @@ async def test_what_the_kernel_does_not_take_waits(new: New) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_a_paused_connection_reads_nothing(new: New) -> None:
     """While reading is paused bytes stay in the kernel, and come when it goes on."""
     kept = Kept()
@@ -141,7 +138,6 @@ async def test_a_paused_connection_reads_nothing(new: New) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_what_has_come_is_told_at_once(new: New) -> None:
     """Whatever waits in the kernel, up to the most that is read, is told in one piece, whether few bytes or many came
     before it."""
@@ -169,7 +165,6 @@ async def test_what_has_come_is_told_at_once(new: New) -> None:
     tcp.abort()
 
 
-@on_uvloop
 async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """After much, as much is asked for again although its tail was short; after many short reads, little, until more
     than that comes."""
@@ -204,7 +199,6 @@ async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.Monkey
     tcp.abort()
 
 
-@on_uvloop
 async def test_what_waits_does_not_keep_what_was_sent() -> None:
     """Of a write that was taken in part only the rest stays in memory, however large the whole was."""
     tcp, _ = connected(EpollPoller, Kept())
@@ -215,7 +209,6 @@ async def test_what_waits_does_not_keep_what_was_sent() -> None:
     tcp.abort()
 
 
-@on_uvloop
 async def test_a_reset_behind_few_bytes_is_told_behind_them() -> None:
     """A peer that resets right behind what it said is heard, and its reset is told as one, however much it said.
 
@@ -233,7 +226,6 @@ async def test_a_reset_behind_few_bytes_is_told_behind_them() -> None:
 
 
 @pytest.mark.parametrize("then", [BlockingIOError(), ConnectionResetError(), b""], ids=repr)
-@on_uvloop
 async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
     then: BaseException | bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +255,6 @@ async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
 
 
 @POLLERS
-@on_uvloop
 async def test_a_reset_is_told_with_its_error(new: New) -> None:
     """A peer's reset ends the connection with the error, once, whether it is noticed reading or writing."""
     for notice in (lambda tcp: None, lambda tcp: tcp.pause_reading()):
@@ -281,7 +272,6 @@ async def test_a_reset_is_told_with_its_error(new: New) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_a_protocol_that_does_not_stay_open_is_closed_by_a_fin(new: New) -> None:
     """``eof_received`` that answers false closes, as asyncio has it."""
     kept = Kept(keep_open=False)
@@ -293,7 +283,6 @@ async def test_a_protocol_that_does_not_stay_open_is_closed_by_a_fin(new: New) -
 
 @pytest.mark.parametrize("end", [TcpTransport.close, TcpTransport.abort])
 @POLLERS
-@on_uvloop
 async def test_it_may_be_closed_from_inside(new: New, end: Callable[[TcpTransport], None]) -> None:
     """A protocol that ends its connection while it is told of bytes is told of the end afterwards, and of no more
     bytes."""
@@ -341,7 +330,6 @@ def test_a_defect_ends_that_connection_alone(new: New) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_another_protocol_takes_over(new: New) -> None:
     """From :meth:`set_protocol` on the other one is told, the end included."""
     first, second = Kept(), Kept()
@@ -358,7 +346,6 @@ async def test_another_protocol_takes_over(new: New) -> None:
 
 
 @POLLERS
-@on_uvloop
 async def test_it_tells_about_itself(new: New) -> None:
     """Addresses and socket as asyncio's transports tell them; what it does not know is the default."""
     kept = Kept()
@@ -372,7 +359,6 @@ async def test_it_tells_about_itself(new: New) -> None:
     assert tcp.get_extra_info("peername") is None
 
 
-@on_uvloop
 async def test_a_fin_of_ours_is_sent_once_and_leaves_the_rest_alone() -> None:
     """Our direction ends, a second FIN is harmless, and what the peer sends is still read."""
     kept = Kept()
@@ -387,7 +373,6 @@ async def test_a_fin_of_ours_is_sent_once_and_leaves_the_rest_alone() -> None:
     wire.close()
 
 
-@on_uvloop
 async def test_what_the_kernel_holds_of_a_broken_connection_is_read() -> None:
     """Bytes that came before a reset, and were not read because reading was paused, can still be had; then nothing."""
     tcp, wire = connected(EpollPoller, Kept())
@@ -401,7 +386,6 @@ async def test_what_the_kernel_holds_of_a_broken_connection_is_read() -> None:
     tcp.abort()
 
 
-@on_uvloop
 async def test_no_more_is_salvaged_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading what is left is bounded, in steps of one read."""
     monkeypatch.setattr(module, "MAX_SALVAGE", 1000)
@@ -414,7 +398,6 @@ async def test_no_more_is_salvaged_than_the_limit(monkeypatch: pytest.MonkeyPatc
     tcp.abort()
 
 
-@on_uvloop
 async def test_silence_is_the_time_since_bytes_came() -> None:
     """The kernel's word for TCP; nothing is known of a Unix socket."""
     tcp, wire = connected(EpollPoller, Kept())
@@ -431,7 +414,6 @@ async def test_silence_is_the_time_since_bytes_came() -> None:
     wire.close()
 
 
-@on_uvloop
 async def test_an_ended_connection_leaves_no_cycle() -> None:
     """What was told of its end is not held by the connection any more, nor the other way round."""
     kept = Kept()

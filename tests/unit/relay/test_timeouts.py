@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from exporter.relay.timeouts import TimeoutQueue
-from tests.unit.relay.harness import on_uvloop
 from tests.waiting import until
 
 
-@on_uvloop
 async def test_who_waits_too_long_is_told_once_and_in_order() -> None:
     """Each is told when its own time is over, first come first told; nobody is told twice."""
     loop = asyncio.get_running_loop()
@@ -29,7 +27,6 @@ async def test_who_waits_too_long_is_told_once_and_in_order() -> None:
     assert len(told) == 3
 
 
-@on_uvloop
 async def test_who_is_removed_is_not_told() -> None:
     """A removed one is forgotten, one that never waited may be removed, and one that waits again begins anew."""
     loop = asyncio.get_running_loop()
@@ -48,7 +45,6 @@ async def test_who_is_removed_is_not_told() -> None:
     assert told[0][1] - again >= 0.19
 
 
-@on_uvloop
 async def test_one_end_may_bring_another() -> None:
     """Who is told may remove others that are due in the same moment, and add new ones."""
     told: list[str] = []
@@ -66,7 +62,6 @@ async def test_one_end_may_bring_another() -> None:
     assert told == ["first", "new"]
 
 
-@on_uvloop
 async def test_a_defect_of_who_is_told_ends_no_other_wait() -> None:
     """If telling one fails, those who begin to wait later are told all the same."""
     told: list[str] = []

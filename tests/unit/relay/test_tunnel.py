@@ -21,7 +21,7 @@ from exporter.relay import tunnel as tunnel_module
 from exporter.relay.tcp import HIGH_WATER, READ_BULK
 from exporter.relay.tunnel import ENGINE, close_frame
 from tests.compiled import plain_only
-from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Watched, Wire, bench, ended, on_uvloop
+from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Watched, Wire, bench, ended
 from tests.waiting import until
 from tests.wire import BINARY, CONTINUATION, KEY, PING, TEXT, close, cut_at, cuts, frame, singly, streams
 
@@ -46,7 +46,6 @@ def test_engine_module_that_runs_is_named() -> None:
 
 
 @pytest.mark.parametrize("way", ["whole", "bytewise", "glued"])
-@on_uvloop
 async def test_frames_pass_both_ways_and_are_heard(way: str) -> None:
     """What leaves is what came, in both directions, and the frames of each are counted while the session lives."""
     async with bench() as b:
@@ -64,7 +63,6 @@ async def test_frames_pass_both_ways_and_are_heard(way: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 125, 65536, 5_000_000])
-@on_uvloop
 async def test_large_and_small_frames_arrive_whole(size: int) -> None:
     """A payload of any size arrives as it was sent, both ways at once."""
     async with bench() as b:
@@ -79,7 +77,6 @@ async def test_large_and_small_frames_arrive_whole(size: int) -> None:
 
 
 @pytest.mark.parametrize("glue", ["behind the 101", "before the 101", "with the request"])
-@on_uvloop
 async def test_early_frames_are_forwarded_and_heard_once(glue: str) -> None:
     """Frames that share a segment with the 101, or that the client sends before it, are passed on and counted once."""
     async with bench() as b:
@@ -98,7 +95,6 @@ async def test_early_frames_are_forwarded_and_heard_once(glue: str) -> None:
         assert heard(watched, Peer.CLIENT).frames == early + 1
 
 
-@on_uvloop
 async def test_a_close_in_the_segment_of_the_101_decides() -> None:
     """A server that accepts and closes in one breath has its Close seen."""
     async with bench() as b:
@@ -191,7 +187,6 @@ def test_any_bytes_from_the_first_leave_as_they_came() -> None:
             runner.run(made.__aexit__(None, None, None))
 
 
-@on_uvloop
 async def test_many_sessions_at_once_keep_their_bytes_apart() -> None:
     """Forty sessions echo random traffic at the same time; each gets its own bytes back."""
     async with bench() as b:
@@ -214,7 +209,6 @@ async def test_many_sessions_at_once_keep_their_bytes_apart() -> None:
 
 
 @pytest.mark.parametrize("slow", [Peer.CLIENT, Peer.SERVER])
-@on_uvloop
 async def test_a_peer_that_stops_reading_costs_little(slow: Peer) -> None:
     """When one peer stops reading, the other is made to wait and we hold a few hundred KiB at most; once it reads
     again, everything arrives."""
@@ -262,7 +256,6 @@ async def flood(writer: Wire, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("first", [Peer.CLIENT, Peer.SERVER])
-@on_uvloop
 async def test_a_half_close_passes_on_and_late_data_still_comes(first: Peer) -> None:
     """A peer that sends no more can still receive: its FIN passes on behind its data, and what the other sends
     afterwards, megabytes of it, arrives before TCP ends."""
@@ -284,7 +277,6 @@ async def test_a_half_close_passes_on_and_late_data_still_comes(first: Peer) -> 
 
 
 @pytest.mark.parametrize("first", [Peer.CLIENT, Peer.SERVER])
-@on_uvloop
 async def test_a_reset_ends_the_other_side(first: Peer) -> None:
     """A reset on one side ends the other, behind the data that came before it, and is told as a reset by that peer."""
     async with bench() as b:
@@ -300,7 +292,6 @@ async def test_a_reset_ends_the_other_side(first: Peer) -> None:
         await b.quiet()
 
 
-@on_uvloop
 async def test_the_usual_closing_handshake() -> None:
     """Close, answering Close, FIN, FIN: one clean ending, and both peers saw each other's bytes and nothing else."""
     async with bench() as b:
@@ -316,7 +307,6 @@ async def test_the_usual_closing_handshake() -> None:
         assert watched.endings == [Ended("1001", Cause.GOING_AWAY, Peer.SERVER, True, "bye")]
 
 
-@on_uvloop
 async def test_a_close_just_before_a_reset_is_not_lost() -> None:
     """An app that says 1011 and resets while its client still sends: the Close that explains it is seen and counted,
     every time."""
@@ -333,7 +323,6 @@ async def test_a_close_just_before_a_reset_is_not_lost() -> None:
         await b.quiet()
 
 
-@on_uvloop
 async def test_an_early_fin_of_the_client_is_its_own_ending() -> None:
     """A client that ends TCP before the 101, and gets it nevertheless, has a session, ended by the client."""
     async with bench() as b:
@@ -355,7 +344,6 @@ async def test_an_early_fin_of_the_client_is_its_own_ending() -> None:
 
 
 @pytest.mark.parametrize("sender", [Peer.CLIENT, Peer.SERVER])
-@on_uvloop
 async def test_what_cannot_be_followed_flows_on(sender: Peer) -> None:
     """After a frame that cannot be followed every byte still passes both ways; it is told once and ends unobserved."""
     async with bench() as b:
@@ -383,7 +371,6 @@ class Broken(Exception):
 
 @plain_only
 @pytest.mark.parametrize("broken", ["feed", "handle"])
-@on_uvloop
 async def test_a_defect_while_listening_does_not_touch_the_traffic(
     broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,7 +410,6 @@ async def finish(b: Bench, watched: Watched, timeout: float = 10.0, code: int = 
 
 
 @pytest.mark.parametrize("code", [1001, 1012])
-@on_uvloop
 async def test_an_idle_session_is_told_and_closes_in_order(code: int) -> None:
     """The client gets one Close; its answer reaches the app; the app's answer is consumed; one clean ending of ours."""
     async with bench() as b:
@@ -443,7 +429,6 @@ async def test_an_idle_session_is_told_and_closes_in_order(code: int) -> None:
         assert len(watched.endings) == 1
 
 
-@on_uvloop
 async def test_the_close_stands_between_fragments() -> None:
     """Between the fragments of a message is a boundary: the Close goes there, and the rest of the message nowhere."""
     async with bench() as b:
@@ -462,7 +447,6 @@ async def test_the_close_stands_between_fragments() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 9, 10, 50, 109])
-@on_uvloop
 async def test_inside_a_frame_the_close_waits(cut: int) -> None:
     """Inside a header or a payload nothing is said; at the frame's end, with others glued behind it, one Close is, and
     nothing of the others."""
@@ -487,7 +471,6 @@ async def test_inside_a_frame_the_close_waits(cut: int) -> None:
         assert await b.ending(watched) == Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)
 
 
-@on_uvloop
 async def test_a_close_that_comes_while_we_wait_for_a_boundary_keeps_its_cause() -> None:
     """While we wait for the end of the app's frame its client closes: that Close decides, and ours is never sent."""
     async with bench() as b:
@@ -505,7 +488,6 @@ async def test_a_close_that_comes_while_we_wait_for_a_boundary_keeps_its_cause()
         assert await b.ending(watched) == Ended("1000", Cause.NORMAL, Peer.CLIENT, True, "mine")
 
 
-@on_uvloop
 async def test_half_a_close_of_the_app_is_waited_for() -> None:
     """A Close of the app of which half has passed is let through and decides; ours is not sent behind it."""
     async with bench() as b:
@@ -524,7 +506,6 @@ async def test_half_a_close_of_the_app_is_waited_for() -> None:
         assert await b.ending(watched) == Ended("1011", Cause.INTERNAL_ERROR, Peer.SERVER, True, "boom")
 
 
-@on_uvloop
 async def test_a_silent_client_lets_the_app_be_told() -> None:
     """A client that does not answer in time: the app gets a masked Close 1001 and both connections are closed."""
     async with bench() as b:
@@ -542,7 +523,6 @@ async def test_a_silent_client_lets_the_app_be_told() -> None:
         assert ending == Ended("1001", Cause.DRAIN, Peer.PROXY, clean=False, close_unanswered=True)
 
 
-@on_uvloop
 async def test_an_app_that_ignores_our_close_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither peer reacts: both TCP connections end all the same, and the ending is told once."""
     monkeypatch.setattr(tunnel_module, "FINAL_CLOSE_TIMEOUT", 0.05)
@@ -556,7 +536,6 @@ async def test_an_app_that_ignores_our_close_is_cut(monkeypatch: pytest.MonkeyPa
         assert len(watched.endings) == 1
 
 
-@on_uvloop
 async def test_a_client_stuck_inside_a_frame_gets_no_close_put_behind_it() -> None:
     """A client that stopped inside a frame: the app's connection ends without a Close of ours; 1001 was ours to it."""
     async with bench() as b:
@@ -569,7 +548,6 @@ async def test_a_client_stuck_inside_a_frame_gets_no_close_put_behind_it() -> No
         assert await b.ending(watched) == Ended("1001", Cause.DRAIN, Peer.PROXY, False, close_unanswered=True)
 
 
-@on_uvloop
 async def test_a_server_stuck_inside_a_frame_ends_without_a_close() -> None:
     """An app that stopped inside a frame: its client gets no Close, and the ending is 1006, drain, proxy."""
     async with bench() as b:
@@ -583,7 +561,6 @@ async def test_a_server_stuck_inside_a_frame_ends_without_a_close() -> None:
         assert await b.ending(watched) == Ended("1006", Cause.DRAIN, Peer.PROXY, clean=False)
 
 
-@on_uvloop
 async def test_an_unobserved_session_ends_without_a_close() -> None:
     """Where the server's direction is not understood no Close is sent into it: 1006, drain, proxy."""
     async with bench() as b:
@@ -599,7 +576,6 @@ async def test_an_unobserved_session_ends_without_a_close() -> None:
         assert await b.ending(watched) == Ended("1006", Cause.DRAIN, Peer.PROXY, clean=False)
 
 
-@on_uvloop
 async def test_a_session_that_is_closing_keeps_its_cause() -> None:
     """A peer's Close, even unanswered, is the ending; a drain only bounds how long TCP may stay."""
     async with bench() as b:
@@ -612,7 +588,6 @@ async def test_a_session_that_is_closing_keeps_its_cause() -> None:
         assert await b.ending(watched) == Ended("1011", Cause.INTERNAL_ERROR, Peer.SERVER, False, "boom", True)
 
 
-@on_uvloop
 async def test_a_second_finish_has_no_effect() -> None:
     """However often a session is told to end, its client gets one Close and the first cause stands."""
     async with bench() as b:
@@ -628,7 +603,6 @@ async def test_a_second_finish_has_no_effect() -> None:
         assert await b.ending(watched) == Ended("1001", Cause.LIMIT, Peer.PROXY, clean=True)
 
 
-@on_uvloop
 async def test_an_app_that_was_held_up_is_heard_again() -> None:
     """A client that does not read holds its app up; once our Close is said, what the app sends is taken off its hands
     and listened to, and the client still finds all that came before, then the Close."""
@@ -654,7 +628,6 @@ async def test_an_app_that_was_held_up_is_heard_again() -> None:
         assert await b.ending(watched) == Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)
 
 
-@on_uvloop
 async def test_nothing_a_client_sent_is_lost_to_a_drain() -> None:
     """Messages under way from the client when our Close goes out all reach the app, before its answering Close."""
     async with bench() as b:
@@ -670,7 +643,6 @@ async def test_nothing_a_client_sent_is_lost_to_a_drain() -> None:
 
 
 @plain_only
-@on_uvloop
 async def test_a_defect_while_a_close_waits_for_its_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
     """If listening fails just when we look for a boundary, no byte is lost or doubled and the defect is told."""
     async with bench() as b:
@@ -708,7 +680,6 @@ def undelivered(wire: Wire) -> int:
 
 
 @pytest.mark.parametrize("pattern", [frame(PING, b"", mask=KEY), frame(TEXT, b"", mask=KEY), b"\x83\x00"])
-@on_uvloop
 async def test_dense_frames_are_observed_in_bounded_portions(pattern: bytes) -> None:
     """However many frames one read brings, a turn of the loop observes a few thousand; all are forwarded at once, all
     are counted in the end, also when the client ends meanwhile."""
@@ -737,7 +708,6 @@ async def test_dense_frames_are_observed_in_bounded_portions(pattern: bytes) -> 
         server.close()
 
 
-@on_uvloop
 async def test_close_behind_dense_frames_is_seen_although_the_client_resets() -> None:
     """A Close that lies in a backlog when its sender resets is observed before the end of TCP."""
     async with bench() as b:
@@ -752,7 +722,6 @@ async def test_close_behind_dense_frames_is_seen_although_the_client_resets() ->
         server.close()
 
 
-@on_uvloop
 async def test_fin_of_an_app_whose_client_does_not_read_is_counted() -> None:
     """An app's FIN is noticed while its client takes nothing: the session is counted, and the client gets it all."""
     async with bench() as b:

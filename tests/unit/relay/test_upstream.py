@@ -15,7 +15,7 @@ from exporter.protocol.enums import ConnectError
 from exporter.relay.poller import new_poller
 from exporter.relay.transport import TransportProtocol
 from exporter.relay.upstream import Failure, Upstream, classify
-from tests.unit.relay.harness import App, on_uvloop
+from tests.unit.relay.harness import App
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,6 @@ async def connect(upstream: Upstream, leg: TransportProtocol | None = None) -> F
     return failure
 
 
-@on_uvloop
 async def test_nobody_listening_is_refused() -> None:
     """A port without a listener is told as a value, not raised."""
     app = App()
@@ -61,7 +60,6 @@ async def test_nobody_listening_is_refused() -> None:
     assert failure.why
 
 
-@on_uvloop
 async def test_a_missing_unix_socket_is_refused(tmp_path: Path) -> None:
     """A socket file that does not exist is an app that is not there."""
     failure = await connect(Upstream(Address(path=str(tmp_path / "none"))))
@@ -69,7 +67,6 @@ async def test_a_missing_unix_socket_is_refused(tmp_path: Path) -> None:
     assert failure.error is ConnectError.REFUSED
 
 
-@on_uvloop
 async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
     """An app may listen on a Unix socket."""
     path = str(tmp_path / "app.sock")
@@ -80,7 +77,6 @@ async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
     await server.wait_closed()
 
 
-@on_uvloop
 async def test_an_unknown_name_is_dns() -> None:
     """A host name that does not resolve is told as such."""
     failure = await connect(Upstream(Address("no-such-host.invalid", 80)))
@@ -103,7 +99,6 @@ class Counted(Upstream):
         return await super()._open(sock)
 
 
-@on_uvloop
 async def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
     """An app that neither takes nor refuses the connection costs the configured time, and is told as timeout."""
     failure = await connect(Counted(Address("app", 9), timeout=0.05, hang=True))
@@ -124,7 +119,6 @@ def busy() -> tuple[socket.socket, list[socket.socket]]:
 
 
 @pytest.mark.parametrize("comes", [True, False])
-@on_uvloop
 async def test_a_connection_that_is_under_way_is_waited_for(comes: bool) -> None:
     """An app that does not answer at once is waited for: until it does, or for the configured time."""
     app, waiting = busy()
@@ -147,7 +141,6 @@ async def test_a_connection_that_is_under_way_is_waited_for(comes: bool) -> None
         sock.close()
 
 
-@on_uvloop
 async def test_a_path_that_is_too_long_is_told_as_a_value(tmp_path: Path) -> None:
     """What the system refuses before it tries is a failure like any other."""
     failure = await connect(Upstream(Address(path=str(tmp_path / ("x" * 200)))))
@@ -155,7 +148,6 @@ async def test_a_path_that_is_too_long_is_told_as_a_value(tmp_path: Path) -> Non
     assert failure.error is ConnectError.OTHER
 
 
-@on_uvloop
 async def test_name_whose_first_address_hangs_is_tried_at_the_next() -> None:
     """Each address of a name gets a share of the time: one that never answers does not take all of it."""
     app, waiting = busy()
@@ -173,7 +165,6 @@ async def test_name_whose_first_address_hangs_is_tried_at_the_next() -> None:
 
 
 @pytest.mark.parametrize("comes", [True, False])
-@on_uvloop
 async def test_unix_socket_whose_queue_is_full_is_waited_for(tmp_path: Path, comes: bool) -> None:
     """A Unix socket that has no room for a connection now is tried again, for as long as the timeout allows."""
     path = str(tmp_path / "app.sock")
@@ -206,7 +197,6 @@ async def test_unix_socket_whose_queue_is_full_is_waited_for(tmp_path: Path, com
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-@on_uvloop
 async def test_upstream_that_is_the_sidecar_itself_is_refused(host: str) -> None:
     """An address at which the sidecar listens, by number or name, is a failure and no connection."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
