@@ -10,7 +10,7 @@ with the version and holds every number and the length of every text, then the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import nan
 from struct import Struct
 from typing import Final
@@ -48,7 +48,7 @@ class CloseFrame:
     at: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class PeerRecord:
     """One peer of a session: the frames that it sent, and the bytes that waited for it.
 
@@ -71,24 +71,59 @@ class PeerRecord:
     :ivar sample: the first bytes of its last message.
     """
 
-    frames: int = 0
-    payload: int = 0
-    last_frame_at: float | None = None
-    last_message_at: float | None = None
-    last_message_size: int = 0
-    last_opcode: int = -1
-    largest_before: int = 0
-    largest_message: int = 0
-    close: CloseFrame | None = None
-    ping_at: float | None = None
-    in_frame: bool = False
-    fragmented: bool = False
-    unobserved: bool = False
-    waiting_since: float | None = None
-    sample: bytes = b""
+    frames: int
+    payload: int
+    last_frame_at: float | None
+    last_message_at: float | None
+    last_message_size: int
+    last_opcode: int
+    largest_before: int
+    largest_message: int
+    close: CloseFrame | None
+    ping_at: float | None
+    in_frame: bool
+    fragmented: bool
+    unobserved: bool
+    waiting_since: float | None
+    sample: bytes
+
+    # Written out: compiled, it is called without a dict of arguments.
+    def __init__(
+        self,
+        frames: int = 0,
+        payload: int = 0,
+        last_frame_at: float | None = None,
+        last_message_at: float | None = None,
+        last_message_size: int = 0,
+        last_opcode: int = -1,
+        largest_before: int = 0,
+        largest_message: int = 0,
+        close: CloseFrame | None = None,
+        ping_at: float | None = None,
+        in_frame: bool = False,
+        fragmented: bool = False,
+        unobserved: bool = False,
+        waiting_since: float | None = None,
+        sample: bytes = b"",
+    ) -> None:
+        self.frames = frames
+        self.payload = payload
+        self.last_frame_at = last_frame_at
+        self.last_message_at = last_message_at
+        self.last_message_size = last_message_size
+        self.last_opcode = last_opcode
+        self.largest_before = largest_before
+        self.largest_message = largest_message
+        self.close = close
+        self.ping_at = ping_at
+        self.in_frame = in_frame
+        self.fragmented = fragmented
+        self.unobserved = unobserved
+        self.waiting_since = waiting_since
+        self.sample = sample
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class SessionRecord:
     """One session, from its 101 to its close.
 
@@ -110,29 +145,80 @@ class SessionRecord:
     :ivar frames: the flight recorder's slots, oldest first (:mod:`exporter.protocol.flight_recorder`).
     """
 
-    relay: int = 0
-    number: int = 0
-    route: int = 0
-    opened_at: float = 0.0
-    closed_at: float = 0.0
-    handshake_seconds: float = 0.0
-    identity: int = 0
-    client: PeerRecord = field(default_factory=PeerRecord)
-    server: PeerRecord = field(default_factory=PeerRecord)
-    first_close: Peer | None = None
-    tcp_end: Peer | None = None
-    tcp_end_kind: TcpEndKind = TcpEndKind.FIN
-    proxy_cause: Cause | None = None
-    proxy_code: int = 0
-    http_text: bool = False
-    engine_io: bool = False
-    path: str = ""
-    address: str = ""
-    peer_address: str = ""
-    forwarded_for: str = ""
-    subprotocol: str = ""
-    trace_id: str = ""
-    frames: bytes = b""
+    relay: int
+    number: int
+    route: int
+    opened_at: float
+    closed_at: float
+    handshake_seconds: float
+    identity: int
+    client: PeerRecord
+    server: PeerRecord
+    first_close: Peer | None
+    tcp_end: Peer | None
+    tcp_end_kind: TcpEndKind
+    proxy_cause: Cause | None
+    proxy_code: int
+    http_text: bool
+    engine_io: bool
+    path: str
+    address: str
+    peer_address: str
+    forwarded_for: str
+    subprotocol: str
+    trace_id: str
+    frames: bytes
+
+    # Written out: compiled, it is called without a dict of arguments.
+    def __init__(
+        self,
+        relay: int = 0,
+        number: int = 0,
+        route: int = 0,
+        opened_at: float = 0.0,
+        closed_at: float = 0.0,
+        handshake_seconds: float = 0.0,
+        identity: int = 0,
+        client: PeerRecord | None = None,
+        server: PeerRecord | None = None,
+        first_close: Peer | None = None,
+        tcp_end: Peer | None = None,
+        tcp_end_kind: TcpEndKind = TcpEndKind.FIN,
+        proxy_cause: Cause | None = None,
+        proxy_code: int = 0,
+        http_text: bool = False,
+        engine_io: bool = False,
+        path: str = "",
+        address: str = "",
+        peer_address: str = "",
+        forwarded_for: str = "",
+        subprotocol: str = "",
+        trace_id: str = "",
+        frames: bytes = b"",
+    ) -> None:
+        self.relay = relay
+        self.number = number
+        self.route = route
+        self.opened_at = opened_at
+        self.closed_at = closed_at
+        self.handshake_seconds = handshake_seconds
+        self.identity = identity
+        self.client = PeerRecord() if client is None else client
+        self.server = PeerRecord() if server is None else server
+        self.first_close = first_close
+        self.tcp_end = tcp_end
+        self.tcp_end_kind = tcp_end_kind
+        self.proxy_cause = proxy_cause
+        self.proxy_code = proxy_code
+        self.http_text = http_text
+        self.engine_io = engine_io
+        self.path = path
+        self.address = address
+        self.peer_address = peer_address
+        self.forwarded_for = forwarded_for
+        self.subprotocol = subprotocol
+        self.trace_id = trace_id
+        self.frames = frames
 
     def peer(self, peer: Peer) -> PeerRecord:
         """Return the direction of ``peer``, a client or a server."""
