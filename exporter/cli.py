@@ -111,14 +111,14 @@ def run(check: bool, **values: Any) -> None:
         click.echo(
             f"websocket-exporter: warning: {name} is not a setting; see 'websocket-exporter run --help'", err=True
         )
-    from exporter import supervisor
+    from exporter import preflight, supervisor
     from exporter.listening import CannotListen
 
     if not check:
         sys.exit(supervisor.run(settings))
     try:
-        supervisor.check(settings)
-    except (CannotListen, supervisor.CannotUse) as error:
+        preflight.check(settings)
+    except (CannotListen, preflight.CannotUse) as error:
         raise click.ClickException(str(error)) from error
     click.echo("settings, files and ports are valid")
 

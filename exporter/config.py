@@ -21,7 +21,7 @@ from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoff
 from exporter.protocol.presets import AUTO, PRESETS, CodeMaps, code_maps
 from exporter.protocol.reason_rules import Reasons, Rule
 from exporter.protocol.record import MAX_SAMPLE
-from exporter.units import parse_duration, parse_size
+from exporter.units import parse_count, parse_duration, parse_size, parse_timeout
 
 ENV_PREFIX = "WEBSOCKET_EXPORTER_"
 #: Variables that Kubernetes sets in pods for a Service named websocket-exporter, and those of other commands.
@@ -39,13 +39,6 @@ class Group(StrEnum):
     TLS = "TLS"
     ADMIN = "Admin port"
     LOGGING = "Logging"
-
-
-def parse_count(text: str) -> int:
-    """Parse a whole number, 0 or more. Raises ValueError."""
-    if not (text.isascii() and text.strip().isdecimal()):
-        raise ValueError("expected a whole number, 0 or more")
-    return int(text)
 
 
 def parse_route(text: str) -> str:
@@ -94,14 +87,6 @@ def parse_file(text: str) -> str:
         except (OSError, ValueError) as error:
             raise ValueError(f"expected a file that can be read: {getattr(error, 'strerror', error)}") from error
     return text
-
-
-def parse_timeout(text: str) -> float:
-    """Parse a duration above 0. Raises ValueError."""
-    seconds = parse_duration(text)
-    if not seconds:
-        raise ValueError("expected a duration above 0, such as 5s")
-    return seconds
 
 
 def parse_workers(text: str) -> int:

@@ -27,18 +27,16 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from time import monotonic, monotonic_ns
 from typing import NoReturn, cast
 
-from exporter.admin.auth import AuthMiddleware, BadWebConfig
 from exporter.config import Settings
 from exporter.listening import CannotListen, close_all, open_listeners
+from exporter.preflight import CannotUse, cpu_limit, read_files
 from exporter.protocol.classify import code_labels
 from exporter.protocol.client_identity import KEY_SIZE
 from exporter.protocol.counters import SLOTS_PER_RELAY, ObserverLayout, RelayLayout, SharedCells
 from exporter.protocol.routes import Router
-from exporter.reloading_cert import ReloadingCert
 
 #: Seconds until a child that died is started anew: the first time, and at most.
 BACKOFF = 0.5
@@ -52,10 +50,6 @@ MAX_MESSAGE = 4096
 
 #: Signals that end the sidecar with a drain: what else would kill it without a Close frame is among them.
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class CannotUse(Exception):
-    """A file that a setting names is of no use."""
 
 
 class State(Enum):
@@ -236,7 +230,9 @@ class Supervisor:
     def _on_drain_signal(self) -> None:
         self._signals += 1
         if self._signals > 1:
-            self._send_all({"do": "stop"})
+            self._send_relays({"do": "stop"})
+            if self.state is State.FINISHING:
+                self._send(self._observer, {"do": "stop"})
             return
         self.state = State.DRAINING
         self._on_drain()
@@ -330,7 +326,7 @@ def run(settings: Settings) -> int:
     from exporter.relay.process import run_relay
 
     try:
-        certificate = _checked(settings)
+        certificate = read_files(settings)
         workers = settings.workers or cpu_limit()
         clients = open_listeners("--listen", settings.listen, workers)
         (admin,) = open_listeners("--admin", settings.admin)
@@ -366,48 +362,6 @@ def run(settings: Settings) -> int:
     gc.collect()
     gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
     return Supervisor(workers, relay, observer, cells, wakeup, on_drain).run()
-
-
-def check(settings: Settings) -> None:
-    """Check all that :func:`run` needs, without serving. Raises CannotListen and CannotUse."""
-    _checked(settings)
-    for opened in (*open_listeners("--listen", settings.listen), *open_listeners("--admin", settings.admin)):
-        close_all(opened)
-
-
-def _checked(settings: Settings) -> ReloadingCert | None:
-    """Read the files that settings name. Raises CannotUse."""
-    if settings.web_config_file:
-        try:
-            AuthMiddleware(Path(settings.web_config_file))
-        except BadWebConfig as error:
-            raise CannotUse(f"--web-config-file: {error}") from error
-    if not settings.tls_cert:
-        return None
-    try:
-        certificate = ReloadingCert(Path(settings.tls_cert), Path(settings.tls_key))
-    except OSError as error:
-        why = error.strerror if error.filename else getattr(error, "reason", None) or error
-        raise CannotUse(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {why}") from error
-    certificate.context.set_alpn_protocols(["http/1.1"])
-    return certificate
-
-
-def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the CPU limit of the cgroup, rounded down, at least 1; without one the CPUs this process may use.
-
-    Reads ``cpu.max`` of cgroup v2 and ``cpu.cfs_quota_us`` of v1.
-    """
-    cpus = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, _, period = (cgroup / "cpu.max").read_text().partition(" ")
-        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
-    with contextlib.suppress(OSError, ValueError):
-        limit = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
-        return (
-            cpus if limit < 0 else max(1, min(cpus, limit // int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())))
-        )
-    return cpus
 
 
 def _occupy_standard_streams() -> None:

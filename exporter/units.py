@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Numbers, durations and sizes as people write them."""
 
 from __future__ import annotations
 
@@ -39,3 +39,18 @@ def parse_size(text: str) -> int:
     if size > MAX_SIZE:
         raise ValueError("expected a size of at most 1024MiB")
     return size
+
+
+def parse_timeout(text: str) -> float:
+    """Parse a duration above 0. Raises ValueError."""
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError("expected a duration above 0, such as 5s")
+    return seconds
+
+
+def parse_count(text: str) -> int:
+    """Parse a whole number, 0 or more. Raises ValueError."""
+    if not (text.isascii() and text.strip().isdecimal()):
+        raise ValueError("expected a whole number, 0 or more")
+    return int(text)

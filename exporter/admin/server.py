@@ -100,7 +100,6 @@ class Admin:
     """Serve the admin port.
 
     :param web_config: TLS and logins, see :mod:`exporter.admin.auth`; None is neither. Raises BadWebConfig.
-    :ivar scraped: monotonic time of the last scrape.
     """
 
     def __init__(
@@ -110,7 +109,6 @@ class Admin:
         access: Access | None = None,
         web_config: Path | None = None,
     ) -> None:
-        self.scraped = float("-inf")
         self._backend = backend
         self._access = access if access is not None else Access()
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in self._access.hosts)}
@@ -120,6 +118,11 @@ class Admin:
         self._events = EventStream(backend.change_token, backend.unready, self._snapshot)
         self._runner: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def scraped(self) -> float:
+        """Monotonic time at which the metrics of the last scrape were collected."""
+        return self._exposition.collected
 
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
         """Serve on sockets that listen."""
@@ -184,10 +187,8 @@ class Admin:
         return self._access.closes_from_anywhere or is_trusted(request)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        began = monotonic()
         exemplars = self._access.exemplars or is_trusted(request)
         body, content_type = await self._exposition.expose(request.headers.get("Accept", ""), exemplars)
-        self.scraped = began
         return await send_bytes(request, content_type, body)
 
     async def _livez(self, request: web.Request) -> web.Response:
@@ -245,36 +246,41 @@ class Exposition:
 
     :param before: brings the metrics up to date.
 
+    :ivar collected: monotonic time at which the metrics of the last text that was returned were collected.
+
     A scraper that comes while one is being made waits for the next, so each sees everything from before it asked.
     """
 
     def __init__(self, registry: CollectorRegistry, before: Callable[[], Awaitable[None]]) -> None:
+        self.collected = float("-inf")
         self._registry = registry
         self._before = before
-        self._waiting: dict[tuple[str, bool], asyncio.Future[bytes]] = {}
+        self._waiting: dict[tuple[str, bool], asyncio.Future[tuple[bytes, float]]] = {}
         self._making: asyncio.Task[None] | None = None
 
     async def expose(self, accept: str, exemplars: bool) -> tuple[bytes, str]:
         """Return the text and its content type, in the format that the Accept header prefers."""
         _, content_type = choose_encoder(accept)
         key = (content_type, exemplars)
-        if (text := self._waiting.get(key)) is None:
-            text = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if (made := self._waiting.get(key)) is None:
+            made = self._waiting[key] = asyncio.get_running_loop().create_future()
         if self._making is None:
             self._making = asyncio.create_task(self._make_all())
-        return await asyncio.shield(text), content_type
+        text, self.collected = await asyncio.shield(made)
+        return text, content_type
 
     async def _make_all(self) -> None:
         try:
             while self._waiting:
                 key = next(iter(self._waiting))
-                text = self._waiting.pop(key)
+                made = self._waiting.pop(key)
                 began = monotonic()
                 try:
                     await self._before()
-                    text.set_result(await asyncio.to_thread(self._make, *key))
+                    collected = monotonic()
+                    made.set_result((await asyncio.to_thread(self._make, *key), collected))
                 except Exception as error:
-                    text.set_exception(error)
+                    made.set_exception(error)
                 await asyncio.sleep(monotonic() - began)  # leaves half of the time to other requests
         finally:
             self._making = None

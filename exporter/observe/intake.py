@@ -13,10 +13,12 @@ observer's own delay is in none of them.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from exporter.protocol.classify import Circumstances, Ending, classify, depends_on_app, is_drop
@@ -73,6 +75,18 @@ class Scheduler(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at a time."""
+
+
+class MonotonicScheduler:
+    """The event loop's timers on the clock of the records."""
+
+    def time(self) -> float:
+        """Return monotonic seconds."""
+        return monotonic()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``when``."""
+        return asyncio.get_running_loop().call_later(max(0.0, when - monotonic()), callback)
 
 
 class Prober(Protocol):

@@ -24,6 +24,9 @@ from structlog.processors import JSONRenderer, TimeStamper, add_log_level, forma
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger
 
+from exporter import __version__
+from exporter.address import Address
+from exporter.config import Settings
 from exporter.observe.recent_closes import close_fields
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
@@ -120,6 +123,21 @@ class SessionLog:
         if self._which == "all" or (self._which == "abnormal" and abnormal):
             fields = close_fields(record, ending, self._routes[record.route])
             (self._log.warning if abnormal else self._log.info)(CLOSED, **fields)
+
+
+def introduce(settings: Settings, listen: Address, page: str, accepts: bool | None) -> None:
+    """Print all addresses for a person at a terminal.
+
+    :param page: URL of the admin port.
+    :param accepts: the answer of a probe of the app.
+    """
+    scheme = "wss" if settings.tls_cert else "ws"
+    answer = {True: "accepts connections", False: "refuses connections: is it running?", None: "does not answer"}
+    print(f"websocket-exporter {__version__}")
+    print(f"  clients   {scheme}://{listen.local}")
+    print(f"  app       {settings.upstream} {answer[accepts]}")
+    print(f"  page      {page}/")
+    print(f"  metrics   {page}/metrics", flush=True)
 
 
 class _Count:

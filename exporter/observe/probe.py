@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from time import monotonic
 
 from exporter.address import Address
 
 #: Seconds after which a probe gives up. It then shows nothing: the accept queue may be full.
 TIMEOUT = 1.0
+#: Seconds for which an answer serves readiness checks.
+LIFETIME = 1.0
 #: Bytes of a table of sockets that are read at a time, and at most: listening sockets come first in it.
 _CHUNK, _MOST = 65536, 1 << 20
 
@@ -36,6 +39,8 @@ class AppProbe:
         self._tables = tuple(tables)
         self._listening = _local_addresses(app)
         self._task: asyncio.Task[bool | None] | None = None
+        self._answer: bool | None = None
+        self._answered_at = float("-inf")
 
     async def accepts(self) -> bool | None:
         """Return whether the app accepts connections: False if it refuses them, None if nothing shows it.
@@ -45,10 +50,17 @@ class AppProbe:
         try:
             async with asyncio.timeout(TIMEOUT):
                 if self._app.path:
-                    return _connect_unix(self._app.path)
-                return await _connect_tcp(self._app.host, self._app.port)
+                    self._answer = _connect_unix(self._app.path)
+                else:
+                    self._answer = await _connect_tcp(self._app.host, self._app.port)
         except (TimeoutError, OSError):
-            return None
+            self._answer = None
+        self._answered_at = monotonic()
+        return self._answer
+
+    async def accepts_lately(self) -> bool | None:
+        """Return an answer of :meth:`accepts` of the last :data:`LIFETIME` seconds."""
+        return self._answer if monotonic() - self._answered_at < LIFETIME else await self.accepts()
 
     def look(self, done: Callable[[bool | None], None]) -> None:
         """Begin :meth:`accepts`, and call ``done`` with its answer."""

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, monotonic_ns
@@ -29,8 +29,8 @@ from exporter.admin.auth import load
 from exporter.admin.server import Access, Admin, AdminBackend
 from exporter.admin.state import State
 from exporter.config import Settings
-from exporter.observe.intake import Intake, Timer
-from exporter.observe.log import Format, Log, LogEndings, SessionLog
+from exporter.observe.intake import Intake, MonotonicScheduler
+from exporter.observe.log import Format, Log, LogEndings, SessionLog, introduce
 from exporter.observe.metrics import Metrics
 from exporter.observe.probe import AppProbe
 from exporter.observe.recent_closes import ClosesPerMinute, RecentCloses
@@ -51,8 +51,6 @@ FLUSH_TIMEOUT = 0.1
 BATCH = 256
 #: Seconds after which a relay without a heartbeat counts as hung.
 HEARTBEAT_TIMEOUT = 5.0
-#: Seconds for which the answer of a probe serves readiness checks.
-PROBE_LIFETIME = 1.0
 #: Seconds between looks for closes that an earlier observer took and did not count, and how many looks.
 RECONCILE_INTERVAL = 1.0
 RECONCILE_LOOKS = 10
@@ -103,11 +101,11 @@ class ObserverProcess:
         self._closes = RecentCloses(routes, metrics.lines_suppressed)
         self._history = ClosesPerMinute()
         self._reconnects = Reconnects(metrics.returned)
-        self._prober = _Prober(settings.upstream)
+        self._prober = AppProbe(settings.upstream)
         sinks = (metrics, self._history, self._closes, SessionLog(routes, cast(LogEndings, settings.log_endings)),
                  self._reconnects, self)  # fmt: skip
         self._intake = Intake(
-            codes, sinks, _Scheduler(), self._prober, self._is_draining, self._on_opened, self._on_notice,
+            codes, sinks, MonotonicScheduler(), self._prober, self._is_draining, self._on_opened, self._on_notice,
             self._on_flushed,
         )  # fmt: skip
         self._flushed: dict[int, asyncio.Event] = {}
@@ -356,52 +354,6 @@ class ObserverProcess:
         self._log.error("exporter.defect", message=str(context.get("message")), exc_info=context.get("exception"))
 
 
-class _Prober:
-    """Probes of the app, for the intake and for readiness."""
-
-    def __init__(self, app: Address) -> None:
-        self._probe = AppProbe(app)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._answered_at = float("-inf")
-        self._answer: bool | None = None
-
-    def look(self, done: Callable[[bool | None], None]) -> None:
-        """See :class:`exporter.observe.intake.Prober`."""
-        task = asyncio.get_running_loop().create_task(self._look(done))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _look(self, done: Callable[[bool | None], None]) -> None:
-        done(await self._ask())
-
-    async def _ask(self) -> bool | None:
-        self._answer = await self._probe.accepts()
-        self._answered_at = monotonic()
-        return self._answer
-
-    async def accepts_lately(self) -> bool | None:
-        """Return an answer of the last :data:`PROBE_LIFETIME` seconds."""
-        if monotonic() - self._answered_at < PROBE_LIFETIME:
-            return self._answer
-        return await self._ask()
-
-    def listener(self) -> frozenset[int] | None:
-        """See :class:`exporter.observe.intake.Prober`."""
-        return self._probe.listener()
-
-
-class _Scheduler:
-    """The event loop's timers on the clock of the records."""
-
-    def time(self) -> float:
-        """Return monotonic seconds."""
-        return monotonic()
-
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` at ``when``."""
-        return asyncio.get_running_loop().call_later(max(0.0, when - monotonic()), callback)
-
-
 def _name(slot: int) -> str:
     return f"relay-{slot // SLOTS_PER_RELAY}"
 
@@ -442,7 +394,7 @@ def run_observer(
     async def main() -> None:
         process = ObserverProcess(settings, admin_sockets, cells, records, control, first, log)
         if first and settings.log_format != "json" and sys.stdout.isatty():
-            await _introduce(settings, listen, page)
+            introduce(settings, listen, page, await AppProbe(settings.upstream).accepts())
         await process.run(started)
 
     try:
@@ -451,15 +403,3 @@ def run_observer(
     finally:
         log.close()
     return 0
-
-
-async def _introduce(settings: Settings, listen: Address, page: str) -> None:
-    """Print where everything is, for a person at a terminal."""
-    scheme = "wss" if settings.tls_cert else "ws"
-    accepts = await AppProbe(settings.upstream).accepts()
-    answer = {True: "accepts connections", False: "refuses connections: is it running?", None: "does not answer"}
-    print(f"websocket-exporter {__version__}")
-    print(f"  clients   {scheme}://{listen.local}")
-    print(f"  app       {settings.upstream} {answer[accepts]}")
-    print(f"  page      {page}/")
-    print(f"  metrics   {page}/metrics", flush=True)

@@ -153,7 +153,9 @@ def test_a_session_is_counted_and_its_ending_told(app: socket.socket) -> None:
         assert running.value("websocket_connections_active", route="/chat*") == 0
         assert running.value("websocket_handshakes_total", route="/chat*", status="101") == 1
         assert running.value("websocket_frames_total", route="/chat*", sender="server", opcode="text") == 1
-        assert "1011 Internal Error" in running.get("/")[1]
+        page = running.get("/")[1]
+        assert "internal-error" in page
+        assert "boom" in page
 
 
 def test_it_starts_without_an_app_and_recovers() -> None:

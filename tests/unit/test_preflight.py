@@ -1,4 +1,4 @@
-"""What the supervisor finds out before it starts anybody."""
+"""Everything that is checked before anything is started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import Settings, parse_upstream
-from exporter.supervisor import CannotUse, check, cpu_limit
+from exporter.preflight import CannotUse, check, cpu_limit
 
 CPUS = len(os.sched_getaffinity(0))
 
