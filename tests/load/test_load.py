@@ -41,7 +41,7 @@ def test_short_sessions_in_a_row() -> None:
 
 
 def test_what_a_client_may_choose_makes_no_series() -> None:
-    """1,200 clients with 1,200 codes, paths, reasons and hosts: not one series more than at the start."""
+    """1,200 clients with 1,200 codes, paths, reasons and hosts: no series more than the few of rare causes."""
     result = run("odd", 1200, 50)
     check(result)
     assert result.sessions == 1200
@@ -51,7 +51,7 @@ def test_what_a_client_may_choose_makes_no_series() -> None:
 def test_a_load_that_breaks_is_told() -> None:
     """The figures can be wrong: one ending too few, a descriptor too many, a new series and a lost frame all show."""
     result = Result("short", sessions=2, rounds=2, handshakes=2, endings={"1000/normal/client": 1}, frames=7)
-    result.descriptors_end, result.series_end, result.broken = 1, 1, {"Broken: x": 1}
+    result.descriptors_end, result.series_end, result.broken = 1, 101, {"Broken: x": 1}
     assert len(result.problems) == 5
 
 

@@ -46,11 +46,12 @@ class Sidecar:
             raise
 
     def _argv(self, upstream: str, flags: Sequence[str]) -> list[str]:
-        """All endings are logged: their reasons help when a test fails."""
+        """All closes are logged, unless ``flags`` say otherwise: their reasons help when a test fails."""
         return command(
             *("run", "--upstream", upstream),
             *("--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}"),
-            *("--log-endings", "all", *flags),
+            *(() if "--log-endings" in flags else ("--log-endings", "all")),
+            *flags,
         )
 
     def get(self, path: str) -> tuple[int, str]:
