@@ -48,7 +48,7 @@ QUEUE = 4 * 1024 * 1024
 #: Bytes of a control message at most.
 MAX_MESSAGE = 4096
 
-#: Signals that end the sidecar with a drain: what else would kill it without a Close frame is among them.
+#: Signals that end the sidecar with a drain; some would kill it without a Close frame by default.
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -319,7 +319,7 @@ def catch_signals() -> socket.socket:
 
 
 def run(settings: Settings) -> int:
-    """Run a sidecar until it has been told to end. Returns the process's exit status."""
+    """Run a sidecar until a signal ends it. Returns the process's exit status."""
     _occupy_standard_streams()
     wakeup = catch_signals()
     from exporter.observe.process import run_observer

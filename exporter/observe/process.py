@@ -4,7 +4,7 @@
     control socket  ─► a relay was started anew, drain has begun, finish, stop
 
 It may be slow, and it may be started anew at any time: records queue in the kernel meanwhile, counts of closes stand in
-shared memory. What was lost with an observer that died is counted as unclassified (:meth:`ObserverProcess._reconcile`).
+shared memory. Closes lost with an observer that died are counted as unclassified (:meth:`ObserverProcess._reconcile`).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Severity(StrEnum):
 
 
 class Cause(StrEnum):
-    """The classified reason for a close; :mod:`exporter.protocol.causes` says what each means."""
+    """The classified reason for a close; :mod:`exporter.protocol.causes` has the meaning of each."""
 
     NORMAL = "normal"
     GOING_AWAY = "going-away"

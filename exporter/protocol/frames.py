@@ -32,7 +32,7 @@ Speed decides the structure. Most chunks hold exactly one small data frame: :met
 leaving early because CPython compares fast only where it jumps over little. :meth:`FrameScanner._mixed_run` takes whole
 frames of any kind without an object for each, in native integers where it is compiled; where it is not,
 :meth:`FrameScanner._frame_run` takes runs of data frames, column by column. :meth:`FrameScanner._next_frame` takes the
-rest. One call parses at most about :data:`MAX_FRAMES` frames, whatever a peer sends; what is left becomes the backlog.
+rest. One call parses at most about :data:`MAX_FRAMES` frames, of any content; the bytes left become the backlog.
 
 Counters are plain integers of the scanner. Those that many scanners share are a :data:`FrameCounts`: one slot for each
 opcode, one for payload bytes. A scanner adds to it when the opcode of its frames changes, and at
