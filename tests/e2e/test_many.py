@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -121,16 +120,15 @@ def test_churn_leaves_nothing_behind(sidecar: Sidecar) -> None:
 
     Afterwards the process lives and holds no file descriptor more than before.
     """
-    descriptors = f"/proc/{sidecar.process.pid}/fd"
     before = sidecar.scrape()
-    at_rest = len(os.listdir(descriptors))
+    at_rest = sidecar.process.descriptors()
     turns = 400
     with ThreadPoolExecutor(8) as pool:
         endings = list(pool.map(lambda turn: leave(sidecar, turn), range(turns)))
     added = sidecar.settled(before, turns)
     assert added.endings() == {ending: endings.count(ending) for ending in endings}
     assert added.value("websocket_frames_total", opcode="text", sender="server") == turns
-    eventually(lambda: len(os.listdir(descriptors)) <= at_rest + 2, "descriptors are closed")
+    eventually(lambda: sidecar.process.descriptors() <= at_rest + 2, "descriptors are closed")
     assert sidecar.process.returncode is None
 
 

@@ -38,8 +38,8 @@ NOT_NEEDED = {
     "xml": "nobody",
 }
 
-#: Bytes of resident memory after the start, with the packages that the sidecar runs on.
-MOST_MEMORY = 48_000_000
+#: Bytes of memory of the three processes after the start, with the packages that the sidecar runs on.
+MOST_MEMORY = 56_000_000
 
 #: Runs the sidecar as if the packages named by its first argument were not installed.
 WITHOUT = """
@@ -145,7 +145,7 @@ def test_collections_of_a_relay_leave_the_start_alone() -> None:
     assert full == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_after_the_start() -> None:
     """A sidecar that waits for its first client holds no more than docs/performance.md says."""
     app, port, admin = RawApp(free_port()), free_port(), free_port()
@@ -154,7 +154,9 @@ def test_memory_after_the_start() -> None:
     try:
         process.wait_listening(port)
         eventually(lambda: "exporter.started" in process.output(), "the start is told")
-        assert process.rss_kib() * 1024 <= MOST_MEMORY
+        memory = process.pss_kib() * 1024
+        print(f"{memory / 1e6:.1f} MB")
+        assert memory <= MOST_MEMORY
     finally:
         process.stop()
         app.close()

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from tests.e2e.harness.process import Process, running
 from tests.e2e.harness.scrape import ACTIVE, CLOSED, HANDSHAKES, Scrape
@@ -98,25 +97,20 @@ class Watch(threading.Thread):
 
     def look(self) -> None:
         """One look."""
-        result, pid = self._result, self._sidecar.process.pid
+        result, sidecar = self._result, self._sidecar
         began = time.perf_counter()
-        with urllib.request.urlopen(self._sidecar.admin_url + "/metrics", timeout=60) as answer:
+        with urllib.request.urlopen(sidecar.admin_url + "/metrics", timeout=60) as answer:
             text = answer.read().decode()
         self._times.append(time.perf_counter() - began)
         active = next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(ACTIVE + "{"))
         result.most_active = max(result.most_active, int(active))
-        result.rss_peak = max(result.rss_peak, rss(self._sidecar))
-        result.descriptors_peak = max(result.descriptors_peak, descriptors(pid))
+        result.rss_peak = max(result.rss_peak, rss(sidecar))
+        result.descriptors_peak = max(result.descriptors_peak, sidecar.process.descriptors())
 
 
 def rss(sidecar: Sidecar) -> float:
-    """MiB."""
+    """Resident memory of all processes in MiB."""
     return round(sidecar.process.rss_kib() / 1024, 1)
-
-
-def descriptors(pid: int) -> int:
-    """Open file descriptors."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def series(scrape: Scrape) -> int:
@@ -152,7 +146,7 @@ def run(how: str, *numbers: float) -> Result:
         _warm_up(sidecar, how)
         before = sidecar.scrape()
         result.series_start = series(before)
-        result.rss_start, result.descriptors_start = rss(sidecar), descriptors(sidecar.process.pid)
+        result.rss_start, result.descriptors_start = rss(sidecar), sidecar.process.descriptors()
         watch = Watch(sidecar, result)
         watch.start()
         began = time.monotonic()
@@ -193,10 +187,9 @@ def _settle(sidecar: Sidecar, before: Scrape, result: Result) -> None:
     result.frames = int(added.value(FRAMES))
     assert int(added.value(CLOSED)) == sum(result.endings.values())
     result.rss_end = rss(sidecar)
-    pid = sidecar.process.pid
 
     def given_back() -> bool:
-        result.descriptors_end = descriptors(pid)
+        result.descriptors_end = sidecar.process.descriptors()
         return result.descriptors_end <= result.descriptors_start
 
     try:

@@ -90,10 +90,22 @@ class Process:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} still runs after {seconds:g} s:\n{self.tail()}") from None
 
+    def children(self) -> list[int]:
+        """The process ids of its children, in the order in which they were forked."""
+        return sorted(map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()))
+
     def rss_kib(self) -> int:
-        """Resident memory in KiB, from /proc."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+        """Resident memory in KiB of the process and its children together; pages that they share count for each."""
+        return sum(map(rss_kib, (self.pid, *self.children())))
+
+    def pss_kib(self) -> int:
+        """Proportional set size in KiB of the process and its children together; shared pages count once."""
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (self.pid, *self.children())]
+        return sum(int(line.split()[1]) for text in rollups for line in text.splitlines() if line.startswith("Pss:"))
+
+    def descriptors(self) -> int:
+        """Open file descriptors of the process and its children together."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.pid, *self.children()))
 
     def stop(self) -> None:
         """End it, politely first. Harmless on one that has ended."""
@@ -108,6 +120,17 @@ class Process:
             self.kill_group()
             Process.live.remove(self)
             self._log.close()
+
+
+def rss_kib(pid: int) -> int:
+    """Resident memory of one process in KiB, from proc(5)."""
+    return int(status(pid)["VmRSS"].split()[0])
+
+
+def status(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 @contextlib.contextmanager

@@ -54,6 +54,16 @@ class Sidecar:
             *flags,
         )
 
+    @property
+    def observer_pid(self) -> int:
+        """The observer's process."""
+        return self.process.children()[0]
+
+    @property
+    def relay_pid(self) -> int:
+        """The first relay's process: the observer is forked before it."""
+        return self.process.children()[1]
+
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one of the admin port's pages."""
         try:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from tests.e2e.harness.sidecar import Sidecar
 from tests.e2e.harness.wire import Peer, RawApp, switching_protocols, upgrade_request
@@ -36,20 +35,6 @@ class TroubledSidecar(Sidecar):
         if self._altered:
             argv = [sys.executable, "-m", "tests.integration.faults.fault_injection", *self._altered, "--", *argv[3:]]
         return ["sh", "-c", self._shell, "sh", *argv]
-
-    @property
-    def relay_pid(self) -> int:
-        """The relay's process: the observer is started before it."""
-        return self._children()[1]
-
-    @property
-    def observer_pid(self) -> int:
-        """The observer's process."""
-        return self._children()[0]
-
-    def _children(self) -> list[int]:
-        pid = self.process.pid
-        return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
     def line(self, event: str) -> dict[str, object]:
         """The one log line of an event, as soon as it is there."""
