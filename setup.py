@@ -1,8 +1,7 @@
 """Builds the package as pyproject.toml describes it; with WEBSOCKET_EXPORTER_COMPILE=1 its busiest modules compiled.
 
-mypyc makes C of the very same Python source, which stays beside it and works as well; docs/performance.md says what it
-brings. It needs a C compiler, mypy and all that the sidecar runs on (requirements/build.txt and run.txt), and so no
-build isolation.
+mypyc translates the same Python source to C; uncompiled it works as well. docs/performance.md has the gain. It needs a
+C compiler, mypy and all that the sidecar runs on (requirements/build.txt and run.txt), and so no build isolation.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from typing import Any
 
 from setuptools import setup
 
-#: What carries traffic, and what each session touches. What is not here is asked seldom, or made of other libraries'
-#: classes, which cannot be compiled along.
+#: Modules that carry traffic or work for each session. The others run rarely, or derive from other libraries' classes,
+#: which mypyc cannot compile.
 COMPILED = {
-    "protocol": ("client_identity", "close_codes", "enums", "flight_recorder", "frames",
-                 "http1", "http1_parser", "messages", "payload_sample", "record", "routes", "session"),
+    "protocol": ("client_identity", "close_codes", "direction", "enums", "flight_recorder", "frame_header",
+                 "frame_runs", "frames", "http1", "http1_parser", "messages", "payload_sample", "record", "routes",
+                 "session"),
     "relay": ("client_connection", "context", "handshake", "legs", "listener", "poller", "reporter", "server", "tcp",
               "timeouts", "tls", "transport", "tunnel", "tunnel_leg", "upstream"),
     "observe": ("sanitize",),

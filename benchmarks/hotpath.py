@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from exporter.protocol.frames import new_frame_counts
+from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.session import Session
 from exporter.relay import tcp
 from exporter.relay.poller import READ, Pollable, Poller

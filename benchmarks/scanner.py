@@ -11,9 +11,10 @@ from __future__ import annotations
 from time import thread_time_ns
 
 from exporter.protocol import frames
+from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Peer
 from exporter.protocol.flight_recorder import Ring
-from exporter.protocol.frames import FrameScanner, new_frame_counts
+from exporter.protocol.frames import FrameScanner
 from exporter.protocol.payload_sample import SamplingFrameScanner
 
 CHUNK = 512 * 1024

@@ -17,7 +17,7 @@ from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import PEERS, Peer
 from exporter.protocol.flight_recorder import unpack
-from exporter.protocol.frames import Opcode
+from exporter.protocol.frame_header import Opcode
 from exporter.protocol.record import PeerRecord, SessionRecord
 
 #: Reports that are kept: about 3 KB each, 1.5 MB in all.

@@ -8,17 +8,13 @@ stays proportional to the bytes.
 
 from __future__ import annotations
 
-from typing import Final
-
 from mypy_extensions import i64, mypyc_attr
 
+from exporter.protocol.direction import STOPPED, FrameCounts
 from exporter.protocol.enums import Peer
 from exporter.protocol.flight_recorder import Ring
-from exporter.protocol.frames import STOPPED, Events, FrameCounts, FrameScanner
-
-_LAST_DATA: Final = 2  # the highest opcode of a data frame
-_CLOSE: Final = 8
-_PONG: Final = 10
+from exporter.protocol.frame_header import BINARY, CLOSE, PONG, Events
+from exporter.protocol.frames import FrameScanner
 
 
 @mypyc_attr(acyclic=True)
@@ -82,9 +78,9 @@ class SamplingFrameScanner(FrameScanner):
         while here < end:
             opcode: i64 = data[here] & 0x0F
             size = _frame_size(data, here, end)
-            if not size or opcode == _CLOSE:
+            if not size or opcode == CLOSE:
                 break
-            if opcode and opcode <= _LAST_DATA:
+            if opcode and opcode <= BINARY:
                 found = here
             here += size
         return found
@@ -97,9 +93,9 @@ class SamplingFrameScanner(FrameScanner):
         while here < end and len(self._sample) < self._limit:
             opcode: i64 = data[here] & 0x0F
             size = _frame_size(data, here, end)
-            if not size or opcode == _CLOSE:
+            if not size or opcode == CLOSE:
                 return
-            if opcode <= _LAST_DATA and size > _header_size(data, here):
+            if opcode <= BINARY and size > _header_size(data, here):
                 body = here + _header_size(data, here)
                 self._key = data[body - 4 : body] if data[here + 1] & 0x80 else b""
                 self._offset = 0
@@ -143,7 +139,7 @@ def _frame_size(data: bytes, here: i64, end: i64) -> i64:
     if second >= 0x80:
         size += 4
     opcode: i64 = first & 0x0F
-    if opcode >= _CLOSE and opcode <= _PONG:
+    if opcode >= CLOSE and opcode <= PONG:
         if first < 0x80 or length > 125 or here + size + length > end:
             return 0
     elif length == 126:

@@ -27,9 +27,11 @@ from typing import Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
+from exporter.protocol.direction import NEVER, FrameCounts
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import Ring
-from exporter.protocol.frames import NEVER, Control, Events, FrameCounts, FrameScanner, Opcode, Unparseable
+from exporter.protocol.frame_header import Control, Events, Opcode, Unparseable
+from exporter.protocol.frames import FrameScanner
 from exporter.protocol.payload_sample import SamplingFrameScanner
 from exporter.protocol.record import MAX_SAMPLE, CloseFrame, PeerRecord, SessionRecord
 

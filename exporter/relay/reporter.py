@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from exporter.protocol.client_identity import Identity, keyed_hash
 from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, RelayLayout, RouteCells
+from exporter.protocol.direction import PAYLOAD, FrameCounts, new_frame_counts
 from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
-from exporter.protocol.frames import PAYLOAD, FrameCounts, new_frame_counts
 from exporter.protocol.http1_parser import Request, Response
 from exporter.protocol.messages import (
     FLUSHED,

@@ -39,7 +39,7 @@ from os import read, write
 from socket import SocketType
 from typing import Any, Final
 
-from exporter.protocol.frames import ByteObserver
+from exporter.protocol.direction import ByteObserver
 from exporter.relay.poller import ERROR, HANGUP, PEER_FIN, READ, WRITE, Poller
 from exporter.relay.transport import Transport, TransportProtocol
 

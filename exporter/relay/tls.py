@@ -28,7 +28,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
-from exporter.protocol.frames import ByteObserver
+from exporter.protocol.direction import ByteObserver
 from exporter.relay.legs import Writing
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol

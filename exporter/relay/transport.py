@@ -10,7 +10,8 @@ from typing import Any
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.frames import ByteObserver, Events
+from exporter.protocol.direction import ByteObserver
+from exporter.protocol.frame_header import Events
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
-from exporter.protocol.frames import Events
+from exporter.protocol.frame_header import Events
 from exporter.protocol.session import CloseReceived, PingAnswered, Session, WentUnobserved
 from exporter.relay.legs import FIN_READ, OPEN, LegOwner, Writing
 from exporter.relay.timeouts import clock

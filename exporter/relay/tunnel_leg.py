@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from mypy_extensions import mypyc_attr
 
+from exporter.protocol.direction import ByteObserver
 from exporter.protocol.enums import Peer
-from exporter.protocol.frames import ByteObserver, Events
+from exporter.protocol.frame_header import Events
 from exporter.relay.legs import OPEN, Leg, Writing
 from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport

@@ -8,7 +8,9 @@ import pytest
 
 from benchmarks import gate
 from benchmarks.hotpath import SCRIPTS, drive, session
-from exporter.protocol.frames import PAYLOAD, Events, FrameScanner
+from exporter.protocol.direction import PAYLOAD
+from exporter.protocol.frame_header import Events
+from exporter.protocol.frames import FrameScanner
 from exporter.relay import tcp
 
 #: Under valgrind each script takes seconds; these two are what most traffic is.

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from exporter.address import Address
+from exporter.protocol.direction import ByteObserver
 from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
-from exporter.protocol.frames import ByteObserver
 from exporter.protocol.record import SessionRecord
 from exporter.relay.client_connection import Connection
 from exporter.relay.context import Limits

@@ -21,17 +21,11 @@ from importlib.util import find_spec
 from exporter.observe.sanitize import MAX_TEXT, sanitize
 from exporter.protocol.classify import Circumstances, classify, known_label_sets
 from exporter.protocol.close_codes import CloseCodeMap
+from exporter.protocol.direction import PAYLOAD, new_frame_counts
 from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
-from exporter.protocol.frames import (
-    MAX_CONTROLS,
-    MAX_FRAMES,
-    MAX_PENDING,
-    PAYLOAD,
-    Control,
-    FrameScanner,
-    Unparseable,
-    new_frame_counts,
-)
+from exporter.protocol.frame_header import Control, Unparseable
+from exporter.protocol.frame_runs import MAX_CONTROLS, MAX_FRAMES
+from exporter.protocol.frames import MAX_PENDING, FrameScanner
 from exporter.protocol.http1 import (
     MAX_EARLY,
     HandshakeTracker,

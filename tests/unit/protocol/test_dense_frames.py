@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
+from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Peer
 from exporter.protocol.flight_recorder import Ring
-from exporter.protocol.frames import MAX_CONTROLS, MAX_FRAMES, Control, FrameScanner, new_frame_counts
+from exporter.protocol.frame_header import Control
+from exporter.protocol.frame_runs import MAX_CONTROLS, MAX_FRAMES
+from exporter.protocol.frames import FrameScanner
 from exporter.protocol.payload_sample import SamplingFrameScanner
 from tests.wire import BINARY, CONTINUATION, KEY, PING, PONG, TEXT, close, frame
 

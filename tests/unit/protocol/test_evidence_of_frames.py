@@ -6,15 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.protocol.frames import (
-    HEARTBEAT,
-    NEVER,
-    Control,
-    Events,
-    FrameScanner,
-    Unparseable,
-    new_frame_counts,
-)
+from exporter.protocol.direction import NEVER, new_frame_counts
+from exporter.protocol.frame_header import HEARTBEAT, Control, Events, Unparseable
+from exporter.protocol.frames import FrameScanner
 from tests.wire import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, close, cut_at, cuts, frame, singly
 
 Sent = tuple[int, bool, bytes]

@@ -1,8 +1,8 @@
 """The flight recorder: the last frames as headers only."""
 
+from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Peer
 from exporter.protocol.flight_recorder import FRAMES, SLOT, Frame, Ring
-from exporter.protocol.frames import new_frame_counts
 from exporter.protocol.session import Session
 
 SECRET = b"do not keep me"

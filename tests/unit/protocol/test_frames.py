@@ -11,16 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets import frames as field_library
 
-from exporter.protocol.frames import (
-    MAX_PENDING,
-    PAYLOAD,
-    Control,
-    Events,
-    FrameScanner,
-    Opcode,
-    Unparseable,
-    new_frame_counts,
-)
+from exporter.protocol.direction import PAYLOAD, new_frame_counts
+from exporter.protocol.frame_header import Control, Events, Opcode, Unparseable
+from exporter.protocol.frames import MAX_PENDING, FrameScanner
 from tests.wire import (
     BINARY,
     CLOSE,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.protocol.direction import PAYLOAD, new_frame_counts
 from exporter.protocol.enums import PEERS, Peer
-from exporter.protocol.frames import PAYLOAD, new_frame_counts
 from exporter.protocol.session import Session
 from tests.wire import cut_at, cuts
 

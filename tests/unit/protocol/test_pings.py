@@ -2,8 +2,8 @@
 
 import pytest
 
+from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Peer
-from exporter.protocol.frames import new_frame_counts
 from exporter.protocol.session import MAX_PINGS, PingAnswered, Session
 
 

@@ -15,8 +15,10 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Cause, Peer, Unobserved
-from exporter.protocol.frames import MAX_FRAMES, FrameScanner, new_frame_counts
+from exporter.protocol.frame_runs import MAX_FRAMES
+from exporter.protocol.frames import FrameScanner
 from exporter.relay import tunnel as tunnel_module
 from exporter.relay.tcp import HIGH_WATER, READ_BULK
 from exporter.relay.tunnel import ENGINE, close_frame
@@ -409,6 +411,19 @@ async def finish(b: Bench, watched: Watched, timeout: float = 10.0, code: int = 
     watched.tunnel.close(Cause.DRAIN, code, timeout)
 
 
+async def answered(
+    b: Bench, client: Wire, server: Wire, watched: Watched, code: int = 1001, late: bytes = b""
+) -> Ended:
+    """Let the client answer the Close that it has got and the app end TCP after ``late``; return the ending."""
+    await client.send(close(code, mask=KEY))
+    await server.expect(close(code, mask=KEY))
+    await server.send(late)
+    server.close()
+    assert await client.rest() == b""
+    client.close()
+    return await b.ending(watched)
+
+
 @pytest.mark.parametrize("code", [1001, 1012])
 async def test_an_idle_session_is_told_and_closes_in_order(code: int) -> None:
     """The client gets one Close; its answer reaches the app; the app's answer is consumed; one clean ending of ours."""
@@ -438,12 +453,7 @@ async def test_the_close_stands_between_fragments() -> None:
         await finish(b, watched)
         await client.expect(OURS)
         await server.send(frame(CONTINUATION, b"never seen"))
-        await client.send(close(1001, mask=KEY))
-        await server.expect(close(1001, mask=KEY))
-        server.close()
-        assert await client.rest() == b""
-        client.close()
-        assert (await b.ending(watched)).code == "1001"
+        assert (await answered(b, client, server, watched)).code == "1001"
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 9, 10, 50, 109])
@@ -462,13 +472,7 @@ async def test_inside_a_frame_the_close_waits(cut: int) -> None:
         assert client.is_silent()
         await server.send(data[middle:] + YO + YO + frame(PING, b"x"))
         await client.expect(data[middle:] + OURS)
-        await client.send(close(1001, mask=KEY))
-        await server.expect(close(1001, mask=KEY))
-        await server.send(YO)
-        server.close()
-        assert await client.rest() == b""
-        client.close()
-        assert await b.ending(watched) == Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)
+        assert await answered(b, client, server, watched, late=YO) == Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)
 
 
 async def test_a_close_that_comes_while_we_wait_for_a_boundary_keeps_its_cause() -> None:
@@ -498,12 +502,9 @@ async def test_half_a_close_of_the_app_is_waited_for() -> None:
         await finish(b, watched)
         await server.send(theirs[3:])
         await client.expect(theirs[3:])
-        await client.send(close(1011, mask=KEY))
-        await server.expect(close(1011, mask=KEY))
-        server.close()
-        assert await client.rest() == b""
-        client.close()
-        assert await b.ending(watched) == Ended("1011", Cause.INTERNAL_ERROR, Peer.SERVER, True, "boom")
+        assert await answered(b, client, server, watched, code=1011) == Ended(
+            "1011", Cause.INTERNAL_ERROR, Peer.SERVER, True, "boom"
+        )
 
 
 async def test_a_silent_client_lets_the_app_be_told() -> None:
@@ -595,12 +596,7 @@ async def test_a_second_finish_has_no_effect() -> None:
         for cause in (Cause.LIMIT, Cause.DRAIN, Cause.DRAIN):
             watched.tunnel.close(cause, 1001, 10.0)
         await client.expect(OURS)
-        await client.send(close(1001, mask=KEY))
-        await server.expect(close(1001, mask=KEY))
-        server.close()
-        assert await client.rest() == b""
-        client.close()
-        assert await b.ending(watched) == Ended("1001", Cause.LIMIT, Peer.PROXY, clean=True)
+        assert await answered(b, client, server, watched) == Ended("1001", Cause.LIMIT, Peer.PROXY, clean=True)
 
 
 async def test_an_app_that_was_held_up_is_heard_again() -> None:
@@ -620,12 +616,7 @@ async def test_an_app_that_was_held_up_is_heard_again() -> None:
         await server.send(YO, close(1001))
         await until(lambda: watched.session.has_closed(Peer.SERVER), "the app's answer is heard")
         assert await client.read(len(data) * sent + len(OURS)) == data * sent + OURS
-        await client.send(close(1001, mask=KEY))
-        await server.expect(close(1001, mask=KEY))
-        server.close()
-        assert await client.rest() == b""
-        client.close()
-        assert await b.ending(watched) == Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)
+        assert await answered(b, client, server, watched) == Ended("1001", Cause.DRAIN, Peer.PROXY, clean=True)
 
 
 async def test_nothing_a_client_sent_is_lost_to_a_drain() -> None:
