@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import click
 
 from exporter import __version__
-from exporter.config import Group, Option, Settings, options, unknown_variables
+from exporter.config import Group, Settings, options, unknown_variables
+from exporter.options import add_options
 
 #: Commands that live in packages of their own: name -> module that holds a click command of that name.
 _ELSEWHERE = {
@@ -39,22 +39,6 @@ class _Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-class _Parsed(click.ParamType[Any]):
-    """A value that one of our parsers reads."""
-
-    def __init__(self, option: Option) -> None:
-        self.name = option.metavar
-        self._parse = option.parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="websocket-exporter")
 def cli() -> None:
@@ -72,7 +56,7 @@ class _RunCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = {option.name: option.group for option in options()}
+        groups = {option.field: option.group for option in options()}
         for group in (*Group, None):
             params = [param for param in self.get_params(ctx) if groups.get(param.name or "") == group]
             records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
@@ -80,22 +64,8 @@ class _RunCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(options()):
-        shown: dict[str, Any] = {"help": option.help, "envvar": option.variable}
-        if option.switch:
-            shown |= {"is_flag": True}
-        else:
-            shown |= {"type": _Parsed(option), "metavar": option.metavar, "multiple": option.many}
-            shown |= {"required": option.required}
-            if option.default is not None:
-                shown |= {"default": option.default, "show_default": bool(option.default)}
-        command = click.option(option.flag, option.name, **shown)(command)
-    return command
-
-
 @cli.command(cls=_RunCommand)
-@_with_settings
+@add_options(options())
 @click.option("--check", is_flag=True, help="validate settings, files and ports, and exit without serving")
 def run(check: bool, **values: Any) -> None:
     """Run the sidecar.

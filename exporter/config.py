@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
+from functools import partial
 
 from exporter.address import Address, parse_listen, parse_upstream
+from exporter.options import ENV_PREFIX, Option, options_of, setting
 from exporter.protocol.causes import ASSIGNABLE_CAUSES
 from exporter.protocol.close_codes import may_be_sent
 from exporter.protocol.enums import Cause
@@ -21,9 +22,8 @@ from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoff
 from exporter.protocol.presets import AUTO, PRESETS, CodeMaps, code_maps
 from exporter.protocol.reason_rules import Reasons, Rule
 from exporter.protocol.record import MAX_SAMPLE
-from exporter.units import parse_count, parse_duration, parse_size, parse_timeout
+from exporter.units import one_of, parse_bool, parse_count, parse_duration, parse_route, parse_size, parse_timeout
 
-ENV_PREFIX = "WEBSOCKET_EXPORTER_"
 #: Variables that Kubernetes sets in pods for a Service named websocket-exporter, and those of other commands.
 _OTHER_VARIABLES = re.compile(r"(SERVICE_(HOST|PORT)|PORT)(_.*)?|IMAGE")
 #: Relays at most.
@@ -39,13 +39,6 @@ class Group(StrEnum):
     TLS = "TLS"
     ADMIN = "Admin port"
     LOGGING = "Logging"
-
-
-def parse_route(text: str) -> str:
-    """Parse a shell-style pattern for paths, such as ``/chat/*``. Raises ValueError."""
-    if not text.startswith("/") or not text.isprintable():
-        raise ValueError("expected a pattern for paths that begins with a slash, such as /chat/*")
-    return text
 
 
 def parse_code(text: str) -> tuple[int, Cause]:
@@ -108,35 +101,7 @@ def parse_host_name(text: str) -> str:
 #: Causes that a Close frame's code can be given; the others are judged from circumstances.
 CODE_CAUSES = [cause.value for cause in ASSIGNABLE_CAUSES]
 
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a parser that accepts one of ``choices``."""
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}")
-        return text
-
-    return parse
-
-
-def _setting(
-    group: Group,
-    default: str | None,
-    parse: Callable[[str], object],
-    help: str,
-    metavar: str,
-    *,
-    many: bool = False,
-    switch: bool = False,
-) -> Any:
-    metadata = {"group": group, "text": default, "parse": parse, "help": help, "metavar": metavar, "many": many,
-                "switch": switch}  # fmt: skip
-    if many:
-        return field(default=(), metadata=metadata)
-    if switch:
-        return field(default=False, metadata=metadata)
-    return field(default=MISSING if default is None else parse(default), metadata=metadata)
+_traffic, _observation, _drain, _tls, _admin, _logging = (partial(setting, group=group) for group in Group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,167 +109,114 @@ class Settings:
     """The settings of one sidecar. Durations are seconds, sizes bytes. Raises ValueError for contradictions."""
 
     # Traffic
-    upstream: Address = _setting(Group.TRAFFIC, None, parse_upstream, "address of the app", "HOST:PORT|unix:PATH")
-    listen: Address = _setting(Group.TRAFFIC, ":10010", parse_listen, "address for clients", "[HOST]:PORT")
-    workers: int = _setting(
-        Group.TRAFFIC, "1", parse_workers, "relay processes; auto is the CPU limit, rounded down", "COUNT|auto"
+    upstream: Address = _traffic(None, parse_upstream, "address of the app", "HOST:PORT|unix:PATH", required=True)
+    listen: Address = _traffic(":10010", parse_listen, "address for clients", "[HOST]:PORT")
+    workers: int = _traffic("1", parse_workers, "relay processes; auto is the CPU limit, rounded down", "COUNT|auto")
+    connect_timeout: float = _traffic("5s", parse_timeout, "time limit of one connection to the app", "DURATION")
+    handshake_timeout: float = _traffic(
+        "10s", parse_timeout, "time limit from accept to the end of the first request head", "DURATION"
     )
-    connect_timeout: float = _setting(
-        Group.TRAFFIC, "5s", parse_timeout, "time limit of one connection to the app", "DURATION"
-    )
-    handshake_timeout: float = _setting(
-        Group.TRAFFIC, "10s", parse_timeout, "time limit from accept to the end of the first request head", "DURATION"
-    )
-    max_head: int = _setting(
-        Group.TRAFFIC, "64KiB", parse_size, "size limit of a request or response head that is parsed", "SIZE"
-    )
-    max_connections: int = _setting(
-        Group.TRAFFIC, "0", parse_count, "client connections at a time, 503 above it; 0 disables", "COUNT"
-    )
-    max_session_age: float = _setting(
-        Group.TRAFFIC,
+    max_head: int = _traffic("64KiB", parse_size, "size limit of a request or response head that is parsed", "SIZE")
+    max_connections: int = _traffic("0", parse_count, "client connections at a time, 503 above it; 0 disables", "COUNT")
+    max_session_age: float = _traffic(
         "0",
         parse_duration,
         "close sessions older than this with 1001, spread over the last 10 % of it; 0 disables",
         "DURATION",
     )
-    client_keepalive: float = _setting(
-        Group.TRAFFIC,
-        "60s",
-        parse_duration,
-        "TCP keepalive idle time for clients (6 probes); 0 disables",
-        "DURATION",
+    client_keepalive: float = _traffic(
+        "60s", parse_duration, "TCP keepalive idle time for clients (6 probes); 0 disables", "DURATION"
     )
-    proxy_protocol: bool = _setting(
-        Group.TRAFFIC, None, bool, "PROXY protocol v2 header with the client's address to the app", "", switch=True
+    proxy_protocol: bool = _traffic(
+        "false", parse_bool, "PROXY protocol v2 header with the client's address to the app"
     )
     # Observation
-    route: tuple[str, ...] = _setting(
-        Group.OBSERVATION,
-        None,
-        parse_route,
-        "path pattern; the first that matches is the route label; repeatable",
-        "PATTERN",
-        many=True,
+    route: tuple[str, ...] = _observation(
+        None, parse_route, "path pattern; the first that matches is the route label; repeatable", "PATTERN", many=True
     )
-    code: tuple[tuple[int, Cause], ...] = _setting(
-        Group.OBSERVATION,
-        None,
-        parse_code,
-        "private close code that keeps its number as label; repeatable",
-        "CODE[=CAUSE]",
-        many=True,
+    code: tuple[tuple[int, Cause], ...] = _observation(
+        None, parse_code, "private close code that keeps its number as label; repeatable", "CODE[=CAUSE]", many=True
     )
-    preset: tuple[str, ...] = _setting(
-        Group.OBSERVATION,
+    preset: tuple[str, ...] = _observation(
         None,
         one_of(*PRESETS, AUTO),
         f"close codes of a known protocol; repeatable: {', '.join(PRESETS)}; auto: by subprotocol or path",
         "NAME",
         many=True,
     )
-    reason: tuple[Rule, ...] = _setting(
-        Group.OBSERVATION,
+    reason: tuple[Rule, ...] = _observation(
         None,
         parse_reason,
         "cause of Close frames by their reason text; first match wins; repeatable",
         "REGEX=CAUSE",
         many=True,
     )
-    idle_cutoff: tuple[float, ...] = _setting(
-        Group.OBSERVATION,
+    idle_cutoff: tuple[float, ...] = _observation(
         None,
         parse_duration,
         f"idle time at which connections are cut; repeatable; else {', '.join(f'{s:g}' for s in KNOWN_CUTOFFS)} s",
         "DURATION",
         many=True,
     )
-    idle_tolerance: float = _setting(
-        Group.OBSERVATION, f"{TOLERANCE:g}s", parse_duration, "tolerance of an idle cut-off", "DURATION"
-    )
-    client_identity: str = _setting(
-        Group.OBSERVATION,
+    idle_tolerance: float = _observation(f"{TOLERANCE:g}s", parse_duration, "tolerance of an idle cut-off", "DURATION")
+    client_identity: str = _observation(
         "address",
         parse_identity,
         "identity by which a returning client is recognised",
         "address|cookie:NAME|query:NAME",
     )
-    record_payload: int = _setting(
-        Group.OBSERVATION,
+    record_payload: int = _observation(
         "0",
         parse_size,
         f"bytes of each side's last message to keep in reports of abnormal closes, at most {MAX_SAMPLE}; 0 disables",
         "SIZE",
     )
     # Drain
-    drain_timeout: float = _setting(Group.DRAIN, "30s", parse_duration, "time limit of a drain", "DURATION")
-    drain_spread: float = _setting(
-        Group.DRAIN,
+    drain_timeout: float = _drain("30s", parse_duration, "time limit of a drain", "DURATION")
+    drain_spread: float = _drain(
         "5s",
         parse_duration,
         "time over which a drain spreads its Close frames, as far as grace and timeout allow",
         "DURATION",
     )
-    drain_grace: float = _setting(
-        Group.DRAIN, "0", parse_duration, "time in a drain during which new clients are served", "DURATION"
+    drain_grace: float = _drain("0", parse_duration, "time in a drain during which new clients are served", "DURATION")
+    drain_code: str = _drain("1001", one_of("1001", "1012"), "close code that a drain sends", "1001|1012")
+    drain_linger: float = _drain(
+        "15s", parse_duration, "longest wait for a last scrape before the process ends", "DURATION"
     )
-    drain_code: str = _setting(
-        Group.DRAIN, "1001", one_of("1001", "1012"), "close code that a drain sends", "1001|1012"
-    )
-    drain_linger: float = _setting(
-        Group.DRAIN, "15s", parse_duration, "longest wait for a last scrape before the process ends", "DURATION"
-    )
-    close_timeout: float = _setting(
-        Group.DRAIN, "5s", parse_timeout, "time limit for a client's answer to a Close frame", "DURATION"
-    )
-    drain_from_anywhere: bool = _setting(
-        Group.DRAIN, None, bool, "POST /drain from other hosts than loopback", "", switch=True
-    )
+    close_timeout: float = _drain("5s", parse_timeout, "time limit for a client's answer to a Close frame", "DURATION")
+    drain_from_anywhere: bool = _drain("false", parse_bool, "POST /drain from other hosts than loopback")
     # TLS
-    tls_cert: str = _setting(
-        Group.TLS, "", parse_file, "certificate chain (PEM) for clients; read again when it changes", "FILE"
-    )
-    tls_key: str = _setting(Group.TLS, "", parse_file, "private key (PEM) of --tls-cert", "FILE")
+    tls_cert: str = _tls("", parse_file, "certificate chain (PEM) for clients; read again when it changes", "FILE")
+    tls_key: str = _tls("", parse_file, "private key (PEM) of --tls-cert", "FILE")
     # Admin port
-    admin: Address = _setting(
-        Group.ADMIN, ":10011", parse_listen, "address of the page, /metrics, health checks and /drain", "[HOST]:PORT"
+    admin: Address = _admin(
+        ":10011", parse_listen, "address of the page, /metrics, health checks and /drain", "[HOST]:PORT"
     )
-    web_config_file: str = _setting(
-        Group.ADMIN,
+    web_config_file: str = _admin(
         "",
         parse_file,
         "TLS and basic auth of the admin port, as Prometheus' --web.config.file; read again when it changes",
         "FILE",
     )
-    admin_max_connections: int = _setting(
-        Group.ADMIN, "64", parse_count, "connections to the admin port at a time; 0 disables", "COUNT"
+    admin_max_connections: int = _admin(
+        "64", parse_count, "connections to the admin port at a time; 0 disables", "COUNT"
     )
-    admin_host: tuple[str, ...] = _setting(
-        Group.ADMIN,
-        None,
-        parse_host_name,
-        "name under which browsers may open the page; repeatable",
-        "HOSTNAME",
-        many=True,
+    admin_host: tuple[str, ...] = _admin(
+        None, parse_host_name, "name under which browsers may open the page; repeatable", "HOSTNAME", many=True
     )
-    closes_from_anywhere: bool = _setting(
-        Group.ADMIN, None, bool, "reports of closes to other hosts than loopback without a login", "", switch=True
+    closes_from_anywhere: bool = _admin(
+        "false", parse_bool, "reports of closes to other hosts than loopback without a login"
     )
-    exemplars: bool = _setting(
-        Group.ADMIN, None, bool, "trace ids as exemplars in /metrics to other hosts than loopback", "", switch=True
-    )
+    exemplars: bool = _admin("false", parse_bool, "trace ids as exemplars in /metrics to other hosts than loopback")
     # Logging
-    log_endings: str = _setting(
-        Group.LOGGING, "abnormal", one_of("all", "abnormal", "none"), "closes to log", "all|abnormal|none"
+    log_endings: str = _logging("abnormal", one_of("all", "abnormal", "none"), "closes to log", "all|abnormal|none")
+    log_format: str = _logging(
+        "auto", one_of("auto", "json", "console"), "auto is console on a terminal, else json", "auto|json|console"
     )
-    log_format: str = _setting(
-        Group.LOGGING, "auto", one_of("auto", "json", "console"), "auto is console on a terminal, else json",
-        "auto|json|console",
-    )  # fmt: skip
-    log_level: str = _setting(
-        Group.LOGGING, "info", one_of("debug", "info", "warning", "error"), "lowest level to log",
-        "debug|info|warning|error",
-    )  # fmt: skip
+    log_level: str = _logging(
+        "info", one_of("debug", "info", "warning", "error"), "lowest level to log", "debug|info|warning|error"
+    )
 
     def __post_init__(self) -> None:
         if bool(self.tls_cert) != bool(self.tls_key):
@@ -350,49 +262,6 @@ def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> l
     return sorted(name for name in ours if not _OTHER_VARIABLES.fullmatch(name.removeprefix(ENV_PREFIX)))
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting as a command line has it."""
-
-    group: Group
-    name: str
-    default: str | None
-    parse: Callable[[str], object]
-    help: str
-    metavar: str
-    many: bool
-    switch: bool
-
-    @property
-    def flag(self) -> str:
-        """``--drain-timeout``"""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """``WEBSOCKET_EXPORTER_DRAIN_TIMEOUT``"""
-        return ENV_PREFIX + self.name.upper()
-
-    @property
-    def required(self) -> bool:
-        """Whether there is no default."""
-        return self.default is None and not self.many and not self.switch
-
-
 def options() -> list[Option]:
     """Return every setting, in the order in which help shows them."""
-    return [_option(setting) for setting in fields(Settings)]
-
-
-def _option(setting: Field[Any]) -> Option:
-    about = cast(dict[str, Any], setting.metadata)
-    return Option(
-        about["group"],
-        setting.name,
-        about["text"],
-        about["parse"],
-        about["help"],
-        about["metavar"],
-        about["many"],
-        about["switch"],
-    )
+    return options_of(Settings)

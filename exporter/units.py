@@ -1,8 +1,9 @@
-"""Numbers, durations and sizes as people write them."""
+"""Parsers of numbers, durations, sizes and choices as people write them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -54,3 +55,33 @@ def parse_count(text: str) -> int:
     if not (text.isascii() and text.strip().isdecimal()):
         raise ValueError("expected a whole number, 0 or more")
     return int(text)
+
+
+def parse_bool(text: str) -> bool:
+    """Parse ``true`` or ``false``. Raises ValueError."""
+    return one_of("true", "false")(text) == "true"
+
+
+def parse_port(text: str) -> int:
+    """Parse a port number, 1 to 65535. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
+        raise ValueError("expected a port number (1 to 65535)")
+    return int(text)
+
+
+def parse_route(text: str) -> str:
+    """Parse a shell-style pattern for paths, such as ``/chat/*``. Raises ValueError."""
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError("expected a pattern for paths that begins with a slash, such as /chat/*")
+    return text
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a parser that accepts one of ``choices``."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return text
+
+    return parse

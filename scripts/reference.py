@@ -41,7 +41,7 @@ def flags() -> str:
         for group, members in itertools.groupby(options(), lambda option: option.group):
             yield f"**{group}**", "", ""
             for option in members:
-                default = "required" if option.required else code(option.default or "")
+                default = "required" if option.required else code("" if option.switch else option.default or "")
                 yield code(f"{option.flag} {option.metavar}".strip()), default, sentence(option.help)
         known = {option.flag for option in options()}
         yield from (row for flag, row in _rows("run") if flag not in known)

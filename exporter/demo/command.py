@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -12,23 +11,11 @@ from exporter.address import Address, parse_listen
 from exporter.demo import DemoError
 from exporter.demo.chat_server import Bug, BugKind
 from exporter.demo.runner import Plan, run
+from exporter.options import Parsed
 from exporter.units import parse_duration
 
-_T = TypeVar("_T")
-
-
-def _parsed(parse: Callable[[str], _T]) -> Callable[[click.Context, click.Parameter, str], _T]:
-    def callback(_ctx: click.Context, _param: click.Parameter, value: str) -> _T:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r}: {error}") from None
-
-    return callback
-
-
-_ADDRESS: dict[str, Any] = {"callback": _parsed(parse_listen), "metavar": "[HOST]:PORT"}
-_DURATION: dict[str, Any] = {"callback": _parsed(parse_duration), "metavar": "DURATION"}
+_ADDRESS: dict[str, Any] = {"type": Parsed(parse_listen), "metavar": "[HOST]:PORT"}
+_DURATION: dict[str, Any] = {"type": Parsed(parse_duration), "metavar": "DURATION"}
 _KINDS = click.Choice([kind.value for kind in BugKind])
 
 

@@ -7,9 +7,9 @@ import difflib
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
@@ -21,65 +21,22 @@ from exporter.kubernetes.inject import remove as remove_from_streams
 from exporter.kubernetes.manifest_stream import join_files
 from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings
 from exporter.kubernetes.workloads import TEMPLATES, parse_template_path
-from exporter.units import parse_duration
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_Parse = Callable[[str], Any]
+from exporter.options import ENV_PREFIX, Parsed, add_options
+from exporter.units import parse_timeout
 
 
 def _variable(name: str) -> str:
-    return f"WEBSOCKET_EXPORTER_{name.replace('-', '_').upper()}"
+    return f"{ENV_PREFIX}{name.replace('-', '_').upper()}"
 
 
-def _callback(parse: _Parse, *, flatten: bool = False) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return a click callback that parses a flag's text, or each text of a repeatable flag."""
-
-    def one(text: Any) -> Any:
-        try:
-            return parse(text) if isinstance(text, str) else text
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    def callback(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-        if not isinstance(value, tuple):
-            return one(value)
-        values = [one(text) for text in value]
-        return tuple(item for items in values for item in items) if flatten else tuple(values)
-
-    return callback
-
-
-def _naming(parse: _Parse) -> _Parse:
-    """Return a parser whose error names the text."""
-
-    def named(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise ValueError(f"{text!r}: {error}") from None
-
-    return named
-
-
-def _setting_options(command: _Command) -> _Command:
-    """Add the flags that inject and webhook share: one for each setting."""
-    for option in reversed([*OPTIONS.values()]):
-        shown: dict[str, Any] = {"help": option.help, "envvar": _variable(option.name) if option.environment else None}
-        if option.switch:
-            shown |= {"default": option.default == "true", "show_default": True}
-        else:
-            shown |= {"type": str, "metavar": option.metavar, "multiple": option.many}
-            shown |= {"callback": _callback(option.parse, flatten=option.many)}
-            if option.default is not None:
-                shown |= {"default": option.default, "show_default": True}
-        command = click.option(option.flags, option.field, **shown)(command)
-    return command
+_setting_options = add_options(OPTIONS.values(), check_required=False)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
     if options["image"] is None:
         raise click.UsageError(
-            f"missing --image IMAGE, or {_variable('image')}: the sidecar's image in your registry (none is published)"
+            f"missing --image IMAGE, or {OPTIONS['image'].variable}: "
+            "the sidecar's image in your registry (none is published)"
         )
     try:
         return Settings(**options)
@@ -110,7 +67,7 @@ def _read(names: Iterable[str]) -> list[tuple[str, str]]:
 def _parse_only(text: str) -> str:
     kind, slash, name = text.partition("/")
     if not slash or not kind or not name or "/" in name:
-        raise ValueError(f"{text!r} is not KIND/NAME (Deployment/chat)")
+        raise ValueError("expected KIND/NAME (Deployment/chat)")
     return text
 
 
@@ -137,7 +94,7 @@ def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator
     "--only",
     multiple=True,
     metavar="KIND/NAME",
-    callback=_callback(_parse_only),
+    type=Parsed(_parse_only),
     help="Workload to change; others pass through. Repeatable.",
 )
 @click.option("--diff", is_flag=True, help="Print a unified diff instead of the manifests.")
@@ -146,7 +103,7 @@ def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator
     "--pod-template-path",
     multiple=True,
     metavar="KIND.GROUP=PATH",
-    callback=_callback(parse_template_path),
+    type=Parsed(parse_template_path),
     help="Custom kind with a pod template, such as GameServer.agones.dev=spec.template. Repeatable.",
 )
 @_setting_options
@@ -183,13 +140,6 @@ def inject(
     sys.stdout.buffer.flush()
 
 
-def _parse_interval(text: str) -> float:
-    seconds = parse_duration(text)
-    if seconds <= 0:
-        raise ValueError("expected more than 0")
-    return seconds
-
-
 def _parse_tenant(text: str) -> frozenset[str]:
     """Parse names of settings separated by commas or white space, or `all`."""
     names = frozenset(text.replace(",", " ").split())
@@ -212,7 +162,7 @@ def _not_tenant() -> list[str]:
     envvar=_variable("bind"),
     show_default=True,
     metavar="[HOST]:PORT",
-    callback=_callback(_naming(parse_listen)),
+    type=Parsed(parse_listen),
     help="Address for HTTPS.",
 )
 @click.option(
@@ -234,7 +184,7 @@ def _not_tenant() -> list[str]:
     default="10s",
     show_default=True,
     metavar="DURATION",
-    callback=_callback(_naming(_parse_interval)),
+    type=Parsed(parse_timeout),
     envvar=_variable("tls-check"),
     help="Interval between checks for new TLS files.",
 )
@@ -242,7 +192,7 @@ def _not_tenant() -> list[str]:
     "--tenant-settings",
     default="",
     metavar="NAME,...|all",
-    callback=_callback(_parse_tenant),
+    type=Parsed(_parse_tenant),
     envvar=_variable("tenant-settings"),
     help=f"Further settings that annotations may change, of {', '.join(_not_tenant())}.",
 )

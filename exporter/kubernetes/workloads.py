@@ -83,7 +83,7 @@ def parse_template_path(text: str) -> tuple[tuple[str, str], str]:
     resource, equals, path = text.partition("=")
     kind, _, group = resource.partition(".")
     if not equals or not kind or not path or not all(path.split(".")):
-        raise ValueError(f"{text!r} is not KIND.GROUP=PATH (GameServer.agones.dev=spec.template)")
+        raise ValueError("expected KIND.GROUP=PATH (GameServer.agones.dev=spec.template)")
     return (group, kind), path
 
 

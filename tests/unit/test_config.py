@@ -128,11 +128,11 @@ def test_a_grace_longer_than_the_drain_is_refused() -> None:
 
 def test_an_options_names_are_made_from_the_settings() -> None:
     """Flag and environment variable of every setting follow from its name; exactly one has no default."""
-    found = {option.name: option for option in options()}
+    found = {option.field: option for option in options()}
     assert set(found) == {field.name for field in dataclasses.fields(Settings)}
     assert found["drain_timeout"].flag == "--drain-timeout"
     assert found["drain_timeout"].variable == "WEBSOCKET_EXPORTER_DRAIN_TIMEOUT"
-    assert [option.name for option in found.values() if option.required] == ["upstream"]
+    assert [option.field for option in found.values() if option.required] == ["upstream"]
 
 
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.flag)

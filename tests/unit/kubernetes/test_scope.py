@@ -167,7 +167,7 @@ def test_pod_template_path_invalid_is_refused(text: str) -> None:
     """A value without kind or path is named, with an example."""
     result = run(f"--pod-template-path={text}", text=stream(UNKNOWN))
     assert result.exit_code == 2
-    assert "is not KIND.GROUP=PATH" in result.stderr
+    assert "expected KIND.GROUP=PATH" in result.stderr
 
 
 @pytest.mark.parametrize(("group", "kind"), sorted(key for key, path in TEMPLATES.items() if path))

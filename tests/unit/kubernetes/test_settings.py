@@ -32,7 +32,7 @@ def test_options_defaults_are_those_of_settings() -> None:
     assert [one.name for one in fields(Settings)] == [option.field for option in OPTIONS.values()]
     for option in OPTIONS.values():
         if option.default is not None:
-            assert option.parse(option.default) == getattr(DEFAULTS, option.field)
+            assert option.read(option.default) == getattr(DEFAULTS, option.field)
     with pytest.raises(TypeError, match="image"):
         Settings()  # type: ignore[call-arg]
 

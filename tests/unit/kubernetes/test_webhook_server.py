@@ -201,7 +201,7 @@ def test_a_plain_http_client_gets_no_answer(running: Webhook) -> None:
         (["--tls-key", os.devnull], "--tls-key /dev/null"),
         (["--bind", "443"], "'443': expected [HOST]:PORT"),
         (["--bind", "192.0.2.1:8443"], "--bind 192.0.2.1:8443"),
-        (["--tls-check", "0"], "'0': expected more than 0"),
+        (["--tls-check", "0"], "'0': expected a duration above 0"),
         (["--drain-timeout", "1s"], "drain-timeout 1s is shorter than"),
         (["--tenant-settings", "image,memory"], "'memory' is no setting; expected all, or some of image,"),
     ],
