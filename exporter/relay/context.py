@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from exporter.relay.legs import half_close_timeouts
-from exporter.relay.poller import new_poller
-from exporter.relay.timeouts import clock
+from exporter.relay.poller import Poller
 from exporter.relay.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -18,9 +16,6 @@ if TYPE_CHECKING:
     from exporter.relay.timeouts import TimeoutQueue
     from exporter.relay.tunnel import Tunnel
     from exporter.relay.tunnel_leg import TunnelLeg
-
-#: Seconds that backlogs are worked on before other sockets get their turn.
-_BACKLOG_TURN: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +54,12 @@ class RelayContext:
         self.reporter = reporter
         self.limits = limits
         self.sample = sample
-        self.poller = new_poller()
+        self.poller = Poller()
         self.half_close_timeouts = half_close_timeouts()
         self.sessions: dict[Tunnel, None] = {}
         self.connections: set[Connection] = set()
         self.refused = 0
         self.stalled: dict[TunnelLeg, None] = {}
-        self._behind: deque[TunnelLeg] = deque()
         self._changed: asyncio.Event | None = None  # from when somebody first waits for it
 
     @property
@@ -117,27 +111,3 @@ class RelayContext:
                 await changed.wait()
         except TimeoutError:
             return
-
-    # Backlogs of legs that are behind with observing.
-
-    def observe_later(self, leg: TunnelLeg) -> None:
-        """Have ``leg`` observe its backlog in later turns of the event loop."""
-        self._behind.append(leg)
-        if len(self._behind) == 1:
-            asyncio.get_running_loop().call_soon(self._observe)
-
-    def _observe(self) -> None:
-        began = clock()
-        until = began + _BACKLOG_TURN
-        behind = self._behind
-        while behind and clock() < until:
-            leg = behind[0]
-            try:
-                done = leg.observe_more()
-            finally:
-                behind.popleft()
-            if not done:
-                behind.append(leg)
-        if behind:
-            asyncio.get_running_loop().call_soon(self._observe)
-        self.poller.count_turn(began)

@@ -10,7 +10,7 @@ The best end of a session is one that a peer chose. A drain therefore begins by 
     waiting    after SIGTERM only: sessions may end by themselves until the time left equals the spread
     closing    no new clients; the sessions that are left get a Close, one by one, evenly over the spread, so that
                their clients do not come back all at once
-    done       at the latest at the deadline, when whatever is left is closed at once
+    done       at the latest at the deadline, when all that are left are closed
 
 A drain over HTTP (a preStop hook) starts closing right after the grace: the pod has somewhere to be. One that SIGTERM
 began waits as long as it may: the app got the same signal and knows best how to end its own sessions.
@@ -116,7 +116,7 @@ class Drain:
         relay.close_idle()
         await self._close_evenly(min(clock() + spread, deadline))
         await self._until(deadline)
-        self._close_rest()
+        relay.close_rest()
         await relay.wait_quiet(FINAL_CLOSES)
 
     async def _until(self, when: float, even_if_quiet: bool = False) -> None:
@@ -136,11 +136,6 @@ class Drain:
             await asyncio.sleep(max(0.0, began + span * index / len(waiting) - clock()))
             if session in self._relay.sessions:
                 session.close(Cause.DRAIN, self._plan.code, self._plan.close_timeout)
-
-    def _close_rest(self) -> None:
-        for session in list(self._relay.sessions):
-            session.close_now(Cause.DRAIN)
-        self._relay.close_others()
 
     def cancel(self) -> None:
         """Stop waiting; for a process that ends at once."""

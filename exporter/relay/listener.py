@@ -32,7 +32,7 @@ RESERVE = 16
 #: Seconds between looks whether there is room again.
 RETRY = 0.25
 #: Clients that are accepted before other sockets get their turn.
-ACCEPT_BATCH = 64
+ACCEPT_BATCH = 8
 #: TCP keepalive probes before a silent client is given up, and the seconds between them.
 PROBES = 6
 PROBE_INTERVAL = 10
@@ -117,6 +117,7 @@ class Listener:
             self._poller.unregister(queue.sock.fileno())
 
     def _accept(self, queue: _Queue) -> None:
+        self._poller.took_long = True
         for _ in range(ACCEPT_BATCH):
             if self._timer is not None or not self._queues:  # paused or closed by a client's arrival
                 return

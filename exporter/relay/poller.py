@@ -5,10 +5,12 @@ How it works
 An event loop makes a transport, with buffers and handles, for each connection, and a future, a task and a timer for
 each connect. A relay of thousands of idle connections would spend most of its memory and time on these. So its sockets
 are registered with an epoll instance of their own, and that instance is one file descriptor which the loop watches.
-When any socket is ready the loop calls :meth:`EpollPoller._turn`, which lets each ready :class:`Pollable` do its work.
+When any socket is ready the loop calls :meth:`Poller._turn`, which lets each ready :class:`Pollable` do its work.
 
 A turn ends after :data:`MAX_TURN` seconds or :data:`BATCH` targets, whichever comes first, so that timers and signals
 stay on time. Targets that a turn did not reach are first in the next one: nobody starves behind a busy neighbour.
+Connections that have ended, and work that was put off (:meth:`Poller.run_later`), get the rest of the same turn, or
+else the next one; an iteration of the event loop has one turn.
 
 Events are hints. A target may be called for an event that is no longer true, because an earlier target has closed or
 paused it, or because its descriptor has been closed and given to a new connection since: it finds out when it reads or
@@ -16,14 +18,13 @@ writes.
 
 A connection that has ended calls its protocol after the turn, never from inside a call of that protocol; its descriptor
 is closed right behind. :meth:`Poller.defer_close` is for that.
-
-Where there is no epoll the loop watches every socket by itself (:class:`LoopPoller`): the same behaviour, at a cost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import select
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol
@@ -80,125 +81,60 @@ class Poller:
         self.turn_seconds = 0.0
         self.on_long_turn: Callable[[float], None] | None = None
         self._loop: asyncio.AbstractEventLoop
+        self._epoll = select.epoll()
         self._targets: dict[int, Pollable] = {}
+        self._ready: list[tuple[int, int]] = []  # found ready, from _next on not served yet
+        self._next = 0
         self._ended: list[tuple[CloseCallback, Exception | None]] = []
+        self._later: deque[Callable[[], bool]] = deque()
         self._busy = False
+        self._scheduled = False  # for the next iteration of the event loop
 
     def register(self, fd: int, target: Pollable, events: int) -> None:
         """Call ``target`` for ``events`` on ``fd`` from now on. Raises OSError."""
-        raise NotImplementedError
+        self._epoll.register(fd, events)
+        if not self._targets:
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._epoll.fileno(), self._turn)
+        self._targets[fd] = target
 
     def modify(self, fd: int, events: int) -> None:
-        """Change the events of ``fd``, which is registered."""
-        raise NotImplementedError
+        """Change the events of ``fd``, which is registered. Raises OSError."""
+        self._epoll.modify(fd, events)
 
     def unregister(self, fd: int) -> None:
         """End the calls for ``fd``, which is registered."""
-        raise NotImplementedError
+        self._epoll.unregister(fd)
+        self.drop(fd)
 
     def drop(self, fd: int) -> None:
-        """Unregister a descriptor that is closed right behind."""
-        self.unregister(fd)
-
-    def _add(self, fd: int, target: Pollable) -> None:
-        if not self._targets:
-            self._loop = asyncio.get_running_loop()
-            self._start()
-        self._targets[fd] = target
-
-    def _remove(self, fd: int) -> None:
+        """Forget a descriptor that is closed right behind, by which the kernel unregisters it (epoll(7))."""
         del self._targets[fd]
         if not self._targets:
-            self._stop()
-
-    def _start(self) -> None:
-        """The first descriptor is registered."""
-
-    def _stop(self) -> None:
-        """The last descriptor is unregistered."""
+            self._loop.remove_reader(self._epoll.fileno())
 
     def defer_close(self, close_callback: CloseCallback, error: Exception | None) -> None:
         """Call ``close_callback`` with ``error`` once, at the end of the turn or, after many others, soon after."""
         self._ended.append((close_callback, error))
-        if not self._busy and len(self._ended) == 1:
-            asyncio.get_running_loop().call_soon(self._run_deferred)
+        self._run_soon()
 
-    def _serve(self, target: Pollable, events: int) -> None:
-        began = self.now = _clock()
-        try:
-            target.ready(events)
-        except Exception as error:
-            self._report(error)
-            target.failed(error)
-        self.count_turn(began)
+    def run_later(self, portion: Callable[[], bool]) -> None:
+        """Call ``portion`` in this and later turns until it returns true; others get their turn between two calls."""
+        self._later.append(portion)
+        self._run_soon()
 
-    def _run_deferred(self) -> None:
-        """Call the callbacks of connections that have ended, for :data:`MAX_TURN` at most; the rest follow soon."""
-        self._busy = True
-        began = _clock()
-        ended, at = self._ended, 0
-        while at < len(ended):  # which may grow meanwhile
-            close_callback, error = ended[at]
-            at += 1
-            try:
-                close_callback(error)
-            except Exception as defect:
-                self._report(defect)
-            if not at % CLOCK_EVERY and _clock() - began > MAX_TURN:
-                break
-        del ended[:at]
-        self._busy = False
-        if ended:
-            asyncio.get_running_loop().call_soon(self._run_deferred)
+    def _run_soon(self) -> None:
+        if not self._busy and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._scheduled_turn)
 
-    def count_turn(self, began: float) -> None:
-        """Count a turn of the event loop that began at ``began``."""
-        seconds = _clock() - began
-        if seconds <= SHORT_TURN or self.on_long_turn is None:
-            self.turns += 1
-            self.turn_seconds += seconds
-        else:
-            self.on_long_turn(seconds)
-
-    def _report(self, error: Exception) -> None:
-        self._loop.call_exception_handler({"message": "a connection of the relay failed", "exception": error})
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class EpollPoller(Poller):
-    """All descriptors in one epoll instance."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._epoll = select.epoll()
-        self._ready: list[tuple[int, int]] = []  # found ready, from _next on not served yet
-        self._next = 0
-
-    def register(self, fd: int, target: Pollable, events: int) -> None:
-        """See :class:`Poller`."""
-        self._epoll.register(fd, events)
-        self._add(fd, target)
-
-    def modify(self, fd: int, events: int) -> None:
-        """See :class:`Poller`."""
-        self._epoll.modify(fd, events)
-
-    def unregister(self, fd: int) -> None:
-        """See :class:`Poller`."""
-        self._epoll.unregister(fd)
-        self._remove(fd)
-
-    def drop(self, fd: int) -> None:
-        """See :class:`Poller`. The kernel unregisters a descriptor when it is closed (epoll(7))."""
-        self._remove(fd)
-
-    def _start(self) -> None:
-        self._loop.add_reader(self._epoll.fileno(), self._turn)
-
-    def _stop(self) -> None:
-        self._loop.remove_reader(self._epoll.fileno())
+    def _scheduled_turn(self) -> None:
+        self._scheduled = False
+        self._turn()
 
     def _turn(self) -> None:
+        if self._scheduled:  # once in each iteration of the event loop
+            return
         self._busy = True
         targets = self._targets
         ready, at = self._ready, self._next
@@ -226,40 +162,46 @@ class EpollPoller(Poller):
                 if self.now - began > MAX_TURN:
                     break
         self._next = at
+        if self._ended or self._later:
+            self._run_deferred(began)
         self._busy = False
-        if self._ended:
-            self._run_deferred()
-        self.count_turn(began)
+        self._count_turn(began)
 
+    def _run_deferred(self, began: float) -> None:
+        """Do what was put off, for the rest of the turn that began at ``began``: a little of it in any case."""
+        ended, at = self._ended, 0
+        while at < len(ended):  # which may grow meanwhile
+            close_callback, error = ended[at]
+            at += 1
+            try:
+                close_callback(error)
+            except Exception as defect:
+                self._report(defect)
+            if not at % CLOCK_EVERY and _clock() - began > MAX_TURN:
+                break
+        del ended[:at]
+        later = self._later
+        while later:
+            portion = later.popleft()
+            try:
+                if not portion():
+                    later.append(portion)
+            except Exception as defect:
+                self._report(defect)
+            if _clock() - began > MAX_TURN:
+                break
+        if ended or later:
+            self._busy = False
+            self._run_soon()
 
-@mypyc_attr(allow_interpreted_subclasses=True)
-class LoopPoller(Poller):
-    """Each descriptor with the event loop itself, through methods that every asyncio loop has."""
-
-    def register(self, fd: int, target: Pollable, events: int) -> None:
-        """See :class:`Poller`."""
-        self._add(fd, target)
-        self.modify(fd, events)
-
-    def modify(self, fd: int, events: int) -> None:
-        """See :class:`Poller`."""
-        target = self._targets[fd]
-        if events & READ:
-            self._loop.add_reader(fd, self._serve, target, READ)
+    def _count_turn(self, began: float) -> None:
+        seconds = _clock() - began
+        if seconds <= SHORT_TURN or self.on_long_turn is None:
+            self.turns += 1
+            self.turn_seconds += seconds
         else:
-            self._loop.remove_reader(fd)
-        if events & WRITE:
-            self._loop.add_writer(fd, self._serve, target, WRITE)
-        else:
-            self._loop.remove_writer(fd)
+            self.on_long_turn(seconds)
 
-    def unregister(self, fd: int) -> None:
-        """See :class:`Poller`."""
-        self._remove(fd)
-        self._loop.remove_reader(fd)
-        self._loop.remove_writer(fd)
-
-
-def new_poller() -> Poller:
-    """Return the best poller that this system has."""
-    return EpollPoller() if hasattr(select, "epoll") else LoopPoller()
+    def _report(self, error: Exception) -> None:
+        context = {"message": "a connection of the relay failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import random
 from socket import SocketType
+from typing import TypeVar
 
 from exporter.address import format_peer
 from exporter.protocol.enums import Cause
@@ -27,7 +28,11 @@ AGE_INTERVAL = 1.0
 #: restart would else be closed together, and come back together. gRPC spreads its greatest age for the same reason.
 AGE_SPREAD = 0.1
 
+#: Connections that are closed on purpose before others get their turn.
+CLOSE_BATCH = 16
+
 _GOING_AWAY = 1001
+_Item = TypeVar("_Item")
 
 
 class Relay:
@@ -36,7 +41,6 @@ class Relay:
     :param keepalive: TCP keepalive idle time for clients in seconds; 0 disables.
     :param tls: context to serve clients by TLS; None for plain TCP.
     :param sample: bytes of each side's last message to keep.
-    :param others: by which to count clients of all relays, this one included; None for this one's alone.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Relay:
         self._tls = tls
         self._listener = Listener(self.context.poller, self._accept, self._clients, reporter.accept_paused, keepalive)
         self._ageing: asyncio.Task[None] | None = None
+        self._closing_idle = False
 
     def _clients(self) -> int:
         return self.context.clients
@@ -113,13 +118,43 @@ class Relay:
 
     def close_idle(self) -> None:
         """Close connections on which nothing is under way: kept-alive HTTP, and clients that sent nothing yet."""
-        for connection in [c for c in self.context.connections if c.is_idle]:
+        if not self._closing_idle:
+            self._closing_idle = True
+            self._in_portions(list(self.context.connections), self._close_if_idle, self._closed_idle)
+
+    def _close_if_idle(self, connection: Connection) -> None:
+        if connection.is_idle:
             connection.close()
 
-    def close_others(self) -> None:
-        """Close every connection that is not a session."""
-        for connection in list(self.context.connections):
-            connection.close()
+    def _closed_idle(self) -> None:
+        self._closing_idle = False
+
+    def close_rest(self) -> None:
+        """Close every session that is left, for a drain, and every other connection."""
+        self._in_portions(list(self.sessions), self._close_session_now, self._close_others)
+
+    def _close_session_now(self, tunnel: Tunnel) -> None:
+        tunnel.close_now(Cause.DRAIN)
+
+    def _close_others(self) -> None:
+        self._in_portions(list(self.context.connections), Connection.close)
+
+    def _in_portions(
+        self, items: list[_Item], close: Callable[[_Item], None], then: Callable[[], None] | None = None
+    ) -> None:
+        """Call ``close`` for each item, in portions between which others get their turn; in the end ``then``."""
+        items.reverse()
+
+        def portion() -> bool:
+            for _ in range(min(CLOSE_BATCH, len(items))):
+                close(items.pop())
+            if items:
+                return False
+            if then is not None:
+                then()
+            return True
+
+        self.context.poller.run_later(portion)
 
     def close_all(self) -> None:
         """Close everything at once."""
@@ -128,7 +163,8 @@ class Relay:
             self._ageing.cancel()
         for tunnel in list(self.sessions):
             tunnel.close_at_once(Cause.DRAIN)
-        self.close_others()
+        for connection in list(self.context.connections):
+            connection.close()
 
     async def wait_quiet(self, timeout: float) -> None:
         """Return when no client is connected, or after ``timeout`` seconds."""

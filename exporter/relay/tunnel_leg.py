@@ -1,8 +1,8 @@
 """The legs of a tunnel: each forwards the bytes that it reads, and feeds them to its direction's scanner.
 
 A scanner parses a bounded number of frames in one call (:class:`~exporter.protocol.frames.FrameScanner`). If it leaves
-some for later, the leg is *behind*: it stops reading, its tunnel's context calls it again in later turns of the event
-loop, and an end of the leg that is noticed meanwhile takes effect when everything before it has been observed.
+some for later, the leg is *behind*: it stops reading, the poller calls it again in later turns, and an end of the leg
+that is noticed meanwhile takes effect when everything before it has been observed.
 """
 
 from __future__ import annotations
@@ -99,8 +99,9 @@ class TunnelLeg(Leg):
         if self.observer.backlog and self._backlog is None:
             self._backlog = Backlog(now)
             self.transport.pause_reading()
-            self.tunnel.context.observe_later(self)
-            self.tunnel.context.poller.took_long = True
+            poller = self.tunnel.context.poller
+            poller.run_later(self.observe_more)
+            poller.took_long = True
 
     def observing_failed(self, error: Exception) -> None:
         self.tunnel.fail_open(error)

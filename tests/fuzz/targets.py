@@ -239,7 +239,7 @@ def _play(world: World, script: bytes) -> int:
                     case 7:
                         world.do(world.relay.close_idle)
                     case 8:
-                        world.do(world.relay.close_others)
+                        world.do(world.relay.close_rest)
     return largest
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from websockets.frames import Opcode
@@ -11,7 +11,7 @@ from websockets.frames import Opcode
 from exporter.relay.tcp import HIGH_WATER
 from tests.e2e.harness.scrape import ACTIVE, CLOSED
 from tests.e2e.harness.sidecar import Sidecar, audited, open_session
-from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise
+from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise, upgrade_request
 from tests.unit.relay.harness import bench
 from tests.waiting import eventually, until
 
@@ -106,11 +106,25 @@ async def test_slow_client_stalls_for_long_gets_the_whole_tail() -> None:
 def test_refused_clients_that_linger_do_not_keep_the_limit_full(raw_app: RawApp) -> None:
     """A place that a session leaves is free for the next client, however many refused ones still hang on."""
     with audited(raw_app.port, "--max-connections", "2") as sidecar:
-        first, _ = open_session(sidecar, raw_app)
-        second, _ = open_session(sidecar, raw_app)
+        first, its_app = open_session(sidecar, raw_app)
+        second, other_app = open_session(sidecar, raw_app)
+        before = sidecar.process.descriptors()
         refused = [Peer.connect(sidecar.port) for _ in range(20)]
+        eventually(lambda: sidecar.process.descriptors() >= before + len(refused), "all are refused", SOON)
         first.close()
-        eventually(lambda: sidecar.scrape().value(ACTIVE) == 1, "a place is free", SOON)
-        third, _ = open_session(sidecar, raw_app)
-        for client in (*refused, second, third):
-            client.close()
+        its_app.close()
+        eventually(lambda: is_served(sidecar), "a place is free", SOON)
+        for peer in (*refused, second, other_app):
+            peer.close()
+
+
+def is_served(sidecar: Sidecar) -> bool:
+    """Whether a new client reaches the app, which is the test and does not answer."""
+    with closing(Peer.connect(sidecar.port)) as client:
+        client.send(upgrade_request())
+        client.socket.settimeout(0.5)
+        try:
+            assert client.some().startswith(b"HTTP/1.1 503 ")
+        except TimeoutError:
+            return True
+    return False

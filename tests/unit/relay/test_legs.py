@@ -10,7 +10,7 @@ import pytest
 from exporter.protocol.enums import Peer, TcpEndKind
 from exporter.relay import legs
 from exporter.relay.legs import Leg, LegOwner, half_close_timeouts
-from exporter.relay.poller import new_poller
+from exporter.relay.poller import Poller
 from exporter.relay.tcp import HIGH_WATER, TcpTransport
 from tests.unit.relay.harness import Wire
 from tests.waiting import until
@@ -44,7 +44,7 @@ async def relay() -> tuple[Wire, Wire, Kept, Relaying, Relaying]:
     client, server = Relaying(Peer.CLIENT, owner), Relaying(Peer.SERVER, owner)
     client.other, server.other = server, client
     ends = []
-    poller = new_poller()
+    poller = Poller()
     for leg in (client, server):
         ours, theirs = tcp_pair()
         TcpTransport(poller, ours, leg)

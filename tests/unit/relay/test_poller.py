@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import select
 import socket
+import time
 from collections.abc import Callable
+from itertools import pairwise
 
-import pytest
-
-from exporter.relay import poller as module
-from exporter.relay.poller import READ, WRITE, EpollPoller, LoopPoller, Pollable, Poller, new_poller
+from exporter.relay.poller import CLOCK_EVERY, MAX_TURN, READ, WRITE, Pollable, Poller
 from exporter.relay.tcp import TcpTransport
 from tests.unit.relay.test_tcp import Kept
 from tests.waiting import until
-
-POLLERS = pytest.mark.parametrize("new", [EpollPoller, LoopPoller])
-New = Callable[[], Poller]
 
 
 class Noted:
@@ -45,11 +40,10 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-@POLLERS
-async def test_readiness_is_told_as_asked(new: New) -> None:
+async def test_readiness_is_told_as_asked() -> None:
     """Only of what was asked for, from when it was asked for until it is forgotten; then it can be asked for again."""
     ours, theirs = pair()
-    poller, target = new(), Noted()
+    poller, target = Poller(), Noted()
     poller.register(ours.fileno(), target, READ)
     await asyncio.sleep(0.02)
     assert target.events == []
@@ -73,11 +67,10 @@ async def test_readiness_is_told_as_asked(new: New) -> None:
     theirs.close()
 
 
-@POLLERS
-async def test_the_last_rites_come_behind_the_batch(new: New) -> None:
+async def test_the_last_rites_come_behind_the_batch() -> None:
     """What ends while it is served is buried afterwards, with its error; what that brings down is buried as well."""
     ours, theirs = pair()
-    poller = new()
+    poller = Poller()
     order: list[object] = []
 
     def end() -> None:
@@ -97,7 +90,7 @@ async def test_the_last_rites_come_behind_the_batch(new: New) -> None:
 
 async def test_one_that_was_forgotten_in_its_batch_is_not_served() -> None:
     """An earlier target may take a later one away although the kernel has named it already."""
-    poller = EpollPoller()
+    poller = Poller()
     ends = [pair() for _ in range(2)]
     targets: list[Noted] = []
 
@@ -126,7 +119,7 @@ def test_a_target_that_fails_is_told_and_the_rest_goes_on() -> None:
     async def play() -> None:
         blamed: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: blamed.append(context["exception"]))
-        poller = EpollPoller()
+        poller = Poller()
         (bad, bad_end), (good, good_end) = pair(), pair()
 
         def fail(error: object = None) -> None:
@@ -150,7 +143,7 @@ def test_a_target_that_fails_is_told_and_the_rest_goes_on() -> None:
     asyncio.run(play())
 
 
-class Full(EpollPoller):
+class Full(Poller):
     """One in a kernel that has no room to watch another socket, or for other events of one."""
 
     def __init__(self, to_watch: bool) -> None:
@@ -188,8 +181,62 @@ async def test_a_kernel_without_room_ends_the_connection() -> None:
     theirs.close()
 
 
-def test_the_best_way_to_watch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """epoll where there is one, the loop's own way elsewhere."""
-    assert isinstance(new_poller(), EpollPoller)
-    monkeypatch.delattr(select, "epoll")
-    assert isinstance(module.new_poller(), LoopPoller)
+async def test_turn_is_over_its_time_leaves_most_ends_to_the_next() -> None:
+    """Behind targets that took a whole turn come a few callbacks of ended connections, not another turn's worth."""
+    ours, theirs = pair()
+    poller, loop = Poller(), asyncio.get_running_loop()
+    called: list[int] = []
+    in_first_turn: list[int] = []
+
+    def end(number: int) -> None:
+        if not called:
+            loop.call_soon(lambda: in_first_turn.append(len(called)))
+        called.append(number)
+
+    def take_a_turn() -> None:
+        poller.unregister(ours.fileno())
+        for number in range(10 * CLOCK_EVERY):
+            poller.defer_close(lambda _, number=number: end(number), None)  # type: ignore[misc]
+        time.sleep(2 * MAX_TURN)
+
+    poller.register(ours.fileno(), Noted(take_a_turn), READ)
+    theirs.send(b"x")
+    await until(lambda: len(called) == 10 * CLOCK_EVERY)
+    assert called == list(range(10 * CLOCK_EVERY))
+    assert in_first_turn == [CLOCK_EVERY]
+    ours.close()
+    theirs.close()
+
+
+async def test_poller_with_much_to_do_has_one_turn_in_each_iteration() -> None:
+    """However many connections end and however much was put off, timers and signals wait for one turn at most."""
+    ours, theirs = pair()
+    poller, loop = Poller(), asyncio.get_running_loop()
+    turns: list[float] = []
+    marks: list[int] = []
+    portions: list[int] = []
+    poller.on_long_turn = turns.append
+
+    def work() -> bool:
+        portions.append(0)
+        return len(portions) == 20
+
+    def serve() -> None:
+        for _ in range(4 * CLOCK_EVERY):
+            poller.defer_close(lambda _: None, None)
+        time.sleep(2 * MAX_TURN)
+
+    def mark() -> None:
+        marks.append(len(turns))
+        if len(portions) < 20:
+            loop.call_soon(mark)
+
+    poller.register(ours.fileno(), Noted(serve), READ)
+    theirs.send(b"x")
+    poller.run_later(work)
+    mark()
+    await until(lambda: len(portions) == 20)
+    assert max(after - before for before, after in pairwise(marks)) == 1
+    poller.unregister(ours.fileno())
+    ours.close()
+    theirs.close()

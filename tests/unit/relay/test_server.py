@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from exporter.protocol.enums import Cause, Peer
 from exporter.relay import server as listener
 from exporter.relay.context import Limits
+from exporter.relay.server import CLOSE_BATCH
+from tests.compiled import plain_only
 from tests.unit.relay.harness import REQUEST, Ended, bench, closes, ended
 from tests.waiting import until
 from tests.wire import KEY, close
@@ -153,3 +156,20 @@ async def test_idle_http_is_closed_and_busy_http_is_not() -> None:
         await client.send(b"\x89\x80\0\0\0\0")
         await server.expect(b"\x89\x80\0\0\0\0")
         assert watched.endings == []
+
+
+@plain_only
+async def test_close_rest_with_many_sessions_closes_them_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a drain's deadline a turn of the event loop closes a few of the sessions that are left, not all at once."""
+    async with bench() as b:
+        opened = [await b.session() for _ in range(CLOSE_BATCH + 3)]
+        portions: list[Callable[[], bool]] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(b.relay.context.poller, "run_later", portions.append)
+            b.relay.close_rest()
+        (portion,) = portions
+        assert b.told.endings == []
+        assert not portion()
+        assert len(b.told.endings) == CLOSE_BATCH
+        assert portion()
+        assert b.told.endings == [Ended("1006", Cause.DRAIN, Peer.PROXY, False)] * len(opened)

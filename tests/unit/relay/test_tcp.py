@@ -13,15 +13,12 @@ from contextlib import suppress
 import pytest
 
 from exporter.relay import tcp as module
-from exporter.relay.poller import EpollPoller, LoopPoller, Poller
+from exporter.relay.poller import Poller
 from exporter.relay.tcp import HIGH_WATER, READ_BULK, READ_MEDIUM, READ_SMALL, SHORT_READS, TcpTransport
 from exporter.relay.transport import Transport, TransportProtocol
 from tests.unit.relay.harness import Wire, ended
 from tests.unit.relay.test_legs import tcp_pair
 from tests.waiting import until
-
-POLLERS = pytest.mark.parametrize("new", [EpollPoller, LoopPoller])
-New = Callable[[], Poller]
 
 
 class Kept(TransportProtocol):
@@ -62,10 +59,10 @@ class Kept(TransportProtocol):
         self.lost.append(error)
 
 
-def connected(new: New, protocol: TransportProtocol) -> tuple[TcpTransport, Wire]:
+def connected(protocol: TransportProtocol) -> tuple[TcpTransport, Wire]:
     """A connection with ``protocol`` on it, and the far end."""
     ours, theirs = tcp_pair()
-    return TcpTransport(new(), ours, protocol), Wire(theirs)
+    return TcpTransport(Poller(), ours, protocol), Wire(theirs)
 
 
 def come_at_once(wire: Wire, size: int) -> None:
@@ -73,11 +70,10 @@ def come_at_once(wire: Wire, size: int) -> None:
     assert wire.sock.send(bytes(size)) == size
 
 
-@POLLERS
-async def test_bytes_pass_both_ways(new: New) -> None:
+async def test_bytes_pass_both_ways() -> None:
     """What is written arrives, what arrives is told, and a FIN is told behind it; then closing is told, once."""
     kept = Kept()
-    tcp, wire = connected(new, kept)
+    tcp, wire = connected(kept)
     tcp.write(b"out")
     await wire.expect(b"out")
     await wire.send(b"in", b"coming")
@@ -94,12 +90,11 @@ async def test_bytes_pass_both_ways(new: New) -> None:
     assert (kept.told, kept.lost) == (["made", "eof"], [None])
 
 
-@POLLERS
-async def test_what_the_kernel_does_not_take_waits(new: New) -> None:
+async def test_what_the_kernel_does_not_take_waits() -> None:
     """Megabytes that nobody reads yet wait, in order; the protocol is asked to pause above the mark, and to resume when
     a quarter of it is left. A close waits for all of it."""
     kept = Kept()
-    tcp, wire = connected(new, kept)
+    tcp, wire = connected(kept)
     sent = bytearray()
     while tcp.get_write_buffer_size() <= HIGH_WATER:
         piece = len(sent).to_bytes(8, "big") * 2000
@@ -117,11 +112,10 @@ async def test_what_the_kernel_does_not_take_waits(new: New) -> None:
     await until(lambda: kept.lost == [None])
 
 
-@POLLERS
-async def test_a_paused_connection_reads_nothing(new: New) -> None:
+async def test_a_paused_connection_reads_nothing() -> None:
     """While reading is paused bytes stay in the kernel, and come when it goes on."""
     kept = Kept()
-    tcp, wire = connected(new, kept)
+    tcp, wire = connected(kept)
     tcp.pause_reading()
     tcp.pause_reading()
     await wire.send(b"later")
@@ -137,12 +131,11 @@ async def test_a_paused_connection_reads_nothing(new: New) -> None:
     await until(lambda: kept.lost == [None])
 
 
-@POLLERS
-async def test_what_has_come_is_told_at_once(new: New) -> None:
+async def test_what_has_come_is_told_at_once() -> None:
     """Whatever waits in the kernel, up to the most that is read, is told in one piece, whether few bytes or many came
     before it."""
     pieces: list[int] = []
-    tcp, wire = connected(new, Kept(lambda data: pieces.append(len(data))))
+    tcp, wire = connected(Kept(lambda data: pieces.append(len(data))))
     sizes = [
         1,
         READ_SMALL - 1,
@@ -176,7 +169,7 @@ async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(module, "read", read)
     kept = Kept()
-    tcp, wire = connected(EpollPoller, kept)
+    tcp, wire = connected(kept)
 
     async def come(*sizes: int) -> list[int]:
         asked.clear()
@@ -201,7 +194,7 @@ async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.Monkey
 
 async def test_what_waits_does_not_keep_what_was_sent() -> None:
     """Of a write that was taken in part only the rest stays in memory, however large the whole was."""
-    tcp, _ = connected(EpollPoller, Kept())
+    tcp, _ = connected(Kept())
     while not tcp.get_write_buffer_size():
         tcp.write(bytes(READ_BULK))
     assert tcp._waiting is not None
@@ -210,13 +203,10 @@ async def test_what_waits_does_not_keep_what_was_sent() -> None:
 
 
 async def test_a_reset_behind_few_bytes_is_told_behind_them() -> None:
-    """A peer that resets right behind what it said is heard, and its reset is told as one, however much it said.
-
-    (Not with LoopPoller on Linux: libuv looks no more at a descriptor with an error, once it has told.)
-    """
+    """A peer that resets right behind what it said is heard, and its reset is told as one, however much it said."""
     for size in (READ_SMALL - 1, READ_SMALL, READ_SMALL + 1):
         kept = Kept()
-        tcp, wire = connected(EpollPoller, kept)
+        tcp, wire = connected(kept)
         tcp.pause_reading()
         await wire.send(bytes(size))
         wire.reset()
@@ -241,7 +231,7 @@ async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
         return then
 
     kept = Kept()
-    tcp, wire = connected(EpollPoller, kept)
+    tcp, wire = connected(kept)
     monkeypatch.setattr(module, "read", read)
     await wire.send(b"ready")
     await until(lambda: kept.data)
@@ -254,12 +244,11 @@ async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
     tcp.abort()
 
 
-@POLLERS
-async def test_a_reset_is_told_with_its_error(new: New) -> None:
+async def test_a_reset_is_told_with_its_error() -> None:
     """A peer's reset ends the connection with the error, once, whether it is noticed reading or writing."""
     for notice in (lambda tcp: None, lambda tcp: tcp.pause_reading()):
         kept = Kept()
-        tcp, wire = connected(new, kept)
+        tcp, wire = connected(kept)
         notice(tcp)
         wire.reset()
         while not kept.lost:
@@ -271,24 +260,22 @@ async def test_a_reset_is_told_with_its_error(new: New) -> None:
         assert tcp.is_closing()
 
 
-@POLLERS
-async def test_a_protocol_that_does_not_stay_open_is_closed_by_a_fin(new: New) -> None:
+async def test_a_protocol_that_does_not_stay_open_is_closed_by_a_fin() -> None:
     """``eof_received`` that answers false closes, as asyncio has it."""
     kept = Kept(keep_open=False)
-    _, wire = connected(new, kept)
+    _, wire = connected(kept)
     wire.fin()
     assert await wire.rest() == b""
     await until(lambda: kept.lost == [None])
 
 
 @pytest.mark.parametrize("end", [TcpTransport.close, TcpTransport.abort])
-@POLLERS
-async def test_it_may_be_closed_from_inside(new: New, end: Callable[[TcpTransport], None]) -> None:
+async def test_it_may_be_closed_from_inside(end: Callable[[TcpTransport], None]) -> None:
     """A protocol that ends its connection while it is told of bytes is told of the end afterwards, and of no more
     bytes."""
     ours, theirs = tcp_pair()
     kept = Kept(lambda data: end(tcp))
-    tcp = TcpTransport(new(), ours, kept)
+    tcp = TcpTransport(Poller(), ours, kept)
     wire = Wire(theirs)
     wire.sock.send(b"first")
     with suppress(ConnectionError):  # it may have been aborted by then
@@ -298,8 +285,7 @@ async def test_it_may_be_closed_from_inside(new: New, end: Callable[[TcpTranspor
     assert await ended(wire) == b""
 
 
-@POLLERS
-def test_a_defect_ends_that_connection_alone(new: New) -> None:
+def test_a_defect_ends_that_connection_alone() -> None:
     """A protocol that raises is ended with what it raised, the loop is told, and its neighbour goes on."""
 
     async def play() -> None:
@@ -309,7 +295,7 @@ def test_a_defect_ends_that_connection_alone(new: New) -> None:
         def fail(data: bytes) -> None:
             raise ZeroDivisionError
 
-        poller = new()
+        poller = Poller()
         bad, good = Kept(fail), Kept()
         wires = []
         for kept in (bad, good):
@@ -329,11 +315,10 @@ def test_a_defect_ends_that_connection_alone(new: New) -> None:
     asyncio.run(play())
 
 
-@POLLERS
-async def test_another_protocol_takes_over(new: New) -> None:
+async def test_another_protocol_takes_over() -> None:
     """From :meth:`set_protocol` on the other one is told, the end included."""
     first, second = Kept(), Kept()
-    tcp, wire = connected(new, first)
+    tcp, wire = connected(first)
     tcp.set_protocol(second)
     assert tcp.get_protocol() is second
     await wire.send(b"for the second")
@@ -345,11 +330,10 @@ async def test_another_protocol_takes_over(new: New) -> None:
     assert (first.data, first.lost) == (b"", [])
 
 
-@POLLERS
-async def test_it_tells_about_itself(new: New) -> None:
+async def test_it_tells_about_itself() -> None:
     """Addresses and socket as asyncio's transports tell them; what it does not know is the default."""
     kept = Kept()
-    tcp, wire = connected(new, kept)
+    tcp, wire = connected(kept)
     assert tcp.get_extra_info("peername") == wire.sock.getsockname()
     assert tcp.get_extra_info("sockname") == wire.sock.getpeername()
     assert tcp.get_extra_info("socket").fileno() >= 0
@@ -362,7 +346,7 @@ async def test_it_tells_about_itself(new: New) -> None:
 async def test_a_fin_of_ours_is_sent_once_and_leaves_the_rest_alone() -> None:
     """Our direction ends, a second FIN is harmless, and what the peer sends is still read."""
     kept = Kept()
-    tcp, wire = connected(EpollPoller, kept)
+    tcp, wire = connected(kept)
     tcp.write_eof()
     tcp.write_eof()
     assert await wire.rest() == b""
@@ -375,7 +359,7 @@ async def test_a_fin_of_ours_is_sent_once_and_leaves_the_rest_alone() -> None:
 
 async def test_what_the_kernel_holds_of_a_broken_connection_is_read() -> None:
     """Bytes that came before a reset, and were not read because reading was paused, can still be had; then nothing."""
-    tcp, wire = connected(EpollPoller, Kept())
+    tcp, wire = connected(Kept())
     tcp.pause_reading()
     await wire.send(b"\x88\x02\x03\xf3")
     assert b"".join(tcp.read_remaining()) == b"\x88\x02\x03\xf3"
@@ -390,7 +374,7 @@ async def test_no_more_is_salvaged_than_the_limit(monkeypatch: pytest.MonkeyPatc
     """Reading what is left is bounded, in steps of one read."""
     monkeypatch.setattr(module, "MAX_SALVAGE", 1000)
     monkeypatch.setattr(module, "_SALVAGE", 400)
-    tcp, wire = connected(EpollPoller, Kept())
+    tcp, wire = connected(Kept())
     tcp.pause_reading()
     await wire.send(bytes(5000))
     assert [len(unlink) for unlink in tcp.read_remaining()] == [400, 400, 400]
@@ -400,13 +384,13 @@ async def test_no_more_is_salvaged_than_the_limit(monkeypatch: pytest.MonkeyPatc
 
 async def test_silence_is_the_time_since_bytes_came() -> None:
     """The kernel's word for TCP; nothing is known of a Unix socket."""
-    tcp, wire = connected(EpollPoller, Kept())
+    tcp, wire = connected(Kept())
     await wire.send(b"x")
     await asyncio.sleep(0.1)
     assert 0.05 < tcp.idle_seconds() < 5
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    unix = TcpTransport(EpollPoller(), ours, Kept())
+    unix = TcpTransport(Poller(), ours, Kept())
     assert unix.idle_seconds() == 0.0
     for made in (tcp, unix):
         made.abort()
@@ -417,7 +401,7 @@ async def test_silence_is_the_time_since_bytes_came() -> None:
 async def test_an_ended_connection_leaves_no_cycle() -> None:
     """What was told of its end is not held by the connection any more, nor the other way round."""
     kept = Kept()
-    tcp, wire = connected(EpollPoller, kept)
+    tcp, wire = connected(kept)
     kept.transport = tcp  # type: ignore[attr-defined]
     tcp.abort()
     lost = kept.lost

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.address import Address
 from exporter.protocol.enums import ConnectError
-from exporter.relay.poller import new_poller
+from exporter.relay.poller import Poller
 from exporter.relay.transport import TransportProtocol
 from exporter.relay.upstream import Failure, Upstream, classify
 from tests.unit.relay.harness import App
@@ -42,7 +42,7 @@ def test_a_failure_has_one_of_a_few_reasons(error: OSError, reason: ConnectError
 async def connect(upstream: Upstream, leg: TransportProtocol | None = None) -> Failure | None:
     """What is told of a connection to the app."""
     told: list[Failure | None] = []
-    task = upstream.connect(new_poller(), leg or TransportProtocol(), told.append)
+    task = upstream.connect(Poller(), leg or TransportProtocol(), told.append)
     if task is not None:
         assert not told
         await task
@@ -125,7 +125,7 @@ async def test_a_connection_that_is_under_way_is_waited_for(comes: bool) -> None
     leg = TransportProtocol()
     told: list[Failure | None] = []
     upstream = Upstream(Address(*app.getsockname()), timeout=20.0 if comes else 0.2)
-    task = upstream.connect(new_poller(), leg, told.append)
+    task = upstream.connect(Poller(), leg, told.append)
     assert task is not None
     await asyncio.sleep(0.05)
     assert told == []
@@ -181,7 +181,7 @@ async def test_unix_socket_whose_queue_is_full_is_waited_for(tmp_path: Path, com
             break
     results: list[Failure | None] = []
     upstream = Upstream(Address(path=path), timeout=20.0 if comes else 0.2)
-    task = upstream.connect(new_poller(), TransportProtocol(), results.append)
+    task = upstream.connect(Poller(), TransportProtocol(), results.append)
     assert task is not None
     await asyncio.sleep(0.05)
     assert results == []
