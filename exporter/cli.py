@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import Counter
@@ -81,6 +82,7 @@ def run(check: bool, **values: Any) -> None:
         click.echo(
             f"websocket-exporter: warning: {name} is not a setting; see 'websocket-exporter run --help'", err=True
         )
+    gc.disable()  # until the fork: a collection leaves holes in pages, which each child would fill and so copy
     from exporter import preflight, supervisor
     from exporter.listening import CannotListen
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from exporter.admin.auth import AuthMiddleware, BadWebConfig
+from exporter.admin.web_config import BadWebConfig, load
 from exporter.config import Settings
 from exporter.listening import close_all, open_listeners
 from exporter.reloading_cert import ReloadingCert
@@ -27,7 +27,7 @@ def read_files(settings: Settings) -> ReloadingCert | None:
     """Read the files that settings name. Returns the certificate for clients, if any. Raises CannotUse."""
     if settings.web_config_file:
         try:
-            AuthMiddleware(Path(settings.web_config_file))
+            load(Path(settings.web_config_file))
         except BadWebConfig as error:
             raise CannotUse(f"--web-config-file: {error}") from error
     if not settings.tls_cert:

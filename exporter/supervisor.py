@@ -359,8 +359,8 @@ def run(settings: Settings) -> int:
             limit = f"{settings.drain_timeout:g}"
             print(f"draining {sessions} {noun}, up to {limit} s; Ctrl-C again to quit now", file=sys.stderr)
 
-    gc.collect()
     gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
+    gc.enable()
     return Supervisor(workers, relay, observer, cells, wakeup, on_drain).run()
 
 

@@ -25,9 +25,9 @@ import uvloop
 
 from exporter import __version__
 from exporter.address import Address
-from exporter.admin.auth import load
 from exporter.admin.server import Access, Admin, AdminBackend
 from exporter.admin.state import State
+from exporter.admin.web_config import load
 from exporter.config import Settings
 from exporter.observe.intake import Intake, MonotonicScheduler
 from exporter.observe.log import Format, Log, LogEndings, SessionLog, introduce

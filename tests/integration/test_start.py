@@ -36,6 +36,7 @@ NOT_NEEDED = {
     "ruamel.yaml": "--web-config-file",
     "websockets": "the command demo",
     "xml": "nobody",
+    "zipfile": "nobody",
 }
 
 #: Bytes of memory of the three processes after the start, with the packages that the sidecar runs on.

@@ -10,7 +10,7 @@ from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from html import escape as text
-from importlib.resources import files
+from pathlib import Path
 
 from exporter.admin.pages.wording import GLOSSARY, CodeMeaning, entry
 
@@ -21,8 +21,12 @@ __all__ = ["DOCS", "HEADERS", "chip_list", "chips", "described", "ending", "fram
 DOCS = "https://github.com/websocket-exporter/websocket-exporter/blob/main/docs"
 
 
+#: Read as files: importlib.resources imports zipfile, which takes 1 MB.
+_STATIC = Path(__file__).parents[1] / "static"
+
+
 def _asset(name: str) -> str:
-    return (files("exporter.admin") / "static" / name).read_text("utf-8").strip()
+    return (_STATIC / name).read_text("utf-8").strip()
 
 
 def _hash(asset: str) -> str:

@@ -16,8 +16,9 @@ from aiohttp import ClientConnectorError, ClientOSError, ClientSession, ServerDi
 from prometheus_client import CollectorRegistry
 
 from exporter.admin import auth
-from exporter.admin.auth import BadWebConfig, BasicAuth, TooMany, load
+from exporter.admin.auth import BasicAuth, TooMany
 from exporter.admin.server import Admin, AdminBackend
+from exporter.admin.web_config import BadWebConfig, load
 from tests.certificates import encrypt, issue, trusting
 from tests.unit.admin.harness import World, listen
 
