@@ -169,6 +169,12 @@ LARGEST_MESSAGE = Metric(
     "Largest message of a session, at its close.",
     MESSAGE_BUCKETS,
 )
+RELAYS = Metric(
+    "websocket_exporter_relays",
+    "gauge",
+    (),
+    "Relay processes, as --workers sets them.",
+)
 RELAY_RESTARTS = Metric(
     "websocket_exporter_relay_restarts_total",
     "counter",
@@ -233,6 +239,7 @@ CATALOGUE: tuple[Metric, ...] = (
     LARGEST_MESSAGE,
     ACCEPT_PAUSES,
     TLS_ERRORS,
+    RELAYS,
     RELAY_RESTARTS,
     LOOP_TURN,
     LINES_SUPPRESSED,

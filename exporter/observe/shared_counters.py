@@ -23,6 +23,7 @@ from exporter.protocol.close_codes import UNKNOWN
 from exporter.protocol.counters import (
     NANOSECONDS,
     OPCODES,
+    SLOTS_PER_RELAY,
     STATUSES,
     HistogramCells,
     ObserverLayout,
@@ -168,6 +169,7 @@ class SharedCounters(Collector):
         _add_histogram(turns, (), layout.loop_turns, cells)
         yield turns
         for metric, value in (
+            (catalogue.RELAYS, len(self._relays) / SLOTS_PER_RELAY),
             (catalogue.DRAINING, float(self.is_draining())),
             (catalogue.DRAIN_SESSIONS, float(self.drain_sessions())),
             (catalogue.DRAIN_SECONDS, self.drain_seconds()),

@@ -595,22 +595,24 @@ def _down(config: Config) -> Iterator[Alert]:
 
 def _saturated(config: Config) -> Iterator[Alert]:
     name, known = "WebSocketSidecarSaturated", f"and {on(POD)} {ours(config, catalogue.BUILD)}"
-    cpu = rate(ours(config, CPU), config.seconds(config.storm_window))
-    used = f"{ours(config, OPEN_FDS)} / {ours(config, MAX_FDS)}"
+    # A sidecar that does not expose the number of its relays has one, as build_info's value.
+    relays = f"({ours(config, catalogue.RELAYS)} or {on(POD)} {ours(config, catalogue.BUILD)})"
+    cpu = f"100 * {rate(ours(config, CPU), config.seconds(config.storm_window))} / {on(POD)} {relays}"
+    used = f"100 * {ours(config, OPEN_FDS)} / {ours(config, MAX_FDS)} {known}"
     starved = increase(
         ours(config, catalogue.CONNECT_ERRORS, reason=ConnectError.RESOURCES), config.seconds(config.window)
     )
     for resource, expr, summary, meaning, first in (
         (
             "cpu",
-            f"{aggregate('max', JOB, f'100 * {cpu} {known}')} > {config.cpu:g}",
-            f"a sidecar uses {texts.NUMBER} % of a core",
-            f"One relay has one thread: above {config.cpu:g} % it delays traffic. Several (--workers) may use more.",
+            f"{aggregate('max', JOB, cpu)} > {config.cpu:g}",
+            f"a sidecar uses {texts.NUMBER} % of a core for each relay",
+            f"A relay has one thread: above {config.cpu:g} % of a core it delays traffic.",
             "Add pods, or lower the rate of messages.",
         ),
         (
             "descriptors",
-            f"{aggregate('max', JOB, f'100 * {used} {known}')} > {config.descriptors:g}",
+            f"{aggregate('max', JOB, used)} > {config.descriptors:g}",
             f"a sidecar has {texts.NUMBER} % of its file descriptors open",
             "At the limit it accepts no more connections. A session needs two.",
             "Add pods, or raise the limit on open files.",

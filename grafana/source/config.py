@@ -159,7 +159,7 @@ class Config:
     unobserved: float = 1
     """Percentage of connections that the sidecar forwards without analysing them."""
     cpu: float = 85
-    """Percentage of one core, of all relays of a sidecar together; each has one thread."""
+    """Percentage of a core for each relay of a sidecar, which has one thread."""
     descriptors: float = 85
     """Percentage of the limit on open files."""
 

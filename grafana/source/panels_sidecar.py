@@ -10,6 +10,7 @@ from exporter.observe.catalogue import (
     LINES_SUPPRESSED,
     LOOP_TURN,
     RELAY_RESTARTS,
+    RELAYS,
 )
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, RED, SLATE
@@ -17,7 +18,7 @@ from grafana.source.config import Config
 from grafana.source.links import Runbook
 from grafana.source.panels import AGE, BYTES, COUNT, NONE, PER_MINUTE, SECONDS, SHARE, Panel, Query, Words, properties
 from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS, RESIDENT, START_TIME, UP
-from grafana.source.queries import by, of_sidecars, per_minute, quantile, rate, series
+from grafana.source.queries import SIDECAR, by, of_sidecars, on, per_minute, quantile, rate, series
 
 
 def cpu(config: Config) -> Panel:
@@ -25,12 +26,19 @@ def cpu(config: Config) -> Panel:
     return panels.time_series(
         Words(
             "CPU",
-            "CPU time of each sidecar, as a share of one core. Near 100 % it delays every message. The dashed line is "
+            "CPU time of each sidecar for each of its relays, as a share of one core: a relay has one thread. Near "
+            "100 % it delays every message. The dashed line is "
             f"the alert's {100 * config.cpu:g} %.",
             Runbook.SIDECAR_SATURATED,
         ),
         SHARE,
-        Query(by(("instance",), of_sidecars(rate(series(CPU)))), "{{instance}}"),
+        Query(
+            by(
+                ("instance",),
+                f"{rate(series(CPU))} / {on(SIDECAR)} ({series(RELAYS)} or {on(SIDECAR)} {series(BUILD)})",
+            ),
+            "{{instance}}",
+        ),
         objective=config.cpu,
     )
 

@@ -704,6 +704,12 @@ OURSELVES = [
         silent(SATURATED, T + 26, WARNING, resource="cpu"),
     ),
     case(
+        "A sidecar with four relays that uses two cores is silent, and warns when it uses nearly four",
+        Pod("a", {series(CPU): lambda m: 220 if m >= T + 20 else 120}, {series(catalogue.RELAYS): each(4)}),
+        never(SATURATED, until=T + 20),
+        fires(SATURATED, T + 31, WARNING, resource="cpu"),
+    ),
+    case(
         "A busy process that is no sidecar is not ours to tell of",
         [Pod("app", {series(CPU): each(59)}, sidecar=False), Pod("a", {series(CPU): each(6)})],
         never(),

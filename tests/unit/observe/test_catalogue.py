@@ -27,6 +27,7 @@ CONTRACT = {
     "websocket_largest_message_bytes": ("histogram", ("route", "sender")),
     "websocket_exporter_relay_restarts_total": ("counter", ()),
     "websocket_exporter_loop_turn_seconds": ("histogram", ()),
+    "websocket_exporter_relays": ("gauge", ()),
     "websocket_exporter_log_lines_suppressed_total": ("counter", ()),
     "websocket_exporter_draining": ("gauge", ()),
     "websocket_exporter_build_info": ("gauge", ("version", "python", "engine")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.core import CounterMetricFamily
 
-from exporter.protocol.counters import NANOSECONDS, STATUSES
+from exporter.protocol.counters import NANOSECONDS, SLOTS_PER_RELAY, STATUSES
 from exporter.protocol.enums import Cause, Peer
 from tests.unit.observe.harness import KNOWN, ROUTES, Observed
 
@@ -127,6 +127,13 @@ def test_drain_gauges_follow_the_relays(monkeypatch) -> None:
     assert observed.value("websocket_exporter_draining") == 1
     assert observed.value("websocket_exporter_drain_sessions_remaining") == 8
     assert observed.value("websocket_exporter_drain_seconds_remaining") == 2
+
+
+def test_relays_are_counted_without_the_blocks_of_lost_ones() -> None:
+    """The number of relays is that of --workers, however many blocks they have."""
+    observed = Observed()
+    observed.relays[:] = observed.relays[:1] * (4 * SLOTS_PER_RELAY)
+    assert observed.value("websocket_exporter_relays") == 4
 
 
 def test_relay_restarts_are_exposed() -> None:
