@@ -4,7 +4,8 @@ A record whose cause depends on circumstances waits for them in a bounded table:
 
     TCP ended without a Close frame    for the other sessions that end with it: :data:`GROUP_WAIT`
     dropped by the server              for a probe of the app's port that began :data:`SETTLE` after the end, and, if it
-                                       was accepted, for another one :data:`SECOND_LOOK` after the end
+                                       was accepted and the evidence does not explain this session alone, for another
+                                       one :data:`SECOND_LOOK` after the end
     closed by the server, no reason    for a probe that began :data:`CLOSE_SETTLE` after the end
 
 A probe answers for all records that wait for it, and at most one starts a second. Times are those of the records; the
@@ -23,6 +24,7 @@ from typing import Protocol
 
 from exporter.protocol.classify import Circumstances, Ending, classify, depends_on_app, is_drop
 from exporter.protocol.enums import Peer
+from exporter.protocol.evidence import Confidence
 from exporter.protocol.messages import Kind, Notice, Opened, decode
 from exporter.protocol.presets import CodeMaps
 from exporter.protocol.record import SessionRecord
@@ -40,6 +42,10 @@ TOGETHER = 0.05
 GROUP_WAIT = 0.1
 #: Distinct ages of last frames, at least :data:`TOGETHER` apart, that show that no common message ended the sessions.
 DISTINCT_AGES = 3
+#: Distinct clients among the sessions of one address that show that the address is a proxy's and no browser's.
+DISTINCT_CLIENTS = 3
+#: A group is sudden if its second has this many times the ends of the one before: ends at a steady rate meet by chance.
+SUDDEN = 3
 #: Sessions of a group that are looked at, on either side of one: more change no cause.
 MAX_TOGETHER = 32
 #: Records that may wait; with more, the oldest is classified with the circumstances known so far.
@@ -218,23 +224,45 @@ class Intake:
         passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
         last_frame_at = max(at for at in passed if at is not None)
         drops, key = self._drops(record)
-        drops.add(key, record.closed_at, last_frame_at)
+        drops.add(key, record.closed_at, last_frame_at, record.identity)
 
     def _drops(self, record: SessionRecord) -> tuple[Drops, str]:
         """Return the drops among which the record's companions are: by the server, or by one client-side address."""
         return (self._lost_server, "") if record.tcp_end is Peer.SERVER else (self._lost_client, record.peer_address)
 
     def _pass_on(self, record: SessionRecord, accepts: bool | None) -> None:
-        ending = classify(record, self._circumstances(record, accepts), self._codes.choose(record))
+        ending = self._classify(record, accepts)
         for sink in self._sinks:
             sink.session_closed(record, ending)
+
+    def _classify(self, record: SessionRecord, accepts: bool | None) -> Ending:
+        return classify(record, self._circumstances(record, accepts), self._codes.choose(record))
+
+    def _needs_second_look(self, record: SessionRecord, accepts: bool | None) -> bool:
+        """Return whether the app's port may yet show why a session ended, after a first look that did not.
+
+        Sessions that end together may be those of an app that closes its port last.
+        """
+        if accepts is False or self._listeners.changed(record):
+            return False
+        if self._draining() or self.terminating or not is_drop(record):
+            return True
+        drops, key = self._drops(record)
+        evidence = self._classify(record, accepts).evidence
+        undecided = evidence is None or evidence.confidence is Confidence.UNDECIDED
+        return undecided or len(drops.together(key, record.closed_at)) > 1
 
     def _circumstances(self, record: SessionRecord, accepts: bool | None) -> Circumstances:
         lost = 1
         if is_drop(record):
             drops, key = self._drops(record)
             together = drops.together(key, record.closed_at)
-            if _distinct(record.closed_at - at for at in together) >= DISTINCT_AGES:
+            clients = {client for _, client in together if client}
+            if (
+                _distinct(record.closed_at - at for at, _ in together) >= DISTINCT_AGES
+                and (record.tcp_end is Peer.SERVER or len(clients) >= DISTINCT_CLIENTS)
+                and drops.sudden(key, record.closed_at)
+            ):
                 lost = len(together)
         return Circumstances(
             app_accepts=accepts,
@@ -290,7 +318,7 @@ class Intake:
             if waiting.look_at is None or waiting.look_at > self._last_probe + TOGETHER:
                 continue
             waiting.looks -= 1
-            if waiting.looks and accepts is not False and not self._listeners.changed(waiting.record):
+            if waiting.looks and self._needs_second_look(waiting.record, accepts):
                 waiting.look_at = waiting.record.closed_at + SECOND_LOOK
                 continue
             del self._waiting[key]
@@ -305,37 +333,47 @@ class Drops:
     """When sessions ended without a Close frame, by key, the newest :data:`MAX_DROPS` of them."""
 
     def __init__(self) -> None:
-        self._order: deque[tuple[str, float, float]] = deque()
-        self._by_key: dict[str, list[tuple[float, float]]] = {}
+        self._order: deque[tuple[str, tuple[float, float, int]]] = deque()
+        self._by_key: dict[str, list[tuple[float, float, int]]] = {}
 
-    def add(self, key: str, closed_at: float, last_frame_at: float) -> None:
-        """Remember one."""
+    def add(self, key: str, closed_at: float, last_frame_at: float, client: int = 0) -> None:
+        """Remember one; ``client`` is the keyed hash of its identity."""
+        drop = (closed_at, last_frame_at, client)
         if len(self._order) >= MAX_DROPS:
-            old, at, last = self._order.popleft()
+            old, oldest = self._order.popleft()
             drops = self._by_key[old]
-            drops.remove((at, last))
+            drops.remove(oldest)
             if not drops:
                 del self._by_key[old]
-        self._order.append((key, closed_at, last_frame_at))
-        insort(self._by_key.setdefault(key, []), (closed_at, last_frame_at))
+        self._order.append((key, drop))
+        insort(self._by_key.setdefault(key, []), drop)
 
-    def together(self, key: str, closed_at: float) -> list[float]:
-        """Return the last frames' times of the largest group of drops within :data:`TOGETHER` around ``closed_at``.
+    def sudden(self, key: str, closed_at: float) -> bool:
+        """Return whether far more sessions ended in the second up to ``closed_at`` than in the second before it."""
+        drops = self._by_key.get(key, [])
+        first, second, end = (
+            bisect_left(drops, (at, float("-inf"), 0))
+            for at in (closed_at - 2.0, closed_at - 1.0, closed_at + TOGETHER)
+        )
+        return end - second >= SUDDEN * (second - first)
+
+    def together(self, key: str, closed_at: float) -> list[tuple[float, int]]:
+        """Return the largest group of drops within :data:`TOGETHER` around ``closed_at``: last frames' times, clients.
 
         Of a large group it returns the part around ``closed_at``.
         """
         drops = self._by_key.get(key, [])
-        start = bisect_left(drops, (closed_at - TOGETHER, float("-inf")))
-        end = bisect_right(drops, (closed_at + TOGETHER, float("inf")))
-        here = bisect_left(drops, (closed_at, float("-inf")), start, end)
+        start = bisect_left(drops, (closed_at - TOGETHER, float("-inf"), 0))
+        end = bisect_right(drops, (closed_at + TOGETHER, float("inf"), 0))
+        here = bisect_left(drops, (closed_at, float("-inf"), 0), start, end)
         near, first = drops[max(start, here - MAX_TOGETHER) : min(end, here + MAX_TOGETHER)], 0
-        best: list[tuple[float, float]] = []
+        best: list[tuple[float, float, int]] = []
         for last in range(len(near)):
             while near[last][0] - near[first][0] > TOGETHER:
                 first += 1
             if near[first][0] <= closed_at <= near[last][0] and last - first >= len(best):
                 best = near[first : last + 1]
-        return [last_frame_at for _, last_frame_at in best]
+        return [(last_frame_at, client) for _, last_frame_at, client in best]
 
 
 class Listeners:

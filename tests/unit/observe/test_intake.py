@@ -118,8 +118,8 @@ class Stage:
         frames = PeerRecord(frames=1, last_frame_at=end - idle, last_message_at=end - idle, last_opcode=1)
         server = replace(frames, last_message_at=end - idle + 0.001, last_frame_at=end - idle + 0.001)
         return SessionRecord(
-            **{"number": self.number, "opened_at": end - 500, "closed_at": end, "client": frames, "server": server,
-               "peer_address": "10.0.0.1", **values}
+            **{"number": self.number, "identity": self.number, "opened_at": end - 500, "closed_at": end,
+               "client": frames, "server": server, "peer_address": "10.0.0.1", **values}
         )  # fmt: skip
 
     def drop(self, by: Peer = SERVER, **values: Any) -> SessionRecord:
@@ -212,6 +212,29 @@ def test_intake_drop_gets_a_second_look(stage: Stage) -> None:
     stage.clock.advance(0.2)
     assert stage.causes == ["connection-lost"]
     assert stage.app.probes == [start + 0.25, start + 2.0]
+
+
+def test_intake_lone_drop_on_a_message_is_passed_on_after_the_first_look(stage: Stage) -> None:
+    """The message explains the end: the close is counted a settle time after it."""
+    record = stage.record(tcp_end=SERVER)
+    record.client.last_message_at = record.client.last_frame_at = record.closed_at - 0.003
+    stage.intake.closed(record)
+    stage.clock.advance(0.26)
+    assert stage.causes == ["dropped-on-message"]
+
+
+@pytest.mark.parametrize("circumstance", ["together", "drain"])
+def test_intake_drops_on_messages_of_an_app_that_stops_are_app_down(stage: Stage, circumstance: str) -> None:
+    """A busy app that ends its sessions before its port: messages that were under way explain nothing."""
+    stage.draining = circumstance == "drain"
+    for idle in (0.003, 0.004) if circumstance == "together" else (0.003,):
+        record = stage.record(tcp_end=SERVER)
+        record.client.last_message_at = record.client.last_frame_at = record.closed_at - idle
+        stage.intake.closed(record)
+    stage.clock.advance(0.6)
+    stage.app.accepting = False
+    stage.clock.advance(1.5)
+    assert set(stage.causes) == {"shutdown" if stage.draining else "app-down"}
 
 
 def test_intake_port_that_closes_late_is_app_down(stage: Stage) -> None:
@@ -360,6 +383,32 @@ def test_intake_ends_that_look_like_a_lost_worker(stage: Stage, drops: list[tupl
     assert stage.causes == ["connection-lost"] * len(drops)
 
 
+@pytest.mark.parametrize("by", [CLIENT, SERVER])
+def test_intake_ends_at_a_steady_rate_are_no_loss(stage: Stage, by: Peer) -> None:
+    """A busy app or ingress whose sessions end 200 times a second without a Close: several always end together."""
+    for number in range(1000):
+        stage.drop(by, idle=0.3 * (number % 9))
+        stage.clock.advance(0.005)
+    stage.clock.advance(5.0)
+    steady = stage.causes[400:]
+    assert steady == ["connection-lost"] * len(steady)
+
+
+@pytest.mark.parametrize(("by", "cause"), [(CLIENT, "proxy-lost"), (SERVER, "worker-lost")])
+def test_intake_loss_beside_a_steady_rate_is_named(stage: Stage, by: Peer, cause: str) -> None:
+    """Sixty sessions that end within half a second stand out from four a second."""
+    for number in range(40):
+        stage.drop(by, idle=0.3 * (number % 9))
+        stage.clock.advance(0.25)
+    stage.clock.advance(0.5)
+    stage.seen.clear()
+    for number in range(60):
+        stage.drop(by, idle=0.3 * (number % 9))
+        stage.clock.advance(0.008)
+    stage.clock.advance(3.0)
+    assert stage.causes.count(cause) >= 55
+
+
 def test_intake_handlers_that_fail_together_are_no_lost_worker(stage: Stage) -> None:
     """Three clients whose messages crash their handlers at once: each session ends right after its message."""
     for ago in (0.0, 0.01, 0.02):
@@ -377,6 +426,15 @@ def test_intake_five_clients_of_one_address_are_a_lost_proxy(stage: Stage) -> No
     stage.clock.advance(0.11)
     assert stage.causes == ["proxy-lost"] * 5
     assert stage.app.probes == []
+
+
+@pytest.mark.parametrize("clients", [[1] * 9, [0] * 9, [1, 2] * 4])
+def test_intake_killed_browser_is_no_lost_proxy(stage: Stage, clients: list[int]) -> None:
+    """Sessions of one address that end together are one browser's, or those of clients that nothing tells apart."""
+    for number, client in enumerate(clients):
+        stage.drop(CLIENT, idle=0.3 * number, identity=client)
+    stage.clock.advance(1.0)
+    assert stage.causes == ["connection-lost"] * len(clients)
 
 
 def test_intake_clients_that_look_like_a_lost_proxy(stage: Stage) -> None:
