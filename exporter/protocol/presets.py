@@ -3,8 +3,9 @@
 A preset's codes keep their number as label value, so that graphql-ws' 4500 shows and alerts beside 1011. Codes that a
 protocol only defines as a range get a cause and share the label ``3xxx`` or ``4xxx``: a label has to stay bounded.
 With ``--preset auto`` each session is read by the preset that its subprotocol or path identifies, where that is
-unambiguous. SignalR, Action Cable and Socket.IO close with registered codes, so they need no preset: SignalR sends
-1011 for a failed hub, Action Cable 1000, and Engine.IO's heartbeats are followed in every session.
+unambiguous. SignalR, Action Cable and Socket.IO have no preset, because they give their reasons in messages and close
+with registered codes: 1000 or 1011, 1000, 1000 or 1005 (aspnetcore, WebSocketsServerTransport.cs; rails,
+action_cable/connection/base.rb; Engine.IO protocol, packet 1). Engine.IO's heartbeats are followed in every session.
 """
 
 from __future__ import annotations
@@ -105,6 +106,10 @@ PRESETS: Mapping[str, Preset] = {
             3012: Cause.PING_TIMEOUT,  # no pong
             3013: Cause.POLICY_VIOLATION,  # too many requests
             3014: Cause.APPLICATION,  # too many errors
+            3500: Cause.UNAUTHORIZED,  # invalid token
+            3501: Cause.PROTOCOL_ERROR,  # bad request
+            3502: Cause.TIMEOUT,  # not authenticated in time
+            3507: Cause.FORBIDDEN,  # permission denied
         },
         (
             (range(3500, 4000), Cause.POLICY_VIOLATION),
