@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from markers import ROOT, write_tables
 
-OUTCOMES = ROOT / "tests/e2e/outcomes.json"
+sys.path.insert(0, str(ROOT))
+
+from tests.e2e.harness.outcomes import FIRST_OUTCOMES, Outcomes, read_outcomes, verdicts
+from tests.e2e.harness.variants import VARIANTS
 
 #: Action of the tests -> heading.
 COLUMNS = {
@@ -16,6 +18,8 @@ COLUMNS = {
     "SIGTERM": "SIGTERM",
     "SIGKILL": "SIGKILL",
     "worker killed": "one worker killed",
+    "reload": "reload in place",
+    "SIGSTOP": "SIGSTOP",
     "ping unanswered": "ping unanswered",
     "message too big": "message too big",
     "invalid UTF-8": "invalid UTF-8",
@@ -32,12 +36,32 @@ def cell(outcome: list[str] | None) -> str:
 
 
 def table() -> str:
-    """Return the table."""
-    outcomes: dict[str, dict[str, list[str]]] = json.loads(OUTCOMES.read_text(encoding="utf-8"))
+    """Return the table and how many of its causes lead to the right conclusion."""
+    outcomes = read_outcomes()
     lines = [f"| stack | {' | '.join(COLUMNS.values())} |", "| --- " * (len(COLUMNS) + 1) + "|"]
     for name, actions in outcomes.items():
         lines.append(f"| {name} | {' | '.join(cell(actions.get(action)) for action in COLUMNS)} |")
-    return "\n".join(lines)
+    first = read_outcomes(FIRST_OUTCOMES)
+    languages = {variant.language.partition(" ")[0] for variant in VARIANTS}
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Together {len(outcomes)} stacks of {len({variant.library for variant in VARIANTS})} libraries in "
+            f"{len(languages)} languages: {count(outcomes)}.",
+            f"Stacks tried after the rules were fixed, as they were classified then: {len(first)} "
+            f"({', '.join(first)}): {count(first)}.",
+        ]
+    )
+
+
+def count(outcomes: Outcomes) -> str:
+    """Return how many causes lead to which conclusion."""
+    counted = verdicts(outcomes)
+    return (
+        f"{counted.total()} outcomes, of which {counted['right']} lead to the right conclusion, "
+        f"{counted['neutral']} to none, {counted['wrong']} to a wrong one"
+    )
 
 
 if __name__ == "__main__":

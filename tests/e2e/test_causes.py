@@ -22,59 +22,29 @@ import pytest
 from tests.ports import free_port, listening
 from tests.waiting import PATIENCE, eventually
 
+from .harness.outcomes import OUTCOMES, SUSPECTED, read_outcomes, verdicts
 from .harness.process import Process
-from .harness.scrape import ACTIVE, Ending
+from .harness.scrape import ACTIVE, HANDSHAKES, Ending, Scrape
 from .harness.sidecar import Sidecar, audited, open_session
+from .harness.stack import STACKS
 from .harness.variants import (
     ACTIONS,
-    BAD_UTF8,
     NO_PONG,
-    RAISES,
-    RETURNS,
+    RELOAD,
     SIGKILL,
+    SIGSTOP,
     SIGTERM,
-    TOO_BIG,
     VARIANTS,
     WORKER,
     Variant,
 )
 from .harness.wire import RawApp, upgrade_request
 
-OUTCOMES = Path(__file__).parent / "outcomes.json"
-
 #: The variants that are played in every run; `make interop` plays all of them.
 QUICK = {
     "websockets, closes on SIGTERM", "uvicorn (websockets)", "uvicorn, 2 workers", "granian", "daphne, Django Channels",
     "aiohttp", "tornado", "Node ws",
 }  # fmt: skip
-
-#: Causes that lead to the right conclusion, by action.
-RIGHT: dict[str, set[str]] = {
-    RAISES: {"internal-error", "dropped-on-message"},
-    RETURNS: {"normal", "no-status", "going-away", "dropped-on-message"},
-    SIGTERM: {"going-away", "service-restart", "app-down", "shutdown"},
-    SIGKILL: {"app-down"},
-    WORKER: {"worker-lost"},
-    NO_PONG: {"ping-timeout", "idle-timeout"},
-    TOO_BIG: {"message-too-big"},
-    BAD_UTF8: {"protocol-error", "dropped-on-message"},  # the report shows the message
-}
-#: Causes that claim nothing wrong, beside those.
-NEUTRAL: dict[str, set[str]] = {
-    RAISES: {"normal", "no-status", "connection-lost", "connection-reset", "application"},
-    RETURNS: {"connection-lost", "connection-reset", "application"},
-    SIGTERM: {"normal", "no-status", "connection-lost", "connection-reset"},
-    SIGKILL: {"connection-lost", "connection-reset"},
-    WORKER: {"connection-lost", "connection-reset"},
-    NO_PONG: {"normal", "no-status", "connection-lost", "connection-reset"},
-    TOO_BIG: {"normal", "no-status", "connection-lost", "connection-reset", "dropped-on-message"},
-    BAD_UTF8: {"normal", "no-status", "connection-lost", "connection-reset", "internal-error"},
-}
-#: Actions for which a suspect close, counted in websocket_suspect_closes_total and kept as a report, is right.
-SUSPECT = {RAISES, TOO_BIG, BAD_UTF8}
-SUSPECTED = ", suspect"
-#: A handler whose failure takes the process with it.
-DIES = {"app-down", "app-restarted"}
 
 #: Above every limit that the stacks have, their defaults included.
 BIG = 5 << 20
@@ -85,15 +55,18 @@ TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 ENDS = 20.0
 #: Seconds that sessions are idle before something is done to their app.
 IDLE = 0.3
-#: Sessions for a killed worker, each idle for another time.
+#: Sessions for a killed worker or a reload, each idle for another time.
 SESSIONS = 12
+#: Seconds after which the client of a stopped app gives up: it has pinged, and ends TCP.
+NO_ANSWER = 1.3
+NOTHING = "nothing"
 
 
 class Client:
     """A raw client: reads frames, answers Close frames, and pings if asked."""
 
-    def __init__(self, port: int, pongs: bool = True, path: str = "/") -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    def __init__(self, port: int, pongs: bool = True, path: str = "/", source: str = "127.0.0.1") -> None:
+        self._sock = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
         self._sock.settimeout(PATIENCE)
         self._pongs = pongs
         self._data = b""
@@ -222,19 +195,13 @@ def stage(node_packages: None) -> Iterator[Stage]:
         stage.close()
 
 
-def read_outcomes() -> dict[str, dict[str, list[str]]]:
-    """The recorded outcomes: variant, action, [wire, code, cause, initiator]."""
-    outcomes: dict[str, dict[str, list[str]]] = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
-    return outcomes
-
-
 def play(stage: Stage, variant: Variant, action: str) -> tuple[str, Ending]:
     """Do one thing to one stack; return what the client saw and the one ending that was counted."""
     app = stage.app(variant)
     before = stage.sidecar.scrape()
     client = Client(stage.sidecar.port, action != NO_PONG, variant.path)
     try:
-        if variant.path == "/":
+        if "EIO=" not in variant.path:
             assert client.echo("hello") == "hello"
         match action:
             case "handler raises":
@@ -247,15 +214,21 @@ def play(stage: Stage, variant: Variant, action: str) -> tuple[str, Ending]:
             case "SIGKILL":
                 time.sleep(IDLE)
                 app.kill_group()
+            case "SIGSTOP":
+                app.stop_group()
+                time.sleep(IDLE)  # threads on other cores run on for a moment
+                client.send(PING, b"")
+                time.sleep(NO_ANSWER)
+                client.close()
             case "message too big":
                 client.send(TEXT, b"x" * BIG)
             case "invalid UTF-8":
                 client.send(TEXT, b"\xff\xfe")
-        wire = client.end()
+        wire = NOTHING if action == SIGSTOP else client.end()
         added = stage.sidecar.settled(before)
     finally:
         client.close()
-        if action in (SIGTERM, SIGKILL) or variant.dies:
+        if action in (SIGTERM, SIGKILL, SIGSTOP) or variant.dies:
             stage.retire()
     ((ending, times),) = added.endings().items()
     assert times == 1
@@ -264,28 +237,52 @@ def play(stage: Stage, variant: Variant, action: str) -> tuple[str, Ending]:
     return wire, ending
 
 
+def sessions(stage: Stage) -> list[Client]:
+    """Open sessions, each idle for another time."""
+    clients = []
+    for _ in range(SESSIONS):
+        clients.append(Client(stage.sidecar.port))
+        assert clients[-1].echo("hello") == "hello"
+        time.sleep(0.1)
+    return clients
+
+
+def most_common(stage: Stage, before: Scrape, clients: list[Client], lost: int) -> Ending:
+    """Wait until that many sessions have ended; return the ending that most of them got."""
+    sidecar = stage.sidecar
+    counted = eventually(lambda: (now := sidecar.scrape().since(before)).closed() >= lost and now, "the sessions end")
+    for client in clients:
+        client.close()
+    stage.retire()
+    return Counter({ending: round(times) for ending, times in counted.endings().items()}).most_common(1)[0][0]
+
+
 def play_worker(stage: Stage, variant: Variant) -> tuple[str, Ending]:
     """Kill the worker that has the most sessions; return the ending that most of its sessions got."""
     app = stage.app(variant)
     workers = children(app.pid)
     eventually(lambda: len(workers) >= 2 or workers.extend(children(app.pid)), "the workers run")
     before = stage.sidecar.scrape()
-    clients = []
-    for _ in range(SESSIONS):
-        clients.append(Client(stage.sidecar.port))
-        assert clients[-1].echo("hello") == "hello"
-        time.sleep(0.1)
+    clients = sessions(stage)
     victim = max(children(app.pid), key=connections)
     lost = connections(victim)
     assert lost >= 3, "the sessions went to other workers"
     os.kill(victim, signal.SIGKILL)
-    sidecar = stage.sidecar
-    counted = eventually(lambda: (now := sidecar.scrape().since(before)).closed() >= lost and now, "the sessions end")
-    for client in clients:
-        client.close()
-    stage.retire()
-    endings = Counter({ending: round(times) for ending, times in counted.endings().items()})
-    return "FIN", endings.most_common(1)[0][0]
+    return "FIN", most_common(stage, before, clients, lost)
+
+
+def play_reload(stage: Stage, variant: Variant) -> tuple[str, Ending]:
+    """Reload the app in place, by its signal or by a change of the file that it watches."""
+    app = stage.app(variant)
+    before = stage.sidecar.scrape()
+    clients = sessions(stage)
+    time.sleep(1.2)  # for watchers that compare seconds
+    if isinstance(variant.reload, signal.Signals):
+        app.signal(variant.reload)
+    else:
+        (STACKS / variant.reload).touch()
+    wire = clients[0].end()
+    return wire, most_common(stage, before, clients, SESSIONS)
 
 
 def children(pid: int) -> list[int]:
@@ -303,12 +300,7 @@ def connections(pid: int) -> int:
     return 0
 
 
-ROWS = [
-    (variant, action)
-    for variant in VARIANTS
-    for action in ACTIONS
-    if action in variant.actions and not (variant.mute and action == RAISES)
-]
+ROWS = [(variant, action) for variant in VARIANTS for action in ACTIONS if variant.can(action)]
 
 
 @pytest.mark.parametrize(("variant", "action"), ROWS, ids=str)
@@ -332,7 +324,12 @@ def test_ending_of_a_stack_has_the_recorded_cause(stage: Stage, variant: Variant
 
 def outcome(stage: Stage, variant: Variant, action: str) -> list[str]:
     """Play one row."""
-    wire, ending = play_worker(stage, variant) if action == WORKER else play(stage, variant, action)
+    if action == WORKER:
+        wire, ending = play_worker(stage, variant)
+    elif action == RELOAD:
+        wire, ending = play_reload(stage, variant)
+    else:
+        wire, ending = play(stage, variant, action)
     return [wire, *ending]
 
 
@@ -360,6 +357,29 @@ def test_a_handler_that_fails_silently_ends_nothing(stage: Stage) -> None:
     assert stage.sidecar.settled(before).endings() == {("1000", "normal", "client"): 1}
 
 
+def test_app_that_hangs_keeps_its_sessions_and_aborts_handshakes(stage: Stage) -> None:
+    """A stopped app ends nothing: sessions stay open, and a client that gives up its handshake has no session."""
+    app = stage.app(next(variant for variant in VARIANTS if variant.name == "aiohttp"))
+    before = stage.sidecar.scrape()
+    client = Client(stage.sidecar.port)
+    assert client.echo("hello") == "hello"
+    app.stop_group()
+    with socket.create_connection(("127.0.0.1", stage.sidecar.port), 1.0) as late:
+        late.sendall(upgrade_request())
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+    counted = eventually(
+        lambda: (now := stage.sidecar.scrape().since(before)).value(HANDSHAKES, status="aborted") and now,
+        "it is counted",
+    )
+    assert counted.endings() == {}
+    os.killpg(app.pid, signal.SIGCONT)
+    assert client.echo("again") == "again"
+    client.send(CLOSE, (1000).to_bytes(2, "big"))
+    client.close()
+    assert stage.sidecar.settled(before).endings() == {("1000", "normal", "client"): 1}
+
+
 def test_app_that_a_supervisor_restarts_at_once_is_app_restarted() -> None:
     """The port accepts again before the sidecar looks, on another socket: that is no drop by a living app."""
     port = free_port()
@@ -378,27 +398,9 @@ def test_app_that_a_supervisor_restarts_at_once_is_app_restarted() -> None:
             again.close()
 
 
-def verdicts() -> Counter[str]:
-    """How many recorded outcomes lead to the right conclusion, to none, or to a wrong one."""
-    counted: Counter[str] = Counter()
-    dying = {variant.name for variant in VARIANTS if variant.dies}
-    for name, actions in read_outcomes().items():
-        for action, (wire, _, cause, _) in actions.items():
-            counted[verdict(action, wire, cause, name in dying)] += 1
-    return counted
-
-
-def verdict(action: str, wire: str, cause: str, dies: bool) -> str:
-    """Return right, neutral or wrong."""
-    suspected = action in SUSPECT and wire.endswith(SUSPECTED)
-    if cause in RIGHT[action] or suspected or (action == RAISES and dies and cause in DIES):
-        return "right"
-    return "neutral" if cause in NEUTRAL[action] else "wrong"
-
-
 def test_recorded_causes_are_right_and_hardly_ever_wrong() -> None:
     """At least 92 % lead to the right conclusion, at most 1 % to a wrong one; the rest is named neutrally."""
-    counted = verdicts()
+    counted = verdicts(read_outcomes())
     total = counted.total()
     assert counted["right"] >= 0.92 * total, counted
     assert counted["wrong"] <= 0.01 * total, counted

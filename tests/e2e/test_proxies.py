@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ http {{
     location / {{
       proxy_pass http://127.0.0.1:{upstream};
       proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     }}
   }}
 }}
@@ -52,6 +54,7 @@ defaults
   timeout client 60s
   timeout server 60s
   timeout tunnel 60s
+  option forwardfor
 frontend front
   bind 127.0.0.1:{port}
   default_backend sidecar
@@ -60,7 +63,7 @@ backend sidecar
 """
 CADDY = """
 {{
-  admin off
+  admin unix/{directory}/caddy.sock
   auto_https off
   grace_period 1s
 }}
@@ -70,24 +73,10 @@ http://:{port} {{
 }}
 """
 ENVOY = """
+node: {{id: envoy, cluster: envoy}}
+dynamic_resources:
+  lds_config: {{path_config_source: {{path: {directory}/listeners.yaml}}}}
 static_resources:
-  listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: ingress
-          upgrade_configs: [{{upgrade_type: websocket}}]
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [{{match: {{prefix: "/"}}, route: {{cluster: sidecar, timeout: 0s}}}}]
   clusters:
   - name: sidecar
     load_assignment:
@@ -95,6 +84,29 @@ static_resources:
       endpoints:
       - lb_endpoints:
         - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}
+"""
+#: Envoy's listeners, in a file of their own: replacing it is a change of the listener.
+LISTENERS = """
+resources:
+- "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+  name: front
+  address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+  filter_chains:
+  - filters:
+    - name: envoy.filters.network.http_connection_manager
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+        stat_prefix: {prefix}
+        use_remote_address: true
+        upgrade_configs: [{{upgrade_type: websocket}}]
+        http_filters:
+        - name: envoy.filters.http.router
+          typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+        route_config:
+          virtual_hosts:
+          - name: all
+            domains: ["*"]
+            routes: [{{match: {{prefix: "/"}}, route: {{cluster: sidecar, timeout: 0s}}}}]
 """
 
 
@@ -111,71 +123,96 @@ class Proxy:
         """Start it and wait until it listens; skip the test if it is not installed or only `make interop` plays it."""
         if self.name != "nginx" and not os.environ.get("INTEROP"):
             pytest.skip("one of those that `make interop` plays")
-        program = shutil.which(self.program, path=f"{os.environ['PATH']}:/usr/sbin:{PYTHON.parent}")
-        if program is None:
-            pytest.skip(f"needs {self.program} (make interop)")
         file = directory / f"{self.name}.yaml"
         file.write_text(self.config.format(directory=directory, port=port, upstream=upstream))
-        process = Process(self.name, [program, *(part.format(config=file) for part in self.argv)], cwd=directory)
+        write_listeners(directory, port, "before")
+        process = Process(
+            self.name, [find(self.program), *(part.format(config=file) for part in self.argv)], cwd=directory
+        )
         process.wait_listening(port)
         return process
+
+
+def find(program: str) -> str:
+    """Return a program's path; skip the test if it is not installed."""
+    path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:{PYTHON.parent}")
+    if path is None:
+        pytest.skip(f"needs {program} (make interop)")
+    return path
+
+
+def write_listeners(directory: Path, port: int, prefix: str) -> None:
+    """Replace the file of Envoy's listeners."""
+    new = directory / "listeners.new"
+    new.write_text(LISTENERS.format(port=port, prefix=prefix))
+    new.replace(directory / "listeners.yaml")
 
 
 PROXIES = {
     "nginx": Proxy("nginx", "nginx", NGINX, ("-c", "{config}")),
     "haproxy": Proxy("haproxy", "haproxy", HAPROXY, ("-W", "-f", "{config}")),
     "caddy": Proxy("caddy", "caddy", CADDY, ("run", "--adapter", "caddyfile", "--config", "{config}")),
-    "envoy": Proxy("envoy", "envoy", ENVOY, ("-c", "{config}", "--concurrency", "1", "--disable-hot-restart")),
-}
+    "envoy": Proxy("envoy", "envoy", ENVOY, ("-c", "{config}", "--concurrency", "1", "--disable-hot-restart",
+                                             "--drain-time-s", "1", "--drain-strategy", "immediate")),
+}  # fmt: skip
 
 
-def stop(process: Process) -> None:
+def stop(process: Process, directory: Path, port: int) -> None:
     """Stop it as a container runtime does."""
     process.signal(signal.SIGTERM)
 
 
-def kill(process: Process) -> None:
+def kill(process: Process, directory: Path, port: int) -> None:
     """Kill it and its workers."""
     process.kill_group()
 
 
-def reload_nginx(process: Process) -> None:
-    """Reload: old workers get worker_shutdown_timeout."""
-    process.signal(signal.SIGHUP)
+def reload(process: Process, directory: Path, port: int) -> None:
+    """Reload it in its own way; old workers and listeners get a second (worker_shutdown_timeout, hard-stop-after)."""
+    match process.name:
+        case "nginx":
+            process.signal(signal.SIGHUP)
+        case "haproxy":
+            process.signal(signal.SIGUSR2)
+        case "caddy":
+            socket = f"unix/{directory}/caddy.sock"
+            argv = (find("caddy"), "reload", "--force", "--adapter", "caddyfile", "--address", socket)
+            subprocess.run(
+                (*argv, "--config", str(directory / "caddy.yaml")), check=True, capture_output=True, timeout=20
+            )
+        case "envoy":
+            write_listeners(directory, port, "after")
 
 
-def reload_haproxy(process: Process) -> None:
-    """Reload: old workers get hard-stop-after."""
-    process.signal(signal.SIGUSR2)
-
-
-CASES: list[tuple[str, Callable[[Process], None], Ending]] = [
+Action = Callable[[Process, Path, int], None]
+CASES: list[tuple[str, Action, Ending]] = [
     ("nginx", stop, PROXY_LOST),
     ("nginx", kill, PROXY_LOST),
-    ("nginx", reload_nginx, PROXY_LOST),
+    ("nginx", reload, PROXY_LOST),
     ("haproxy", stop, PROXY_LOST),
-    ("haproxy", reload_haproxy, PROXY_LOST),
+    ("haproxy", kill, PROXY_LOST),
+    ("haproxy", reload, PROXY_LOST),
     ("caddy", stop, GOING_AWAY),
     ("caddy", kill, PROXY_LOST),
+    ("caddy", reload, GOING_AWAY),
     ("envoy", stop, PROXY_LOST),
     ("envoy", kill, PROXY_LOST),
+    ("envoy", reload, PROXY_LOST),
 ]
 
 
-def sessions(port: int) -> list[Client]:
-    """Open sessions, each idle for a little less than the one before."""
+def sessions(port: int, apart: bool = True) -> list[Client]:
+    """Open sessions, each idle for a little less than the one before; ``apart``: of clients with other addresses."""
     clients = []
-    for _ in range(SESSIONS):
-        clients.append(Client(port))
+    for number in range(SESSIONS):
+        clients.append(Client(port, source=f"127.0.0.{number + 2}" if apart else "127.0.0.1"))
         assert clients[-1].echo("hello") == "hello"
         time.sleep(0.1)
     return clients
 
 
 @pytest.mark.parametrize(("name", "action", "ending"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_proxy_in_front_takes_its_sessions_along(
-    name: str, action: Callable[[Process], None], ending: Ending, tmp_path: Path
-) -> None:
+def test_proxy_in_front_takes_its_sessions_along(name: str, action: Action, ending: Ending, tmp_path: Path) -> None:
     """All sessions of a proxy in front that stops or is reloaded are named so, not as lost by their clients."""
     app_port, port = free_port(), free_port()
     app = python("app", "websockets_asyncio.py", needs="websockets").start(app_port)
@@ -186,7 +223,7 @@ def test_proxy_in_front_takes_its_sessions_along(
     ):
         before = sidecar.scrape()
         clients = sessions(port)
-        action(proxy)
+        action(proxy, tmp_path, port)
         added = sidecar.settled(before, SESSIONS)
         for client in clients:
             client.close()
@@ -201,7 +238,7 @@ def test_proxy_between_that_is_killed_is_app_down(name: str, tmp_path: Path) -> 
     with running(app), running(PROXIES[name].start(tmp_path, port, app_port)) as proxy, audited(port) as sidecar:
         before = sidecar.scrape()
         clients = sessions(sidecar.port)
-        kill(proxy)
+        kill(proxy, tmp_path, port)
         added = sidecar.settled(before, SESSIONS)
         for client in clients:
             client.close()
@@ -216,11 +253,49 @@ def test_app_killed_behind_a_proxy_between_is_a_lost_worker(name: str, tmp_path:
     with running(app), running(PROXIES[name].start(tmp_path, port, app_port)), audited(port) as sidecar:
         before = sidecar.scrape()
         clients = sessions(sidecar.port)
-        kill(app)
+        app.kill_group()
         added = sidecar.settled(before, SESSIONS)
         for client in clients:
             client.close()
         assert added.endings() == {("1006", "worker-lost", "server"): SESSIONS}
+
+
+#: A reload of the proxy between: its listening socket stays, also in HAProxy, whose new worker takes it over.
+BETWEEN: dict[str, Ending] = {
+    "nginx": ("1006", "worker-lost", "server"),
+    "haproxy": ("1006", "worker-lost", "server"),
+    "caddy": ("1001", "going-away", "server"),
+    "envoy": ("1006", "worker-lost", "server"),
+}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_proxy_between_that_is_reloaded_has_its_cause(name: str, tmp_path: Path) -> None:
+    """The app lives on; its sessions end with the proxy's old worker or listener."""
+    app_port, port = free_port(), free_port()
+    app = python("app", "websockets_asyncio.py", needs="websockets").start(app_port)
+    with running(app), running(PROXIES[name].start(tmp_path, port, app_port)) as proxy, audited(port) as sidecar:
+        before = sidecar.scrape()
+        clients = sessions(sidecar.port)
+        time.sleep(1.2)  # the sidecar looks at the listening socket when a session has opened
+        reload(proxy, tmp_path, port)
+        added = sidecar.settled(before, SESSIONS)
+        for client in clients:
+            client.close()
+        assert added.endings() == {BETWEEN[name]: SESSIONS}
+
+
+def test_sessions_of_one_killed_client_are_no_lost_proxy(tmp_path: Path) -> None:
+    """Six sessions of one client, direct and behind nginx, that end at once are connections lost by the client."""
+    app_port, port = free_port(), free_port()
+    app = python("app", "websockets_asyncio.py", needs="websockets").start(app_port)
+    with running(app), audited(app_port) as sidecar, running(PROXIES["nginx"].start(tmp_path, port, sidecar.port)):
+        for entry in (sidecar.port, port):
+            before = sidecar.scrape()
+            for client in sessions(entry, apart=False):
+                client.close()
+            added = sidecar.settled(before, SESSIONS)
+            assert added.endings() == {("1006", "connection-lost", "client"): SESSIONS}
 
 
 def test_sessions_that_clients_drop_one_by_one_are_no_lost_proxy(tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
 
+    def stop_group(self) -> None:
+        """SIGSTOP for the whole group: it hangs."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
     def wait(self, seconds: float) -> int:
         """Return the exit status; AssertionError with the output if there is none after `seconds`."""
         try:
