@@ -53,11 +53,7 @@ class Query:
 
     def matches(self, fields: Mapping[str, Any]) -> bool:
         """Return whether a report passes the filters."""
-        return (
-            (not self.code or fields["code"] == self.code)
-            and (not self.cause or fields["cause"] == self.cause)
-            and (not self.route or fields["route"] == self.route)
-        )
+        return all(fields[name] == value for name, value in self.filters.items())
 
     @property
     def filters(self) -> dict[str, str]:
@@ -129,8 +125,8 @@ def _quality(accept: str, wanted: str) -> float:
     """Return the quality of a media type in Accept, 0 to 1 (RFC 9110, section 12.5.1); the closest range counts."""
     ranges = (wanted, wanted.partition("/")[0] + "/*", "*/*")
     found: dict[str, float] = {}
-    for unlink in accept.split(","):
-        name, *parameters = (piece.strip().lower() for piece in unlink.split(";"))
+    for item in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in item.split(";"))
         quality = next((given[2:] for given in parameters if given.startswith("q=")), "1")
         found[name] = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality, re.ASCII) else 0.0
     return next((found[name] for name in ranges if name in found), 0.0)

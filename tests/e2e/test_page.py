@@ -206,7 +206,7 @@ def test_page_follows_sessions_that_close(browser: Browser, sidecar: Sidecar) ->
         )
         expect(page.locator("#chart rect[data-tone=fault]")).not_to_have_count(0)
         expect(row.locator("svg.spark rect:not([height='0'])")).not_to_have_count(0)
-        groups = page.locator(".stories > li")
+        groups = page.locator(".reports > li")
         expect(groups).to_have_count(1)
         expect(groups.first).to_contain_text("internal-error by server on /chat")
         expect(groups.first).to_contain_text("2 times, last")
@@ -242,7 +242,7 @@ def test_page_announces_abnormal_closes_only(browser: Browser, sidecar: Sidecar)
 
 
 def test_with_the_keyboard_alone(browser: Browser, sidecar: Sidecar) -> None:
-    """Tab reaches everything in order, each stop can be seen; a code explains itself; Enter opens a story."""
+    """Tab reaches everything in order, each stop can be seen; a code explains itself; Enter opens a report."""
     sidecar.end("raise")
     with opened(browser, f"http://{sidecar.admin}/") as page:
         is_live(page)
@@ -292,7 +292,7 @@ def test_with_the_keyboard_alone(browser: Browser, sidecar: Sidecar) -> None:
         expect(card).to_have_count(0)
         page.keyboard.press("Tab")
         expect(card).to_contain_text("1011 Internal Error")
-        page.locator(".stories a.story").focus()
+        page.locator(".reports a.report").focus()
         expect(card).to_have_count(0)
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=1)).to_have_text("1011 internal-error by server")
@@ -303,7 +303,7 @@ def test_page_keeps_the_focus_while_closes_come(browser: Browser, sidecar: Sidec
     sidecar.end("raise")
     with opened(browser, f"http://{sidecar.admin}/") as page:
         is_live(page)
-        page.locator(".stories a.story").focus()
+        page.locator(".reports a.report").focus()
         sidecar.end("refuse you", times=3)
         sidecar.end("raise", times=12)
         expect(big(page, "faults")).to_have_text("13")
@@ -311,7 +311,7 @@ def test_page_keeps_the_focus_while_closes_come(browser: Browser, sidecar: Sidec
         page.locator("#codes summary").focus()
         sidecar.end("raise")
         expect(big(page, "faults")).to_have_text("14")
-        expect(page.locator(".stories > li")).to_have_count(2)
+        expect(page.locator(".reports > li")).to_have_count(2)
 
 
 def test_a_code_explains_itself_on_hover_and_tap(browser: Browser, sidecar: Sidecar) -> None:
@@ -354,7 +354,7 @@ def test_page_without_javascript_is_complete(browser: Browser, sidecar: Sidecar)
         expect(page.locator("tr[data-key=internal-error-server] td.number").first).to_have_text("1")
         page.locator(".causes a.code").first.click()
         expect(page.locator("#code-1011")).to_be_visible()
-        page.locator(".stories a.story").click()
+        page.locator(".reports a.report").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("1011 internal-error by server")
 
 
@@ -379,7 +379,7 @@ def test_every_page_in_light_and_dark_wide_and_narrow(
         "page": "/",
         "list": "/closes",
         "none": "/closes?code=1002",
-        "story": f"/closes/{newest}",
+        "report": f"/closes/{newest}",
         "gone": "/closes/0-0",
     }
     for name, path in paths.items():
@@ -405,11 +405,11 @@ def test_every_page_in_light_and_dark_wide_and_narrow(
 
 
 def test_the_list_is_filtered_by_its_form(browser: Browser, sidecar: Sidecar) -> None:
-    """Choose, filter, see; the way back shows all; a story's page has its frames in a table with a caption."""
+    """Choose, filter, see; the way back shows all; a report's page has its frames in a table with a caption."""
     sidecar.end("raise", times=2)
     sidecar.end("drop")
     with opened(browser, f"http://{sidecar.admin}/closes") as page:
-        articles = page.locator("article.story")
+        articles = page.locator("article.report")
         expect(articles).to_have_count(3)
         page.get_by_role("combobox", name="Code").select_option("1006")
         page.get_by_role("button", name="Filter").click()
@@ -459,7 +459,7 @@ def test_readers_that_do_not_read_do_not_slow_the_relay(sidecar: Sidecar) -> Non
     """With the book full and every place taken by clients that do not read, echoes pass and memory stays small."""
     for _ in range(40):
         with connect(f"ws://{sidecar.listen}/chat") as client:
-            for number in range(32):  # 64 frames a story, to make the answers large
+            for number in range(32):  # 64 frames a report, to make the answers large
                 client.send(str(number))
                 client.recv(PATIENCE)
             client.send("raise")

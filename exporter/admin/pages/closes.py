@@ -129,7 +129,7 @@ def _select(name: str, title: str, values: Sequence[str], chosen: str) -> str:
 def _article(report: Fields) -> str:
     name, ended = text(report["session_id"]), report["ended_at"]
     about = f"Details and the last {quantity(len(report['last_frames']), 'frame')}"
-    return f"""<article class="story" data-tone="{tone_of(report)}" aria-labelledby="s-{name}">
+    return f"""<article class="report" data-tone="{tone_of(report)}" aria-labelledby="s-{name}">
 <h2 id="s-{name}">{chips([chip(code_of(report))])} <a href="/closes/{name}">{text(title(report))}</a></h2>
 <p class="over"><time data-exact datetime="{iso(ended)}">{when(ended)}</time>
 <code class="path">{text(report["path"])}</code></p>

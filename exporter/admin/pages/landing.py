@@ -171,7 +171,7 @@ def _cause(row: Data) -> str:
 def _groups(rows: Sequence[Data]) -> str:
     return f"""<section aria-labelledby="groups-title">
 <h2 id="groups-title">Recent abnormal closes</h2>
-<ol class="stories" data-list="groups"><template>{_group(_BLANK_GROUP)}</template>{"".join(map(_group, rows))}</ol>
+<ol class="reports" data-list="groups"><template>{_group(_BLANK_GROUP)}</template>{"".join(map(_group, rows))}</ol>
 <p class="none" data-empty="groups"{" hidden" if rows else ""}>None so far.</p>
 <p><a href="/closes">All reports, with filters</a></p>
 </section>"""
@@ -180,7 +180,7 @@ def _groups(rows: Sequence[Data]) -> str:
 def _group(row: Data) -> str:
     return f"""<li data-key="{text(row["key"])}" data-tone="{text(row["tone"])}" data-attr="data-tone:tone">
 <p class="over"><span>{chip_list("code", row["code"])}
-<a class="story" href="{text(row["link"])}" data-attr="href:link" data-text="title">{text(row["title"])}</a>
+<a class="report" href="{text(row["link"])}" data-attr="href:link" data-text="title">{text(row["title"])}</a>
 on <code class="path" data-text="path">{text(row["path"])}</code></span>
 <span><a class="times" href="{text(row["all"])}" data-attr="href:all" data-text="times">{text(row["times"])}</a>
 <time data-at="ended_at" datetime="{iso(row["ended_at"])}">{text(row["when"])}</time></span></p>

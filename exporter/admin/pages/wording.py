@@ -12,6 +12,7 @@ from exporter.protocol.causes import CAUSES, is_server_fault
 from exporter.protocol.close_codes import (
     ABNORMAL,
     INVALID,
+    LABELS,
     LIBRARIES,
     NO_STATUS,
     PRIVATE,
@@ -169,15 +170,6 @@ def idle_before(frames: Sequence[Fields]) -> float | None:
     return None if last is None else float(last["age_s"])
 
 
-#: Label values that are no number.
-_LABELS: Mapping[str, tuple[str, str]] = {
-    INVALID: ("Must not be sent", "A Close frame with a code that no peer may send, or with a body of one byte."),
-    UNKNOWN: ("Not parsed", "TCP ended on a connection that was forwarded but no longer parsed."),
-    LIBRARIES: ("Libraries", f"A code from 3000 to 3999, which {unregistered(3999)}."),
-    PRIVATE: ("Private use", f"A code from 4000 to 4999, which {unregistered(4999)}."),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class CodeMeaning:
     """One close code on a page. ``rows`` are pairs of a heading and a sentence."""
@@ -201,14 +193,14 @@ def explain(code: str) -> CodeMeaning:
                 ("Reconnect", info.reconnect_how),
             ),
         )
-    name, text = _LABELS.get(code, ("", ""))
+    name, text = LABELS.get(code, ("", ""))
     if not text and code.isascii() and code.isdecimal():
         name, text = "Private use" if int(code) >= 4000 else "", f"A code that {unregistered(int(code))}."
     return CodeMeaning(code, name, (("Meaning", text),) if text else ())
 
 
 #: The codes that a page explains in full: those of the registry, and the label values that are no number.
-GLOSSARY: tuple[CodeMeaning, ...] = tuple(explain(code) for code in (*map(str, sorted(REGISTRY)), *_LABELS))
+GLOSSARY: tuple[CodeMeaning, ...] = tuple(explain(code) for code in (*map(str, sorted(REGISTRY)), *LABELS))
 _ENTRIES = frozenset(meaning.code for meaning in GLOSSARY)
 
 

@@ -32,7 +32,7 @@ def ring(frames: int = 4) -> Ring:
     return recorder
 
 
-def story(number: int, frames: int = 4, **changed: Any) -> CloseReport:
+def make_report(number: int, frames: int = 4, **changed: Any) -> CloseReport:
     """One abnormal ending, of session ``abcd-<number>``, in hexadecimal; the app raised unless told otherwise."""
     fields: dict[str, object] = {
         "session_id": f"abcd-{number:x}",
@@ -67,7 +67,7 @@ def story(number: int, frames: int = 4, **changed: Any) -> CloseReport:
     return CloseReport(fields | changed, bytes(recorder.slots[recorder.at :] + recorder.slots[: recorder.at]), 200.0)
 
 
-class World:
+class FakeSidecar:
     """What the admin server is told; in it no minute ends, so that all endings are of the last one."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class World:
         self.states_made = 0
         self.registry = CollectorRegistry()
         self.backend = AdminBackend(
-            self._unready, lambda: True, dict, self.state, self._pulse, self.closes, self._before_scrape
+            self._unready, lambda: True, dict, self.state, self._change_token, self.closes, self._before_scrape
         )
         self.admin = Admin(self.registry, self.backend)
 
@@ -89,7 +89,7 @@ class World:
     async def _before_scrape(self) -> None:
         pass
 
-    def _pulse(self) -> tuple[object, ...]:
+    def _change_token(self) -> tuple[object, ...]:
         return self.history.total, self.active, self.draining
 
     def state(self) -> State:
@@ -106,7 +106,9 @@ class World:
                 number = self.closes.total
                 real = int(code) if code.isdecimal() and code != "1006" else None
                 self.closes.add(
-                    story(number, code=code, close_code=real, cause=cause, initiator=initiator, ended_at=time.time())
+                    make_report(
+                        number, code=code, close_code=real, cause=cause, initiator=initiator, ended_at=time.time()
+                    )
                 )
 
 
@@ -126,14 +128,14 @@ def _small_buffers(host: str, port: int, family: socket.AddressFamily) -> socket
 
 
 @asynccontextmanager
-async def served(world: World) -> AsyncIterator[TestClient[Any, Any]]:
+async def served(fake: FakeSidecar) -> AsyncIterator[TestClient[Any, Any]]:
     """The server of ``world`` and a client for it; ``server.app`` and ``port`` are the test client's."""
-    async with TestClient(TestServer(world.admin.application(), socket_factory=_small_buffers)) as client:
+    async with TestClient(TestServer(fake.admin.application(), socket_factory=_small_buffers)) as client:
         yield client
 
 
 @asynccontextmanager
-async def deaf(client: TestClient[Any, Any], path: str) -> AsyncIterator[socket.socket]:
+async def non_reader(client: TestClient[Any, Any], path: str) -> AsyncIterator[socket.socket]:
     """A connection that asks for ``path`` and reads nothing; its buffer is as small as the kernel lets it be."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -144,7 +146,7 @@ async def deaf(client: TestClient[Any, Any], path: str) -> AsyncIterator[socket.
         yield connection
 
 
-async def hung_up_on(connection: socket.socket) -> bool:
+async def closed_by_server(connection: socket.socket) -> bool:
     """Whether the server ends the connection, as seen by reading what is left in it; waits for that."""
     loop = asyncio.get_running_loop()
     try:

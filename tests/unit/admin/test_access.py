@@ -11,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from exporter.admin import DRAIN_HEADER
 from exporter.admin.server import Access, Admin
 
-from .harness import World, listen, story
+from .harness import FakeSidecar, listen, make_report
 from .test_server import serving
 
 DRAIN = {DRAIN_HEADER: "drain"}
@@ -73,8 +73,8 @@ async def answered(admin: Admin, path: str, remote: str) -> int:
 )
 async def test_sessions_are_shown_to_loopback_alone(path: str, remote: str, anywhere: bool, status: int) -> None:
     """Addresses, paths and texts of sessions are for loopback, unless configured otherwise."""
-    world = World()
-    admin = Admin(world.registry, world.backend, Access(closes_from_anywhere=anywhere))
+    fake = FakeSidecar()
+    admin = Admin(fake.registry, fake.backend, Access(closes_from_anywhere=anywhere))
     assert await answered(admin, path, remote) == status
     assert await answered(admin, "/metrics", remote) == 200
 
@@ -83,9 +83,9 @@ async def test_sessions_are_shown_to_loopback_alone(path: str, remote: str, anyw
 async def test_page_shows_reports_to_loopback_alone(remote: str, shown: bool, monkeypatch: Any) -> None:
     """Another host gets the numbers, and instead of the reports a sentence on who may see them."""
     monkeypatch.setattr("exporter.admin.server.is_trusted", lambda request: remote == "127.0.0.1")
-    world = World()
-    world.closes.add(story(0, path="/secret-path"))
-    admin = Admin(world.registry, world.backend)
+    fake = FakeSidecar()
+    fake.closes.add(make_report(0, path="/secret-path"))
+    admin = Admin(fake.registry, fake.backend)
     port = await listen(admin)
     try:
         async with ClientSession() as client, client.get(f"http://127.0.0.1:{port}/") as answer:

@@ -20,7 +20,7 @@ from exporter.admin.auth import BasicAuth, TooMany
 from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.web_config import BadWebConfig, load
 from tests.certificates import encrypt, issue, trusting
-from tests.unit.admin.harness import World, listen
+from tests.unit.admin.harness import FakeSidecar, listen
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 GOOD = {"Authorization": "Basic " + base64.b64encode(b"prometheus:secret").decode()}
@@ -81,9 +81,9 @@ async def before_scrape() -> None:
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[tuple[str, Admin]]:
     """An admin server by this file; its address without a scheme."""
-    world = World()
+    fake = FakeSidecar()
     progress = {"phase": "none"}
-    hooks = AdminBackend(unready, list, lambda: dict(progress), world.state, lambda: 0, world.closes, before_scrape)
+    hooks = AdminBackend(unready, list, lambda: dict(progress), fake.state, lambda: 0, fake.closes, before_scrape)
     admin = Admin(CollectorRegistry(), hooks, web_config=path)
     port = await listen(admin)
     try:

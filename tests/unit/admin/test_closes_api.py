@@ -17,18 +17,18 @@ from exporter.observe.recent_closes import MAX_REPORTS, CloseReport
 from exporter.protocol.enums import Cause, Peer
 from tests.waiting import until
 
-from .harness import World, deaf, hung_up_on, served, story
+from .harness import FakeSidecar, closed_by_server, make_report, non_reader, served
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}  # a browser's
 
 
-def a_mixed_world() -> World:
+def a_mixed_world() -> FakeSidecar:
     """Three endings of different codes, causes and routes; the last is the newest."""
-    world = World()
-    world.closes.add(story(0, route="chat"))
-    world.closes.add(story(1, route="chat", code="1006", cause=Cause.CONNECTION_LOST, initiator=Peer.CLIENT))
-    world.closes.add(story(2, route="feed"))
-    return world
+    fake = FakeSidecar()
+    fake.closes.add(make_report(0, route="chat"))
+    fake.closes.add(make_report(1, route="chat", code="1006", cause=Cause.CONNECTION_LOST, initiator=Peer.CLIENT))
+    fake.closes.add(make_report(2, route="feed"))
+    return fake
 
 
 def ids(body: dict[str, list[dict[str, str]]]) -> list[str]:
@@ -36,9 +36,9 @@ def ids(body: dict[str, list[dict[str, str]]]) -> list[str]:
 
 
 async def test_a_program_gets_json_newest_first() -> None:
-    """Without a word about HTML the answer is JSON: every story, newest first, with its last frames."""
-    world = a_mixed_world()
-    async with served(world) as client:
+    """Without a word about HTML the answer is JSON: every report, newest first, with its last frames."""
+    fake = a_mixed_world()
+    async with served(fake) as client:
         answer = await client.get("/closes")
         assert answer.content_type == "application/json"
         body = await answer.json()
@@ -55,7 +55,7 @@ async def test_a_program_gets_json_newest_first() -> None:
 
 async def test_nothing_yet() -> None:
     """An empty book is an empty list, and a page that says so."""
-    async with served(World()) as client:
+    async with served(FakeSidecar()) as client:
         body = await (await client.get("/closes")).json()
         page = await (await client.get("/closes", headers=HTML)).text()
     assert body == {"total": 0, "kept": 0, "closes": [], "next": None}
@@ -64,10 +64,10 @@ async def test_nothing_yet() -> None:
 
 async def test_the_last_500_are_kept() -> None:
     """The 501st ending drops the first; a program gets all that are kept in one document."""
-    world = World()
+    fake = FakeSidecar()
     for number in range(MAX_REPORTS + 1):
-        world.closes.add(story(number))
-    async with served(world) as client:
+        fake.closes.add(make_report(number))
+    async with served(fake) as client:
         body = await (await client.get("/closes")).json()
         gone = await client.get("/closes/abcd-0")
     assert len(body["closes"]) == MAX_REPORTS == 500
@@ -158,7 +158,7 @@ def test_accept_chooses_and_format_overrules(accept: str, kind: str) -> None:
     asyncio.run(check())
 
 
-async def test_a_permalink_is_one_story() -> None:
+async def test_a_permalink_is_one_report() -> None:
     """By session id, as JSON the very object of the list."""
     async with served(a_mixed_world()) as client:
         listed = await (await client.get("/closes")).json()
@@ -168,7 +168,7 @@ async def test_a_permalink_is_one_story() -> None:
 
 @pytest.mark.parametrize("headers", [HTML, {}])
 @pytest.mark.parametrize("name", ["abcd-99", "nonsense", "%3Cb%3E"])
-def test_a_story_that_is_not_kept(headers: dict[str, str], name: str) -> None:
+def test_a_report_that_is_not_kept(headers: dict[str, str], name: str) -> None:
     """404 that says what that may mean: a line, or a page with a way back."""
 
     async def check() -> None:
@@ -216,11 +216,11 @@ class Shown(HTMLParser):
             self._words.append(data)
 
 
-async def test_the_page_of_a_story_tells_all_of_it() -> None:
+async def test_the_page_of_a_report_tells_all_of_it() -> None:
     """Who, why, how long, idle, what was under way, the frames, reason text, path, trace id, and what to do."""
-    world = World()
-    world.closes.add(
-        story(
+    fake = FakeSidecar()
+    fake.closes.add(
+        make_report(
             7,
             code="1006",
             close_code=None,
@@ -237,7 +237,7 @@ async def test_the_page_of_a_story_tells_all_of_it() -> None:
             subprotocol="chat.v2",
         )
     )
-    async with served(world) as client:
+    async with served(fake) as client:
         shown = Shown(await (await client.get("/closes/abcd-7", headers=HTML)).text()).text
     for words in (
         "1006 connection-reset by server",
@@ -268,14 +268,14 @@ async def test_the_page_of_a_story_tells_all_of_it() -> None:
 
 async def test_what_peers_chose_is_escaped() -> None:
     """Reason text, path, address, subprotocol and samples are shown as text on every page, never as markup."""
-    world = World()
+    fake = FakeSidecar()
     evil = "<img src=x onerror=alert(1)>\"'&"
     names = ("reason", "path", "client", "forwarded_for", "subprotocol", "trace_id", "route")
-    world.end("1011", Cause.INTERNAL_ERROR)
-    world.closes.add(
-        story(1, **dict.fromkeys(names, evil), last_message={"client": evil, "server": "</script><script>"})
+    fake.end("1011", Cause.INTERNAL_ERROR)
+    fake.closes.add(
+        make_report(1, **dict.fromkeys(names, evil), last_message={"client": evil, "server": "</script><script>"})
     )
-    async with served(world) as client:
+    async with served(fake) as client:
         pages = [await (await client.get(path, headers=HTML)).text() for path in ("/", "/closes", "/closes/abcd-1")]
         filtered = await client.get("/closes", params={"route": '"><script>'}, headers=HTML)
         pages.append(await filtered.text())
@@ -287,11 +287,11 @@ async def test_what_peers_chose_is_escaped() -> None:
 
 
 async def test_payload_shows_only_where_it_was_recorded() -> None:
-    """A story without samples has no place for them; one with samples shows them."""
-    world = World()
-    world.closes.add(story(0))
-    world.closes.add(story(1, last_message={"client": '{"op":"say"}', "server": ""}))
-    async with served(world) as client:
+    """A report without samples has no place for them; one with samples shows them."""
+    fake = FakeSidecar()
+    fake.closes.add(make_report(0))
+    fake.closes.add(make_report(1, last_message={"client": '{"op":"say"}', "server": ""}))
+    async with served(fake) as client:
         without = Shown(await (await client.get("/closes/abcd-0", headers=HTML)).text()).text
         sampled = Shown(await (await client.get("/closes/abcd-1", headers=HTML)).text()).text
     assert "Last message" not in without
@@ -300,20 +300,20 @@ async def test_payload_shows_only_where_it_was_recorded() -> None:
 
 
 async def test_a_person_pages_through() -> None:
-    """A page at a time; filters go with the link; every story comes once, even if new ones come meanwhile."""
-    world = World()
+    """A page at a time; filters go with the link; every report comes once, even if new ones come meanwhile."""
+    fake = FakeSidecar()
     for number in range(60):
-        world.closes.add(story(number, route="chat" if number % 2 else "feed"))
+        fake.closes.add(make_report(number, route="chat" if number % 2 else "feed"))
     seen: list[str] = []
     at: str | None = "/closes?route=chat"
     sizes = []
-    async with served(world) as client:
+    async with served(fake) as client:
         while at is not None:
             page = await (await client.get(at, headers=HTML)).text()
             found = re.findall(r'aria-labelledby="s-([^"]*)"', page)
             sizes.append(len(found))
             seen += found
-            world.closes.add(story(100 + len(sizes), route="chat"))
+            fake.closes.add(make_report(100 + len(sizes), route="chat"))
             link = re.search(r'rel="next" href="([^"]*)"', page)
             at = link[1].replace("&amp;", "&") if link else None
     assert sizes == [PAGE, 5]
@@ -328,7 +328,7 @@ async def test_a_program_pages_through_if_it_wants() -> None:
     assert (ids(first), ids(last), last["next"]) == (["abcd-2", "abcd-1"], ["abcd-0"], None)
 
 
-async def test_going_on_from_a_story_that_is_gone() -> None:
+async def test_going_on_from_a_report_that_is_gone() -> None:
     """Then nothing older is kept either: an empty list that says so, no error."""
     async with served(a_mixed_world()) as client:
         body = await (await client.get("/closes?before=abcd-99")).json()
@@ -350,9 +350,9 @@ async def test_security_headers_on_every_kind_of_answer() -> None:
 
 
 async def test_head_has_no_body() -> None:
-    """HEAD answers as GET would, without the stories; the connection goes on."""
-    world = a_mixed_world()
-    async with served(world) as client:
+    """HEAD answers as GET would, without the reports; the connection goes on."""
+    fake = a_mixed_world()
+    async with served(fake) as client:
         for path in ("/", "/closes", "/closes?format=html", "/closes/abcd-1", "/events"):
             answer = await client.head(path)
             assert (answer.status, await answer.read()) == (200, b"")
@@ -360,12 +360,12 @@ async def test_head_has_no_body() -> None:
 
 
 class CountingBook:
-    """The book, with a count of the stories that were made ready for a reader."""
+    """The book, with a count of the reports that were made ready for a reader."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, fake: FakeSidecar) -> None:
         self.made = 0
         for number in range(MAX_REPORTS):
-            world.closes.add(_Counted(self, story(number, frames=64)))  # type: ignore[arg-type]
+            fake.closes.add(_Counted(self, make_report(number, frames=64)))  # type: ignore[arg-type]
 
 
 class _Counted:
@@ -380,13 +380,13 @@ class _Counted:
 
 
 @pytest.mark.parametrize("path", ["/closes", "/closes?format=html&limit=500"])
-def test_stories_are_made_no_faster_than_they_are_read(path: str) -> None:
+def test_reports_are_made_no_faster_than_they_are_read(path: str) -> None:
     """For a client that does not read, making stops where the kernel's buffer is full; others are served meanwhile."""
 
     async def check() -> None:
-        world = World()
-        book = CountingBook(world)
-        async with served(world) as client, deaf(client, path):
+        fake = FakeSidecar()
+        book = CountingBook(fake)
+        async with served(fake) as client, non_reader(client, path):
             await until(lambda: book.made)
             made = -1
             while made != book.made:  # until it has stopped
@@ -402,26 +402,26 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
     """After its time is over its connection ends, and its place is free again."""
     monkeypatch.setattr(answers, "ANSWER_TIME", 0.2)
     monkeypatch.setattr(closes, "MAX_READERS", 1)
-    world = World()
-    book = CountingBook(world)
-    async with served(world) as client, deaf(client, "/closes") as connection:
+    fake = FakeSidecar()
+    book = CountingBook(fake)
+    async with served(fake) as client, non_reader(client, "/closes") as connection:
         await until(lambda: book.made)
         busy = await client.get("/closes")
         assert (busy.status, await busy.text()) == (503, "1 readers are being answered already\n")
         while (await client.get("/closes/abcd-1")).status == 503:
             pass
         made = book.made
-        assert await hung_up_on(connection)
+        assert await closed_by_server(connection)
         assert book.made == made < MAX_REPORTS
 
 
 @pytest.mark.slow
 async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
     """Making stops, the place is free, nothing is logged as an error."""
-    world = World()
-    book = CountingBook(world)
-    async with served(world) as client:
-        async with deaf(client, "/closes"):
+    fake = FakeSidecar()
+    book = CountingBook(fake)
+    async with served(fake) as client:
+        async with non_reader(client, "/closes"):
             await until(lambda: book.made)
         for _ in range(closes.MAX_READERS + 1):
             answer = await client.get("/closes")
@@ -431,8 +431,8 @@ async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixtu
 
 async def test_the_list_is_one_json_document_whatever_is_in_it() -> None:
     """Lone surrogates, quotes and line ends in texts do not break it."""
-    world = World()
-    world.closes.add(story(0, reason='\\udc80 " \n \u2028 ünïcödé'))
-    async with served(world) as client:
+    fake = FakeSidecar()
+    fake.closes.add(make_report(0, reason='\\udc80 " \n \u2028 ünïcödé'))
+    async with served(fake) as client:
         raw = await (await client.get("/closes")).read()
     assert json.loads(raw)["closes"][0]["reason"] == '\\udc80 " \n \u2028 ünïcödé'

@@ -16,7 +16,7 @@ from exporter.admin import connections
 from exporter.admin.server import Access, Admin
 from tests.waiting import until
 
-from .harness import World, listen
+from .harness import FakeSidecar, listen
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -30,8 +30,8 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def serving(limit: int = 8) -> AsyncIterator[tuple[Admin, int]]:
     """An admin server with so many connections at most, and its port, on all loopback addresses."""
-    world = World()
-    admin = Admin(world.registry, world.backend, Access(max_connections=limit))
+    fake = FakeSidecar()
+    admin = Admin(fake.registry, fake.backend, Access(max_connections=limit))
     port = await listen(admin, "0.0.0.0")
     try:
         yield admin, port
@@ -140,25 +140,25 @@ async def test_connection_that_leaves_its_answers_unread_is_closed(monkeypatch: 
     """A reader that takes nothing of what waits for it ends; others do not notice."""
     monkeypatch.setattr(connections, "UNREAD_TIME", 0.3)
     async with serving() as (admin, port):
-        deaf = await Client().connect(port)
-        asyncio.get_running_loop().create_task(deaf.send(GET * 20_000))
+        non_reader = await Client().connect(port)
+        asyncio.get_running_loop().create_task(non_reader.send(GET * 20_000))
         await until(lambda: len(admin._connections) == 1, "it is connected")
         await until(lambda: len(admin._connections) == 0, "it is gone")
         other = await Client().connect(port)
         assert b"alive" in await other.get()
-        deaf.socket.close()
+        non_reader.socket.close()
 
 
 async def test_connection_that_ends_before_its_answer_is_no_defect() -> None:
     """A scraper that goes while its exposition is made leaves nothing in the log."""
-    world = World()
+    fake = FakeSidecar()
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def before_scrape() -> None:
         asked.set()
         await go_on.wait()
 
-    admin = Admin(world.registry, dataclasses.replace(world.backend, before_scrape=before_scrape))
+    admin = Admin(fake.registry, dataclasses.replace(fake.backend, before_scrape=before_scrape))
     port = await listen(admin)
     with capture_logs() as logs:
         client = await Client().connect(port)

@@ -18,7 +18,7 @@ from exporter.protocol.close_codes import REGISTRY
 from exporter.protocol.enums import Cause, Peer
 from tests.waiting import until
 
-from .harness import World, deaf, hung_up_on, served, story
+from .harness import FakeSidecar, closed_by_server, make_report, non_reader, served
 
 
 @pytest.fixture(autouse=True)
@@ -52,15 +52,15 @@ def first(page: str) -> dict[str, Any]:
 async def test_cards_tell_server_faults_from_going_away() -> None:
     """One card counts closes that are faults of the server, the other those that a rollout or a browser explains; each
     with its causes, and neither counts closes that only share a code."""
-    world = World()
-    world.end("1001", Cause.GOING_AWAY, Peer.CLIENT, times=3)
-    world.end("1001", Cause.DRAIN, Peer.PROXY)
-    world.end("1011", Cause.INTERNAL_ERROR, times=2)
-    world.end("4500", Cause.INTERNAL_ERROR)  # graphql-ws
-    world.end("1006", Cause.DROPPED_ON_MESSAGE, times=4)
-    world.end("1011", Cause.INTERNAL_ERROR, Peer.CLIENT)  # the client's own fault
-    world.end("1011", Cause.PING_TIMEOUT, times=5)
-    async with served(world) as client:
+    fake = FakeSidecar()
+    fake.end("1001", Cause.GOING_AWAY, Peer.CLIENT, times=3)
+    fake.end("1001", Cause.DRAIN, Peer.PROXY)
+    fake.end("1011", Cause.INTERNAL_ERROR, times=2)
+    fake.end("4500", Cause.INTERNAL_ERROR)  # graphql-ws
+    fake.end("1006", Cause.DROPPED_ON_MESSAGE, times=4)
+    fake.end("1011", Cause.INTERNAL_ERROR, Peer.CLIENT)  # the client's own fault
+    fake.end("1011", Cause.PING_TIMEOUT, times=5)
+    async with served(fake) as client:
         state = first(await (await client.get("/")).text())
     faults, away = state["faults"], state["away"]
     assert (faults["hour"], faults["ever"], faults["any"]) == ("7", "7", True)
@@ -73,9 +73,9 @@ async def test_cards_tell_server_faults_from_going_away() -> None:
 
 async def test_card_without_faults_says_so() -> None:
     """At 0 the first card reads "no faults", in the colour of normal closes."""
-    world = World()
-    world.end("1001", Cause.GOING_AWAY, Peer.CLIENT)
-    async with served(world) as client:
+    fake = FakeSidecar()
+    fake.end("1001", Cause.GOING_AWAY, Peer.CLIENT)
+    async with served(fake) as client:
         page = await (await client.get("/")).text()
     assert first(page)["faults"] == {"hour": "no faults", "ever": "0", "any": False, "parts": [], "minutes": [0] * 5}
     assert '<b data-text="faults.hour">no faults</b>' in page
@@ -113,12 +113,12 @@ def test_span_of_a_young_process_is_short(uptime: float, minutes: int, period: s
 
 async def test_causes_are_listed_by_initiator_server_faults_first() -> None:
     """Each with its codes, the last hour and all; a cause that was never seen has no row."""
-    world = World()
-    world.end("1001", Cause.GOING_AWAY, Peer.CLIENT)
-    world.end("1006", Cause.CONNECTION_LOST, Peer.CLIENT)
-    world.end("4500", Cause.INTERNAL_ERROR)
-    world.end("1011", Cause.INTERNAL_ERROR, times=1200)
-    async with served(world) as client:
+    fake = FakeSidecar()
+    fake.end("1001", Cause.GOING_AWAY, Peer.CLIENT)
+    fake.end("1006", Cause.CONNECTION_LOST, Peer.CLIENT)
+    fake.end("4500", Cause.INTERNAL_ERROR)
+    fake.end("1011", Cause.INTERNAL_ERROR, times=1200)
+    async with served(fake) as client:
         rows = first(await (await client.get("/")).text())["causes"]
     assert [row["key"] for row in rows] == ["internal-error-server", "connection-lost-client", "going-away-client"]
     assert [code["key"] for code in rows[0]["codes"]] == ["1011", "4500"]
@@ -128,13 +128,13 @@ async def test_causes_are_listed_by_initiator_server_faults_first() -> None:
 
 async def test_equal_closes_are_one_group() -> None:
     """Closes with the same code, cause, initiator and route are one row, the newest group first."""
-    world = World()
+    fake = FakeSidecar()
     for number in range(5):
-        world.closes.add(story(number, code="1006", close_code=None, cause=Cause.DROPPED_ON_MESSAGE))
-    world.closes.add(story(5, code="4xxx", close_code=4409, cause=Cause.APPLICATION, path="/a"))
-    world.closes.add(story(6, code="4xxx", close_code=4409, cause=Cause.APPLICATION, path="/b"))
-    world.closes.add(story(7, code="4xxx", close_code=4408, cause=Cause.APPLICATION))
-    async with served(world) as client:
+        fake.closes.add(make_report(number, code="1006", close_code=None, cause=Cause.DROPPED_ON_MESSAGE))
+    fake.closes.add(make_report(5, code="4xxx", close_code=4409, cause=Cause.APPLICATION, path="/a"))
+    fake.closes.add(make_report(6, code="4xxx", close_code=4409, cause=Cause.APPLICATION, path="/b"))
+    fake.closes.add(make_report(7, code="4xxx", close_code=4408, cause=Cause.APPLICATION))
+    async with served(fake) as client:
         groups = first(await (await client.get("/")).text())["groups"]
         assert (await client.get(groups[0]["link"])).status == 200
         listed = await (await client.get(groups[2]["all"])).json()
@@ -147,21 +147,21 @@ async def test_equal_closes_are_one_group() -> None:
 
 async def test_groups_on_the_page_are_bounded() -> None:
     """The page shows the newest groups; the others are a link away."""
-    world = World()
+    fake = FakeSidecar()
     for number in range(MAX_GROUPS + 5):
-        world.closes.add(story(number, code="4xxx", close_code=4000 + number))
-    async with served(world) as client:
+        fake.closes.add(make_report(number, code="4xxx", close_code=4000 + number))
+    async with served(fake) as client:
         groups = first(await (await client.get("/")).text())["groups"]
     assert [int(group["code"][0]["key"]) for group in groups] == list(range(4000 + MAX_GROUPS + 4, 4004, -1))
 
 
 async def test_the_page_stands_without_a_script() -> None:
     """The first state is in the HTML: status, numbers, rows, groups; and a note on what needs a script."""
-    world = World()
-    world.active = 1234
-    world.end("1001", Cause.GOING_AWAY, Peer.CLIENT, times=7)
-    world.end("1006", Cause.CONNECTION_LOST, Peer.SERVER)
-    async with served(world) as client:
+    fake = FakeSidecar()
+    fake.active = 1234
+    fake.end("1001", Cause.GOING_AWAY, Peer.CLIENT, times=7)
+    fake.end("1006", Cause.CONNECTION_LOST, Peer.SERVER)
+    async with served(fake) as client:
         page = await (await client.get("/")).text()
     body = re.sub(r"<template>.*?</template>|<script.*?</script>|<style>.*?</style>", "", page, flags=re.DOTALL)
     assert '<span data-text="status">Ready</span>' in body
@@ -177,23 +177,23 @@ async def test_the_page_stands_without_a_script() -> None:
 
 async def test_status() -> None:
     """Ready, not ready and why, draining."""
-    world = World()
-    async with served(world) as client:
+    fake = FakeSidecar()
+    async with served(fake) as client:
 
         async def status() -> tuple[str, str]:
             state = first(await (await client.get("/")).text())
             return state["standing"], state["status"]
 
         assert await status() == ("ready", "Ready")
-        world.reasons = ["the app at <b> does not accept connections"]
+        fake.reasons = ["the app at <b> does not accept connections"]
         assert await status() == ("unready", "Not ready: the app at <b> does not accept connections")
-        world.draining = True
+        fake.draining = True
         assert await status() == ("draining", "Draining: sessions are being closed, new clients are refused")
 
 
 async def test_nothing_comes_from_outside() -> None:
     """One style, one script, both in the page and named by the policy; no address but our own paths."""
-    async with served(World()) as client:
+    async with served(FakeSidecar()) as client:
         page = await (await client.get("/")).text()
     assert not re.search(r"""(?:src)=["']?(?:https?:)?//|@import|url\(|<link|<img|<iframe""", page)
     assert all(link.startswith(DOCS) for link in re.findall(r"""href=["']?((?:https?:)?//[^"']*)""", page))
@@ -265,14 +265,14 @@ def test_every_close_code_has_a_meaning() -> None:
 )  # fmt: skip
 def test_headline_of_each_end(changed: dict[str, Any], sentence: str) -> None:
     """Who closed the session, how, after how long."""
-    assert headline(story(0, **changed).as_dict()) == sentence
+    assert headline(make_report(0, **changed).as_dict()) == sentence
 
 
 @pytest.mark.parametrize("cause", Cause)
 @pytest.mark.parametrize("initiator", Peer)
 def test_conclusion_of_every_cause_is_whole_sentences(cause: Cause, initiator: Peer) -> None:
     """Every cause has a reason and a next step, for its initiator alone."""
-    text = conclusion(story(0, cause=cause, initiator=initiator, confidence="likely").as_dict())
+    text = conclusion(make_report(0, cause=cause, initiator=initiator, confidence="likely").as_dict())
     assert text.startswith("Most likely: ")
     assert text.endswith(".")
     if initiator is not Peer.PROXY:
@@ -282,28 +282,30 @@ def test_conclusion_of_every_cause_is_whole_sentences(cause: Cause, initiator: P
 def test_conclusion_begins_with_the_confidence() -> None:
     """What was measured is stated, a likely cause begins with "Most likely", a suspect close says so."""
     dropped = {"code": "1006", "close_code": None, "cause": Cause.DROPPED_ON_MESSAGE}
-    assert conclusion(story(0, **dropped, confidence="likely").fields).startswith("Most likely: the server dropped")
-    assert conclusion(story(0, **dropped, confidence="shown").fields).startswith("The server dropped")
-    assert conclusion(story(0, cause=Cause.NORMAL, suspect=True).fields).startswith("Suspect: ")
+    assert conclusion(make_report(0, **dropped, confidence="likely").fields).startswith(
+        "Most likely: the server dropped"
+    )
+    assert conclusion(make_report(0, **dropped, confidence="shown").fields).startswith("The server dropped")
+    assert conclusion(make_report(0, cause=Cause.NORMAL, suspect=True).fields).startswith("Suspect: ")
 
 
 def test_conclusion_of_a_lost_connection_is_for_its_initiator() -> None:
     """The next step of a close by the client is not that of one by the server."""
     lost = {"code": "1006", "close_code": None, "cause": Cause.CONNECTION_LOST}
-    by_client = conclusion(story(0, **lost, initiator=Peer.CLIENT).fields)
-    by_server = conclusion(story(0, **lost, initiator=Peer.SERVER).fields)
+    by_client = conclusion(make_report(0, **lost, initiator=Peer.CLIENT).fields)
+    by_server = conclusion(make_report(0, **lost, initiator=Peer.SERVER).fields)
     assert "exception" in by_server
     assert "exception" not in by_client
 
 
 def test_evidence_joins_what_was_seen() -> None:
     """The reason text, the classifier's evidence, and incomplete frames or messages."""
-    seen = story(0, reason="boom", evidence=["a"], cut_in_frame=["client"], cut_in_message=["client", "server"])
+    seen = make_report(0, reason="boom", evidence=["a"], cut_in_frame=["client"], cut_in_message=["client", "server"])
     assert evidence(seen.fields) == [
         "the reason text was “boom”", "a", "the last frame of the client was incomplete",
         "the last message of the server was incomplete",
     ]  # fmt: skip
-    assert evidence(story(0).fields) == []
+    assert evidence(make_report(0).fields) == []
 
 
 @pytest.mark.parametrize(
@@ -332,26 +334,26 @@ def test_durations(seconds: float, said: str) -> None:
 
 async def test_events_begin_with_the_state_and_follow_it() -> None:
     """The first event comes at once, another whenever something has changed."""
-    world = World()
-    async with served(world) as client, client.get("/events") as answer:
+    fake = FakeSidecar()
+    async with served(fake) as client, client.get("/events") as answer:
         assert answer.content_type == "text/event-stream"
         assert answer.headers["Cache-Control"] == HEADERS["Cache-Control"] == "no-store"
         assert (await event(answer))["active"] == "0"
-        world.active = 5
+        fake.active = 5
         assert (await event(answer))["active"] == "5"
-        world.end("1011", Cause.INTERNAL_ERROR)
+        fake.end("1011", Cause.INTERNAL_ERROR)
         state = await event(answer)
         assert (state["faults"]["hour"], state["abnormal"]) == ("1", 1)
         assert state["groups"][0]["link"] == "/closes/abcd-0"
-        world.reasons = ["the app is away"]
+        fake.reasons = ["the app is away"]
         assert (await event(answer))["standing"] == "unready"
 
 
 async def test_the_page_and_the_events_say_the_same() -> None:
     """The state in the page is what the next event says, but for the moment."""
-    world = World()
-    world.end("1006", Cause.CONNECTION_LOST)
-    async with served(world) as client:
+    fake = FakeSidecar()
+    fake.end("1006", Cause.CONNECTION_LOST)
+    async with served(fake) as client:
         shown = first(await (await client.get("/")).text())
         async with client.get("/events") as answer:
             told = await event(answer)
@@ -360,15 +362,15 @@ async def test_the_page_and_the_events_say_the_same() -> None:
 
 async def test_no_event_without_a_change() -> None:
     """While nothing changes only a comment is sent now and then, and no state is made."""
-    world = World()
-    async with served(world) as client, client.get("/events") as answer:
+    fake = FakeSidecar()
+    async with served(fake) as client, client.get("/events") as answer:
         await event(answer)
-        made = world.states_made
+        made = fake.states_made
         assert (await answer.content.readline()) == b"\n"
         for _ in range(2):
             assert (await answer.content.readline()) == b": no change\n"
             assert (await answer.content.readline()) == b"\n"
-        assert world.states_made == made
+        assert fake.states_made == made
 
 
 async def test_at_most_one_event_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,22 +385,22 @@ async def test_at_most_one_event_an_interval(monkeypatch: pytest.MonkeyPatch) ->
         return await waited(awaitable, timeout)
 
     monkeypatch.setattr(live.asyncio, "wait_for", counted)
-    world = World()
-    async with served(world) as client, client.get("/events") as one, client.get("/events") as other:
+    fake = FakeSidecar()
+    async with served(fake) as client, client.get("/events") as one, client.get("/events") as other:
         told = 0
         while told < 10:
             for answer in (one, other):
-                world.active += 1
+                fake.active += 1
                 await event(answer)
                 told += 1
         assert told <= ticks + 2  # an event each before the first wait
-        assert world.states_made <= told
+        assert fake.states_made <= told
 
 
 async def test_listeners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than there are places is told so with 503 and when to come back; a place that is left is free."""
     monkeypatch.setattr(live, "MAX_LISTENERS", 2)
-    async with served(World()) as client, client.get("/events") as one:
+    async with served(FakeSidecar()) as client, client.get("/events") as one:
         await event(one)
         async with client.get("/events") as two:
             await event(two)
@@ -414,32 +416,32 @@ async def test_listeners_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection ends and its place is free; the listener beside it gets every state meanwhile."""
     monkeypatch.setattr(live, "WRITE_TIME", 0.2)
-    world = World()
+    fake = FakeSidecar()
     for number in range(MAX_GROUPS):
-        world.closes.add(
-            story(number, path="/" + "x" * 4000, close_code=4000 + number)
+        fake.closes.add(
+            make_report(number, path="/" + "x" * 4000, close_code=4000 + number)
         )  # large states, to fill the buffers soon
-    hub = world.admin._events
-    async with served(world) as client, deaf(client, "/events") as connection, client.get("/events") as reader:
+    hub = fake.admin._events
+    async with served(fake) as client, non_reader(client, "/events") as connection, client.get("/events") as reader:
         await until(lambda: hub.listeners == 2)
         events = 0
         while hub.listeners == 2:
-            world.active += 1
+            fake.active += 1
             await event(reader)
             events += 1
         assert events > 2
-        world.active += 1
-        assert (await event(reader))["active"] == f"{world.active:,}"
-        assert await hung_up_on(connection)
+        fake.active += 1
+        assert (await event(reader))["active"] == f"{fake.active:,}"
+        assert await closed_by_server(connection)
 
 
 async def test_listeners_do_not_hold_up_the_end() -> None:
     """When the server closes, streams end by themselves at once."""
-    world = World()
-    async with served(world) as client:
+    fake = FakeSidecar()
+    async with served(fake) as client:
         answer = await client.get("/events")
         await event(answer)
-        world.admin._events.close()
+        fake.admin._events.close()
         while await answer.content.readline():
             pass
-        await until(lambda: world.admin._events.listeners == 0)
+        await until(lambda: fake.admin._events.listeners == 0)

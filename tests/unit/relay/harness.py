@@ -160,8 +160,8 @@ class Ended(NamedTuple):
 class Watched:
     """One session: itself while it is open, and its records."""
 
-    def __init__(self, told: Observed) -> None:
-        self._told = told
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
         self.records: list[SessionRecord] = []
         self.tunnel: Tunnel
 
@@ -173,7 +173,7 @@ class Watched:
     @property
     def endings(self) -> list[Ended]:
         """How it ended, for an app that still accepts connections: one at most, or something is wrong."""
-        self._told.receive()
+        self._observed.receive()
         found = [classify(record, Circumstances(app_accepts=True), CloseCodeMap()) for record in self.records]
         return [Ended(e.code, e.cause, e.initiator, e.clean, e.reason, e.close_unanswered) for e in found]
 
@@ -289,7 +289,7 @@ class Bench:
 
     relay: Relay
     app: App
-    told: Observed
+    observed: Observed
     port: int
 
     async def client(self, receive_buffer: int = 0) -> Wire:
@@ -310,13 +310,13 @@ class Bench:
     async def session(self, receive_buffer: int = 0) -> tuple[Wire, Wire, Watched]:
         """A session that is open."""
         client, server = await self.pair(receive_buffer)
-        already = len(self.told.sessions)
+        already = len(self.observed.sessions)
         await client.send(REQUEST)
         await server.expect(REQUEST)
         await server.send(SWITCH)
         await client.expect(SWITCH)
-        await until(lambda: len(self.told.sessions) > already, "the session is opened")
-        return client, server, self.told.sessions[already]
+        await until(lambda: len(self.observed.sessions) > already, "the session is opened")
+        return client, server, self.observed.sessions[already]
 
     async def quiet(self) -> None:
         """Wait until nobody is connected and everything has been told."""
@@ -337,15 +337,15 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """A relay between this test's clients and its app; at its end everything is closed and nothing is left."""
     app = app or App()
-    told = Observed()
+    observed = Observed()
     upstream = upstream or Upstream(app.address)
-    relay = Relay(upstream, told.reporter, limits or Limits(), close_timeout)
-    told.context = relay.context
-    told.reporter.start(relay.context)
+    relay = Relay(upstream, observed.reporter, limits or Limits(), close_timeout)
+    observed.context = relay.context
+    observed.reporter.start(relay.context)
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     port = listening.getsockname()[1]
     relay.listen([listening])
-    made = Bench(relay, app, told, port)
+    made = Bench(relay, app, observed, port)
     try:
         yield made
     finally:
@@ -353,10 +353,10 @@ async def bench(
         with suppress(OSError):
             app.stop()
         await made.quiet()
-        told.reporter.stop()
-        told.relays.close()
-        told.messages.close()
-        assert sum(told.cells[route.active] for route in told.layout.routes) == 0
+        observed.reporter.stop()
+        observed.relays.close()
+        observed.messages.close()
+        assert sum(observed.cells[route.active] for route in observed.layout.routes) == 0
 
 
 async def closes(client: Wire, server: Wire, code: int = 1001) -> float:
@@ -365,11 +365,11 @@ async def closes(client: Wire, server: Wire, code: int = 1001) -> float:
     Returns when the client read the Close, in the loop's time.
     """
     await client.expect(close(code))
-    told = asyncio.get_running_loop().time()
+    observed = asyncio.get_running_loop().time()
     await client.send(close(code, mask=KEY))
     await server.expect(close(code, mask=KEY))
     await server.send(close(code))
     server.close()
     assert await client.rest() == b""
     client.close()
-    return told
+    return observed

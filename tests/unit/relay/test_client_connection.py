@@ -44,14 +44,14 @@ async def test_the_handshake_passes_untouched(way: str) -> None:
         await server.expect(REQUEST)
         await server.send(*segments(SWITCH))
         await client.expect(SWITCH)
-        await until(lambda: b.told.sessions)
+        await until(lambda: b.observed.sessions)
         assert len(b.relay.sessions) == 1
-        assert (b.told.accepted, b.told.refusals, b.told.aborts, b.told.lost) == (1, [], 0, [])
+        assert (b.observed.accepted, b.observed.refusals, b.observed.aborts, b.observed.lost) == (1, [], 0, [])
         address = "{}:{}".format(*client.sock.getsockname())
         client.close()
         server.close()
         await b.quiet()
-        (record,) = b.told.sessions[0].records
+        (record,) = b.observed.sessions[0].records
         assert (record.path, record.address, record.peer_address) == ("/chat", address, "127.0.0.1")
         assert record.handshake_seconds >= 0
 
@@ -65,13 +65,13 @@ async def test_the_third_request_may_upgrade() -> None:
             await server.expect(asked)
             await server.send(answered)
             await client.expect(answered)
-        await until(lambda: b.told.sessions)
-        assert b.told.refusals == [403]
+        await until(lambda: b.observed.sessions)
+        assert b.observed.refusals == [403]
         client.close()
         assert await server.rest() == b""
         server.close()
         await b.quiet()
-        assert b.told.endings == [Ended("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
+        assert b.observed.endings == [Ended("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
 
 
 async def test_plain_http_is_no_handshake() -> None:
@@ -87,7 +87,7 @@ async def test_plain_http_is_no_handshake() -> None:
         assert await server.rest() == b""
         server.close()
         await b.quiet()
-        assert (b.told.sessions, b.told.refusals, b.told.aborts, b.told.lost) == ([], [], 0, [])
+        assert (b.observed.sessions, b.observed.refusals, b.observed.aborts, b.observed.lost) == ([], [], 0, [])
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ async def test_what_is_not_http1_passes_and_is_told_once(name: str, data: bytes,
         for one, other in ((client, server), (server, client)):
             got, _ = await asyncio.gather(other.read(len(noise)), one.send(noise))
             assert got == noise
-        assert b.told.lost == [reason]
+        assert b.observed.lost == [reason]
         client.close()
         assert await server.rest() == b""
         server.close()
         await b.quiet()
-        assert b.told.lost == [reason]
-        assert (b.told.sessions, b.told.refusals, b.told.aborts) == ([], [], 0)
+        assert b.observed.lost == [reason]
+        assert (b.observed.sessions, b.observed.refusals, b.observed.aborts) == ([], [], 0)
 
 
 async def test_an_upgrade_without_an_answer_is_aborted() -> None:
@@ -128,7 +128,7 @@ async def test_an_upgrade_without_an_answer_is_aborted() -> None:
         assert await client.rest() == b""
         client.close()
         await b.quiet()
-        assert (b.told.aborts, b.told.sessions, b.told.refusals) == (1, [], [])
+        assert (b.observed.aborts, b.observed.sessions, b.observed.refusals) == (1, [], [])
 
 
 async def test_frames_of_a_client_that_leaves_before_the_101_reach_the_app() -> None:
@@ -141,12 +141,12 @@ async def test_frames_of_a_client_that_leaves_before_the_101_reach_the_app() -> 
         assert await server.rest() == REQUEST + early
         await server.send(SWITCH)
         await client.expect(SWITCH)
-        await until(lambda: b.told.sessions)
-        assert b.told.sessions[0].session.client.frames == 1
+        await until(lambda: b.observed.sessions)
+        assert b.observed.sessions[0].session.client.frames == 1
         server.close()
         client.close()
         await b.quiet()
-        assert [ending.initiator for ending in b.told.endings] == [Peer.CLIENT]
+        assert [ending.initiator for ending in b.observed.endings] == [Peer.CLIENT]
 
 
 # No app.
@@ -172,9 +172,9 @@ async def test_no_app_is_a_502_with_a_short_text() -> None:
         assert len(text.splitlines()) == 1
         client.close()
         await b.quiet()
-        assert b.told.refusals == [502]
-        assert b.told.connect_errors == [ConnectError.REFUSED]
-        assert (b.told.aborts, b.told.sessions, b.told.lost) == (0, [], [])
+        assert b.observed.refusals == [502]
+        assert b.observed.connect_errors == [ConnectError.REFUSED]
+        assert (b.observed.aborts, b.observed.sessions, b.observed.lost) == (0, [], [])
 
 
 async def test_no_app_for_plain_http_is_a_502_and_no_handshake() -> None:
@@ -185,7 +185,7 @@ async def test_no_app_for_plain_http_is_a_502_and_no_handshake() -> None:
         assert (await client.rest()).startswith(b"HTTP/1.1 502 ")
         client.close()
         await b.quiet()
-        assert (b.told.refusals, b.told.connect_errors) == ([], [ConnectError.REFUSED])
+        assert (b.observed.refusals, b.observed.connect_errors) == ([], [ConnectError.REFUSED])
 
 
 async def test_no_app_for_tls_is_an_end_without_words() -> None:
@@ -196,19 +196,19 @@ async def test_no_app_for_tls_is_an_end_without_words() -> None:
         assert await ended(client) == b""
         client.close()
         await b.quiet()
-        assert b.told.connect_errors == [ConnectError.REFUSED]
+        assert b.observed.connect_errors == [ConnectError.REFUSED]
 
 
 async def test_a_client_that_says_nothing_to_no_app_is_let_go() -> None:
     """A port scan while the app is down: counted as one connect error, closed as soon as the client leaves."""
     async with bench(upstream=gone()) as b:
         client = await b.client()
-        await until(lambda: b.told.connect_errors)
+        await until(lambda: b.observed.connect_errors)
         client.fin()
         assert await client.rest() == b""
         client.close()
         await b.quiet()
-        assert b.told.refusals == []
+        assert b.observed.refusals == []
 
 
 async def test_half_a_request_to_no_app_is_let_go() -> None:
@@ -220,7 +220,7 @@ async def test_half_a_request_to_no_app_is_let_go() -> None:
         assert await client.rest() == b""
         client.close()
         await b.quiet()
-        assert (b.told.refusals, b.told.aborts, b.told.connect_errors) == ([], 0, [ConnectError.REFUSED])
+        assert (b.observed.refusals, b.observed.aborts, b.observed.connect_errors) == ([], 0, [ConnectError.REFUSED])
 
 
 async def test_it_recovers_when_the_app_comes() -> None:
@@ -237,7 +237,7 @@ async def test_it_recovers_when_the_app_comes() -> None:
         client.close()
         server.close()
         await b.quiet()
-        assert b.told.connect_errors == [ConnectError.REFUSED]
+        assert b.observed.connect_errors == [ConnectError.REFUSED]
         b.app.stop()
 
 
@@ -272,7 +272,7 @@ async def test_a_dripping_client_is_disconnected() -> None:
             await drip(client, seconds=PATIENCE)
         await b.quiet()
         server.close()
-        assert (b.told.refusals, b.told.aborts, b.told.sessions) == ([], 0, [])
+        assert (b.observed.refusals, b.observed.aborts, b.observed.sessions) == ([], 0, [])
 
 
 async def test_a_silent_client_is_disconnected() -> None:
@@ -320,8 +320,8 @@ async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(monkeypa
             await server.expect(up)
             await server.send(down)
             await client.expect(down)
-        assert b.told.defects == ["ZeroDivisionError"]
-        assert b.told.sessions == []
+        assert b.observed.defects == ["ZeroDivisionError"]
+        assert b.observed.sessions == []
         client.close()
         server.close()
         await b.quiet()
@@ -355,7 +355,7 @@ async def test_a_client_that_leaves_while_the_app_is_connected_to() -> None:
         await until(lambda: b.relay.context.clients == 1)
         client.reset()
         await b.quiet()
-        assert (b.told.connect_errors, b.told.refusals) == ([], [])
+        assert (b.observed.connect_errors, b.observed.refusals) == ([], [])
 
 
 async def test_a_101_that_is_found_in_a_broken_connection_is_a_session() -> None:
@@ -373,7 +373,7 @@ async def test_a_101_that_is_found_in_a_broken_connection_is_a_session() -> None
             await until(lambda: b.relay.context.is_quiet, "the session is over")
             assert await ended(client) == SWITCH + close(1011)
             client.close()
-        assert [ending.code for ending in b.told.endings] == ["1011"] * 30
+        assert [ending.code for ending in b.observed.endings] == ["1011"] * 30
 
 
 def alive(*kinds: type, without: Sequence[object] = ()) -> list[object]:
@@ -414,7 +414,7 @@ async def test_sessions_leave_nothing_to_the_collector() -> None:
                 client.close()
                 server.close()
                 await b.ending(watched)
-            b.told.forget()
+            b.observed.forget()
             del watched
             await b.quiet()
             await asyncio.sleep(0)

@@ -34,7 +34,7 @@ async def drained(plan: Plan) -> AsyncIterator[tuple[Bench, Drain]]:
 
 
 def is_listening(b: Bench) -> bool:
-    return bool(b.told.cells[b.told.layout.listening])
+    return bool(b.observed.cells[b.observed.layout.listening])
 
 
 async def over(drain: Drain) -> None:
@@ -73,9 +73,9 @@ async def test_it_is_begun_once() -> None:
         assert not drain.begin(wait=True)
         assert not drain.begin(wait=False)
         assert drain.sessions_left == 1
-        deadline = b.told.cells[b.told.layout.drain_deadline] / NANOSECONDS
+        deadline = b.observed.cells[b.observed.layout.drain_deadline] / NANOSECONDS
         assert monotonic() < deadline <= monotonic() + LATER
-        assert b.told.cells[b.told.layout.drain_phase] == list(DrainPhase).index(drain.phase)
+        assert b.observed.cells[b.observed.layout.drain_phase] == list(DrainPhase).index(drain.phase)
         assert client.is_silent()
         assert server.is_silent()
 
@@ -93,7 +93,7 @@ async def test_a_defect_of_ours_ends_it_all_the_same(monkeypatch: pytest.MonkeyP
         drain.begin(wait=True)
         await over(drain)
         assert drain.phase is DrainPhase.DONE
-        assert b.told.defects == ["RuntimeError"]
+        assert b.observed.defects == ["RuntimeError"]
 
 
 async def test_asked_for_over_http_it_tells_sessions_now() -> None:
@@ -114,11 +114,11 @@ async def test_the_closes_are_spread_evenly() -> None:
     async with drained(Plan(timeout=LATER, spread=0.5)) as (b, drain):
         opened = [await b.session() for _ in range(5)]
         loop = asyncio.get_running_loop()
-        told: list[float] = []
+        observed: list[float] = []
 
         async def note(client: Wire, server: Wire) -> None:
             await client.expect(close(1001))
-            told.append(loop.time())
+            observed.append(loop.time())
             await client.send(close(1001, mask=KEY))
             await server.expect(close(1001, mask=KEY))
             server.close()
@@ -129,9 +129,9 @@ async def test_the_closes_are_spread_evenly() -> None:
         drain.begin(wait=False)
         await asyncio.gather(*(note(client, server) for client, server, _ in opened))
         await over(drain)
-        assert told == sorted(told)
-        assert told[-1] - began >= 0.39, "the last of five waits four fifths of the spread"
-        assert told[1] - began >= 0.09
+        assert observed == sorted(observed)
+        assert observed[-1] - began >= 0.39, "the last of five waits four fifths of the spread"
+        assert observed[1] - began >= 0.09
 
 
 @pytest.mark.parametrize("code", [1001, 1012])
@@ -192,7 +192,7 @@ async def test_new_clients_are_served_during_the_grace() -> None:
         await over(drain)
         with pytest.raises(ConnectionRefusedError):
             await b.client()
-        assert [ending.cause for ending in b.told.endings] == [Cause.DRAIN] * 2
+        assert [ending.cause for ending in b.observed.endings] == [Cause.DRAIN] * 2
 
 
 async def test_a_handshake_under_way_may_finish() -> None:
@@ -233,7 +233,7 @@ async def test_at_the_deadline_whatever_is_left_is_closed(monkeypatch: pytest.Mo
         assert b.relay.context.clients == 0
         assert silent[2].endings == [Ended("1001", Cause.DRAIN, Peer.PROXY, False, close_unanswered=True)]
         assert stuck[2].endings == [Ended("1006", Cause.DRAIN, Peer.PROXY, clean=False)]
-        assert b.told.aborts == 1
+        assert b.observed.aborts == 1
         assert await ended(silent[0]) == close(1001)
         assert await ended(stuck[0]) == b""
         assert await ended(unheard) == b""
@@ -251,9 +251,9 @@ async def test_a_session_that_begins_while_others_are_told_is_ended_too() -> Non
         await first[0].expect(close(1001))
         await server.send(SWITCH)
         await client.expect(SWITCH)
-        await until(lambda: len(b.told.sessions) == 2)
+        await until(lambda: len(b.observed.sessions) == 2)
         await over(drain)
-        assert [ending.cause for ending in b.told.endings] == [Cause.DRAIN] * 2
+        assert [ending.cause for ending in b.observed.endings] == [Cause.DRAIN] * 2
 
 
 async def test_endings_by_peers_during_a_drain_keep_their_cause() -> None:

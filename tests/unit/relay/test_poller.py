@@ -177,7 +177,7 @@ async def test_a_kernel_without_room_ends_the_connection() -> None:
     tcp.write(bytes(16 << 20))
     await until(lambda: kept.lost)
     assert isinstance(kept.lost[0], OSError)
-    assert kept.told == ["made"]
+    assert kept.observed == ["made"]
     theirs.close()
 
 

@@ -31,8 +31,8 @@ async def test_a_full_house_answers_503(asked: bytes) -> None:
         answer = await third.rest()
         assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
         assert b"websocket-exporter" in answer.partition(b"\r\n\r\n")[2]
-        assert b.told.refusals == ([503] if asked is REQUEST else [])
-        assert b.told.connect_errors == []
+        assert b.observed.refusals == ([503] if asked is REQUEST else [])
+        assert b.observed.connect_errors == []
         third.close()
         first.close()
         assert await first_server.rest() == b""
@@ -70,8 +70,10 @@ async def test_sessions_of_one_age_are_not_ended_together(monkeypatch: pytest.Mo
         nearly = asyncio.get_running_loop().time() - 8.9  # 0.1 s from the last tenth
         for session in b.relay.sessions:
             session.session.began = nearly
-        told = await asyncio.gather(*(closes(client, server) for client, server, _ in opened))
-        assert max(told) - min(told) > 0.2, "of a second; that it is less by chance is one case in 10 to the 12th"
+        observed = await asyncio.gather(*(closes(client, server) for client, server, _ in opened))
+        assert max(observed) - min(observed) > 0.2, (
+            "of a second; that it is less by chance is one case in 10 to the 12th"
+        )
         for *_, watched in opened:
             assert await b.ending(watched) == Ended("1001", Cause.LIMIT, Peer.PROXY, clean=True)
 
@@ -120,7 +122,7 @@ async def test_closing_everything_counts_every_session_as_ours() -> None:
         plain = await b.client()
         await until(lambda: b.relay.context.clients == 4)
         b.relay.close_all()
-        assert not b.told.cells[b.told.layout.listening]
+        assert not b.observed.cells[b.observed.layout.listening]
         await b.quiet()
         for *_, watched in opened:
             assert watched.endings == [Ended("1006", Cause.DRAIN, Peer.PROXY, False)]
@@ -168,8 +170,8 @@ async def test_close_rest_with_many_sessions_closes_them_in_portions(monkeypatch
             patch.setattr(b.relay.context.poller, "run_later", portions.append)
             b.relay.close_rest()
         (portion,) = portions
-        assert b.told.endings == []
+        assert b.observed.endings == []
         assert not portion()
-        assert len(b.told.endings) == CLOSE_BATCH
+        assert len(b.observed.endings) == CLOSE_BATCH
         assert portion()
-        assert b.told.endings == [Ended("1006", Cause.DRAIN, Peer.PROXY, False)] * len(opened)
+        assert b.observed.endings == [Ended("1006", Cause.DRAIN, Peer.PROXY, False)] * len(opened)

@@ -25,7 +25,7 @@ class Kept(TransportProtocol):
     """A protocol that writes down what it is told, and does what the test wants when bytes come."""
 
     def __init__(self, on_data: Callable[[bytes], None] | None = None, keep_open: bool = True) -> None:
-        self.told: list[object] = []
+        self.observed: list[object] = []
         self.data = b""
         self.lost: list[Exception | None] = []
         self._on_data = on_data
@@ -33,7 +33,7 @@ class Kept(TransportProtocol):
         self._inside = False
 
     def connection_made(self, stream: Transport) -> None:
-        self.told.append("made")
+        self.observed.append("made")
 
     def data_received(self, data: bytes) -> None:
         self._inside = True
@@ -45,14 +45,14 @@ class Kept(TransportProtocol):
             self._inside = False
 
     def eof_received(self) -> bool:
-        self.told.append("eof")
+        self.observed.append("eof")
         return self._keep_open
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.observed.append("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.observed.append("resume")
 
     def connection_lost(self, error: Exception | None) -> None:
         assert not self._inside, "told of its end inside a call of its own"
@@ -78,7 +78,7 @@ async def test_bytes_pass_both_ways() -> None:
     await wire.expect(b"out")
     await wire.send(b"in", b"coming")
     wire.fin()
-    await until(lambda: "eof" in kept.told)
+    await until(lambda: "eof" in kept.observed)
     assert kept.data == b"incoming"
     tcp.write(b"still heard")
     tcp.close()
@@ -87,7 +87,7 @@ async def test_bytes_pass_both_ways() -> None:
     await until(lambda: kept.lost)
     tcp.abort()
     await asyncio.sleep(0)
-    assert (kept.told, kept.lost) == (["made", "eof"], [None])
+    assert (kept.observed, kept.lost) == (["made", "eof"], [None])
 
 
 async def test_what_the_kernel_does_not_take_waits() -> None:
@@ -100,10 +100,10 @@ async def test_what_the_kernel_does_not_take_waits() -> None:
         piece = len(sent).to_bytes(8, "big") * 2000
         sent += piece
         tcp.write(piece)
-    assert kept.told == ["made", "pause"]
+    assert kept.observed == ["made", "pause"]
     tcp.write(b"the end")
     assert await wire.read(len(sent)) == sent
-    await until(lambda: kept.told == ["made", "pause", "resume"])
+    await until(lambda: kept.observed == ["made", "pause", "resume"])
     tcp.write(bytes(8 << 20))
     tcp.close()
     assert tcp.get_write_buffer_size() > 0
@@ -121,11 +121,11 @@ async def test_a_paused_connection_reads_nothing() -> None:
     await wire.send(b"later")
     for _ in range(20):
         await asyncio.sleep(0.001)
-    assert (kept.data, kept.told) == (b"", ["made"])
+    assert (kept.data, kept.observed) == (b"", ["made"])
     assert not tcp.is_reading()
     tcp.resume_reading()
     wire.fin()
-    await until(lambda: kept.told == ["made", "eof"])
+    await until(lambda: kept.observed == ["made", "eof"])
     assert kept.data == b"later"
     tcp.abort()
     await until(lambda: kept.lost == [None])
@@ -238,7 +238,7 @@ async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
     if isinstance(then, ConnectionResetError):
         await until(lambda: kept.lost == [then])
     elif isinstance(then, bytes):
-        await until(lambda: kept.told == ["made", "eof"])
+        await until(lambda: kept.observed == ["made", "eof"])
     assert (kept.data, asked[0]) == (bytes(READ_SMALL), READ_SMALL)
     assert asked[1] > READ_SMALL
     tcp.abort()
@@ -324,7 +324,7 @@ async def test_another_protocol_takes_over() -> None:
     await wire.send(b"for the second")
     await until(lambda: second.data)
     wire.close()
-    await until(lambda: second.told == ["eof"])
+    await until(lambda: second.observed == ["eof"])
     tcp.close()
     await until(lambda: second.lost)
     assert (first.data, first.lost) == (b"", [])

@@ -11,27 +11,27 @@ from tests.waiting import until
 async def test_who_waits_too_long_is_told_once_and_in_order() -> None:
     """Each is told when its own time is over, first come first told; nobody is told twice."""
     loop = asyncio.get_running_loop()
-    told: list[tuple[str, float]] = []
+    observed: list[tuple[str, float]] = []
     began = loop.time()
-    deadlines: TimeoutQueue[str] = TimeoutQueue(0.2, lambda name: told.append((name, loop.time() - began)))
+    deadlines: TimeoutQueue[str] = TimeoutQueue(0.2, lambda name: observed.append((name, loop.time() - began)))
     deadlines.add("first")
     deadlines.add("second")
     await asyncio.sleep(0.1)
     deadlines.add("third")
-    await until(lambda: len(told) == 2)
-    await until(lambda: len(told) == 3)
-    assert [name for name, _ in told] == ["first", "second", "third"]
-    for (_, after), least in zip(told, (0.2, 0.2, 0.3), strict=True):
+    await until(lambda: len(observed) == 2)
+    await until(lambda: len(observed) == 3)
+    assert [name for name, _ in observed] == ["first", "second", "third"]
+    for (_, after), least in zip(observed, (0.2, 0.2, 0.3), strict=True):
         assert after >= least - 0.01, "but for the clock's own grain"
     await asyncio.sleep(0.25)
-    assert len(told) == 3
+    assert len(observed) == 3
 
 
 async def test_who_is_removed_is_not_told() -> None:
     """A removed one is forgotten, one that never waited may be removed, and one that waits again begins anew."""
     loop = asyncio.get_running_loop()
-    told: list[tuple[str, float]] = []
-    deadlines: TimeoutQueue[str] = TimeoutQueue(0.2, lambda name: told.append((name, loop.time())))
+    observed: list[tuple[str, float]] = []
+    deadlines: TimeoutQueue[str] = TimeoutQueue(0.2, lambda name: observed.append((name, loop.time())))
     deadlines.remove("nobody")
     deadlines.add("gone")
     deadlines.add("again")
@@ -40,17 +40,17 @@ async def test_who_is_removed_is_not_told() -> None:
     await asyncio.sleep(0.1)
     again = loop.time()
     deadlines.add("again")
-    await until(lambda: told)
-    assert [name for name, _ in told] == ["again"]
-    assert told[0][1] - again >= 0.19
+    await until(lambda: observed)
+    assert [name for name, _ in observed] == ["again"]
+    assert observed[0][1] - again >= 0.19
 
 
 async def test_one_end_may_bring_another() -> None:
     """Who is told may remove others that are due in the same moment, and add new ones."""
-    told: list[str] = []
+    observed: list[str] = []
 
     def on_timeout(name: str) -> None:
-        told.append(name)
+        observed.append(name)
         if name == "first":
             deadlines.remove("second")
             deadlines.add("new")
@@ -58,16 +58,16 @@ async def test_one_end_may_bring_another() -> None:
     deadlines: TimeoutQueue[str] = TimeoutQueue(0.05, on_timeout)
     deadlines.add("first")
     deadlines.add("second")
-    await until(lambda: len(told) == 2)
-    assert told == ["first", "new"]
+    await until(lambda: len(observed) == 2)
+    assert observed == ["first", "new"]
 
 
 async def test_a_defect_of_who_is_told_ends_no_other_wait() -> None:
     """If telling one fails, those who begin to wait later are told all the same."""
-    told: list[str] = []
+    observed: list[str] = []
 
     def on_timeout(name: str) -> None:
-        told.append(name)
+        observed.append(name)
         if name == "bad":
             raise ZeroDivisionError
 
@@ -75,7 +75,7 @@ async def test_a_defect_of_who_is_told_ends_no_other_wait() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: blamed.append(context))
     deadlines: TimeoutQueue[str] = TimeoutQueue(0.02, on_timeout)
     deadlines.add("bad")
-    await until(lambda: told == ["bad"])
+    await until(lambda: observed == ["bad"])
     deadlines.add("good")
-    await until(lambda: told == ["bad", "good"])
+    await until(lambda: observed == ["bad", "good"])
     assert [type(context["exception"]) for context in blamed] == [ZeroDivisionError]

@@ -34,7 +34,7 @@ HI, YO = frame(TEXT, b"hi", mask=KEY), frame(TEXT, b"yo")
 OURS = close_frame(1001)
 
 
-def heard(watched: Watched, peer: Peer) -> FrameScanner:
+def scanner_of(watched: Watched, peer: Peer) -> FrameScanner:
     return watched.session.scanner(peer)
 
 
@@ -57,8 +57,8 @@ async def test_frames_pass_both_ways_and_are_heard(way: str) -> None:
             await sender.send(*segments)
             await receiver.expect(data * 2)
         for peer in (Peer.CLIENT, Peer.SERVER):
-            await until(lambda peer=peer: heard(watched, peer).frames == 2)
-            assert heard(watched, peer).payload == 4
+            await until(lambda peer=peer: scanner_of(watched, peer).frames == 2)
+            assert scanner_of(watched, peer).payload == 4
         assert client.is_silent()
         assert server.is_silent()
         assert watched.endings == []
@@ -75,7 +75,7 @@ async def test_large_and_small_frames_arrive_whole(size: int) -> None:
         )
         assert got_up == up
         assert got_down == down
-        assert heard(watched, Peer.CLIENT).payload == heard(watched, Peer.SERVER).payload == size
+        assert scanner_of(watched, Peer.CLIENT).payload == scanner_of(watched, Peer.SERVER).payload == size
 
 
 @pytest.mark.parametrize("glue", ["behind the 101", "before the 101", "with the request"])
@@ -88,13 +88,13 @@ async def test_early_frames_are_forwarded_and_heard_once(glue: str) -> None:
         await server.expect(REQUEST + HI * early)
         await server.send(SWITCH + YO)
         await client.expect(SWITCH + YO)
-        await until(lambda: b.told.sessions)
-        (watched,) = b.told.sessions
-        assert heard(watched, Peer.SERVER).frames == 1
-        assert heard(watched, Peer.CLIENT).frames == early
+        await until(lambda: b.observed.sessions)
+        (watched,) = b.observed.sessions
+        assert scanner_of(watched, Peer.SERVER).frames == 1
+        assert scanner_of(watched, Peer.CLIENT).frames == early
         await client.send(HI)
         await server.expect(HI)
-        assert heard(watched, Peer.CLIENT).frames == early + 1
+        assert scanner_of(watched, Peer.CLIENT).frames == early + 1
 
 
 async def test_a_close_in_the_segment_of_the_101_decides() -> None:
@@ -108,7 +108,7 @@ async def test_a_close_in_the_segment_of_the_101_decides() -> None:
         await client.expect(SWITCH + close(1008, b"not you"))
         client.close()
         await b.quiet()
-        assert b.told.endings == [Ended("1008", Cause.POLICY_VIOLATION, Peer.SERVER, False, "not you", True)]
+        assert b.observed.endings == [Ended("1008", Cause.POLICY_VIOLATION, Peer.SERVER, False, "not you", True)]
 
 
 def test_any_stream_in_any_segmentation_leaves_as_it_came() -> None:
@@ -120,7 +120,7 @@ def test_any_stream_in_any_segmentation_leaves_as_it_came() -> None:
 
         async def play(up: bytes, down: bytes, ours: list[int], theirs: list[int]) -> None:
             client, server, watched = await b.session()
-            before = {peer: list(heard(watched, peer).counts) for peer in (Peer.CLIENT, Peer.SERVER)}
+            before = {peer: list(scanner_of(watched, peer).counts) for peer in (Peer.CLIENT, Peer.SERVER)}
             got_up, got_down, *_ = await asyncio.gather(
                 server.read(len(up)),
                 client.read(len(down)),
@@ -138,14 +138,14 @@ def test_any_stream_in_any_segmentation_leaves_as_it_came() -> None:
             for peer, stream in ((Peer.CLIENT, up), (Peer.SERVER, down)):
                 whole = FrameScanner(new_frame_counts())
                 whole.feed(stream, 0.0)
-                scanner = heard(watched, peer)
+                scanner = scanner_of(watched, peer)
                 whole.flush_counts()
                 scanner.flush_counts()
                 counts = [now - then for now, then in zip(scanner.counts, before[peer], strict=True)]
                 assert (counts, scanner.remaining, scanner.pending, scanner.unobserved) == (
                     whole.counts, whole.remaining, whole.pending, whole.unobserved
                 )  # fmt: skip
-            assert b.told.defects == []
+            assert b.observed.defects == []
 
         @settings(max_examples=60)
         @given(streams, streams, cuts, cuts)
@@ -173,7 +173,7 @@ def test_any_bytes_from_the_first_leave_as_they_came() -> None:
             assert await client.rest() == down
             client.close()
             server.close()
-            assert b.told.defects == []
+            assert b.observed.defects == []
 
         begins = st.sampled_from([b"", REQUEST, SWITCH, REQUEST[:40], b"\x16\x03\x01", b"HTTP/1.1 200 OK\r\n\r\n"])
         starts = st.tuples(begins, streams).map(b"".join)
@@ -204,7 +204,7 @@ async def test_many_sessions_at_once_keep_their_bytes_apart() -> None:
 
         await asyncio.gather(*(echo(client, server, seed) for seed, (client, server, _) in enumerate(opened)))
         for *_, watched in opened:
-            assert heard(watched, Peer.CLIENT).frames == heard(watched, Peer.SERVER).frames == 5
+            assert scanner_of(watched, Peer.CLIENT).frames == scanner_of(watched, Peer.SERVER).frames == 5
 
 
 # Back-pressure.
@@ -337,8 +337,8 @@ async def test_an_early_fin_of_the_client_is_its_own_ending() -> None:
         server.close()
         assert await client.rest() == b""
         await b.quiet()
-        assert b.told.aborts == 0
-        assert b.told.endings == [Ended("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
+        assert b.observed.aborts == 0
+        assert b.observed.endings == [Ended("1006", Cause.CONNECTION_LOST, Peer.CLIENT, False)]
         client.close()
 
 
@@ -357,14 +357,14 @@ async def test_what_cannot_be_followed_flows_on(sender: Peer) -> None:
         back = frame(BINARY, os.urandom(100_000))  # a frame: this direction is still followed
         got, _ = await asyncio.gather(one.read(len(back)), other.send(back))
         assert got == back
-        assert b.told.lost == [Unobserved.FRAME]
+        assert b.observed.lost == [Unobserved.FRAME]
         one.close()
         assert await other.rest() == b""
         other.close()
         ending = await b.ending(watched)
         assert ending.initiator is sender
         assert (ending.code, ending.cause) == ("unknown", Cause.UNOBSERVED)
-        assert b.told.defects == []
+        assert b.observed.defects == []
 
 
 class Broken(Exception):
@@ -395,7 +395,7 @@ async def test_a_defect_while_listening_does_not_touch_the_traffic(
             await server.expect(HI + ping)
             await server.send(YO, close(1000))
             await client.expect(YO + close(1000))
-        assert b.told.defects == ["Broken"]
+        assert b.observed.defects == ["Broken"]
         client.close()
         assert await server.rest() == b""
         server.close()
@@ -512,9 +512,9 @@ async def test_a_silent_client_lets_the_app_be_told() -> None:
     async with bench() as b:
         client, server, watched = await b.session()
         await finish(b, watched, timeout=0.05)
-        told = await server.read(8)
-        assert told[:2] == b"\x88\x82"
-        assert bytes(a ^ k for a, k in zip(told[6:], told[2:6], strict=False)) == (1001).to_bytes(2, "big")
+        observed = await server.read(8)
+        assert observed[:2] == b"\x88\x82"
+        assert bytes(a ^ k for a, k in zip(observed[6:], observed[2:6], strict=False)) == (1001).to_bytes(2, "big")
         assert await server.rest() == b""
         await server.send(close(1001))
         server.close()
@@ -609,8 +609,8 @@ async def test_an_app_that_was_held_up_is_heard_again() -> None:
         while from_server.is_reading():
             await server.send(data)
             sent += 1
-            await until(lambda n=sent: heard(watched, Peer.SERVER).frames == n or not from_server.is_reading())
-        if not heard(watched, Peer.SERVER).at_boundary:
+            await until(lambda n=sent: scanner_of(watched, Peer.SERVER).frames == n or not from_server.is_reading())
+        if not scanner_of(watched, Peer.SERVER).at_boundary:
             pytest.fail("the app is to be held up between two frames")
         await finish(b, watched)
         await server.send(YO, close(1001))
@@ -650,7 +650,7 @@ async def test_a_defect_while_a_close_waits_for_its_boundary(monkeypatch: pytest
         await client.expect(YO[1:] + YO + YO)
         await client.send(HI)
         await server.expect(HI)
-        assert b.told.defects == ["Broken"]
+        assert b.observed.defects == ["Broken"]
         client.close()
         server.close()
         await b.ending(watched)
@@ -682,7 +682,7 @@ async def test_dense_frames_are_observed_in_bounded_portions(pattern: bytes) -> 
 
         def look() -> bool:
             nonlocal most, last
-            frames = heard(watched, Peer.CLIENT).frames
+            frames = scanner_of(watched, Peer.CLIENT).frames
             most, last = max(most, frames - last), frames
             return frames == len(data) // len(pattern)
 
@@ -722,7 +722,7 @@ async def test_fin_of_an_app_whose_client_does_not_read_is_counted() -> None:
         while from_server.is_reading():
             await server.send(data)
             sent += 1
-            await until(lambda n=sent: heard(watched, Peer.SERVER).frames == n or not from_server.is_reading())
+            await until(lambda n=sent: scanner_of(watched, Peer.SERVER).frames == n or not from_server.is_reading())
         await server.send(data)
         server.fin()
         ending = await b.ending(watched)

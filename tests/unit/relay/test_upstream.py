@@ -41,12 +41,12 @@ def test_a_failure_has_one_of_a_few_reasons(error: OSError, reason: ConnectError
 
 async def connect(upstream: Upstream, leg: TransportProtocol | None = None) -> Failure | None:
     """What is told of a connection to the app."""
-    told: list[Failure | None] = []
-    task = upstream.connect(Poller(), leg or TransportProtocol(), told.append)
+    observed: list[Failure | None] = []
+    task = upstream.connect(Poller(), leg or TransportProtocol(), observed.append)
     if task is not None:
-        assert not told
+        assert not observed
         await task
-    (failure,) = told
+    (failure,) = observed
     return failure
 
 
@@ -123,12 +123,12 @@ async def test_a_connection_that_is_under_way_is_waited_for(comes: bool) -> None
     """An app that does not answer at once is waited for: until it does, or for the configured time."""
     app, waiting = busy()
     leg = TransportProtocol()
-    told: list[Failure | None] = []
+    observed: list[Failure | None] = []
     upstream = Upstream(Address(*app.getsockname()), timeout=20.0 if comes else 0.2)
-    task = upstream.connect(Poller(), leg, told.append)
+    task = upstream.connect(Poller(), leg, observed.append)
     assert task is not None
     await asyncio.sleep(0.05)
-    assert told == []
+    assert observed == []
     if comes:
         app.setblocking(False)
         while not task.done():
@@ -136,7 +136,7 @@ async def test_a_connection_that_is_under_way_is_waited_for(comes: bool) -> None
                 app.accept()[0].close()
             await asyncio.sleep(0.01)
     await task
-    assert told == [None if comes else Failure(ConnectError.TIMEOUT, "no connection within 0.2 s")]
+    assert observed == [None if comes else Failure(ConnectError.TIMEOUT, "no connection within 0.2 s")]
     for sock in (app, *waiting):
         sock.close()
 
