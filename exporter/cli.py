@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs: ``explain`` needs no event loop."""
+"""The command line. Each command imports its modules when it runs: ``explain`` needs no event loop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="websocket-exporter")
 def cli() -> None:
-    """A sidecar that passes WebSocket traffic on untouched and tells Prometheus why connections end."""
+    """Forward WebSocket traffic unchanged and count for Prometheus why connections end."""
 
 
 class _RunCommand(click.Command):

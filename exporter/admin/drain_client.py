@@ -37,8 +37,10 @@ def drain_and_wait(admin: str, wait: bool = True) -> None:
 
 
 def _connect(admin: str) -> HTTPConnection:
-    """``HOST:PORT``, or ``https://HOST:PORT`` for an admin port with TLS. On loopback, which is where the sidecar's own
-    hook runs, its certificate is not checked: it is made out to a name that is not "localhost"."""
+    """Return a connection to ``HOST:PORT``, or with TLS to ``https://HOST:PORT``.
+
+    On loopback, where a preStop hook runs, the certificate is not verified: it is issued to another name.
+    """
     scheme, _, address = admin.rpartition("://")
     if scheme != "https":
         return HTTPConnection(address, timeout=TIMEOUT)
