@@ -14,7 +14,7 @@ BACKLOG = 4096
 
 
 class CannotListen(Exception):
-    """A port is not to be had."""
+    """A port cannot be listened on; the message names the flag."""
 
     def __init__(self, flag: str, address: Address, error: OSError) -> None:
         reason = f"port {address.port} is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))

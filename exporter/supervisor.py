@@ -378,12 +378,5 @@ def _flush_standard_streams() -> None:
             stream.flush()
 
 
-def _flush_streams() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # it was closed when the process started
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-
-
 def _note_signal(number: int, frame: object) -> None:
     """Do nothing: the wakeup socket has the number."""

@@ -13,14 +13,13 @@ import logging
 import re
 import shutil
 import signal
-import socket
 import sys
 import textwrap
 import time
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -33,10 +32,11 @@ from exporter.demo import DemoError
 from exporter.demo.chat_server import Bug, Chat, serve_chat
 from exporter.demo.clients import Behaviour, run_clients
 from exporter.demo.summary import Close, Counts, Places, Tour, news, plural, read_counts, summary
+from exporter.listening import CannotListen, close_all, open_listeners
 
 #: A short drain: no session is left when the sidecar is stopped.
 SHORT_DRAIN = ("--drain-timeout", "3s", "--drain-spread", "1s", "--drain-linger", "0s")
-#: Seconds in which the sidecar must be ready, and between two looks.
+#: Seconds in which the sidecar must be ready, and between two checks.
 START_TIMEOUT, POLL = 20.0, 0.1
 #: Seconds to wait after each of SIGTERM, SIGTERM, SIGKILL; the second SIGTERM ends the drain.
 STOP_TIMEOUT = 5.0
@@ -44,7 +44,7 @@ STOP_TIMEOUT = 5.0
 RESTART_GAP = 0.5
 #: Seconds between two news lines.
 NEWS_INTERVAL = 5.0
-#: Seconds to read a step of the tour, and between two looks whether the next one has happened.
+#: Seconds to read a step of the tour, and between checks whether the next one has happened.
 TOUR_INTERVAL, TOUR_POLL = 10.0, 1.0
 #: Seconds for one answer of the sidecar.
 HTTP_TIMEOUT = 2.0
@@ -285,14 +285,13 @@ def _own_command() -> str:
 
 def _free(address: Address, option: str) -> Address:
     """Return ``address`` with a free port in place of port 0. Raises DemoError if it is in use."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((address.host, address.port))
-        except OSError as error:
-            raise DemoError(f"{address}: {error.strerror}; choose another with {option}") from None
-        return Address(address.host, sock.getsockname()[1])
+    try:
+        (opened,) = open_listeners(option, address)
+    except CannotListen as error:
+        raise DemoError(str(error)) from None
+    port = opened[0].getsockname()[1]
+    close_all(opened)
+    return replace(address, port=port)
 
 
 def _linux_parent_death_signal() -> Callable[[], object] | None:

@@ -75,7 +75,7 @@ class _Editor:
         if root is None:
             raise _GiveUp
         self.offset = _list_offset(root)
-        self.step = _step(root, self.text)
+        self.step = _step(root)
         self._change(root, old, new)
         return self._apply().removesuffix(self.lent)
 
@@ -135,7 +135,7 @@ class _Editor:
             elif old[key] is None and isinstance(new[key], dict | list):
                 self._fill(node, key_node, value_node, new[key])
             elif new[key] is None and isinstance(old[key], dict | list):
-                self._empty(node, key_node, value_node)
+                self._empty(node, value_node)
             else:
                 self._change(value_node, old[key], new[key])
         entries = [_Stretch(key.start_mark.index, self._end(value, key)) for key, value in node.value]
@@ -180,7 +180,7 @@ class _Editor:
             raise _GiveUp
         self.edits.append(_Edit(start, end, text))
 
-    def _empty(self, parent: MappingNode, key: Node, value: Node) -> None:
+    def _empty(self, parent: MappingNode, value: Node) -> None:
         """Leave a key without a value."""
         if parent.flow_style or (isinstance(value, CollectionNode) and value.flow_style):
             self._replace_token(value, "null")
@@ -387,7 +387,7 @@ def _list_offset(root: Node) -> int:
     return found[0] if found else 0
 
 
-def _step(root: Node, text: str) -> int:
+def _step(root: Node) -> int:
     """Return the columns by which nested JSON is indented."""
     if isinstance(root, MappingNode) and root.value:
         first = root.value[0][0].start_mark

@@ -80,7 +80,7 @@ def test_demo_with_a_port_in_use_is_one_line(tmp_path: Path, option: str) -> Non
         value = str(port) if option == "--app-port" else f"127.0.0.1:{port}"
         with demo(tmp_path, option, value) as process:
             assert process.status() == 1
-            message = f"127.0.0.1:{port}: Address already in use; choose another with {option}\n"
+            message = f"{option} 127.0.0.1:{port}: port {port} is in use\n"
             assert process.output == f"websocket-exporter: error: {message}"
 
 
