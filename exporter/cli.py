@@ -28,7 +28,7 @@ _USAGE_ERROR = 2
 
 
 class _Commands(click.Group):
-    """The commands here and, found when they are asked for, those elsewhere."""
+    """The commands of this module and, imported when they are used, those of other modules."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *_ELSEWHERE])

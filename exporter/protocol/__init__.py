@@ -1,1 +1,1 @@
-"""Bytes in, facts out: what WebSocket traffic means. No socket, clock, log or metric is known here."""
+"""Parses bytes to events, events to records, records to causes. No socket, clock, log or metric is used here."""

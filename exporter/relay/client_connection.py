@@ -3,12 +3,12 @@
 How it works
 ============
 A client is accepted, the app is connected to, and from then on bytes pass both ways at once; a
-:class:`~exporter.protocol.http1.HandshakeTracker` parses them. Three things can come of it:
+:class:`~exporter.protocol.http1.HandshakeTracker` parses them. There are three outcomes:
 
 - a 101 to a request for WebSocket: both TCP connections become those of a :class:`~exporter.relay.tunnel.Tunnel`,
   which outlives this one;
-- HTTP that goes on, request after request, until somebody closes;
-- something else (TLS, HTTP/2, garbage): it is passed on all the same and counted once as unobserved.
+- plain HTTP, request after request, until one side closes;
+- anything else (TLS, HTTP/2, garbage): it is forwarded as well, and counted once as unobserved.
 
 If there is no app to talk to, the first request gets a 502 from us, and over ``--max-connections`` a 503.
 """
@@ -37,8 +37,8 @@ from exporter.relay.transport import Transport, TransportProtocol
 from exporter.relay.tunnel import EarlyData, Tunnel
 from exporter.relay.upstream import Failure
 
-#: Seconds that a client gets to take our 502 or 503 and close, before we do.
-FAREWELL = 2.0
+#: Seconds for a client to read our 502 or 503 and to close, before we do.
+REFUSAL_CLOSE_TIMEOUT = 2.0
 
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
@@ -78,7 +78,7 @@ class Connection(LegOwner):
         self._context = context
         self.half_close_timeouts = context.half_close_timeouts
         self._address = address
-        self._refusal = refusal  # once there is to be one
+        self._refusal = refusal  # 0 while the client may reach the app
         self._refused = bool(refusal)
         self._client = HttpLeg(_CLIENT, self)
         self._server = HttpLeg(_SERVER, self, UNCONNECTED)
@@ -88,7 +88,7 @@ class Connection(LegOwner):
         self._requested_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._arriving = False  # connected, and its first request's head has not come
+        self._arriving = False  # accepted, and its first request's head is not complete
         self._closed = False
         context.refused += self._refused
 
@@ -105,7 +105,7 @@ class Connection(LegOwner):
     # From the legs.
 
     def connected(self, leg: HttpLeg) -> None:
-        """A leg has its transport."""
+        """Note that a leg has its transport; connect to the app once the client's has."""
         if leg is self._server:
             return
         self._arriving = True
@@ -138,7 +138,7 @@ class Connection(LegOwner):
                 self._client.close()
 
     def received(self, leg: HttpLeg, data: bytes) -> None:
-        """Bytes came: pass them on, then parse."""
+        """Forward bytes to the other leg, then parse them."""
         other, tracker = leg.other, self._tracker
         if other.state is OPEN or other.state is FIN_READ:
             other.transport.write(data)
@@ -149,8 +149,8 @@ class Connection(LegOwner):
         if tracker.finished:
             return
         try:
-            for fact in tracker.request(data) if leg is self._client else tracker.response(data):
-                self._handle(fact)
+            for event in tracker.request(data) if leg is self._client else tracker.response(data):
+                self._handle(event)
         except Exception as error:
             tracker.finished = True
             self._context.reporter.defect(error)
@@ -164,7 +164,7 @@ class Connection(LegOwner):
         self._context.arriving.remove(self)
 
     def on_leg_end(self, peer: Peer, kind: TcpEndKind) -> None:
-        """See :class:`~exporter.relay.legs.LegOwner`. Nobody else closes a client that we refuse."""
+        """See :class:`~exporter.relay.legs.LegOwner`. A refused client has no other leg that would close it."""
         if self._refusal:
             self._client.close()
 
@@ -180,8 +180,8 @@ class Connection(LegOwner):
         if self._task is not None:
             self._task.cancel()
         try:
-            for fact in self._tracker.eof():
-                self._handle(fact)
+            for event in self._tracker.eof():
+                self._handle(event)
         except Exception as error:
             self._context.reporter.defect(error)
         self._context.refused -= self._refused
@@ -189,29 +189,29 @@ class Connection(LegOwner):
 
     # From the tracker.
 
-    def _handle(self, fact: Event) -> None:
-        if type(fact) is Upgraded:  # first: nearly every client comes for it
-            self._open_session(fact)
+    def _handle(self, event: Event) -> None:
+        if type(event) is Upgraded:  # first: nearly every client comes for it
+            self._open_session(event)
             return
         reporter = self._context.reporter
-        match fact:
+        match event:
             case UpgradeRequested():
                 self._requested_at = clock()
                 if self._refusal:
-                    reporter.handshake_rejected(fact.request, self._refusal, 0.0)
-                    fact.request.answered = True
+                    reporter.handshake_rejected(event.request, self._refusal, 0.0)
+                    event.request.answered = True
             case UpgradeRejected():
-                reporter.handshake_rejected(fact.request, fact.status, clock() - self._requested_at)
+                reporter.handshake_rejected(event.request, event.status, clock() - self._requested_at)
             case UpgradeAborted():
-                reporter.handshake_aborted(fact.request)
+                reporter.handshake_aborted(event.request)
             case ParseFailed():
-                reporter.unobserved(fact.reason, fact.why)
+                reporter.unobserved(event.reason, event.why)
 
-    def _open_session(self, fact: Upgraded) -> None:
+    def _open_session(self, event: Upgraded) -> None:
         context = self._context
         now = clock()
         handshake = context.reporter.handshake_accepted(
-            fact.request, fact.response, self._address, now - self._requested_at, now
+            event.request, event.response, self._address, now - self._requested_at, now
         )
         counts = context.reporter.frame_counts(handshake.route)
         session = Session(*counts, now, context.sample, handshake.engine_io)
@@ -220,16 +220,16 @@ class Connection(LegOwner):
         self._client.wait_no_more()
         self._server.wait_no_more()
         context.session_opened(self, tunnel)
-        tunnel.begin(EarlyData(fact.client, fact.server, client_fin, server_fin))
+        tunnel.begin(EarlyData(event.client, event.server, client_fin, server_fin))
         self._release()
 
     def _release(self) -> None:
-        """Let go of everything, over 3 KB, without leaving a cycle to the garbage collector."""
+        """Release the parser and the legs, which refer to each other, without waiting for the garbage collector."""
         self._tracker.release()
         self._client.unlink()
         self._server.unlink()
 
-    # Our own doing.
+    # The sidecar's own answers and closes.
 
     def _answer(self, status: int) -> None:
         """Answer in the app's place, if the client speaks HTTP, and close."""
@@ -244,7 +244,7 @@ class Connection(LegOwner):
         self._client.transport.write((head + text).encode("ascii"))
         self._tracker.finished = True
         self._client.finish_writing()
-        self._timer = asyncio.get_running_loop().call_later(FAREWELL, self._client.abort)
+        self._timer = asyncio.get_running_loop().call_later(REFUSAL_CLOSE_TIMEOUT, self._client.abort)
 
     def close(self) -> None:
         """Close both TCP connections at once: with a FIN if nothing is under way, else with a reset."""

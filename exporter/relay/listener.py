@@ -3,7 +3,7 @@
 How it works
 ============
 A client needs two file descriptors, its own and the one to the app, so :func:`fd_capacity` is known from the start.
-Accepting stops when that many clients are connected, or when accept(2) itself fails for want of a resource, and is
+Accepting stops when that many clients are connected, or when accept(2) itself fails because a resource is short, and is
 tried again every :data:`RETRY` seconds. Clients that come meanwhile wait in the kernel's queue.
 
 Accepted sockets inherit the options of the listening one: TCP_NODELAY, keepalive, and TCP_USER_TIMEOUT, by which the
@@ -29,7 +29,7 @@ from exporter.relay.poller import READ, Poller
 BACKLOG: Final = 4096
 #: Descriptors that are kept free for name look-ups and files that are read again.
 RESERVE = 16
-#: Seconds between looks whether there is room again.
+#: Seconds between checks whether descriptors are free again.
 RETRY = 0.25
 #: Clients that are accepted before other sockets get their turn.
 ACCEPT_BATCH = 8
@@ -37,14 +37,14 @@ ACCEPT_BATCH = 8
 PROBES = 6
 PROBE_INTERVAL = 10
 
-#: As a plain number.
+#: As a plain number, which needs no look-up in an enum.
 _STREAM: Final = int(socket.SOCK_STREAM)
-#: accept(2) says so when a resource is short; the client stays in the queue.
+#: Errors of accept(2) for a resource that is short; the client stays in the queue.
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def fd_capacity() -> int:
-    """Clients that the process's descriptors suffice for, at two each; at least one."""
+    """Return how many clients the process has file descriptors for, at two each; at least one."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -137,15 +137,15 @@ class Listener:
 
     def _pause(self, why: str) -> None:
         self._unregister()
-        self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
+        self._timer = asyncio.get_running_loop().call_later(RETRY, self._retry)
         self._on_pause(why)
 
-    def _look_again(self) -> None:
+    def _retry(self) -> None:
         if self._active() < self._capacity:
             self._timer = None
             self._register()
         else:
-            self._timer = asyncio.get_running_loop().call_later(RETRY, self._look_again)
+            self._timer = asyncio.get_running_loop().call_later(RETRY, self._retry)
 
 
 class _Queue:
@@ -157,9 +157,9 @@ class _Queue:
         self._on_ready = on_ready
 
     def accept(self) -> tuple[SocketType, object]:
-        """The next client and its address, as socket.accept() has them; not blocking. Raises OSError.
+        """Return the next client's socket, not blocking, and its address. Raises OSError.
 
-        That one asks the listening socket for its family and type each time, and makes members of an enum of them.
+        socket.accept() would query the listening socket's family and type for each client.
         """
         fd, address = self.sock._accept()  # type: ignore[attr-defined]  # a part of socket.accept()
         accepted = SocketType(self._family, _STREAM, 0, fd)
@@ -171,7 +171,7 @@ class _Queue:
         self._on_ready(self)
 
     def failed(self, error: Exception) -> None:
-        """See :class:`~exporter.relay.poller.Pollable`: the next client may fare better."""
+        """See :class:`~exporter.relay.poller.Pollable`: the next client may succeed."""
 
 
 def _prepare(sock: SocketType, keepalive: float) -> None:

@@ -122,16 +122,16 @@ class Tunnel(LegOwner):
         self._code = _GOING_AWAY
 
     def begin(self, early: EarlyData) -> None:
-        """Take the transports over, and observe the bytes that were read before."""
-        ours, theirs = self.client, self.server
-        ours.transport.set_protocol(ours)
+        """Become the protocol of both transports, and observe the bytes that were read before."""
+        client, server = self.client, self.server
+        client.transport.set_protocol(client)
         if early.client or early.client_fin:
-            self._catch_up(ours, early.client, early.client_fin)
-        theirs.transport.set_protocol(theirs)
+            self._catch_up(client, early.client, early.client_fin)
+        server.transport.set_protocol(server)
         if early.server or early.server_fin:
-            self._catch_up(theirs, early.server, early.server_fin)
-        ours.set_passing(FORWARD, ours.observer)
-        theirs.set_passing(FORWARD, theirs.observer)
+            self._catch_up(server, early.server, early.server_fin)
+        client.set_passing(FORWARD, client.observer)
+        server.set_passing(FORWARD, server.observer)
 
     def _catch_up(self, leg: TunnelLeg, data: bytes, fin: bool) -> None:
         if data:
@@ -144,15 +144,15 @@ class Tunnel(LegOwner):
     def handle(self, peer: Peer, events: Events, now: float) -> None:
         """Handle the events of a scanner."""
         try:
-            for fact in self.session.handle(peer, events, now):
-                if isinstance(fact, CloseReceived):
+            for event in self.session.handle(peer, events, now):
+                if isinstance(event, CloseReceived):
                     answers_ours = peer is _CLIENT and self.state is TunnelState.CLOSE_SENT
                     if answers_ours or self.session.has_closed(peer.other):
                         self._make_record(self._ended_at or now)
-                elif isinstance(fact, PingAnswered):
-                    self.context.reporter.ping_answered(self.handshake.route, fact.sender, fact.seconds)
-                elif isinstance(fact, WentUnobserved):
-                    self.context.reporter.session_unobserved(self.handshake, self.session.began, fact.why)
+                elif isinstance(event, PingAnswered):
+                    self.context.reporter.ping_answered(self.handshake.route, event.sender, event.seconds)
+                elif isinstance(event, WentUnobserved):
+                    self.context.reporter.session_unobserved(self.handshake, self.session.began, event.why)
         except Exception as error:
             self.fail_open(error)
 
@@ -302,7 +302,7 @@ class Tunnel(LegOwner):
         return self.session.client.at_boundary and self.server.state is OPEN
 
     def _send_final_close(self) -> None:
-        """Send the app the Close that its client did not, and give it a moment. Nothing else passes any more."""
+        """Send the app a Close in its client's place, and reset after a timeout. Nothing else is forwarded any more."""
         self.state = _FINAL_CLOSE
         self.client.set_passing(DISCARD, NULL_OBSERVER)
         self.server.set_passing(DISCARD, self.server.observer)

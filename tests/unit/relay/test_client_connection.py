@@ -243,7 +243,7 @@ async def test_it_recovers_when_the_app_comes() -> None:
 
 async def test_a_client_that_does_not_take_its_502_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever gets our 502 and keeps the connection open is disconnected after a moment."""
-    monkeypatch.setattr(handshake, "FAREWELL", 0.05)
+    monkeypatch.setattr(handshake, "REFUSAL_CLOSE_TIMEOUT", 0.05)
     async with bench(upstream=gone()) as b:
         client = await b.client()
         await client.send(REQUEST)
