@@ -14,7 +14,7 @@ from setuptools import setup
 #: Modules that carry traffic or work for each session. The others run rarely, or derive from other libraries' classes,
 #: which mypyc cannot compile.
 COMPILED = {
-    "protocol": ("client_identity", "close_codes", "direction", "enums", "flight_recorder", "frame_header",
+    "protocol": ("client_identity", "close_codes", "counters", "direction", "enums", "flight_recorder", "frame_header",
                  "frame_runs", "frames", "http1", "http1_parser", "messages", "payload_sample", "record", "routes",
                  "session"),
     "relay": ("client_connection", "context", "handshake", "legs", "listener", "poller", "reporter", "server", "tcp",

@@ -7,17 +7,18 @@ one cell for each bucket (not cumulative, the last one for all above) and one fo
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
 from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, Unobserved
 
 #: Opcodes as label values, in the order of their cells (RFC 6455, section 5.2).
-OPCODES: Final = ("continuation", "text", "binary", "close", "ping", "pong", "reserved")
+OPCODES: Final[tuple[str, ...]] = ("continuation", "text", "binary", "close", "ping", "pong", "reserved")
 #: Handshake statuses that have a cell; any other is counted in the cell of its class.
-STATUSES: Final = ("101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted",
-                   "1xx", "2xx", "3xx", "4xx", "5xx")  # fmt: skip
+STATUSES: Final[tuple[str, ...]] = (
+    "101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted",
+    "1xx", "2xx", "3xx", "4xx", "5xx",
+)  # fmt: skip
 #: Routes for which a block has room beside those known at start.
 SPARE_ROUTES: Final = 16
 
@@ -27,13 +28,55 @@ SLOTS_PER_RELAY: Final = 2
 NANOSECONDS: Final = 1_000_000_000
 
 #: Opening handshakes take milliseconds; the upper end is where clients give up.
-HANDSHAKE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+HANDSHAKE_BUCKETS: Final[tuple[float, ...]] = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 #: From a loopback's round trip to where every keepalive has given up.
-PING_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+PING_BUCKETS: Final[tuple[float, ...]] = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    20.0,
+)
 #: A turn of the event loop: the promise is 10 ms.
-TURN_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+TURN_BUCKETS: Final[tuple[float, ...]] = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    1.0,
+)
 #: How long a peer did not take its bytes.
-STALL_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+STALL_BUCKETS: Final[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
 
 class HistogramCells:
@@ -57,8 +100,13 @@ class HistogramCells:
 
     def observe(self, cells: memoryview, seconds: float) -> None:
         """Count one observation of ``seconds``."""
-        amount = round(seconds * NANOSECONDS)
-        cells[self.start + bisect_left(self._limits, amount)] += 1
+        amount = int(seconds * NANOSECONDS + 0.5)
+        bucket = self.start
+        for limit in self._limits:  # most are in the first ones
+            if amount <= limit:
+                break
+            bucket += 1
+        cells[bucket] += 1
         cells[self.start + len(self._limits) + 1] += amount
 
 
@@ -88,7 +136,7 @@ class RelayLayout:
     def __init__(self, routes: int) -> None:
         block = _Block()
         self.heartbeat = block.take()  # monotonic nanoseconds
-        self.clients = block.take()  # connected now, sessions or not
+        self.clients = block.take()  # connected now, sessions or not, if their number is limited
         self.listening = block.take()  # 0 or 1
         self.drain_phase = block.take()  # index into exporter.relay.drain.Phase
         self.drain_sessions = block.take()

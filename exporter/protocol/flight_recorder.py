@@ -98,8 +98,10 @@ class Ring:
 
     def in_order(self) -> bytes:
         """Return the written slots, oldest first."""
-        newer, older = self.slots[: self.at], self.slots[self.at :]
-        return bytes(older + newer if older and older[SLOT - 1] & WRITTEN else newer)
+        slots, at = bytes(self.slots), self.at
+        if at < len(slots) and slots[at + SLOT - 1] & WRITTEN:
+            return slots[at:] + slots[:at]
+        return slots[:at]
 
     def frames(self) -> list[Frame]:
         """Return the frames that are kept, oldest first."""

@@ -66,24 +66,31 @@ class Notice:
     fields: dict[str, object]
 
 
-_OPENED: Final = Struct("<dHQ")
+_OPENED: Final = Struct("@dQH")
+_pack_opened: Final = _OPENED.pack
 
 FLUSH: Final = bytes((Kind.FLUSH,))
 FLUSHED: Final = bytes((Kind.FLUSHED,))
 _RECORD: Final = bytes((Kind.RECORD,))
 _NOTICE: Final = bytes((Kind.NOTICE,))
+_OPENINGS: Final = bytes((Kind.OPENED,))
 
 
 def encode_record(closed: SessionRecord) -> bytes:
     """Return the RECORD message of a session that closed."""
-    return _RECORD + record.pack(closed)
+    return record.pack(closed, _RECORD)
 
 
-def encode_opened(batch: Sequence[Opened]) -> bytes:
-    """Return the OPENED message of at most :data:`MAX_OPENED` sessions. Raises ValueError for more."""
+def pack_opening(opened_at: float, route: int, identity: int) -> bytes:
+    """Return one session's part of an OPENED message; see :class:`Opened`."""
+    return _pack_opened(opened_at, identity, route)
+
+
+def encode_opened(batch: Sequence[bytes]) -> bytes:
+    """Return the OPENED message of at most :data:`MAX_OPENED` packed sessions. Raises ValueError for more."""
     if len(batch) > MAX_OPENED:
         raise ValueError(f"{len(batch)} openings in one message")
-    return b"".join((bytes((Kind.OPENED,)), *(_OPENED.pack(*opened) for opened in batch)))
+    return _OPENINGS + b"".join(batch)
 
 
 def encode_notice(notice: Notice) -> bytes:
@@ -112,7 +119,7 @@ def decode(message: bytes) -> SessionRecord | list[Opened] | Notice | Kind:
             return record.unpack(body)
         case Kind.OPENED:
             try:
-                return [Opened(*fields) for fields in _OPENED.iter_unpack(body)]
+                return [Opened(at, route, identity) for at, identity, route in _OPENED.iter_unpack(body)]
             except error as reason:
                 raise ValueError(f"openings: {reason}") from reason
         case Kind.NOTICE:

@@ -4,8 +4,8 @@ A relay makes one when a session closes and sends it to the observer; ``tap`` an
 packets. :mod:`exporter.protocol.classify` turns a record and its circumstances into an
 :class:`~exporter.protocol.classify.Ending`. All times are seconds on the monotonic clock of the machine.
 
-:func:`pack` and :func:`unpack` are the wire format between relay and observer, little-endian: a fixed part that begins
-with the version and holds every number and the length of every text, then the texts.
+:func:`pack` and :func:`unpack` are the format between relay and observer: the version, a fixed part that holds every
+number and the length of every text, the texts, the flight recorder's slots, the samples.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
+
+from mypy_extensions import i64, mypyc_attr
 
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import FRAMES, SLOT
 
 #: First byte of a packed record. Another version is another format.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Bytes of a packed record at most, whatever its texts are.
 MAX_SIZE: Final = 4096
 #: Bytes of each text in a record at most, as UTF-8.
@@ -34,7 +36,8 @@ MAX_TRACE_ID: Final = 32
 MAX_SAMPLE: Final = 640
 
 
-@dataclass(slots=True)
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
 class CloseFrame:
     """A Close frame that a peer sent.
 
@@ -47,7 +50,14 @@ class CloseFrame:
     reason: str
     at: float
 
+    # Written out, like those below: compiled, it is called without a dict of arguments.
+    def __init__(self, code: int | None, reason: str, at: float) -> None:
+        self.code = code
+        self.reason = reason
+        self.at = at
 
+
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class PeerRecord:
     """One peer of a session: the frames that it sent, and the bytes that waited for it.
@@ -87,7 +97,6 @@ class PeerRecord:
     waiting_since: float | None
     sample: bytes
 
-    # Written out: compiled, it is called without a dict of arguments.
     def __init__(
         self,
         frames: int = 0,
@@ -123,6 +132,7 @@ class PeerRecord:
         self.sample = sample
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True, init=False)
 class SessionRecord:
     """One session, from its 101 to its close.
@@ -169,7 +179,6 @@ class SessionRecord:
     trace_id: str
     frames: bytes
 
-    # Written out: compiled, it is called without a dict of arguments.
     def __init__(
         self,
         relay: int = 0,
@@ -241,52 +250,85 @@ _OPENED: Final = Struct("<Hd")
 _PEERS: Final = tuple(Peer)
 _KINDS: Final = tuple(TcpEndKind)
 _CAUSES: Final = tuple(Cause)
-#: Stands for None where a number is the index of an enum's member.
-_NONE: Final = 255
+# Looked up once: Python 3.11 takes a detour to an enum's members.
+_CLIENT: Final = Peer.CLIENT
+_SERVER: Final = Peer.SERVER
+_FIN: Final = TcpEndKind.FIN
+_RESET: Final = TcpEndKind.RESET
 
-#: Version, relay, number, route, opened_at, closed_at, handshake_seconds, identity; first_close, tcp_end, tcp_end_kind,
-#: proxy_cause, proxy_code, flags; lengths of the six texts and of the flight recorder's slots.
-_SESSION: Final = Struct("<BHQHdddQ BBBBHB 6HH")
-#: Frames, payload, last_frame_at, last_message_at, last_message_size, last_opcode, largest_before, largest_message;
-#: code, reason's length and time of the Close; ping_at, waiting_since; flags; the sample's length.
-_PEER: Final = Struct("<QQddQbQQ iHd dd BH")
-_FIXED: Final = _SESSION.size + 2 * _PEER.size
+#: Number, identity; opened_at, closed_at, handshake_seconds; three words of smaller numbers, see :func:`pack`, and one
+#: of the texts' lengths in bytes, see :data:`_WIDTHS`. Then of each peer frames, payload, last_message_size,
+#: largest_before, largest_message; last_frame_at, last_message_at, the time of its Close, ping_at, waiting_since.
+#: Records do not leave the machine: its own byte order and alignment are the fastest.
+_FIXED: Final = Struct("@2Q 3d 4Q" + 2 * "5Q 5d")
+_pack_fixed: Final = _FIXED.pack
+_VERSION: Final = bytes((VERSION,))
+#: Where the texts begin.
+_TEXTS: Final = len(_VERSION) + _FIXED.size
 
-_HTTP_TEXT: Final = 1
-_ENGINE_IO: Final = 2
-_IN_FRAME: Final = 1
-_FRAGMENTED: Final = 2
-_PEER_UNOBSERVED: Final = 4
+#: Bits of the length of each text: path, address, peer_address, forwarded_for, subprotocol, trace_id, the reasons of
+#: the client's and the server's Close. Each holds the text's limit.
+_WIDTHS: Final[tuple[int, ...]] = (10, 7, 7, 9, 7, 6, 7, 7)
+_LIMITS: Final[tuple[int, ...]] = (
+    MAX_PATH, MAX_ADDRESS, MAX_ADDRESS, MAX_FORWARDED_FOR, MAX_SUBPROTOCOL, MAX_TRACE_ID, MAX_REASON, MAX_REASON
+)  # fmt: skip
 
 #: Stand for a Close frame without a code, and for none.
 _EMPTY_CLOSE: Final = -2
 _NO_CLOSE: Final = -3
 
 
-def pack(record: SessionRecord) -> bytes:
-    """Return the record as at most :data:`MAX_SIZE` bytes, its texts cut to their limits between characters."""
+def pack(record: SessionRecord, prefix: bytes = b"") -> bytes:
+    """Return the record as at most :data:`MAX_SIZE` bytes behind ``prefix``.
+
+    Its texts are cut to their limits between characters.
+    """
+    client, server = record.client, record.server
+    here, there = client.close, server.close
     texts = [
-        _cut(record.path, MAX_PATH),
-        _cut(record.address, MAX_ADDRESS),
-        _cut(record.peer_address, MAX_ADDRESS),
-        _cut(record.forwarded_for, MAX_FORWARDED_FOR),
-        _cut(record.subprotocol, MAX_SUBPROTOCOL),
-        _cut(record.trace_id, MAX_TRACE_ID),
-        record.frames[-FRAMES * SLOT :],
-    ]
-    session = _SESSION.pack(
-        VERSION, record.relay, record.number, record.route, record.opened_at, record.closed_at,
-        record.handshake_seconds, record.identity,
-        _NONE if record.first_close is None else _PEERS.index(record.first_close),
-        _NONE if record.tcp_end is None else _PEERS.index(record.tcp_end),
-        _KINDS.index(record.tcp_end_kind),
-        _NONE if record.proxy_cause is None else _CAUSES.index(record.proxy_cause),
-        record.proxy_code,
-        (_HTTP_TEXT if record.http_text else 0) | (_ENGINE_IO if record.engine_io else 0),
-        *map(len, texts),
+        record.path, record.address, record.peer_address, record.forwarded_for, record.subprotocol, record.trace_id,
+        "" if here is None else here.reason, "" if there is None else there.reason,
+    ]  # fmt: skip
+    text = "".join(texts)
+    lengths: i64 = -1
+    if text.isascii():  # a character is a byte
+        lengths = _lengths(texts)
+    if lengths >= 0:
+        body = text.encode()
+    else:
+        cut = [_cut(part, limit) for part, limit in zip(texts, _LIMITS, strict=True)]
+        body = b"".join(cut)
+        lengths = _lengths([part.decode("latin-1") for part in cut])
+    frames = record.frames
+    if len(frames) > FRAMES * SLOT:
+        frames = frames[-FRAMES * SLOT :]
+    slots: i64 = len(frames) // SLOT
+    samples: i64 = 0
+    if client.sample or server.sample:
+        samples = min(len(client.sample), MAX_SAMPLE) | min(len(server.sample), MAX_SAMPLE) << 10
+    relay: i64 = record.relay
+    route: i64 = record.route
+    proxy_code: i64 = record.proxy_code
+    cause: i64 = 0 if record.proxy_cause is None else _CAUSES.index(record.proxy_cause) + 1
+    flags: i64 = (1 if record.http_text else 0) | (2 if record.engine_io else 0)
+    fixed = _pack_fixed(
+        record.number, record.identity, record.opened_at, record.closed_at, record.handshake_seconds,
+        relay | route << 16 | proxy_code << 32 | slots << 48,
+        _peer_bits(client) | _peer_bits(server) << 32,
+        _peer_index(record.first_close) | _peer_index(record.tcp_end) << 2 | _kind_index(record.tcp_end_kind) << 4
+        | flags << 6 | cause << 8 | samples << 16,
+        lengths,
+        client.frames, client.payload, client.last_message_size, client.largest_before, client.largest_message,
+        _or_nan(client.last_frame_at), _or_nan(client.last_message_at), nan if here is None else here.at,
+        _or_nan(client.ping_at), _or_nan(client.waiting_since),
+        server.frames, server.payload, server.last_message_size, server.largest_before, server.largest_message,
+        _or_nan(server.last_frame_at), _or_nan(server.last_message_at), nan if there is None else there.at,
+        _or_nan(server.ping_at), _or_nan(server.waiting_since),
     )  # fmt: skip
-    client, server = _pack_peer(record.client, texts), _pack_peer(record.server, texts)
-    return b"".join((session, client, server, *texts))
+    parts = [prefix, _VERSION, fixed, body, frames]
+    if samples:
+        parts += [client.sample[:MAX_SAMPLE], server.sample[:MAX_SAMPLE]]
+    return b"".join(parts)
 
 
 def unpack(message: bytes) -> SessionRecord:
@@ -296,63 +338,79 @@ def unpack(message: bytes) -> SessionRecord:
     """
     if not message or message[0] != VERSION:
         raise ValueError(f"a record of version {message[0] if message else None} instead of {VERSION}")
-    if not _FIXED <= len(message) <= MAX_SIZE:
+    if not _TEXTS <= len(message) <= MAX_SIZE:
         raise ValueError(f"a record of {len(message)} bytes")
-    (_, relay, number, route, opened_at, closed_at, handshake_seconds, identity, first_close, tcp_end, kind,
-     proxy_cause, proxy_code, flags, *sizes, frames_size) = _SESSION.unpack_from(message)  # fmt: skip
-    parts = _Parts(message, _FIXED)
-    path, address, peer_address, forwarded_for, subprotocol, trace_id = (parts.text(size) for size in sizes)
-    frames = parts.take(frames_size)
-    if len(frames) % SLOT or len(frames) > FRAMES * SLOT:
-        raise ValueError("a record with a part of a frame")
-    client = _unpack_peer(message, _SESSION.size, parts)
-    server = _unpack_peer(message, _SESSION.size + _PEER.size, parts)
-    if parts.at != len(message):
-        raise ValueError("a record with bytes after its end")
-    try:
-        return SessionRecord(
-            relay, number, route, opened_at, closed_at, handshake_seconds, identity, client, server,
-            None if first_close == _NONE else _PEERS[first_close],
-            None if tcp_end == _NONE else _PEERS[tcp_end],
-            _KINDS[kind],
-            None if proxy_cause == _NONE else _CAUSES[proxy_cause],
-            proxy_code, bool(flags & _HTTP_TEXT), bool(flags & _ENGINE_IO), path, address, peer_address,
-            forwarded_for, subprotocol, trace_id, frames,
-        )  # fmt: skip
-    except IndexError as error:
-        raise ValueError("a record with an unknown peer, kind or cause") from error
+    fixed = _FIXED.unpack_from(message, len(_VERSION))
+    numbers: int = fixed[5]
+    peers: int = fixed[6]
+    rest: int = fixed[7]
+    lengths: int = fixed[8]
+    parts = _Parts(message, _TEXTS)
+    texts = []
+    for width in _WIDTHS:
+        texts.append(parts.text(lengths & (1 << width) - 1))
+        lengths >>= width
+    slots, samples = numbers >> 48, rest >> 16
+    frames = parts.take(slots * SLOT)
+    client_sample, server_sample = parts.take(samples & 0x3FF), parts.take(samples >> 10)
+    if lengths or slots > FRAMES or parts.at != len(message):
+        raise ValueError("a record with too many bytes")
+    first_close, tcp_end, kind, cause = rest & 3, rest >> 2 & 3, rest >> 4 & 3, rest >> 8 & 0xFF
+    if kind >= len(_KINDS) or cause > len(_CAUSES):
+        raise ValueError("a record with an unknown kind or cause")
+    return SessionRecord(
+        numbers & 0xFFFF, fixed[0], numbers >> 16 & 0xFFFF, fixed[2], fixed[3], fixed[4], fixed[1],
+        _unpack_peer(fixed, 9, peers & 0xFFFFFFFF, texts[6], client_sample),
+        _unpack_peer(fixed, 19, peers >> 32, texts[7], server_sample),
+        _PEERS[first_close - 1] if first_close else None,
+        _PEERS[tcp_end - 1] if tcp_end else None,
+        _KINDS[kind],
+        _CAUSES[cause - 1] if cause else None,
+        numbers >> 32 & 0xFFFF, bool(rest & 0x40), bool(rest & 0x80), texts[0], texts[1], texts[2], texts[3], texts[4],
+        texts[5], frames,
+    )  # fmt: skip
 
 
-def _pack_peer(peer: PeerRecord, texts: list[bytes]) -> bytes:
-    """Return the fixed part of one peer; add its texts to ``texts``."""
-    close, sample = peer.close, peer.sample[:MAX_SAMPLE]
-    code, reason, close_at = _NO_CLOSE, b"", 0.0
-    if close is not None:
+def _lengths(texts: list[str]) -> i64:
+    """Return the lengths of ASCII texts as one number; -1 if one is over its limit."""
+    lengths: i64 = 0
+    shift: i64 = 0
+    for index in range(len(_WIDTHS)):
+        length: i64 = len(texts[index])
+        if length > _LIMITS[index]:
+            return -1
+        lengths |= length << shift
+        shift += _WIDTHS[index]
+    return lengths
+
+
+def _peer_bits(peer: PeerRecord) -> i64:
+    """Return flags, last opcode and the Close's code of a peer as one number."""
+    code: i64 = _NO_CLOSE
+    if (close := peer.close) is not None:
         code = _EMPTY_CLOSE if close.code is None else close.code
-        reason, close_at = _cut(close.reason, MAX_REASON), close.at
-    texts += (reason, sample)
-    return _PEER.pack(
-        peer.frames, peer.payload, _or_nan(peer.last_frame_at), _or_nan(peer.last_message_at), peer.last_message_size,
-        peer.last_opcode, peer.largest_before, peer.largest_message, code, len(reason), close_at,
-        _or_nan(peer.ping_at), _or_nan(peer.waiting_since),
-        (_IN_FRAME if peer.in_frame else 0)
-        | (_FRAGMENTED if peer.fragmented else 0)
-        | (_PEER_UNOBSERVED if peer.unobserved else 0),
-        len(sample),
-    )  # fmt: skip
+    opcode: i64 = peer.last_opcode
+    bits: i64 = (1 if peer.in_frame else 0) | (2 if peer.fragmented else 0) | (4 if peer.unobserved else 0)
+    return bits | opcode + 1 << 3 | code - _NO_CLOSE << 8
 
 
-def _unpack_peer(message: bytes, at: int, parts: _Parts) -> PeerRecord:
-    (frames, payload, last_frame_at, last_message_at, last_message_size, last_opcode, largest_before,
-     largest_message, code, reason_size, close_at, ping_at, waiting_since, flags,
-     sample_size) = _PEER.unpack_from(message, at)  # fmt: skip
-    reason = parts.text(reason_size)
-    close = None if code == _NO_CLOSE else CloseFrame(None if code == _EMPTY_CLOSE else code, reason, close_at)
+def _unpack_peer(fixed: tuple[Any, ...], at: int, bits: int, reason: str, sample: bytes) -> PeerRecord:
+    code = (bits >> 8) + _NO_CLOSE
+    close = None if code == _NO_CLOSE else CloseFrame(None if code == _EMPTY_CLOSE else code, reason, fixed[at + 7])
     return PeerRecord(
-        frames, payload, _or_none(last_frame_at), _or_none(last_message_at), last_message_size, last_opcode,
-        largest_before, largest_message, close, _or_none(ping_at), bool(flags & _IN_FRAME), bool(flags & _FRAGMENTED),
-        bool(flags & _PEER_UNOBSERVED), _or_none(waiting_since), parts.take(sample_size),
+        fixed[at], fixed[at + 1], _or_none(fixed[at + 5]), _or_none(fixed[at + 6]), fixed[at + 2],
+        (bits >> 3 & 0x1F) - 1, fixed[at + 3], fixed[at + 4], close, _or_none(fixed[at + 8]), bool(bits & 1),
+        bool(bits & 2), bool(bits & 4), _or_none(fixed[at + 9]), sample,
     )  # fmt: skip
+
+
+def _peer_index(peer: Peer | None) -> i64:
+    """Return the position of ``peer`` among all, from 1; 0 for None."""
+    return 0 if peer is None else 1 if peer is _CLIENT else 2 if peer is _SERVER else 3
+
+
+def _kind_index(kind: TcpEndKind) -> i64:
+    return 0 if kind is _FIN else 1 if kind is _RESET else 2
 
 
 class _Parts:

@@ -24,12 +24,13 @@ class Router:
         """Every value that :meth:`route` can return."""
         return [*(pattern for pattern, _ in self._patterns), OTHER] if self._patterns else [ALL]
 
-    def route(self, path: str) -> str:
-        """Return the route of a path without its query; ``all`` if there are no patterns, ``other`` if none matches."""
+    def index(self, path: str) -> int:
+        """Return the position in :attr:`names` of the first pattern that matches ``path`` without its query."""
         if not self._patterns:
-            return ALL
-        path = path.partition("?")[0]
-        for pattern, matches in self._patterns:
+            return 0
+        if "?" in path:
+            path = path.partition("?")[0]
+        for index, (_, matches) in enumerate(self._patterns):
             if matches(path):
-                return pattern
-        return OTHER
+                return index
+        return len(self._patterns)

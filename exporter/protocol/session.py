@@ -21,8 +21,8 @@ A session has no clock and no socket. Its caller passes in bytes with their time
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
@@ -44,11 +44,18 @@ class State(IntEnum):
     CLOSED = 2
 
 
-class CloseReceived(NamedTuple):
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class CloseReceived:
     """``sender`` sent its Close frame."""
 
     sender: Peer
     close: CloseFrame
+
+    # Written out: compiled, it is called without a dict of arguments.
+    def __init__(self, sender: Peer, close: CloseFrame) -> None:
+        self.sender = sender
+        self.close = close
 
 
 class PingAnswered(NamedTuple):
@@ -74,9 +81,6 @@ _CLOSING: Final = State.CLOSING
 _CLOSED: Final = State.CLOSED
 _CLOSE: Final = int(Opcode.CLOSE)
 _PING: Final = int(Opcode.PING)
-
-#: Close frames whose content is cached: nearly all say one of a few things.
-_KNOWN_CLOSES: Final = 64
 
 #: Unanswered pings of one peer that are kept: its oldest and its newest.
 MAX_PINGS: Final = 4
@@ -199,8 +203,7 @@ class Session:
             scanner.stop()
 
     def _close(self, sender: Peer, frame: Control, now: float) -> CloseReceived:
-        code, reason = _parse_close(frame.payload)
-        seen = CloseFrame(code, reason, now)
+        seen = _parse_close(frame.payload, now)
         if sender is _CLIENT:
             self._client_close = seen
         else:
@@ -286,11 +289,10 @@ class Session:
         )
 
 
-@lru_cache(_KNOWN_CLOSES)
-def _parse_close(payload: bytes) -> tuple[int | None, str]:
-    """Return code and reason text of a Close frame's body (RFC 6455, section 5.5.1); see :class:`CloseFrame`."""
-    if not payload:
-        return None, ""
-    if len(payload) == 1:
-        return -1, ""
-    return int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "backslashreplace")
+def _parse_close(payload: bytes, at: float) -> CloseFrame:
+    """Return the Close frame with this body (RFC 6455, section 5.5.1)."""
+    size = len(payload)
+    if size < 2:
+        return CloseFrame(-1 if size else None, "", at)
+    reason = payload[2:].decode("utf-8", "backslashreplace") if size > 2 else ""
+    return CloseFrame(payload[0] << 8 | payload[1], reason, at)

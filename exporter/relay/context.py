@@ -91,8 +91,9 @@ class RelayContext:
         self.note_change()
 
     def note_clients(self) -> None:
-        """Report how many clients are connected; those that are refused do not count."""
-        self.reporter.set_clients(self.clients - self.refused)
+        """Report how many clients are connected, if they are limited; those that are refused do not count."""
+        if self.limits.max_connections:
+            self.reporter.set_clients(self.clients - self.refused)
 
     def note_change(self) -> None:
         """Wake those who wait for a client to go."""

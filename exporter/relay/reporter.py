@@ -16,10 +16,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from socket import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, SupportsIndex
+
+from mypy_extensions import i64
 
 from exporter.protocol.client_identity import Identity, keyed_hash
-from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, RelayLayout, RouteCells
+from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, HistogramCells, RelayLayout, RouteCells
 from exporter.protocol.direction import PAYLOAD, FrameCounts, new_frame_counts
 from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
 from exporter.protocol.http1_parser import Request, Response
@@ -29,10 +31,10 @@ from exporter.protocol.messages import (
     MAX_OPENED,
     Kind,
     Notice,
-    Opened,
     encode_notice,
     encode_opened,
     encode_record,
+    pack_opening,
 )
 from exporter.protocol.record import SessionRecord, session_id
 from exporter.protocol.routes import Router
@@ -62,6 +64,60 @@ _OPCODE_CELLS: Final = {0: 0, 1: 1, 2: 2, 8: 3, 9: 4, 10: 5}
 _PEER_INDEX: Final = {peer: index for index, peer in enumerate(Peer)}
 
 
+class _Cell:
+    """A shared cell with its value: nobody else writes it, and to read it back costs as much as to write it."""
+
+    __slots__ = ("_cells", "_index", "_value")
+
+    def __init__(self, cells: memoryview, index: int) -> None:
+        self._cells = cells
+        self._index: SupportsIndex = index  # as an object, which needs no conversion at each use
+        self._value: i64 = cells[index]
+
+    def add(self, amount: i64) -> None:
+        """Add ``amount``."""
+        self._value += amount
+        self._cells[self._index] = self._value
+
+
+class _Histogram:
+    """A histogram's cells, for one that is observed by each session."""
+
+    __slots__ = ("_buckets", "_limits", "_sum")
+
+    def __init__(self, cells: memoryview, places: HistogramCells) -> None:
+        self._limits = list(places.bounds)
+        self._buckets = [_Cell(cells, places.start + index) for index in range(len(places.bounds) + 1)]
+        self._sum = _Cell(cells, places.start + len(self._buckets))
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation of ``seconds``; most belong to the first buckets."""
+        at = 0
+        for limit in self._limits:
+            if seconds <= limit:
+                break
+            at += 1
+        self._buckets[at].add(1)
+        self._sum.add(int(seconds * NANOSECONDS + 0.5))
+
+    def add_first(self, count: int, seconds: float) -> None:
+        """Add ``count`` observations that belong to the first bucket, of ``seconds`` in all."""
+        self._buckets[0].add(count)
+        self._sum.add(int(seconds * NANOSECONDS + 0.5))
+
+
+class _Route:
+    """The cells of one route that each session writes."""
+
+    __slots__ = ("active", "handshake_duration", "opened", "switched")
+
+    def __init__(self, cells: memoryview, places: RouteCells) -> None:
+        self.opened = _Cell(cells, places.opened)
+        self.active = _Cell(cells, places.active)
+        self.switched = _Cell(cells, places.handshakes + _SWITCHED)
+        self.handshake_duration = _Histogram(cells, places.handshake_duration)
+
+
 class Reporter:
     """The observer, as the relay sees it.
 
@@ -89,11 +145,12 @@ class Reporter:
         self._layout = layout
         self._blocks = blocks
         self._router = router
-        self._routes = {name: index for index, name in enumerate(router.names)}
+        self._routes = [_Route(cells, places) for places in layout.routes]
+        self._loop_turns = _Histogram(cells, layout.loop_turns)
         self._identity = identity
-        self._key = key
+        self._key = key.hex()
         self._counts = [(new_frame_counts(), new_frame_counts()) for _ in layout.routes]
-        self._openings: list[Opened] = []
+        self._openings: list[bytes] = []
         self._last_number = 0
         self._notices: dict[str, tuple[float, int]] = {}  # by event: when it was sent last, and how often held back
         self._flushing: Iterator[Tunnel] | None = None
@@ -187,13 +244,11 @@ class Reporter:
                 cells[start + len(OPCODES) - 1] = reserved
                 cells[route.payload[peer]] = counts[PAYLOAD]
         poller = self._context.poller
-        turns = self._layout.loop_turns
-        cells[turns.start] += poller.turns
-        cells[turns.start + turns.size - 1] += round(poller.turn_seconds * NANOSECONDS)
+        self._loop_turns.add_first(poller.turns, poller.turn_seconds)
         poller.turns, poller.turn_seconds = 0, 0.0
 
     def _on_long_turn(self, seconds: float) -> None:
-        self._layout.loop_turns.observe(self._cells, seconds)
+        self._loop_turns.observe(seconds)
 
     def _count_stalled(self) -> None:
         since = clock() - STALL
@@ -237,13 +292,12 @@ class Reporter:
         self, request: Request, response: Response, address: str, seconds: float, now: float
     ) -> Handshake:
         """Count a 101, and a session that opened with it."""
-        index = self._routes[self._router.route(request.target)]
-        route = self._layout.routes[index]
-        cells = self._cells
-        cells[route.handshakes + _SWITCHED] += 1
-        route.handshake_duration.observe(cells, seconds)
-        cells[route.opened] += 1
-        cells[route.active] += 1
+        index = self._router.index(request.target)
+        route = self._routes[index]
+        route.switched.add(1)
+        route.handshake_duration.observe(seconds)
+        route.opened.add(1)
+        route.active.add(1)
         self._last_number += 1
         identity = 0
         try:
@@ -251,7 +305,7 @@ class Reporter:
         except Exception as error:
             self.defect(error)
         if identity:
-            self._openings.append(Opened(now - seconds, index, identity))
+            self._openings.append(pack_opening(now - seconds, index, identity))
             if len(self._openings) >= MAX_OPENED:
                 self._send_openings()
         return Handshake(self._relay, self._last_number, index, seconds, identity, request, response, address)
@@ -267,35 +321,30 @@ class Reporter:
 
     def handshake_rejected(self, request: Request, status: int, seconds: float) -> None:
         """Count an opening handshake that was answered with another status than 101."""
-        route = self._route_of(request)
+        index = self._router.index(request.target)
         cell = _STATUS_CELLS.get(str(status), -1)
         if cell < 0:
             cell = _STATUS_CELLS.get(f"{status // 100}xx", _STATUS_CELLS["5xx"])
-        self._cells[route.handshakes + cell] += 1
-        route.handshake_duration.observe(self._cells, seconds)
+        self._cells[self._layout.routes[index].handshakes + cell] += 1
+        self._routes[index].handshake_duration.observe(seconds)
 
     def handshake_aborted(self, request: Request) -> None:
         """Count an opening handshake that ended without an answer."""
-        self._cells[self._route_of(request).handshakes + _ABORTED] += 1
-
-    def _route_of(self, request: Request) -> RouteCells:
-        return self._layout.routes[self._routes[self._router.route(request.target)]]
+        self._cells[self._layout.routes[self._router.index(request.target)].handshakes + _ABORTED] += 1
 
     def session_closed(self, record: SessionRecord) -> None:
         """Report a session that closed."""
-        route = self._layout.routes[record.route]
         if not self._send(encode_record(record)):
             initiator = record.first_close or record.tcp_end or Peer.PROXY
             if record.proxy_cause is not None:
                 initiator = Peer.PROXY
-            self._cells[route.dropped + _PEER_INDEX[initiator]] += 1
-        self._cells[route.active] -= 1
+            self._cells[self._layout.routes[record.route].dropped + _PEER_INDEX[initiator]] += 1
+        self._routes[record.route].active.add(-1)
 
     def record_lost(self, route: int, error: Exception) -> None:
         """Count a session whose record a defect prevented."""
-        cells = self._layout.routes[route]
-        self._cells[cells.dropped + _PEER_INDEX[Peer.PROXY]] += 1
-        self._cells[cells.active] -= 1
+        self._cells[self._layout.routes[route].dropped + _PEER_INDEX[Peer.PROXY]] += 1
+        self._routes[route].active.add(-1)
         self.defect(error)
 
     def session_unobserved(self, handshake: Handshake, opened_at: float, why: str) -> None:

@@ -91,7 +91,8 @@ class Relay:
         """Return the protocol for a client that was accepted; ``address`` is the client's."""
         context = self.context
         limit = self._limits.max_connections
-        connection = Connection(context, address, refusal=503 if 0 < limit <= context.reporter.all_clients() else 0)
+        is_full = limit and limit <= context.reporter.all_clients()
+        connection = Connection(context, address, 503 if is_full else 0)
         context.connections.add(connection)
         context.note_clients()
         if self._tls is None:

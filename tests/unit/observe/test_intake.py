@@ -13,7 +13,15 @@ from exporter.observe import intake
 from exporter.observe.intake import MAX_DROPS, MAX_TOGETHER, MAX_WAITING, Drops, Intake
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
-from exporter.protocol.messages import FLUSHED, Notice, Opened, encode_notice, encode_opened, encode_record
+from exporter.protocol.messages import (
+    FLUSHED,
+    Notice,
+    Opened,
+    encode_notice,
+    encode_opened,
+    encode_record,
+    pack_opening,
+)
 from exporter.protocol.presets import code_maps
 from exporter.protocol.record import CloseFrame, PeerRecord, SessionRecord
 
@@ -313,7 +321,7 @@ def test_intake_new_sessions_bring_a_look_at_the_listener(stage: Stage) -> None:
     """Soon after each, so that short sessions can be judged as well."""
     stage.clock.advance(2.5)
     opened = [Opened(stage.clock.now, 0, 7)]
-    stage.intake.receive(0, encode_opened(opened))
+    stage.intake.receive(0, encode_opened([pack_opening(*opened[0])]))
     assert stage.opened == [opened]
     stage.clock.advance(0.5)
     stage.intake.closed(stage.record(tcp_end=SERVER, opened_at=stage.clock.now - 0.6))

@@ -24,8 +24,8 @@ from exporter.protocol.enums import PEERS, Cause, Peer
 def cells_of(part: object) -> Iterator[int]:
     """Every cell of a layout, found by its public attributes; arrays are expanded by the sizes they document."""
     arrays = {"dropped": len(Peer), "handshakes": len(STATUSES)}
-    for name, value in vars(part).items():
-        match value:
+    for name in (name for name in dir(part) if not name.startswith("_")):
+        match value := getattr(part, name):
             case HistogramCells():
                 yield from range(value.start, value.start + value.size)
             case int() if name != "size":
@@ -43,7 +43,7 @@ def cells_of(part: object) -> Iterator[int]:
                     assert isinstance(item, RouteCells)
                     yield from cells_of(item)
             case _:
-                assert name == "size"
+                assert name == "size", f"{name}: {value}"
 
 
 @pytest.mark.parametrize("routes", [1, 7])

@@ -22,6 +22,7 @@ from exporter.protocol.messages import (
     encode_notice,
     encode_opened,
     encode_record,
+    pack_opening,
 )
 from exporter.protocol.record import VERSION, SessionRecord, pack
 from tests.unit.protocol.test_record import RECORDS, largest
@@ -52,7 +53,7 @@ def test_record_message_of_the_largest_record_fits_the_buffer():
 @given(st.lists(OPENED, max_size=MAX_OPENED))
 def test_opened_message_decodes_to_its_batch(batch):
     """A batch of openings survives its message."""
-    message = encode_opened(batch)
+    message = encode_opened([pack_opening(*opened) for opened in batch])
     assert decode(message) == batch
     assert len(message) <= MAX_MESSAGE
 
@@ -60,7 +61,7 @@ def test_opened_message_decodes_to_its_batch(batch):
 def test_opened_message_of_too_many_is_refused():
     """A batch is bounded, so that its message is."""
     with pytest.raises(ValueError, match="101"):
-        encode_opened([Opened(0.0, 0, 1)] * (MAX_OPENED + 1))
+        encode_opened([pack_opening(0.0, 0, 1)] * (MAX_OPENED + 1))
 
 
 @given(NOTICES)
