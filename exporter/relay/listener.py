@@ -23,10 +23,9 @@ from contextlib import suppress
 from socket import SocketType
 from typing import Final
 
+from exporter.listening import BACKLOG
 from exporter.relay.poller import READ, Poller
 
-#: Clients that the kernel may hold while the loop is busy; Linux cuts it to net.core.somaxconn.
-BACKLOG: Final = 4096
 #: Descriptors that are kept free for name look-ups and files that are read again.
 RESERVE = 16
 #: Seconds between checks whether descriptors are free again.
