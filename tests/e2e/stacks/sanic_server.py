@@ -1,4 +1,4 @@
-"""Sanic. PORT"""
+"""Sanic. PORT [WORKERS]"""
 
 from __future__ import annotations
 
@@ -23,4 +23,5 @@ async def echo(request: Request, websocket: Websocket) -> None:
 
 
 if __name__ == "__main__":
-    app.run("127.0.0.1", int(sys.argv[1]), single_process=True, motd=False, access_log=False)
+    port, workers = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    app.run("127.0.0.1", port, workers=workers, single_process=workers == 1, motd=False, access_log=False)

@@ -1,10 +1,14 @@
-"""tornado. PORT [--keepalive SECONDS]"""
+"""tornado. PORT [--keepalive SECONDS] [--processes NUMBER]"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.process import fork_processes
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
@@ -30,16 +34,19 @@ class Echo(WebSocketHandler):
         return True
 
 
-async def main() -> None:
+async def main(sockets: list[socket.socket], keepalive: float | None) -> None:
     """Serve until killed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--keepalive", type=float, default=None)
-    options = parser.parse_args()
-    Application(
-        [("/", Echo)], websocket_ping_interval=options.keepalive, websocket_ping_timeout=options.keepalive
-    ).listen(options.port, "127.0.0.1")
+    application = Application([("/", Echo)], websocket_ping_interval=keepalive, websocket_ping_timeout=keepalive)
+    HTTPServer(application).add_sockets(sockets)
     await asyncio.Event().wait()
 
 
-asyncio.run(main())
+parser = argparse.ArgumentParser()
+parser.add_argument("port", type=int)
+parser.add_argument("--keepalive", type=float, default=None)
+parser.add_argument("--processes", type=int, default=1)
+options = parser.parse_args()
+bound = bind_sockets(options.port, "127.0.0.1")
+if options.processes > 1:
+    fork_processes(options.processes)
+asyncio.run(main(bound, options.keepalive))
