@@ -1,7 +1,7 @@
 """Answers of the admin port: short ones, and long ones in pieces so that a slow reader holds one piece at a time.
 
 aiohttp is imported here for all of the admin port. Its client makes TLS contexts when it is imported, which read the
-machine's certificate authorities: a sixth of the start and 2 MB for a client that is not used. OpenSSL's environment
+machine's certificate authorities: time and memory for a client that is not used. OpenSSL's environment
 variables (SSL_CERT_FILE, SSL_CERT_DIR) name none meanwhile.
 """
 

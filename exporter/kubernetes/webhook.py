@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -243,25 +242,15 @@ async def serve(
         site = web.TCPSite(runner, host, port, ssl_context=certificate.context)
         await site.start()
         _log.info("webhook.started", listening=[list(address[:2]) for address in runner.addresses])
-        async with _watching(certificate, interval):
-            await stop.wait()
+        watching = asyncio.create_task(
+            certificate.watch(
+                interval,
+                renewed=lambda: _log.info("certificate.reloaded"),
+                failed=lambda why: _log.error("certificate.unusable", reason=why),
+            )
+        )
+        await stop.wait()
+        watching.cancel()
     finally:
         await runner.cleanup()
         _log.info("webhook.stopped")
-
-
-@contextlib.asynccontextmanager
-async def _watching(certificate: ReloadingCert, interval: float) -> AsyncIterator[None]:
-    task = asyncio.create_task(
-        certificate.watch(
-            interval,
-            renewed=lambda: _log.info("certificate.reloaded"),
-            failed=lambda why: _log.error("certificate.unusable", reason=why),
-        )
-    )
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

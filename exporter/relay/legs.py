@@ -283,6 +283,6 @@ class _Delivery:
             self._wait()
 
 
-# In place of unlinked objects: deleting an attribute costs ten times as much.
+# In place of unlinked objects: deleting an attribute is slower.
 _NO_OWNER: Final = LegOwner()
 _NO_LEG: Final = Leg(Peer.PROXY, _NO_OWNER, GONE)
