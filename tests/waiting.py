@@ -9,11 +9,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 90.0
+WAIT_LIMIT = 90.0
 """Seconds after which a test gives up: long enough for a noisy machine, short enough to be told what failed."""
 
 
-def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+def eventually(condition: Callable[[], T], what: str, seconds: float = WAIT_LIMIT) -> T:
     """Return the first truthy value of `condition`; raise AssertionError after `seconds`, naming `what`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -23,7 +23,7 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE)
     return value
 
 
-async def until(condition: Callable[[], T], what: str = "", seconds: float = PATIENCE) -> T:
+async def until(condition: Callable[[], T], what: str = "", seconds: float = WAIT_LIMIT) -> T:
     """The same, while the loop turns."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

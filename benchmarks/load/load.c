@@ -35,7 +35,7 @@ enum { ECHO, STREAM, CHURN, IDLE };
 static const char *const MODES[] = {"echo", "stream", "churn", "idle"};
 static const uint8_t MASK[4] = {0x37, 0xfa, 0x21, 0x3d};
 #define RING 65536     // messages under way on a connection in an open loop
-#define PATIENCE 10e9  // nanoseconds that opening or closing a connection may take
+#define WAIT_LIMIT 10e9  // nanoseconds that opening or closing a connection may take
 #define SECOND 1e9
 
 static int loop, mode, verify, many, window, sources;
@@ -254,7 +254,7 @@ static void send_due(uint64_t now) {  // messages of an open loop, to each conne
 static void drop_late(uint64_t now) {
   for (int i = 0; i < many; i++) {
     client *c = &clients[i];
-    if (c->at != FREE && c->at != OPEN && (double)now - (double)c->began > PATIENCE) fail(c);
+    if (c->at != FREE && c->at != OPEN && (double)now - (double)c->began > WAIT_LIMIT) fail(c);
   }
 }
 
@@ -324,7 +324,7 @@ int main(int argc, char **argv) {
     start_due(now);
     if (mode == ECHO && rate > 0 && ready) send_due(now);
     if (!ready && is_ready()) ready = due_next = now;
-    if (!ready && (double)(now - launched) > 6 * PATIENCE) break;
+    if (!ready && (double)(now - launched) > 6 * WAIT_LIMIT) break;
     if (ready && !begin && (double)(now - ready) >= warm) {
       begin = due_next = meet("begin");
       measuring = 1;

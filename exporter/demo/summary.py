@@ -15,7 +15,7 @@ from exporter.protocol.causes import is_abnormal, is_server_fault
 from exporter.protocol.enums import Cause, Peer
 
 #: Seconds after which the tour continues although a step's close has not happened.
-TOUR_PATIENCE = 60.0
+TOUR_STEP_TIMEOUT = 60.0
 
 _T = TypeVar("_T")
 
@@ -267,4 +267,4 @@ class Tour:
     def _is_due(self, step: _Step, counts: Counts, now: float) -> bool:
         if not step.last:
             return counts.active > 0
-        return not any(other.shows for other in self._left) or now - self._last_shown > TOUR_PATIENCE
+        return not any(other.shows for other in self._left) or now - self._last_shown > TOUR_STEP_TIMEOUT

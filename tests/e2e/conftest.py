@@ -20,7 +20,7 @@ from .harness.wire import RawApp
 
 HERE = Path(__file__).resolve().parent
 
-NPM_PATIENCE = 180
+NPM_WAIT_LIMIT = 180
 """Seconds for npm to install a handful of packages."""
 
 
@@ -58,7 +58,7 @@ def node_packages() -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=NPM_PATIENCE,
+        timeout=NPM_WAIT_LIMIT,
     )
     if done.returncode == 0:
         shutil.copy(lock, installed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 from .harness.browser import Chromium, chromium
 from .harness.process import running
@@ -52,7 +52,7 @@ def driver() -> Iterator[Playwright]:
 @pytest.fixture(scope="module")
 def pages(driver: Playwright, browser: Chromium) -> Iterator[Callable[[], Page]]:
     """Opens tabs in that browser."""
-    connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=PATIENCE * 1000)
+    connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=WAIT_LIMIT * 1000)
     try:
         yield connection.contexts[0].new_page
     finally:
@@ -61,8 +61,8 @@ def pages(driver: Playwright, browser: Chromium) -> Iterator[Callable[[], Page]]
 
 def opened(page: Page, sidecar: Sidecar) -> None:
     """Load the page through the sidecar; its title becomes the echo of what its WebSocket sent."""
-    page.goto(f"http://127.0.0.1:{sidecar.port}/", timeout=PATIENCE * 1000)
-    page.wait_for_function("document.title == 'hello'", timeout=PATIENCE * 1000)
+    page.goto(f"http://127.0.0.1:{sidecar.port}/", timeout=WAIT_LIMIT * 1000)
+    page.wait_for_function("document.title == 'hello'", timeout=WAIT_LIMIT * 1000)
 
 
 @pytest.mark.parametrize("way", ["navigate", "close the tab"])
@@ -72,7 +72,7 @@ def test_leaving_a_page_is_going_away(sidecar: Sidecar, pages: Callable[[], Page
     page = pages()
     opened(page, sidecar)
     if way == "navigate":
-        page.goto(f"http://127.0.0.1:{sidecar.port}/elsewhere", timeout=PATIENCE * 1000)
+        page.goto(f"http://127.0.0.1:{sidecar.port}/elsewhere", timeout=WAIT_LIMIT * 1000)
     else:
         page.close()
     assert sidecar.settled(before).endings() == {GOING_AWAY: 1}
@@ -85,7 +85,7 @@ def test_reloading_is_going_away(sidecar: Sidecar, pages: Callable[[], Page]) ->
     page = pages()
     opened(page, sidecar)
     page.reload()
-    page.wait_for_function("document.title == 'hello'", timeout=PATIENCE * 1000)
+    page.wait_for_function("document.title == 'hello'", timeout=WAIT_LIMIT * 1000)
     eventually(lambda: sidecar.scrape().since(before).closed(), "the first session's ending")
     now = sidecar.scrape()
     assert now.since(before).endings() == {GOING_AWAY: 1}
@@ -108,7 +108,7 @@ def test_the_script_closes(sidecar: Sidecar, pages: Callable[[], Page], call: st
     page = pages()
     opened(page, sidecar)
     page.evaluate(call)
-    page.wait_for_function("document.title == 'closed 1000 true'", timeout=PATIENCE * 1000)
+    page.wait_for_function("document.title == 'closed 1000 true'", timeout=WAIT_LIMIT * 1000)
     added = sidecar.settled(before)
     assert added.endings() == {ending: 1}
     assert added.nonzero("websocket_close_handshakes_incomplete_total") == {}
@@ -135,7 +135,7 @@ def test_a_killed_browser_is_lost(sidecar: Sidecar, driver: Playwright) -> None:
     """When the browser's whole process group dies no Close is sent: 1006, connection-lost, by the client."""
     before = sidecar.scrape()
     with chromium() as browser:
-        connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=PATIENCE * 1000)
+        connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=WAIT_LIMIT * 1000)
         opened(connection.contexts[0].new_page(), sidecar)
         browser.process.kill_group()
         added = sidecar.settled(before)

@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 from .harness.sidecar import Sidecar, open_session
 from .harness.wire import (
@@ -321,12 +321,12 @@ def test_compressed_messages_are_counted() -> None:
         sidecar = Sidecar(port)
         try:
             before = sidecar.scrape()
-            with connect(sidecar.url, ping_interval=None, close_timeout=PATIENCE) as client:
+            with connect(sidecar.url, ping_interval=None, close_timeout=WAIT_LIMIT) as client:
                 assert client.response is not None
                 assert "permessage-deflate" in client.response.headers["Sec-WebSocket-Extensions"]
                 for _ in range(10):
                     client.send("la " * 10_000)
-                    assert client.recv(timeout=PATIENCE) == "la " * 10_000
+                    assert client.recv(timeout=WAIT_LIMIT) == "la " * 10_000
             added = sidecar.settled(before)
             assert added.endings() == {("1000", "normal", "client"): 1}
             assert added.value(FRAMES, sender="client", opcode="text") == 10

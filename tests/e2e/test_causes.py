@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port, listening
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 from .harness.outcomes import OUTCOMES, SUSPECTED, read_outcomes, verdicts
 from .harness.process import Process
@@ -69,8 +69,8 @@ class Client:
     """A raw client: reads frames, answers Close frames, and pings if asked."""
 
     def __init__(self, port: int, pongs: bool = True, path: str = "/", source: str = "127.0.0.1") -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
-        self._sock.settimeout(PATIENCE)
+        self._sock = socket.create_connection(("127.0.0.1", port), WAIT_LIMIT, (source, 0))
+        self._sock.settimeout(WAIT_LIMIT)
         self._pongs = pongs
         self._data = b""
         self._sock.sendall(upgrade_request(path))

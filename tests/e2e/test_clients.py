@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_sync
 
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 from .harness.process import Process, running
 from .harness.scrape import Ending
@@ -54,7 +54,7 @@ def websockets_sync_client(url: str, bug: bool) -> None:
     """The same on threads."""
     with connect_sync(url) as websocket:
         websocket.send("hello")
-        assert websocket.recv(timeout=PATIENCE) == "hello"
+        assert websocket.recv(timeout=WAIT_LIMIT) == "hello"
         if bug:
             raise Boom
 
@@ -63,7 +63,7 @@ async def aiohttp_client(url: str, bug: bool) -> None:
     """The same with aiohttp."""
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as websocket:
         await websocket.send_str("hello")
-        assert await websocket.receive_str(timeout=PATIENCE) == "hello"
+        assert await websocket.receive_str(timeout=WAIT_LIMIT) == "hello"
         if bug:
             raise Boom
 
@@ -121,7 +121,7 @@ def test_a_python_client_is_ended(sidecar: Sidecar, number: signal.Signals, endi
     with running(Process("the client", argv)) as client:
         eventually(lambda: "hello" in client.output(), "the client is connected")
         client.signal(number)
-        client.wait(PATIENCE)
+        client.wait(WAIT_LIMIT)
     assert sidecar.settled(before).endings() == {ending: 1}
 
 
@@ -135,5 +135,5 @@ def test_a_node_client_leaves(sidecar: Sidecar, action: str, ending: Ending) -> 
     before = sidecar.scrape()
     argv = ["node", str(CLIENTS / "node_ws_client.mjs"), sidecar.url, action]
     with running(Process("the Node client", argv)) as client:
-        assert client.wait(PATIENCE) == 0, client.tail()
+        assert client.wait(WAIT_LIMIT) == 0, client.tail()
     assert sidecar.settled(before).endings() == {ending: 1}

@@ -11,7 +11,7 @@ import pytest
 import socketio
 
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 from .harness.bench import Bench
 from .harness.browser import chromium
@@ -71,9 +71,9 @@ def page() -> Iterator[Client]:
     # A page of about:blank has the origin "null", which some servers refuse: it comes from a server of its own.
     server = python("the page's server", "page_server.py", needs="aiohttp").start(port)
     with running(server), chromium() as browser, playwright.sync_playwright() as driver:
-        connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=PATIENCE * 1000)
+        connection = driver.chromium.connect_over_cdp(browser.devtools, timeout=WAIT_LIMIT * 1000)
         tab = connection.contexts[0].new_page()
-        tab.goto(f"http://127.0.0.1:{port}/elsewhere", timeout=PATIENCE * 1000)
+        tab.goto(f"http://127.0.0.1:{port}/elsewhere", timeout=WAIT_LIMIT * 1000)
         yield lambda url, deflate: in_page(tab.evaluate, url)
         connection.close()
 
@@ -151,7 +151,7 @@ async def _python_socketio(url: str, transports: list[str], leave: str) -> Told:
     client = socketio.AsyncClient(reconnection=False)
     ended = asyncio.get_running_loop().create_future()
     client.on("disconnect", ended.set_result)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_LIMIT):
         await client.connect(url, transports=transports)
         echoes = [await client.call("echo", data) for data in EVENTS]
         transport = client.transport()
@@ -169,7 +169,7 @@ def npm_socketio(url: str, transports: list[str], leave: str) -> Told:
     skip_without("node")
     argv = ["node", str(CLIENTS / "socketio_node_client.mjs"), url, ",".join(transports), leave]
     with running(Process("the socket.io client", argv)) as client:
-        assert client.wait(PATIENCE) == 0, client.tail()
+        assert client.wait(WAIT_LIMIT) == 0, client.tail()
         told: Told = json.loads(client.output().splitlines()[-1])
     echoes = told["echoes"]
     assert isinstance(echoes, list)

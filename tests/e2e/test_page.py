@@ -26,7 +26,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from tests.e2e.harness.scrape import Scrape
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -37,7 +37,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs
 ROOT = Path(__file__).parents[2]
 
 expect = playwright.expect
-expect.set_options(timeout=PATIENCE * 1000)
+expect.set_options(timeout=WAIT_LIMIT * 1000)
 
 
 def app(connection: ServerConnection) -> None:
@@ -66,7 +66,7 @@ def the_app() -> Iterator[int]:
             yield server.socket.getsockname()[1]
         finally:
             server.shutdown()
-            thread.join(PATIENCE)
+            thread.join(WAIT_LIMIT)
 
 
 class Sidecar:
@@ -90,17 +90,17 @@ class Sidecar:
                     continue
                 client.send(how)
                 with pytest.raises(ConnectionClosed):
-                    client.recv(PATIENCE)
+                    client.recv(WAIT_LIMIT)
         eventually(lambda: self.counted() >= counted, "every ending is counted")
 
     def counted(self) -> float:
         """Sessions whose ending is counted."""
-        with urlopen(f"http://{self.admin}/metrics", timeout=PATIENCE) as answer:
+        with urlopen(f"http://{self.admin}/metrics", timeout=WAIT_LIMIT) as answer:
             return Scrape.parse(answer.read().decode()).closed()
 
     def closes(self) -> dict[str, Any]:
         """What /closes says."""
-        with urlopen(f"http://{self.admin}/closes", timeout=PATIENCE) as answer:
+        with urlopen(f"http://{self.admin}/closes", timeout=WAIT_LIMIT) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
@@ -129,7 +129,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
             yield Sidecar(process, _address(started["listen"]), _address(started["admin"]))
         finally:
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(WAIT_LIMIT)
 
 
 @pytest.fixture(scope="module")
@@ -461,10 +461,10 @@ def test_readers_that_do_not_read_do_not_slow_the_relay(sidecar: Sidecar) -> Non
         with connect(f"ws://{sidecar.listen}/chat") as client:
             for number in range(32):  # 64 frames a report, to make the answers large
                 client.send(str(number))
-                client.recv(PATIENCE)
+                client.recv(WAIT_LIMIT)
             client.send("raise")
             with pytest.raises(ConnectionClosed):
-                client.recv(PATIENCE)
+                client.recv(WAIT_LIMIT)
     eventually(lambda: sidecar.counted() == 40, "the large ones are counted")
     while sidecar.closes()["kept"] < 500:  # a bounded number of reports a second are kept
         sidecar.end("raise", times=50)
@@ -474,7 +474,7 @@ def test_readers_that_do_not_read_do_not_slow_the_relay(sidecar: Sidecar) -> Non
             stack.enter_context(stuck(sidecar, path))
         for number in range(300):
             client.send(f"{number}")
-            assert client.recv(PATIENCE) == f"{number}"
+            assert client.recv(WAIT_LIMIT) == f"{number}"
         grown = resident(sidecar) - before
         assert grown < 16 * 1024, f"{grown} KiB for 48 readers"
     eventually(lambda: sidecar.closes()["kept"] == 500, "a free place")

@@ -14,7 +14,7 @@ from websockets.frames import Opcode
 
 from exporter import __version__
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 from .harness.scrape import CONNECT_ERRORS
 from .harness.sidecar import ROOT, Sidecar, command, open_session
@@ -31,7 +31,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=WAIT_LIMIT,
     )
 
 
@@ -91,7 +91,7 @@ def test_app_down_at_start_and_up_later() -> None:
         assert 0 < len(body) < 300, "a short text"
 
         with pytest.raises(urllib.error.HTTPError) as plain:
-            urllib.request.urlopen(f"http://127.0.0.1:{sidecar.port}/", timeout=PATIENCE)
+            urllib.request.urlopen(f"http://127.0.0.1:{sidecar.port}/", timeout=WAIT_LIMIT)
         assert plain.value.code == 502
         plain.value.close()
 
@@ -217,7 +217,7 @@ def test_sigterm_waits_for_the_last_session(raw_app: RawApp) -> None:
         server.rest()
         server.close()
         assert sidecar.settled(draining).endings() == {("1000", "normal", "client"): 1}
-        assert sidecar.process.wait(PATIENCE) == 0
+        assert sidecar.process.wait(WAIT_LIMIT) == 0
         assert [line["cause"] for line in sidecar.closed_lines()] == ["normal"]
     finally:
         sidecar.stop()
@@ -228,7 +228,7 @@ def test_sigterm_with_no_sessions_exits_at_once(raw_app: RawApp) -> None:
     sidecar = Sidecar(raw_app.port)
     try:
         sidecar.process.signal(signal.SIGTERM)
-        assert sidecar.process.wait(PATIENCE) == 0
+        assert sidecar.process.wait(WAIT_LIMIT) == 0
         assert "Traceback" not in sidecar.process.output()
     finally:
         sidecar.stop()
@@ -242,7 +242,7 @@ def test_a_second_sigterm_ends_at_once(raw_app: RawApp) -> None:
         sidecar.process.signal(signal.SIGTERM)
         eventually(lambda: sidecar.get("/readyz")[0] == 503, "not ready once SIGTERM has come")
         sidecar.process.signal(signal.SIGTERM)
-        sidecar.process.wait(PATIENCE)
+        sidecar.process.wait(WAIT_LIMIT)
         client.rest()
         client.close()
         server.close()
@@ -268,7 +268,7 @@ def test_sigterm_ends_a_session_that_stays(raw_app: RawApp) -> None:
         server.close()
         assert client.rest() == b"", "the app's answer is consumed"
         client.close()
-        assert sidecar.process.wait(PATIENCE) == 0
+        assert sidecar.process.wait(WAIT_LIMIT) == 0
         lines = sidecar.closed_lines()
         assert [(line["cause"], line["initiator"]) for line in lines] == [("drain", "proxy")]
     finally:
@@ -287,7 +287,7 @@ def test_the_landing_page_and_openmetrics() -> None:
             f"http://127.0.0.1:{sidecar.admin_port}/metrics",
             headers={"Accept": "application/openmetrics-text;version=1.0.0"},
         )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=WAIT_LIMIT) as answer:
             assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
             text = answer.read().decode()
         assert text.endswith("# EOF\n")

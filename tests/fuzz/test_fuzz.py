@@ -26,13 +26,13 @@ CORPUS = Path(__file__).parent / "corpus"
 
 #: Inputs in one run of the tests, by target; together a good half minute.
 RUNS = {"scanner": 20_000, "http": 20_000, "session": 15_000, "relay": 1_500, "text": 10_000, "inject": 300}
-PATIENCE = 300
+WAIT_LIMIT = 300
 
 
 def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the driver."""
     command = [sys.executable, "-m", "tests.fuzz", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_LIMIT)
 
 
 @pytest.mark.parametrize("target", RUNS)

@@ -16,7 +16,7 @@ from exporter.admin.auth import MAX_WAITING
 from exporter.admin.connections import MAX_CONNECTIONS
 from tests.e2e.harness.sidecar import Sidecar, audited, open_session
 from tests.e2e.harness.wire import RawApp, frame
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 MIB = 1024 * 1024
 
@@ -34,7 +34,7 @@ def connect(sidecar: Sidecar, source: str = "127.0.0.1", receive_buffer: int | N
     connection = socket.socket()
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.settimeout(PATIENCE)
+    connection.settimeout(WAIT_LIMIT)
     connection.bind((source, 0))
     connection.connect(("127.0.0.1", sidecar.admin_port))
     return connection
@@ -217,7 +217,7 @@ def test_reports_by_the_hosts_own_address_are_refused(raw_app: RawApp) -> None:
     sidecar = OnAllInterfaces(raw_app.port)
     try:
         for path, expected in {"/closes": 403, "/events": 403, "/metrics": 200, "/livez": 200, "/": 200}.items():
-            with socket.create_connection((own, sidecar.admin_port), PATIENCE) as connection:
+            with socket.create_connection((own, sidecar.admin_port), WAIT_LIMIT) as connection:
                 request = f"GET {path} HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n"
                 connection.sendall(request.encode())
                 answer = b""

@@ -21,7 +21,7 @@ from exporter.kubernetes.webhook import MAX_BODY, MAX_LARGE, SMALL_BODY, BadRevi
 from tests.unit.kubernetes.manifests import deployment, make_settings
 from tests.unit.kubernetes.test_review import WANTED, pod, review
 
-PATIENCE = 30.0
+WAIT_LIMIT = 30.0
 SETTINGS = make_settings()
 
 
@@ -165,7 +165,7 @@ class Held:
     def __call__(self, body: bytes, *rest: Any) -> Decision:
         if len(body) > SMALL_BODY:
             self.begun += 1
-            assert self.release.wait(PATIENCE)
+            assert self.release.wait(WAIT_LIMIT)
         return decide(body, *rest)
 
 
@@ -174,7 +174,7 @@ def served(play: Callable[[ClientSession, str], Awaitable[None]]) -> None:
 
     async def run() -> None:
         async with TestServer(application(SETTINGS)) as server, ClientSession() as session:
-            await asyncio.wait_for(play(session, str(server.make_url("/inject"))), PATIENCE)
+            await asyncio.wait_for(play(session, str(server.make_url("/inject"))), WAIT_LIMIT)
 
     asyncio.run(run())
 
@@ -286,7 +286,7 @@ def test_webhook_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
 
     async def endless() -> Any:
         yield b"{"
-        await asyncio.sleep(PATIENCE)
+        await asyncio.sleep(WAIT_LIMIT)
 
     async def play(session: ClientSession, url: str) -> None:
         headers = {"Content-Type": "application/json"}

@@ -11,7 +11,7 @@ from tests.e2e.harness.process import Process, running
 from tests.e2e.harness.sidecar import ROOT, command
 from tests.e2e.harness.wire import Peer, upgrade_request
 from tests.ports import free_port
-from tests.waiting import PATIENCE
+from tests.waiting import WAIT_LIMIT
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -19,7 +19,7 @@ def test_upstream_is_the_sidecar_itself_is_refused_at_the_start(host: str) -> No
     """One line says so, and the exit status is 2."""
     port = free_port()
     argv = command("run", "--upstream", f"{host}:{port}", "--listen", f":{port}", "--admin", "127.0.0.1:0")
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_LIMIT, check=False)
     assert done.returncode == 2
     assert "is the sidecar's own --listen" in done.stderr
 
@@ -35,7 +35,7 @@ def test_upstream_name_leads_back_gets_502_and_no_loop() -> None:
     argv = command("run", "--upstream", f"{name}:{port}", "--listen", f":{port}", "--admin", f"127.0.0.1:{admin}")
     with running(Process("the sidecar", argv, cwd=ROOT)) as process:
         process.wait_listening(admin)
-        client = Peer(socket.create_connection((own, port), timeout=PATIENCE))
+        client = Peer(socket.create_connection((own, port), timeout=WAIT_LIMIT))
         client.send(upgrade_request())
         assert client.rest().startswith(b"HTTP/1.1 502 ")
         client.close()

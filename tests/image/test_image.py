@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 
 from exporter import __version__
 from tests.image.containers import IMAGE, NAME, PODMAN, ROOT, build, call, missing, owned, remove, run
-from tests.waiting import PATIENCE
+from tests.waiting import WAIT_LIMIT
 
 pytestmark = pytest.mark.image
 
@@ -67,13 +67,13 @@ def echo_app() -> Iterator[int]:
         yield ready[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE)
+        thread.join(WAIT_LIMIT)
         loop.close()
 
 
 def wait_until(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
     """Wait for a condition; `what` it is, or a function that says so afterwards, with what is known by then."""
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + WAIT_LIMIT
     while not condition():
         if time.monotonic() > ends:
             pytest.fail(f"never: {what if isinstance(what, str) else what()}")
@@ -131,7 +131,7 @@ def sidecar(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
             yield running
         finally:
             remove()
-        running.process.wait(PATIENCE)
+        running.process.wait(WAIT_LIMIT)
 
 
 def test_the_image_says_what_it_is(about: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ def test_it_forwards_and_counts(sidecar: Sidecar) -> None:
     with connect(f"ws://127.0.0.1:{sidecar.listen}/chat") as client:
         for message in ("hello", b"\x00\xff" * 5000):
             client.send(message)
-            assert client.recv(timeout=PATIENCE) == message
+            assert client.recv(timeout=WAIT_LIMIT) == message
     wait_until(lambda: sidecar.value(ended) == before + 1, "the ending is counted")
 
 
@@ -255,7 +255,7 @@ def test_supervisor_with_killed_child_reaps_and_restarts_it(sidecar: Sidecar) ->
         wait_until(lambda: fetch(sidecar.admin, "/readyz")[0] == 200, sidecar.told)
         with connect(f"ws://127.0.0.1:{sidecar.listen}/chat") as client:
             client.send("again")
-            assert client.recv(timeout=PATIENCE) == "again"
+            assert client.recv(timeout=WAIT_LIMIT) == "again"
     wait_until(
         lambda: sidecar.value("websocket_exporter_relay_restarts_total") == restarts + len(before) - 1,
         "the relays' restarts are counted, the observer's is none",
@@ -270,17 +270,17 @@ def test_the_pre_stop_hook_drains_and_sigterm_ends_it(sidecar: Sidecar, record_t
     print(f"start of podman to ready: {sidecar.ready_after:.2f} s")
     with connect(f"ws://127.0.0.1:{sidecar.listen}/chat") as client:
         client.send("still here")
-        assert client.recv(timeout=PATIENCE) == "still here"
+        assert client.recv(timeout=WAIT_LIMIT) == "still here"
         hook = ["websocket-exporter", "drain", f"--admin=127.0.0.1:{sidecar.admin}", "--wait"]
         draining = subprocess.Popen([*PODMAN, "exec", NAME, *hook], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=PATIENCE)
+            client.recv(timeout=WAIT_LIMIT)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
-    out, err = draining.communicate(timeout=PATIENCE)
+    out, err = draining.communicate(timeout=WAIT_LIMIT)
     assert draining.returncode == 0, (out, err)
     assert fetch(sidecar.admin, "/readyz")[0] == 503
     assert fetch(sidecar.admin, "/livez")[0] == 200
     call([*PODMAN, "kill", "--signal", "TERM", NAME])
-    assert sidecar.process.wait(PATIENCE) == 0, sidecar.log.read_text()
+    assert sidecar.process.wait(WAIT_LIMIT) == 0, sidecar.log.read_text()
     assert "Traceback" not in sidecar.log.read_text()

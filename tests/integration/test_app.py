@@ -21,7 +21,7 @@ import pytest
 
 from exporter import __version__
 from tests.unit.relay.harness import REQUEST, SWITCH
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 from tests.wire import KEY, TEXT, close, frame
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ class Sidecar:
     def line(self, event: str) -> dict[str, object]:
         """The next log line about ``event``."""
         while True:
-            line = self.lines.get(timeout=PATIENCE)
+            line = self.lines.get(timeout=WAIT_LIMIT)
             if line["event"] == event:
                 return line
 
@@ -60,7 +60,7 @@ class Sidecar:
         """Status and text of an admin endpoint."""
         request = urllib.request.Request(self.admin + path, method=method, headers={"X-Websocket-Exporter": "drain"})
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=WAIT_LIMIT) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -77,7 +77,7 @@ class Sidecar:
 
     def ended(self) -> tuple[int, str]:
         """Exit status and standard error, once it has ended."""
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(WAIT_LIMIT)
         assert self.process.stderr is not None
         return status, self.process.stderr.read()
 
@@ -90,8 +90,8 @@ def sidecar(upstream: str, *flags: str) -> Iterator[Sidecar]:
     finally:
         if started.process.poll() is None:
             started.process.kill()
-        started.process.wait(PATIENCE)
-        started._reader.join(PATIENCE)
+        started.process.wait(WAIT_LIMIT)
+        started._reader.join(WAIT_LIMIT)
         for stream in (started.process.stdout, started.process.stderr):
             assert stream is not None
             stream.close()
@@ -101,7 +101,7 @@ def sidecar(upstream: str, *flags: str) -> Iterator[Sidecar]:
 def app() -> Iterator[socket.socket]:
     """A listening socket that stands for the app."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(PATIENCE)
+        listening.settimeout(WAIT_LIMIT)
         yield listening
 
 
@@ -120,7 +120,7 @@ def accept_session(app: socket.socket) -> socket.socket:
     """The app's end of the next connection that asks for something: probes ask for nothing."""
     while True:
         server, _ = app.accept()
-        server.settimeout(PATIENCE)
+        server.settimeout(WAIT_LIMIT)
         if read(server, len(REQUEST)) == REQUEST:
             server.sendall(SWITCH)
             return server
@@ -128,7 +128,7 @@ def accept_session(app: socket.socket) -> socket.socket:
 
 
 def open_session(running: Sidecar, app: socket.socket) -> tuple[socket.socket, socket.socket]:
-    client = socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE)
+    client = socket.create_connection(("127.0.0.1", running.port), timeout=WAIT_LIMIT)
     client.sendall(REQUEST)
     server = accept_session(app)
     assert read(client, len(SWITCH)) == SWITCH
@@ -167,7 +167,7 @@ def test_it_starts_without_an_app_and_recovers() -> None:
         status, text = running.get("/readyz")
         assert status == 503
         assert where in text
-        with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE) as client:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=WAIT_LIMIT) as client:
             client.sendall(REQUEST)
             assert client.recv(1000).startswith(b"HTTP/1.1 502 ")
         assert running.line("upstream.connect_failed")["reason"] == "refused"
@@ -175,7 +175,7 @@ def test_it_starts_without_an_app_and_recovers() -> None:
         assert running.value("websocket_handshakes_total", route="all", status="502") == 1
         host, _, port = where.rpartition(":")
         with socket.create_server((host, int(port))) as app:
-            app.settimeout(PATIENCE)
+            app.settimeout(WAIT_LIMIT)
             eventually(lambda: running.get("/readyz") == (200, "ready\n"), "it is ready")
             client, server = open_session(running, app)
             client.close()
@@ -190,7 +190,7 @@ def test_a_taken_port_is_one_line_and_exit_1(flag: str, app: socket.socket) -> N
         done = subprocess.run(
             [sys.executable, "-m", "exporter", "run", "--upstream", address(app),
              *(word for pair in flags.items() for word in pair)],
-            cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=WAIT_LIMIT, check=False,
         )  # fmt: skip
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1, done.stderr

@@ -21,7 +21,7 @@ import pytest
 from exporter.demo.summary import Counts, read_counts
 from tests.ports import free_port
 from tests.unit.demo.harness import ROOT, Running, is_alive, running
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in /proc")
 
@@ -98,7 +98,7 @@ def test_demo_whose_reader_ends_leaves_no_process(tmp_path: Path) -> None:
         assert descendants
     finally:
         process.stdout.close()
-    assert process.wait(PATIENCE) == 1
+    assert process.wait(WAIT_LIMIT) == 1
     assert errors.read_text() == ""
     eventually(lambda: not any(map(is_alive, descendants)), "all have ended")
 

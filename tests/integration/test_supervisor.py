@@ -19,7 +19,7 @@ import pytest
 
 from exporter.address import Address
 from exporter.listening import CannotListen, open_listeners
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ class Supervised:
             if wanted(line):
                 return line
         while True:
-            self.seen.append(self._lines.get(timeout=PATIENCE))
+            self.seen.append(self._lines.get(timeout=WAIT_LIMIT))
             if wanted(self.seen[-1]):
                 return self.seen[-1]
 
@@ -68,8 +68,8 @@ def supervised(workers: int = 1) -> Iterator[Supervised]:
     finally:
         if found.process.poll() is None:
             found.process.kill()
-        found.process.wait(PATIENCE)
-        found._reader.join(PATIENCE)
+        found.process.wait(WAIT_LIMIT)
+        found._reader.join(WAIT_LIMIT)
         assert found.process.stdout is not None
         found.process.stdout.close()
 
@@ -94,7 +94,7 @@ def test_supervisor_signal_drains_relays_then_observer_finishes(number: signal.S
             s.got(event="message", who=who, do="drain", wait=True, exit=True)
         s.got(event="message", who="observer", do="finish")
         s.got(event="end", status=0, restarts=0)
-        assert s.process.wait(PATIENCE) == 0
+        assert s.process.wait(WAIT_LIMIT) == 0
 
 
 def test_supervisor_relay_death_starts_another_with_the_other_slot() -> None:

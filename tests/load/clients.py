@@ -24,7 +24,7 @@ from tests.load.wire import CLIENT_HEAD, GOOD, SERVER_FRAME, SIZE, checksum, cli
 #: The close codes with which odd clients begin: one of every kind, twice.
 COMMON = (*range(1000, 1016), 3000, 3003, 3008, 3999, 4000, 0, 999, 5000) * 2
 #: Seconds for one step of one session.
-PATIENCE = 60.0
+WAIT_LIMIT = 60.0
 #: Handshakes a second while many sessions are opened.
 PER_SECOND = 1500
 
@@ -66,7 +66,7 @@ class Session(asyncio.Protocol):
             if self.over:
                 raise Broken("the connection ended")
             self._wanted, self._waiter = wanted, asyncio.get_running_loop().create_future()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_LIMIT):
                 await self._waiter
 
     async def exactly(self, count: int) -> bytes:
@@ -106,7 +106,7 @@ class Session(asyncio.Protocol):
             raise Broken("bytes were lost or altered on the way from the app")
         self._wanted, self._waiter = 1 << 30, asyncio.get_running_loop().create_future()
         if not self.over:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_LIMIT):
                 await self._waiter
         if self.buffer:
             raise Broken("bytes after the Close")

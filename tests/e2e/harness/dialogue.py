@@ -21,7 +21,7 @@ import aiohttp
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.waiting import PATIENCE
+from tests.waiting import WAIT_LIMIT
 
 from .process import Process, running
 from .stack import CLIENTS, skip_without
@@ -88,7 +88,7 @@ def websockets_client(url: str, deflate: bool) -> Transcript:
     async def talk() -> Transcript:
         seen: list[tuple[str, bytes]] = []
         options: dict[str, object] = {"ping_interval": None, "compression": "deflate" if deflate else None}
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_LIMIT):
             async with connect(url, **options) as one:  # type: ignore[arg-type]
                 for message in MESSAGES:
                     parts = [part.decode() if message.kind == TEXT else part for part in message.parts]
@@ -115,7 +115,7 @@ def aiohttp_client(url: str, deflate: bool) -> Transcript:
     async def talk() -> Transcript:
         seen: list[tuple[str, bytes]] = []
         options: dict[str, int] = {"compress": 15 if deflate else 0}
-        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(WAIT_LIMIT), aiohttp.ClientSession() as session:
             async with session.ws_connect(url, **options) as one:  # type: ignore[arg-type]
                 for message in MESSAGES:
                     if message.kind == TEXT:
@@ -158,7 +158,7 @@ def node_client(url: str, deflate: bool) -> Transcript:
         file.flush()
         argv = ["node", str(CLIENTS / "node_interop.mjs"), url, file.name, "on" if deflate else "off"]
         with running(Process("the Node client", argv)) as client:
-            assert client.wait(PATIENCE) == 0, client.tail()
+            assert client.wait(WAIT_LIMIT) == 0, client.tail()
             return _from_json(json.loads(client.output().splitlines()[-1]))
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 from tests.ports import listening
 from tests.waiting import eventually
 
-STOP_PATIENCE = 5.0
+STOP_WAIT_LIMIT = 5.0
 """Seconds a process has to obey SIGTERM before its group is killed."""
 
 TAIL = 6000
@@ -119,7 +119,7 @@ class Process:
             if self.returncode is None:
                 self._popen.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._popen.wait(STOP_PATIENCE)
+                    self._popen.wait(STOP_WAIT_LIMIT)
         finally:
             self.kill_group()
             Process.live.remove(self)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 from .process import Process
 from .scrape import ACTIVE, CLOSED, HANDSHAKES, Scrape
@@ -67,7 +67,7 @@ class Sidecar:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one of the admin port's pages."""
         try:
-            with urllib.request.urlopen(self.admin_url + path, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(self.admin_url + path, timeout=WAIT_LIMIT) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as answer:
             return answer.code, answer.read().decode()

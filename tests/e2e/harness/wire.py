@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
-from tests.waiting import PATIENCE
+from tests.waiting import WAIT_LIMIT
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 """Sec-WebSocket-Key of every raw client."""
@@ -66,7 +66,7 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         """Take over a connected socket."""
         self.socket = sock
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(WAIT_LIMIT)
         if sock.family == socket.AF_INET:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ahead = b""
@@ -77,7 +77,7 @@ class Peer:
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(PATIENCE)
+        sock.settimeout(WAIT_LIMIT)
         sock.connect(("127.0.0.1", port))
         return cls(sock)
 
@@ -164,13 +164,13 @@ class RawApp:
             self._listener = socket.create_server(("127.0.0.1", port))
         else:
             self._listener = socket.create_server(path, family=socket.AF_UNIX)
-        self._listener.settimeout(PATIENCE)
+        self._listener.settimeout(WAIT_LIMIT)
 
     def accept(self) -> Peer:
         """The next connection on which a client said something; those that end in silence are probes."""
         while True:
             sock, _ = self._listener.accept()
-            sock.settimeout(PATIENCE)
+            sock.settimeout(WAIT_LIMIT)
             if sock.recv(1, socket.MSG_PEEK):
                 return Peer(sock)
             self.silent += 1

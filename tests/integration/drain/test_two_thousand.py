@@ -20,7 +20,7 @@ from tests.ports import free_port
 
 SESSIONS = 2000
 SPREAD = 3.0
-PATIENCE = 30.0  # for the drain, and for each answer to a Close: a busy machine needs it, an idle one does not wait
+WAIT_LIMIT = 30.0  # for the drain, and for each answer to a Close: a busy machine needs it, an idle one does not wait
 
 _HEAD = (
     b"GET /stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -70,7 +70,7 @@ def get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", method=method, headers={"X-Websocket-Exporter": "drain"}
     )
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=WAIT_LIMIT) as answer:
         return answer.status, answer.read().decode()
 
 
@@ -83,7 +83,7 @@ async def drained(port: int, admin: int) -> tuple[list[Client], int, dict[str, o
     while min(client.fragments for client in clients) < 1:
         await asyncio.sleep(0.1)
     status, _ = await asyncio.to_thread(get, admin, "/drain", "POST")
-    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE + 20)
+    await asyncio.wait_for(asyncio.gather(*tasks), WAIT_LIMIT + 20)
     while (progress := json.loads((await asyncio.to_thread(get, admin, "/drain"))[1]))["phase"] != "done":
         await asyncio.sleep(0.1)
     return clients, status, progress
@@ -113,7 +113,7 @@ def test_each_of_2000_clients_is_told_once_between_two_frames(processes, tmp_pat
         assert processes[0].poll() is None
     flags = {"--upstream": app_port, "--listen": port, "--admin": admin}
     command = [sys.executable, "-m", "exporter", "run", "--log-endings", "none", "--drain-spread", f"{SPREAD}"]
-    command += ["--drain-timeout", f"{PATIENCE}", "--close-timeout", f"{PATIENCE}"]
+    command += ["--drain-timeout", f"{WAIT_LIMIT}", "--close-timeout", f"{WAIT_LIMIT}"]
     command += [unlink for flag, number in flags.items() for unlink in (flag, f"127.0.0.1:{number}")]
     processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
     wait_until_ready(admin)
@@ -149,7 +149,7 @@ def assert_spread(times: list[float]) -> None:
 
 def wait_until_ready(admin: int) -> None:
     """Until /readyz says so."""
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + WAIT_LIMIT
     while True:
         try:
             get(admin, "/readyz")

@@ -20,7 +20,7 @@ from tests.e2e.harness.stack import python
 from tests.e2e.harness.wire import Peer, RawApp, frame, upgrade_request
 from tests.integration.faults.harness import session, troubled
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 STACK = python("websockets", "websockets_asyncio.py", needs="websockets")
 
@@ -28,7 +28,7 @@ STACK = python("websockets", "websockets_asyncio.py", needs="websockets")
 def echoed(client: websockets.sync.client.ClientConnection, text: str) -> bool:
     """One message there and back."""
     client.send(text)
-    return client.recv(timeout=PATIENCE) == text
+    return client.recv(timeout=WAIT_LIMIT) == text
 
 
 def test_a_killed_app_is_app_down() -> None:
@@ -42,7 +42,7 @@ def test_a_killed_app_is_app_down() -> None:
         kill(app)
         for client in clients:
             with pytest.raises(websockets.ConnectionClosedError) as ended:
-                client.recv(timeout=PATIENCE)
+                client.recv(timeout=WAIT_LIMIT)
             assert ended.value.rcvd is None, "no Close frame: 1006 in a browser"
         added = sidecar.settled(before, 3)
         assert added.endings() == {("1006", "app-down", "server"): 3}
@@ -82,7 +82,7 @@ def test_a_stopped_app_is_waited_for() -> None:
             assert meanwhile.value(ACTIVE) == 1
             assert meanwhile.since(before).endings() == {}
             app.signal(signal.SIGCONT)
-            assert client.recv(timeout=PATIENCE) == "are you there?"
+            assert client.recv(timeout=WAIT_LIMIT) == "are you there?"
         added = sidecar.settled(before)
         assert added.endings()[("1000", "normal", "client")] == 1
         statuses = sidecar.scrape().since(before).by(HANDSHAKES, "status")
@@ -125,7 +125,7 @@ def test_twenty_restarts_under_load() -> None:
         async def client(dice: random.Random) -> None:
             while not over.is_set():
                 try:
-                    async with connect(sidecar.url, open_timeout=PATIENCE, ping_interval=None) as websocket:
+                    async with connect(sidecar.url, open_timeout=WAIT_LIMIT, ping_interval=None) as websocket:
                         counts["opened"] += 1
                         for number in range(dice.randrange(5, 50)):
                             await websocket.send(str(number))

@@ -14,7 +14,7 @@ from tests.e2e.harness.scrape import ACTIVE
 from tests.e2e.harness.wire import Peer, RawApp, Sender, close_frame, frame, upgrade_request
 from tests.integration.faults.fault_injection import TRIGGER
 from tests.integration.faults.harness import session, troubled
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 UNOBSERVED = "websocket_unobserved_connections_total"
 DURATION = "websocket_connection_duration_seconds_sum"
@@ -91,7 +91,7 @@ def test_a_blocked_loop_delays_and_loses_nothing(raw_app: RawApp) -> None:
             server.socket.settimeout(0.5)
             with pytest.raises(TimeoutError):
                 server.some()
-            server.socket.settimeout(PATIENCE)
+            server.socket.settimeout(WAIT_LIMIT)
             os.kill(sidecar.relay_pid, signal.SIGCONT)
             assert server.exactly(len(data)) == data
             sender.join()

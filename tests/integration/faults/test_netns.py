@@ -13,7 +13,7 @@ from tests.integration.faults.netns import CASES
 
 ROOT = Path(__file__).resolve().parents[3]
 UNSHARE = ["unshare", "--net", "--mount", "--propagation", "private"]
-PATIENCE = 240
+WAIT_LIMIT = 240
 
 
 def reason_not_to() -> str:
@@ -30,5 +30,5 @@ def test_isolated(case: str) -> None:
     if reason := reason_not_to():
         pytest.skip(reason)
     command = [*UNSHARE, sys.executable, "-m", "tests.integration.faults.netns", case]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr

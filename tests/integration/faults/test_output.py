@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.harness.wire import RawApp, close_frame
 from tests.integration.faults.harness import TroubledSidecar, session, troubled
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 DROPPED = "websocket_exporter_log_lines_dropped_total"
 
@@ -39,7 +39,7 @@ def test_lines_that_cannot_be_written_are_counted(raw_app: RawApp, shell: str) -
         eventually(lambda: sidecar.scrape().value(DROPPED) >= 6, "five endings' lines and the first are counted")
         if "|" not in shell:  # else the process that we know is the shell's
             sidecar.process.signal(signal.SIGTERM)
-            assert sidecar.process.wait(PATIENCE) == 0
+            assert sidecar.process.wait(WAIT_LIMIT) == 0
 
 
 def test_a_reader_that_stops_reading_blocks_nobody(raw_app: RawApp) -> None:

@@ -13,7 +13,7 @@ from websockets.frames import Opcode
 from tests.e2e.harness.scrape import CONNECT_ERRORS
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, switching_protocols, upgrade_request
 from tests.integration.faults.harness import TroubledSidecar, troubled
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 Ends = list[tuple[object, object, object]]
 
@@ -94,7 +94,7 @@ def test_sigterm_in_every_phase(raw_app: RawApp, phase: Callable[[Peer, RawApp],
         try:
             phase(client, raw_app)
             sidecar.process.signal(signal.SIGTERM)
-            assert sidecar.process.wait(PATIENCE) == 0
+            assert sidecar.process.wait(WAIT_LIMIT) == 0
             client.rest()
             assert endings(sidecar) == ends
             assert "Traceback" not in sidecar.process.output()
@@ -114,7 +114,7 @@ def test_sigterm_while_the_app_is_down(raw_app: RawApp) -> None:
         assert client.rest().startswith(b"HTTP/1.1 502 ")
         client.close()
         sidecar.process.signal(signal.SIGTERM)
-        assert sidecar.process.wait(PATIENCE) == 0
+        assert sidecar.process.wait(WAIT_LIMIT) == 0
         assert endings(sidecar) == []
 
 
@@ -141,10 +141,10 @@ def test_sigterm_while_clients_keep_coming() -> None:
             client.start()
         eventually(lambda: sidecar.scrape().value(CONNECT_ERRORS, reason="refused") > len(crowd), "all have come")
         sidecar.process.signal(signal.SIGTERM)
-        assert sidecar.process.wait(PATIENCE) == 0
+        assert sidecar.process.wait(WAIT_LIMIT) == 0
         assert sidecar.lines("exporter.defect") == []
         for client in crowd:
-            client.join(PATIENCE)
+            client.join(WAIT_LIMIT)
             assert not client.is_alive()
 
 

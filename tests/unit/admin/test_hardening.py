@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.harness.sidecar import Sidecar
 from tests.ports import free_port
-from tests.waiting import PATIENCE
+from tests.waiting import WAIT_LIMIT
 
 WRONG = {
     "no HTTP": b"GARBAGE\r\n\r\n",
@@ -26,7 +26,7 @@ def test_strangers_learn_nothing(said: bytes) -> None:
     """An error, no version of anything, nothing of what was said as markup; the log has no traceback."""
     sidecar = Sidecar(free_port())
     try:
-        with socket.create_connection(("127.0.0.1", sidecar.admin_port), timeout=PATIENCE) as stranger:
+        with socket.create_connection(("127.0.0.1", sidecar.admin_port), timeout=WAIT_LIMIT) as stranger:
             stranger.sendall(said)
             stranger.shutdown(socket.SHUT_WR)
             answer = b""

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
 
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 ROOT = Path(__file__).parents[3]
 CLOSE = 0x8
@@ -48,7 +48,7 @@ class Running:
 
     def status(self) -> int:
         """Wait for its end; return its exit status."""
-        return self.process.wait(PATIENCE)
+        return self.process.wait(WAIT_LIMIT)
 
     def descendants(self) -> list[int]:
         """Return the process ids of its children, their children and so on."""
@@ -77,7 +77,7 @@ def running(output: Path, *command: str) -> Iterator[Running]:
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(WAIT_LIMIT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -91,7 +91,7 @@ async def connect_to(port: int, path: str = "/chat") -> ClientConnection:
 
 async def close_code(connection: ClientConnection) -> int:
     """Read until the session ends; return the close code, 1006 without a Close frame."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_LIMIT):
         try:
             async for _ in connection:
                 pass

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from exporter.demo.chat_server import MAX_MESSAGE, Bug, BugKind, Chat, bound_port, serve_chat
-from tests.waiting import PATIENCE
+from tests.waiting import WAIT_LIMIT
 
 from .harness import close_code, connect_to, running
 
@@ -33,7 +33,7 @@ async def send(connection: ClientConnection, **fields: object) -> None:
 
 
 async def receive(connection: ClientConnection) -> object:
-    return json.loads(await asyncio.wait_for(connection.recv(), PATIENCE))
+    return json.loads(await asyncio.wait_for(connection.recv(), WAIT_LIMIT))
 
 
 async def get(port: int, path: str) -> tuple[int, str]:

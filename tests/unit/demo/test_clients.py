@@ -26,7 +26,7 @@ from exporter.demo.clients import (
     disconnect,
 )
 from tests.ports import free_port
-from tests.waiting import PATIENCE, until
+from tests.waiting import WAIT_LIMIT, until
 
 from .harness import connect_to, recording_server, running
 
@@ -45,7 +45,7 @@ def test_disconnect_with_a_close_frame_sends_its_code(way: Disconnect) -> None:
     async def scene() -> None:
         async with recording_server() as server:
             guest = await connect_to(server.port)
-            await asyncio.wait_for(disconnect(guest, way), PATIENCE)
+            await asyncio.wait_for(disconnect(guest, way), WAIT_LIMIT)
             assert close_seen(guest, True)[1] == "client"
             await until(lambda: server.endings)
             assert server.endings == [(CODES[way], "fin")]
@@ -60,7 +60,7 @@ def test_disconnect_without_a_close_frame_ends_tcp(way: Disconnect, end: str) ->
     async def scene() -> None:
         async with recording_server() as server:
             guest = await connect_to(server.port)
-            await asyncio.wait_for(disconnect(guest, way), PATIENCE)
+            await asyncio.wait_for(disconnect(guest, way), WAIT_LIMIT)
             assert close_seen(guest, True) == (1006, "client")
             await until(lambda: server.endings)
             assert server.endings == [(None, end)]
@@ -76,7 +76,7 @@ def test_disconnect_by_a_broken_rule_is_the_servers_close(way: Disconnect, code:
         async with serve_chat(Chat(Bug()), 0) as server:
             guest = await connect_to(bound_port(server))
             await guest.send(json.dumps({"type": "join", "room": "tea", "name": "ann"}))
-            await asyncio.wait_for(disconnect(guest, way), PATIENCE)
+            await asyncio.wait_for(disconnect(guest, way), WAIT_LIMIT)
             assert close_seen(guest, True) == (code, "server")
 
     asyncio.run(scene())
@@ -117,7 +117,7 @@ async def run_until(behaviour: Behaviour, *seeds: str, closes: int) -> Results:
     """Run a client for each seed until they have counted so many closes or failures, then stop them."""
     results, stop = Results(), asyncio.get_running_loop().create_future()
     tasks = [asyncio.create_task(Client(f"c-{seed}", behaviour, seed, results, stop).run()) for seed in seeds]
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_LIMIT):
         while results.closes.total() + results.failures.total() < closes:
             await asyncio.sleep(0.01)
             assert not any(task.done() for task in tasks)

@@ -12,7 +12,7 @@ from exporter.demo.summary import (
     CLIENT_LEAVES,
     HANDLER_DROPS,
     HANDLER_RAISES,
-    TOUR_PATIENCE,
+    TOUR_STEP_TIMEOUT,
     Close,
     Counts,
     Places,
@@ -118,9 +118,9 @@ def test_tour_shows_each_step_once_its_close_has_happened() -> None:
 
 
 def test_tour_without_a_bug_continues_after_a_while() -> None:
-    """If nothing fails, the step that switches the bug on comes after TOUR_PATIENCE; the others follow."""
+    """If nothing fails, the step that switches the bug on comes after TOUR_STEP_TIMEOUT; the others follow."""
     tour = Tour(Places("http://admin", "http://app", Path("/logs"), "exporter"))
     assert titles(tour, counts(LEAVES, RESTARTS), {}) == ["the page", "a client leaves", "the app restarts"]
-    later = TOUR_PATIENCE + 2
+    later = TOUR_STEP_TIMEOUT + 2
     assert titles(tour, counts(), {}, later) == ["more bugs"]
     assert titles(tour, counts(RAISES), {RAISES: "a-2"}, later) == ["a handler raises"]

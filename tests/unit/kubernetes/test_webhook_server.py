@@ -19,7 +19,7 @@ import trustme
 
 from tests.certificates import issue, trusting
 from tests.unit.kubernetes.test_review import WANTED, patched, pod, review
-from tests.waiting import PATIENCE
+from tests.waiting import WAIT_LIMIT
 
 PROGRAM = "from exporter.kubernetes.command import webhook; webhook(prog_name='websocket-exporter webhook')"
 
@@ -54,7 +54,7 @@ class Webhook:
 
     def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
         """The count-th log line of an event, once it is there."""
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + WAIT_LIMIT
         while time.monotonic() < ends:
             found = [event for event in self.events() if event["event"] == name]
             if len(found) >= count:
@@ -73,7 +73,7 @@ class Webhook:
     ) -> tuple[int, bytes]:
         """Status and body of one HTTPS request on a new connection, the server's certificate checked."""
         context = trusting(by or self.authority)
-        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=PATIENCE)
+        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=WAIT_LIMIT)
         try:
             connection.request(method, path, body, {"Content-Type": kind})
             response = connection.getresponse()
@@ -84,7 +84,7 @@ class Webhook:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(PATIENCE)
+            return self.process.wait(WAIT_LIMIT)
         finally:
             self.process.kill()
 
@@ -172,7 +172,7 @@ def test_a_new_certificate_is_served_without_a_restart(tmp_path: Path) -> None:
 
         second = webhook.issue()
         webhook.wait_for("certificate.reloaded")
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + WAIT_LIMIT
         while True:  # the two files may have been seen one by one
             try:
                 assert webhook.ask("GET", "/livez", by=second)[0] == 200
@@ -187,7 +187,7 @@ def test_a_new_certificate_is_served_without_a_restart(tmp_path: Path) -> None:
 
 def test_a_plain_http_client_gets_no_answer(running: Webhook) -> None:
     """There is no way around TLS."""
-    connection = http.client.HTTPConnection("localhost", running.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("localhost", running.port, timeout=WAIT_LIMIT)
     with pytest.raises((http.client.HTTPException, ConnectionError)):  # noqa: PT012
         connection.request("GET", "/livez")
         connection.getresponse()
@@ -223,7 +223,7 @@ def test_bad_flags_stop_the_start_with_one_line(tmp_path: Path, flags: list[str]
         [sys.executable, "-c", PROGRAM, *base, *flags],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=WAIT_LIMIT,
         check=False,
     )
     assert ended.returncode == 2

@@ -29,7 +29,7 @@ from exporter.relay.reporter import Reporter
 from exporter.relay.server import Relay
 from exporter.relay.tunnel import Tunnel
 from exporter.relay.upstream import Upstream
-from tests.waiting import PATIENCE, until
+from tests.waiting import WAIT_LIMIT, until
 from tests.wire import KEY, close
 
 REQUEST = (
@@ -56,7 +56,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         for segment in segments:
             if segment:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(WAIT_LIMIT):
                     await loop.sock_sendall(self.sock, segment)
                 await asyncio.sleep(0)
 
@@ -65,7 +65,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         parts: list[bytes] = []
         left = size
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_LIMIT):
             while left and (data := await loop.sock_recv(self.sock, min(left, 1 << 18))):
                 parts.append(data)
                 left -= len(data)
@@ -137,7 +137,7 @@ class App:
 
     async def accept(self) -> Wire:
         """The next connection."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_LIMIT):
             sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
         return Wire(sock)
 
@@ -298,7 +298,7 @@ class Bench:
         sock.setblocking(False)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_LIMIT):
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
         return Wire(sock)
 
@@ -331,7 +331,7 @@ class Bench:
 @asynccontextmanager
 async def bench(
     limits: Limits | None = None,
-    close_timeout: float = PATIENCE,
+    close_timeout: float = WAIT_LIMIT,
     app: App | None = None,
     upstream: Upstream | None = None,
 ) -> AsyncIterator[Bench]:

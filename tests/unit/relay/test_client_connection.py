@@ -21,7 +21,7 @@ from exporter.relay.legs import Leg
 from exporter.relay.upstream import Upstream
 from tests.compiled import plain_only
 from tests.unit.relay.harness import REQUEST, SWITCH, App, Ended, Wire, bench, ended
-from tests.waiting import PATIENCE, until
+from tests.waiting import WAIT_LIMIT, until
 from tests.wire import KEY, TEXT, close, cut_at, frame, singly
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -269,7 +269,7 @@ async def test_a_dripping_client_is_disconnected() -> None:
         client, server = await b.pair()
         await client.send(b"GET / HTTP/1.1\r\nHost: app\r\nX: ")
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            await drip(client, seconds=PATIENCE)
+            await drip(client, seconds=WAIT_LIMIT)
         await b.quiet()
         server.close()
         assert (b.observed.refusals, b.observed.aborts, b.observed.sessions) == ([], 0, [])

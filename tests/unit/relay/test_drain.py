@@ -15,7 +15,7 @@ from exporter.relay import tunnel as tunnel_module
 from exporter.relay.drain import Drain, Plan
 from tests.compiled import plain_only
 from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Wire, bench, closes, ended
-from tests.waiting import PATIENCE, until
+from tests.waiting import WAIT_LIMIT, until
 from tests.wire import KEY, TEXT, close, frame
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -38,7 +38,7 @@ def is_listening(b: Bench) -> bool:
 
 
 async def over(drain: Drain) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_LIMIT):
         await drain.finished.wait()
 
 

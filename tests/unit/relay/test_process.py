@@ -17,7 +17,7 @@ from exporter.protocol.counters import ObserverLayout, RelayLayout, SharedCells
 from exporter.protocol.messages import FLUSH, MAX_MESSAGE, Kind
 from exporter.relay.process import RelayProcess
 from tests.unit.relay.harness import App
-from tests.waiting import PATIENCE, until
+from tests.waiting import WAIT_LIMIT, until
 
 
 class Running:
@@ -45,7 +45,7 @@ class Running:
 
     async def over(self) -> None:
         """Wait until it has ended."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_LIMIT):
             await self.task
 
 

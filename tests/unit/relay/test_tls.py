@@ -21,7 +21,7 @@ from tests.e2e.harness.sidecar import Sidecar, audited
 from tests.e2e.harness.stack import python
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise, upgrade_request
 from tests.ports import free_port
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 __all__ = ["raw_app"]
 
@@ -47,7 +47,7 @@ class Client:
     """A TLS client that can end one direction, which :class:`ssl.SSLSocket` cannot: OpenSSL between two buffers."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_LIMIT)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
         self._do(self.tls.do_handshake)
@@ -192,22 +192,22 @@ def test_a_renewed_certificate_drops_nobody(authority: trustme.CA, tmp_path: Pat
             url = f"wss://localhost:{sidecar.port}"
             with connect(url, ssl=context) as client:
                 client.send("before")
-                assert client.recv(timeout=PATIENCE) == "before"
+                assert client.recv(timeout=WAIT_LIMIT) == "before"
                 (tmp_path / "tls.crt").write_text("not a certificate")
                 eventually(lambda: "tls.reload_failed" in sidecar.process.output(), "a bad file is told and not used")
                 with connect(url, ssl=context) as still_served:
                     still_served.send("by the old one")
-                    assert still_served.recv(timeout=PATIENCE) == "by the old one"
+                    assert still_served.recv(timeout=WAIT_LIMIT) == "by the old one"
                 other = trustme.CA()
                 issue(other, tmp_path)
                 eventually(lambda: "tls.reloaded" in sidecar.process.output(), "the new one is read")
                 with connect(url, ssl=trusting(other)) as new:
                     new.send("by the new one")
-                    assert new.recv(timeout=PATIENCE) == "by the new one"
+                    assert new.recv(timeout=WAIT_LIMIT) == "by the new one"
                 with pytest.raises(ssl.SSLCertVerificationError), connect(url, ssl=context):
                     pass
                 client.send("after")
-                assert client.recv(timeout=PATIENCE) == "after"
+                assert client.recv(timeout=WAIT_LIMIT) == "after"
             eventually(lambda: sidecar.scrape().value(ACTIVE) == 0, "all are over")
             assert sidecar.scrape().endings() == {("1000", "normal", "client"): 3}
     finally:
@@ -240,7 +240,7 @@ def test_what_the_app_says_first_waits_for_the_handshake(
 ) -> None:
     """An app that greets before the TLS handshake is done is held back, not lost."""
     with secured(raw_app.port, authority, tmp_path) as sidecar:
-        tcp = socket.create_connection(("127.0.0.1", sidecar.port), timeout=PATIENCE)
+        tcp = socket.create_connection(("127.0.0.1", sidecar.port), timeout=WAIT_LIMIT)
         accepted = raw_app.accept_silent().socket
         greeting = noise(MIB)
         thread = threading.Thread(target=lambda: (accepted.sendall(greeting), accepted.close()))
