@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Warn = Callable[[str], None]
@@ -30,23 +30,20 @@ class NotInjectable(ManifestError):
     """An object that takes no sidecar and may pass through unchanged, such as one without a TCP port."""
 
 
+_KINDS = {
+    type(None): "nothing",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    dict: "a mapping",
+    list: "a list",
+}
+
+
 def kind_of(value: object) -> str:
-    """Return the word for a value's type: mapping, list, string, number, boolean or nothing."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case Mapping():
-            return "a mapping"
-        case Sequence():
-            return "a list"
-        case _:
-            return type(value).__name__
+    """Return the words for a value's type, such as "a mapping"."""
+    return _KINDS.get(type(value), type(value).__name__)
 
 
 def mapping_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
