@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from multidict import MultiMapping
 
 from exporter.admin.pages import closes as pages
 from exporter.admin.responses import HTML, JSON, TEXT, line, send, web
-from exporter.admin.state import CloseReport, Reports
 from exporter.protocol.enums import Cause
+
+if TYPE_CHECKING:
+    from exporter.observe.recent_closes import CloseReport, RecentCloses
 
 FORMATS = ("json", "html")
 FILTERS = ("code", "cause", "route")
@@ -66,7 +68,7 @@ class Query:
         return f"/closes?{asked}" if asked else "/closes"
 
 
-def select(reports: Reports, query: Query) -> Iterator[CloseReport]:
+def select(reports: RecentCloses, query: Query) -> Iterator[CloseReport]:
     """Yield matching reports, newest first; none if the one to continue from is gone, for so are older ones."""
     number = reports.number(query.before) if query.before else None
     if query.before and number is None:
@@ -139,7 +141,7 @@ MAX_READERS = 16
 class ClosesApi:
     """The handlers of ``/closes``."""
 
-    def __init__(self, reports: Reports) -> None:
+    def __init__(self, reports: RecentCloses) -> None:
         self._reports = reports
         self._readers = 0
 
@@ -181,7 +183,7 @@ class ClosesApi:
         return await send(request, JSON, as_json(self._reports, query))
 
 
-def as_json(reports: Reports, query: Query) -> Iterator[str]:
+def as_json(reports: RecentCloses, query: Query) -> Iterator[str]:
     """Yield the list as one JSON document; ``total`` is since the start, ``next`` an address or null."""
     yield f'{{"total": {reports.total}, "kept": {len(reports)}, "closes": ['
     found = select(reports, query)

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator,
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -32,8 +32,11 @@ from exporter.admin.event_stream import EventStream
 from exporter.admin.pages import landing
 from exporter.admin.pages.layout import HEADERS
 from exporter.admin.responses import HTML, SERVER, HttpProcessingError, as_json, line, send, send_bytes, web
-from exporter.admin.state import Reports, State, snapshot
+from exporter.admin.state import State, snapshot
 from exporter.units import parse_duration
+
+if TYPE_CHECKING:
+    from exporter.observe.recent_closes import RecentCloses
 
 #: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
 #: that the app gets its SIGTERM only afterwards, may come a moment before the hook that begins the drain.
@@ -73,7 +76,7 @@ class AdminBackend:
     progress: Callable[[], dict[str, object]]
     state: Callable[[], State]
     change_token: Callable[[], Hashable]
-    closes: Reports
+    closes: RecentCloses
     before_scrape: Callable[[], Awaitable[None]]
     defunct: Callable[[], Sequence[str]] = tuple
 

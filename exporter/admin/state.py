@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from exporter.admin.pages.wording import (
@@ -29,6 +29,9 @@ from exporter.admin.pages.wording import (
 from exporter.protocol.causes import CAUSES, is_server_fault
 from exporter.protocol.enums import Cause, Peer
 
+if TYPE_CHECKING:
+    from exporter.observe.recent_closes import RecentCloses
+
 #: Label values of a close: code, cause, initiator.
 Kind = tuple[str, str, str]
 
@@ -36,37 +39,6 @@ Kind = tuple[str, str, str]
 MAX_GROUPS = 8
 #: Minutes that the charts of a process show, the first that holds its age.
 SPANS = (5, 15, 60)
-
-
-class CloseReport(Protocol):
-    """The report of one close."""
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """Those of the log line, the evidence, and ``ended_at`` in seconds since 1970."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same with ``last_frames``, ready for JSON."""
-
-
-class Reports(Protocol):
-    """The reports that are kept, numbered since the start."""
-
-    @property
-    def total(self) -> int:
-        """The number of reports since the start."""
-
-    def __len__(self) -> int:
-        """Return the number of reports that are kept."""
-
-    def walk(self, before: int | None = None) -> Iterator[tuple[int, CloseReport]]:
-        """Yield numbers and reports, newest first, from before the one of that number."""
-
-    def number(self, session_id: str) -> int | None:
-        """Return the number of one session's report, if it is kept."""
-
-    def get(self, session_id: str) -> CloseReport | None:
-        """Return one session's report, if it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +63,7 @@ class State:
     stalled: int = 0
 
 
-def snapshot(state: State, reasons: Sequence[str], reports: Reports | None) -> dict[str, Any]:
+def snapshot(state: State, reasons: Sequence[str], reports: RecentCloses | None) -> dict[str, Any]:
     """Return everything that the page shows, ready for JSON.
 
     :param reasons: why the sidecar is not ready; empty if it is.
@@ -204,7 +176,7 @@ def _sum(counts: Mapping[Kind, int], kinds: Iterable[Kind]) -> int:
     return sum(counts.get(kind, 0) for kind in kinds)
 
 
-def _groups(reports: Reports) -> Iterator[dict[str, Any]]:
+def _groups(reports: RecentCloses) -> Iterator[dict[str, Any]]:
     """Yield groups of equal closes, the one with the newest close first."""
     groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for _, report in reports.walk():

@@ -25,11 +25,11 @@ from exporter.admin.pages.wording import (
     tone_of,
     when,
 )
-from exporter.admin.state import CloseReport, Reports
 from exporter.protocol.close_codes import ABNORMAL
 
 if TYPE_CHECKING:
     from exporter.admin.closes_api import Query
+    from exporter.observe.recent_closes import CloseReport, RecentCloses
 
 Fields = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ _TITLE = "Abnormal closes"
 _OTHER = {"client": "server", "server": "client"}
 
 
-def listing(reports: Reports, query: Query, found: Iterator[CloseReport]) -> Iterator[str]:
+def listing(reports: RecentCloses, query: Query, found: Iterator[CloseReport]) -> Iterator[str]:
     """Yield the list, report by report, as many as the query wants."""
     yield frame(f"{_TITLE}: websocket-exporter")
     yield _list_head(reports, query)
@@ -84,7 +84,7 @@ def missing(message: str) -> str:
     return f"{frame('No such report: websocket-exporter')}{body}{ending()}"
 
 
-def _nothing(reports: Reports, query: Query) -> str:
+def _nothing(reports: RecentCloses, query: Query) -> str:
     if query.before:
         return f"Nothing older than session {text(query.before)} is kept."
     if query.filters and len(reports):
@@ -92,7 +92,7 @@ def _nothing(reports: Reports, query: Query) -> str:
     return "None so far."
 
 
-def _list_head(reports: Reports, query: Query) -> str:
+def _list_head(reports: RecentCloses, query: Query) -> str:
     kept = f"{len(reports):,} of {quantity(reports.total, 'report')} since the start"
     shown = f"older than session {text(query.before)}, " if query.before else ""
     as_json = text(query.link(format="json"))
@@ -104,7 +104,7 @@ def _list_head(reports: Reports, query: Query) -> str:
 {_form(reports, query)}"""
 
 
-def _form(reports: Reports, query: Query) -> str:
+def _form(reports: RecentCloses, query: Query) -> str:
     """Return the filters, each with the values that occur."""
     seen: dict[str, set[str]] = {name: {value} for name, value in query.filters.items()}
     for _, report in reports.walk():
