@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from exporter.observe.catalogue import (
+    ACCEPT_PAUSES,
     BUILD,
     DRAIN_SECONDS,
     DRAIN_SESSIONS,
     DRAINING,
+    LINES_DROPPED,
     LINES_SUPPRESSED,
     LOOP_TURN,
     RELAY_RESTARTS,
     RELAYS,
+    TLS_ERRORS,
 )
 from grafana.source import panels
 from grafana.source.colours import BLUE, GREEN, GREY, ORANGE, RED, SLATE
@@ -28,7 +31,7 @@ def cpu(config: Config) -> Panel:
             "CPU",
             "CPU time of each sidecar for each of its relays, as a share of one core: a relay has one thread. Near "
             "100 % it delays every message. The dashed line is "
-            f"the alert's {100 * config.cpu:g} %.",
+            f"the alert's {config.cpu:g} %.",
             Runbook.SIDECAR_SATURATED,
         ),
         SHARE,
@@ -39,7 +42,7 @@ def cpu(config: Config) -> Panel:
             ),
             "{{instance}}",
         ),
-        objective=config.cpu,
+        objective=config.cpu / 100,
     )
 
 
@@ -62,7 +65,7 @@ def descriptors(config: Config) -> Panel:
         Words(
             "File descriptors",
             "Open file descriptors of each sidecar as a share of its limit; a session needs two. The dashed line is "
-            f"the alert's {100 * config.descriptors:g} %.",
+            f"the alert's {config.descriptors:g} %.",
             Runbook.SIDECAR_SATURATED,
         ),
         SHARE,
@@ -70,7 +73,7 @@ def descriptors(config: Config) -> Panel:
             f"{by(('instance',), of_sidecars(series(OPEN_FDS)))} / {by(('instance',), series(MAX_FDS))}",
             "{{instance}}",
         ),
-        objective=config.descriptors,
+        objective=config.descriptors / 100,
     )
 
 
@@ -90,18 +93,29 @@ def loop_turns() -> Panel:
 
 
 def defects() -> Panel:
-    """Build restarts of relays and suppressed log lines."""
+    """Build restarts of relays, refused clients and log lines that are missing."""
     return panels.time_series(
         Words(
-            "Relay restarts and suppressed log lines",
-            "Relay processes that died and were restarted: a defect; their sessions ended as relay-lost. Log lines and "
-            "reports over the rate limit: the metrics are complete, the log is not.",
+            "Relay restarts, refused clients, missing log lines",
+            "Relay processes that died and were restarted: a defect; their sessions ended as relay-lost. Times "
+            "accepting paused because descriptors or memory ran out, and failed TLS connections. Log lines and reports "
+            "over the rate limit, or lost because standard output was blocked: the metrics are complete, the log is "
+            "not.",
             Runbook.SIDECAR_SATURATED,
         ),
         PER_MINUTE,
         Query(per_minute((), series(RELAY_RESTARTS)), "relay restarts"),
+        Query(per_minute((), series(ACCEPT_PAUSES)), "accept pauses"),
+        Query(per_minute((), series(TLS_ERRORS)), "TLS errors"),
         Query(per_minute((), series(LINES_SUPPRESSED)), "suppressed lines"),
-        colours={"relay restarts": RED, "suppressed lines": GREY},
+        Query(per_minute((), series(LINES_DROPPED)), "lost lines"),
+        colours={
+            "relay restarts": RED,
+            "accept pauses": ORANGE,
+            "TLS errors": BLUE,
+            "suppressed lines": GREY,
+            "lost lines": SLATE,
+        },
     )
 
 

@@ -125,13 +125,13 @@ def handshake_failed_share(config: Config) -> Panel:
         Words(
             "Share of failed handshakes",
             "Handshakes answered with 500, 502, 503 or 504 among all. The dashed line is the alert's "
-            f"{100 * config.handshake_failures:g} %.",
+            f"{config.handshake_failures:g} %.",
             Runbook.HANDSHAKE_FAILURES,
         ),
         SHARE,
         Query(share(series(HANDSHAKES, status=FAILED), series(HANDSHAKES)), "failed"),
         colours={"failed": RED},
-        objective=config.handshake_failures,
+        objective=config.handshake_failures / 100,
     )
 
 

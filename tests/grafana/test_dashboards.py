@@ -156,6 +156,28 @@ def test_uids_do_not_change() -> None:
         assert len(ids) == len(set(ids))
 
 
+def test_every_metric_of_the_sidecar_is_on_its_dashboards() -> None:
+    """A panel or a mark of the dashboards of a service and of a pod reads each metric of the catalogue."""
+    for uid in (Uid.CLOSE_CODES, Uid.ONE_POD):
+        read = " ".join(asked.expr for asked in queries(DASHBOARDS[uid]))
+        assert [metric.name for metric in CATALOGUE if metric.name not in read] == []
+
+
+def test_dashed_line_is_at_the_percentage_that_the_description_names() -> None:
+    """A line on an axis of shares stands where the alert's or the objective's percentage does."""
+    config = Config()
+    named = {config.cpu, config.descriptors, config.handshake_failures, 100 - config.objective}
+    lines = set()
+    for _, panel in PANELS:
+        defaults = panel["fieldConfig"]["defaults"]
+        if defaults.get("custom", {}).get("thresholdsStyle"):
+            assert defaults["unit"] == "percentunit", panel["title"]
+            percentage = round(100 * defaults["thresholds"]["steps"][-1]["value"], 6)
+            assert f" {percentage:g} %" in panel["description"].rpartition("dashed line")[2], panel["title"]
+            lines.add(percentage)
+    assert lines == {round(number, 6) for number in named}
+
+
 @each_dashboard
 def test_titles_are_unique(uid: str) -> None:
     """A title names one panel of a dashboard."""
