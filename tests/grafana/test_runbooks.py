@@ -88,6 +88,18 @@ def test_runbook_begins_with_the_first_thing_to_do(name: str) -> None:
     assert any("kubectl -n NAMESPACE " in block for block in blocks(head, "sh"))
 
 
+#: Subcommands of kubectl that change something.
+CHANGES = re.compile(r"kubectl[^#\n]* (rollout undo|scale|delete|rollout restart|apply|patch|edit)\b")
+
+
+@each_book
+def test_command_that_changes_something_stands_in_a_block_of_its_own(name: str) -> None:
+    """The first block only reads: pasted whole, it rolls nothing back."""
+    found = blocks(BOOKS[name], "sh")
+    assert not CHANGES.search(found[0])
+    assert all(block.count("\n") == 1 for block in found if CHANGES.search(block))
+
+
 @each_book
 def test_runbook_has_its_chapters(name: str) -> None:
     """Meaning, Impact, Diagnosis and Mitigation, in this order, none empty."""
