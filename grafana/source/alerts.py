@@ -146,25 +146,27 @@ GET_PODS = (
 ANY_POD = "-l app.kubernetes.io/name={{ $labels.job }} --prefix"
 
 
-def _limit(above: float, deviations: float, slack: float, normal: str) -> str:
-    return f"{above:g} * {normal} + {deviations:g} * sqrt({normal} + {slack:g})"
+def _limit(config: Config, deviations: float, normal: str) -> str:
+    return (
+        f"{normal}\n+ {deviations:g} * sqrt(\n  {normal}\n  + {config.slack:g}\n"
+        f"  + ({config.drift:g} / 100 * {normal}) ^ 2\n)"
+    )
 
 
 def _spike(config: Config, name: str, extra: str = "") -> str:
     """The closes of a class where they are well above their normal and not few; ``extra`` is one more condition."""
     now = metric(recording.closes(config), config.job_selector, **{"class": name})
     normal = metric(recording.expected(config), config.job_selector, **{"class": name})
-    limit = _limit(config.above_normal, config.deviations, config.slack, normal)
-    found = f"{now} >= {config.least:g}\n> {limit}"
+    limit = _limit(config, config.deviations, normal)
+    found = f"{now} >= {config.least:g}\n> {_in(limit)}"
     if name in recording.PAGING:
         short = metric(recording.closes(config, config.short_window), config.job_selector, **{"class": name})
-        lately = f"({recording.endings(config, config.short_window)} / ({recording.endings(config)} > 0))"
-        scaled = f"({normal} * {on(WORKLOAD)} group_left () {lately})"
+        part = f"{config.short_window / config.window:g} * {normal}"
         found = (
-            f"(\n  {now} >= {config.least:g}\n  > {limit}\n)\nor (\n"
+            f"(\n  {_in(found)}\n)\nor (\n"
             f"  {short} >= {config.short_least:g}\n"
-            f"  > {_limit(config.above_normal, config.short_deviations, config.slack, scaled)}\n"
-            f"  and {now} > {_limit(config.above_normal, config.confirming_deviations, config.slack, normal)}\n)"
+            f"  > {_in(_in(_limit(config, config.deviations, part)))}\n"
+            f"  and {now}\n  > {_in(_in(_limit(config, config.confirming_deviations, normal)))}\n)"
         )
     lines = found.replace("\n", "\n  ")
     return sum_by(WORKLOAD, f"{now}\nand (\n  {lines}\n){extra}")
@@ -405,6 +407,7 @@ def _burn(config: Config, row: BurnWindow) -> Alert:
         f", {texts.percent(_faulty_share(config, row.long), (*SERVICE, *SERVICE))} of all",
         _pods(config, FAULTS, row.long),
         f"{long}/{short}",
+        keep_firing=0 if paging else config.keep_ticket,
         fixed=True,
         labels={"window": long},
         slow=row.long >= 86400,
@@ -425,6 +428,8 @@ def _storm(config: Config) -> Iterator[Alert]:
     usual = f"avg_over_time({over(asked, normal, before)})"
     usual_closes = f"avg_over_time({over(closed, normal, before)})"
     usual_cuts = f"avg_over_time({over(cut, normal, before)})"
+    sessions = ours(config, catalogue.ACTIVE)
+    earlier = sum_by(SERVICE, f"max_over_time({over(sessions, normal, normal / 2)})")
     quick = sum_by(
         SERVICE,
         increase(ours(config, catalogue.RECONNECT_DELAY, suffix="_bucket", le=bound(config.immediate)), window),
@@ -437,8 +442,9 @@ def _storm(config: Config) -> Iterator[Alert]:
     )
     yield Alert(
         "WebSocketReconnectStorm",
-        "After a wave of closes, clients return without waiting. Silent where few returns are recognised; without the "
-        "histogram of returns, the number of handshakes decides, while no pod drains, goes or comes.",
+        "After a wave of closes, clients return without waiting. Silent where few returns are recognised, or where "
+        "more sessions are open than before; without the histogram of returns, the number of handshakes decides, while "
+        "no pod drains, goes or comes.",
         f"{asked} >= {config.storm_least:g}\n"
         f"and {asked} offset {duration(normal / 2)}\n"
         f"and {asked} > {factor} * {usual}\n"
@@ -450,7 +456,8 @@ def _storm(config: Config) -> Iterator[Alert]:
         f"  {asked} * ({quick} / ({recognised} >= 10)) > {factor} * {usual}\n"
         f"    and {recognised} >= {config.recognised:g} / 100 * {asked}\n"
         f"  or ({asked} unless {recognised} unless {on(JOB)} {changing})\n"
-        f")",
+        f")\n"
+        f"unless {sum_by(SERVICE, sessions)} > {config.storm_sessions:g} * {earlier}",
         WARNING,
         f"{WHO}: {many('handshake')} in {texts.span(config.storm_window)}",
         "After a wave of closes, clients return at once. They should wait, with exponential backoff and jitter.",

@@ -103,6 +103,9 @@ class Config:
     """A draining pod is forgiven its worst this long: one burst, as scrapes a minute apart see it."""
     usual: float = 12 * HOUR
     """The normal is the median of this time; a spike is held for half of it."""
+    smooth: float = HOUR
+    """The share of a class is taken over this time: over ten minutes the share of a rare close is mostly none, and so
+    would be its median."""
     samples: int = 20
     """Values of the past below which there is no normal."""
     deploy: float = 15 * MINUTE
@@ -112,18 +115,17 @@ class Config:
 
     least: int = 10
     """Closes within ``window`` below which there is no spike."""
-    above_normal: float = 1.25
-    """A spike exceeds its normal this many times ..."""
-    deviations: float = 4.5
-    """... and by this many standard deviations of a count (the square root of the normal and ``slack``)."""
+    deviations: float = 5.5
+    """A spike exceeds its normal by this many standard deviations of a count: the square root of the normal and
+    ``slack``, by chance, and ``drift``, added as variances."""
+    drift: float = 7
+    """Percentage of the normal by which it wanders; of a large normal, where chance is small."""
     slack: float = 3
     """Closes that a normal of none is taken for in that square root."""
     short_least: int = 20
     """The same within ``short_window`` ..."""
-    short_deviations: float = 5
-    """... where fewer scrapes make a count less exact ..."""
-    confirming_deviations: float = 3
-    """... so the long window must agree by this much."""
+    confirming_deviations: float = 3.5
+    """... where fewer scrapes make a count less exact, so the long window must agree by this much."""
     ping_timeouts: float = 10
     """Percentage of all closes below which ping timeouts are a network's usual trouble."""
 
@@ -146,6 +148,8 @@ class Config:
     """Immediate returns, in multiples of the normal number of handshakes."""
     storm_least: int = 50
     """Handshakes, and closes before them, below which there is no storm."""
+    storm_sessions: float = 1.5
+    """Open sessions, in multiples of the most before: with more, the clients are visitors and do not return."""
     immediate: float = 1
     """Seconds within which a client that returns has not backed off; a bound of the reconnect histogram."""
     recognised: float = 10
@@ -186,6 +190,8 @@ class Config:
     """``for`` of the alerts about a state rather than a burst."""
     keep_firing: float = 3 * MINUTE
     """A spike alert outlives a scrape gap of this length."""
+    keep_ticket: float = 3 * HOUR
+    """A warning of the error budget outlives a quiet stretch of this length, rather than come again after it."""
 
     runbooks: str = RUNBOOKS
     """Address of the runbooks' folder."""

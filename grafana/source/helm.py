@@ -17,7 +17,7 @@ from grafana.source.rule_files import PREFIX, groups, groups_yaml
 
 #: Settings that are values of the chart, below ``monitoring.rules.thresholds``.
 THRESHOLDS = (
-    "least", "above_normal", "deviations", "ping_timeouts", "crashed_pods", "quiet_least", "quiet_share",
+    "least", "deviations", "drift", "ping_timeouts", "crashed_pods", "quiet_least", "quiet_share",
     "storm_factor", "storm_least", "handshake_failures", "handshake_refusals", "refusals_least", "unobserved", "cpu",
     "descriptors", "cutoff_least", "cutoff_share",
 )  # fmt: skip

@@ -8,11 +8,12 @@ a pod that stopped has taken its burst with it. A pod that drains stays longer. 
 (3 minutes); closes beyond that are no stop's burst. Handshakes of draining pods do not count: a drain refuses them.
 This is decided per pod, because a rolling deploy of twenty pods has one that has just sent its burst at any time.
 
-**The normal.** ``share`` is the share of the closes of a class in all closes of 10 minutes. Its median over
-``usual`` (12 hours) and the other closes of now give the number to expect, or the median of the count itself if that is
-larger. So the normal follows the day's traffic through the share, and a median ignores bursts and bugs that last less
-than half of ``usual``: a spike stands out for 6 hours. Every series can be plotted; none reads its own past. Without
-``samples`` (20) values of the past there is no normal and no spike; the error budget needs none.
+**The normal.** ``share`` is the share of the closes of a class in all closes of an hour (``smooth``): over ten minutes
+the share of a rare close is mostly none. Its median over ``usual`` (12 hours) and the other closes of now give the
+number to expect, or the median of the count itself if that is larger. So the normal follows the day's traffic through
+the share, and a median ignores bursts and bugs that last less than half of ``usual``: a spike stands out for 6 hours.
+Every series can be plotted; none reads its own past. Without ``samples`` (20) values of the past there is no normal and
+no spike; the error budget needs none.
 
 **A controller** is the Deployment, StatefulSet or DaemonSet that a pod's name begins with. Closes are counted per
 controller, so that a small one that breaks stands out where several share a job. One that is new (blue-green, canary)
@@ -86,14 +87,14 @@ def closes(config: Config, window: float | None = None) -> str:
     return f"{_WORKLOAD}_class:websocket_staying_closes:increase{duration(window or config.window)}"
 
 
-def endings(config: Config, window: float | None = None) -> str:
+def endings(config: Config) -> str:
     """All closes of pods that stay."""
-    return f"{_WORKLOAD}:websocket_staying_closes:increase{duration(window or config.window)}"
+    return f"{_WORKLOAD}:websocket_staying_closes:increase{duration(config.window)}"
 
 
 def share(config: Config) -> str:
     """Share of a class in all closes."""
-    return f"{_WORKLOAD}_class:websocket_staying_closes:share{duration(config.window)}"
+    return f"{_WORKLOAD}_class:websocket_staying_closes:share{duration(config.smooth)}"
 
 
 def usual_share(config: Config) -> str:
@@ -222,17 +223,20 @@ def closes_rules(config: Config) -> Iterator[Recording]:
                 f"Closes of class {name} by the server in {duration(window)}, of pods that stay.",
                 {"class": name},
             )
-    for window in (config.window, config.short_window):
-        counted = sum_by((*POD, "route"), increase(ours(config, catalogue.CLOSED), config.seconds(window), settle))
-        yield Recording(
-            endings(config, window),
-            sum_by(WORKLOAD, controlled(staying(config, counted, window))),
-            f"All closes in {duration(window)}, of pods that stay.",
-        )
+    counted = sum_by((*POD, "route"), increase(ours(config, catalogue.CLOSED), config.seconds(config.window), settle))
+    yield Recording(
+        endings(config),
+        sum_by(WORKLOAD, controlled(staying(config, counted, config.window))),
+        f"All closes in {duration(config.window)}, of pods that stay.",
+    )
+    lately, every = (
+        f"avg_over_time({over(metric(record), config.seconds(config.smooth))})"
+        for record in (closes(config), endings(config))
+    )
     yield Recording(
         share(config),
-        f"{closes(config)} / {on(WORKLOAD)} group_left () ({endings(config)} > 0)",
-        "Share of each class in all closes.",
+        f"{lately} / {on(WORKLOAD)} group_left () ({every} > 0)",
+        f"Share of each class in all closes of {duration(config.smooth)}.",
     )
     others = f"clamp_min({closes(config)} * 0 + {on(WORKLOAD)} group_left () {endings(config)} - {closes(config)}, 0)"
     of_service = aggregate("max", (*SERVICE, "class"), usual_share(config))

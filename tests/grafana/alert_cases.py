@@ -590,6 +590,20 @@ STORMS = [
         minutes=T + 60,
     ),
     case(
+        "Traffic of every kind that is suddenly four times as much, open sessions too, is no storm",
+        Pod(
+            "a",
+            {
+                closes(1006, Cause.CONNECTION_LOST, Peer.CLIENT): lambda m: 20 if m < T else 80,
+                closes(1000, Cause.NORMAL, Peer.CLIENT): lambda m: 20 if m < T else 80,
+                handshakes(101): lambda m: 40 if m < T else 160,
+            },
+            {series(catalogue.ACTIVE, route="all"): lambda m: 500 if m < T else 2000},
+        ),
+        never(STORM),
+        minutes=T + 60,
+    ),
+    case(
         "A handful of sessions that end and come back are no storm",
         Pod("a", {AWAY: once(15, T), **returns(15, 15, T), handshakes(101): once(15, T)}, traffic=False),
         never(STORM),
@@ -832,6 +846,11 @@ def tide(minute: int) -> float:
     return 400 * (1.05 - 0.95 * cos(2 * pi * minute / DAY))
 
 
+def rare(minute: int) -> int:
+    """Whole errors, 0.2 in a thousand of that traffic, as evenly as they can be."""
+    return int(0.0002 * sum(map(tide, range(minute + 1)))) - int(0.0002 * sum(map(tide, range(minute))))
+
+
 NO_PAGES = [
     *(
         case(
@@ -853,6 +872,16 @@ NO_PAGES = [
     case(
         "Known errors, one in a thousand, are normal in traffic that swells to twenty times its ebb",
         Pod("a", {BUG: lambda m: tide(m) * 0.0008, closes(1001, Cause.GOING_AWAY, Peer.CLIENT): tide}),
+        never(),
+        minutes=2 * DAY,
+        config=SLOWLY,
+    ),
+    case(
+        "Rare known errors, none in most minutes of the night, are normal in the morning, ten at once among them",
+        Pod(
+            "a",
+            {BUG: lambda m: rare(m) + (10 if m == DAY + 420 else 0), closes(1001, Cause.GOING_AWAY, Peer.CLIENT): tide},
+        ),
         never(),
         minutes=2 * DAY,
         config=SLOWLY,
