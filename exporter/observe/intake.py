@@ -42,7 +42,7 @@ TOGETHER = 0.05
 GROUP_WAIT = 0.1
 #: Distinct ages of last frames, at least :data:`TOGETHER` apart, that show that no common message ended the sessions.
 DISTINCT_AGES = 3
-#: Distinct clients among the sessions of one address that show that the address is a proxy's and no browser's.
+#: Distinct clients among the sessions of one address that show, as a forwarded address does, that it is a proxy's.
 DISTINCT_CLIENTS = 3
 #: A group is sudden if its second has this many times the ends of the one before: ends at a steady rate meet by chance.
 SUDDEN = 3
@@ -260,7 +260,7 @@ class Intake:
             clients = {client for _, client in together if client}
             if (
                 _distinct(record.closed_at - at for at, _ in together) >= DISTINCT_AGES
-                and (record.tcp_end is Peer.SERVER or len(clients) >= DISTINCT_CLIENTS)
+                and (record.tcp_end is Peer.SERVER or record.forwarded_for or len(clients) >= DISTINCT_CLIENTS)
                 and drops.sudden(key, record.closed_at)
             ):
                 lost = len(together)

@@ -118,4 +118,6 @@ _TCP_ENDS = {
 
 
 def _seconds(value: float) -> str:
+    if value < 0.001:
+        return "less than 1 ms"
     return f"{value:.3f} s" if value < 10 else f"{value:.1f} s"

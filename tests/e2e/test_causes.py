@@ -68,8 +68,8 @@ NOTHING = "nothing"
 class Client:
     """A raw client: reads frames, answers Close frames, and pings if asked."""
 
-    def __init__(self, port: int, pongs: bool = True, path: str = "/", source: str = "127.0.0.1") -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port), WAIT_LIMIT, (source, 0))
+    def __init__(self, port: int, pongs: bool = True, path: str = "/") -> None:
+        self._sock = socket.create_connection(("127.0.0.1", port), WAIT_LIMIT)
         self._sock.settimeout(WAIT_LIMIT)
         self._pongs = pongs
         self._data = b""

@@ -427,10 +427,11 @@ def test_intake_handlers_that_fail_together_are_no_lost_worker(stage: Stage) -> 
     assert stage.causes == ["dropped-on-message"] * 3
 
 
-def test_intake_five_clients_of_one_address_are_a_lost_proxy(stage: Stage) -> None:
-    """They are passed on a moment later, without a probe."""
+@pytest.mark.parametrize("shown", [{}, {"identity": 7, "forwarded_for": "192.0.2.7"}], ids=["clients", "header"])
+def test_intake_five_clients_of_one_address_are_a_lost_proxy(stage: Stage, shown: dict[str, Any]) -> None:
+    """Distinct clients, or a forwarded address, show the proxy; they are passed on a moment later, without a probe."""
     for number in range(5):
-        stage.drop(CLIENT, ago=0.01 * number, idle=0.3 * number)
+        stage.drop(CLIENT, ago=0.01 * number, idle=0.3 * number, **shown)
     stage.clock.advance(0.11)
     assert stage.causes == ["proxy-lost"] * 5
     assert stage.app.probes == []
