@@ -64,8 +64,8 @@ class Query:
 
     def link(self, **changed: str) -> str:
         """Return the address of the same request with other parameters beside the filters."""
-        asked = urlencode({**self.filters, **changed})
-        return f"/closes?{asked}" if asked else "/closes"
+        given = urlencode({**self.filters, **changed})
+        return f"/closes?{given}" if given else "/closes"
 
 
 def select(reports: RecentCloses, query: Query) -> Iterator[CloseReport]:
@@ -90,19 +90,19 @@ def wants_html(parameters: MultiMapping[str], accept: str) -> bool:
 def read(parameters: MultiMapping[str], html: bool) -> Query:
     """Return the query of a list of reports. An empty value is no filter. Raises BadQuery."""
     refuse_unknown(parameters, PARAMETERS)
-    asked = {name: _single(parameters, name) for name in PARAMETERS}
-    if asked["code"] and not _CODE.fullmatch(asked["code"]):
-        raise BadQuery(f"code: {_cut(asked['code'])} is no code label such as 1011, 4xxx, invalid or unknown")
-    if asked["cause"] and asked["cause"] not in Cause.__members__.values():
-        raise BadQuery(f"cause: {_cut(asked['cause'])} is none of {', '.join(Cause)}")
-    if asked["before"] and not _SESSION.fullmatch(asked["before"]):
-        raise BadQuery(f"before: {_cut(asked['before'])} is no session id")
+    given = {name: _single(parameters, name) for name in PARAMETERS}
+    if given["code"] and not _CODE.fullmatch(given["code"]):
+        raise BadQuery(f"code: {_cut(given['code'])} is no code label such as 1011, 4xxx, invalid or unknown")
+    if given["cause"] and given["cause"] not in Cause.__members__.values():
+        raise BadQuery(f"cause: {_cut(given['cause'])} is none of {', '.join(Cause)}")
+    if given["before"] and not _SESSION.fullmatch(given["before"]):
+        raise BadQuery(f"before: {_cut(given['before'])} is no session id")
     limit = PAGE if html else None
-    if asked["limit"]:
-        if not re.fullmatch(r"[1-9]\d{0,3}", asked["limit"], re.ASCII):
-            raise BadQuery(f"limit: {_cut(asked['limit'])} is no whole number from 1 to 9999")
-        limit = int(asked["limit"])
-    return Query(asked["code"], asked["cause"], asked["route"], limit, asked["before"])
+    if given["limit"]:
+        if not re.fullmatch(r"[1-9]\d{0,3}", given["limit"], re.ASCII):
+            raise BadQuery(f"limit: {_cut(given['limit'])} is no whole number from 1 to 9999")
+        limit = int(given["limit"])
+    return Query(given["code"], given["cause"], given["route"], limit, given["before"])
 
 
 def refuse_unknown(parameters: MultiMapping[str], known: tuple[str, ...]) -> None:
@@ -171,15 +171,15 @@ class ClosesApi:
         if report is None:
             said = f"no report of session {session_id[:64]!r} is kept: it closed normally, is open or is too old"
             if html:
-                return await send(request, HTML, [pages.missing(said)], status=404)
+                return await send(request, HTML, [pages.missing_page(said)], status=404)
             return await send(request, TEXT, [f"{said}\n"], status=404)
         if html:
-            return await send(request, HTML, [pages.one(report.as_dict())])
+            return await send(request, HTML, [pages.report_page(report.as_dict())])
         return await send(request, JSON, [json.dumps(report.as_dict()) + "\n"])
 
     async def _list(self, request: web.Request, query: Query, html: bool) -> web.StreamResponse:
         if html:
-            return await send(request, HTML, pages.listing(self._reports, query, select(self._reports, query)))
+            return await send(request, HTML, pages.list_page(self._reports, query, select(self._reports, query)))
         return await send(request, JSON, as_json(self._reports, query))
 
 

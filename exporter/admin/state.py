@@ -20,11 +20,11 @@ from exporter.admin.pages.wording import (
     conclusion,
     duration,
     evidence,
+    peer_name,
     title,
     tone,
     tone_of,
     when,
-    whom,
 )
 from exporter.protocol.causes import CAUSES, is_server_fault
 from exporter.protocol.enums import Cause, Peer
@@ -163,7 +163,7 @@ def _causes(
         yield {
             "key": f"{cause}-{initiator}",
             "cause": cause,
-            "by": f"by {whom(initiator)}",
+            "by": f"by {peer_name(initiator)}",
             "tone": tone(cause, initiator),
             "codes": [chip(code) for code in sorted({code for code, _, _ in own})],
             "hour": f"{_sum(hour, own):,}",

@@ -73,7 +73,7 @@ class Bug:
         except ValueError:
             raise ValueError("accepted: rate=0 to rate=1, kind=raises, kind=drops or kind=both") from None
 
-    def strike(self) -> BugKind | None:
+    def next_failure(self) -> BugKind | None:
         """Return how the next message fails, RAISES or DROPS; None if it does not."""
         if random.random() >= self.rate:
             return None
@@ -95,7 +95,7 @@ class Chat:
         member = Member(connection, self.rooms)
         try:
             async for message in connection:
-                match self.bug.strike():
+                match self.bug.next_failure():
                     case BugKind.RAISES:
                         raise LookupError("the bug of the demo: an exception that no handler expects")
                     case BugKind.DROPS:

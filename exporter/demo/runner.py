@@ -31,7 +31,7 @@ from exporter.address import Address
 from exporter.demo import DemoError
 from exporter.demo.chat_server import Bug, Chat, serve_chat
 from exporter.demo.clients import Behaviour, run_clients
-from exporter.demo.summary import Close, Counts, Places, Tour, news, plural, read_counts, summary
+from exporter.demo.summary import Close, Counts, Links, Tour, plural, progress, read_counts, summary
 from exporter.listening import CannotListen, close_all, open_listeners
 
 #: A short drain: no session is left when the sidecar is stopped.
@@ -42,8 +42,8 @@ START_TIMEOUT, POLL = 20.0, 0.1
 STOP_TIMEOUT = 5.0
 #: Seconds that the app is down in a restart.
 RESTART_GAP = 0.5
-#: Seconds between two news lines.
-NEWS_INTERVAL = 5.0
+#: Seconds between two progress lines.
+PROGRESS_INTERVAL = 5.0
 #: Seconds to read a step of the tour, and between checks whether the next one has happened.
 TOUR_INTERVAL, TOUR_POLL = 10.0, 1.0
 #: Seconds for one answer of the sidecar.
@@ -119,14 +119,14 @@ class Demo:
             async with _running(self._wait_ready(logs / "sidecar.log")) as ready:
                 await _first_of(ready, app, sidecar)
 
-            places = Places(f"http://{self._admin.local}", f"http://{self._listen.local}", logs, _own_command())
-            click.echo(self._welcome(places))
+            links = Links(f"http://{self._admin.local}", f"http://{self._listen.local}", logs, _own_command())
+            click.echo(self._welcome(links))
             behaviour = Behaviour(f"ws://{self._listen.local}/chat")
             clients = await stack.enter_async_context(
                 _running(run_clients(behaviour, self._plan.clients, 1, asyncio.Event()))
             )
             duration = asyncio.sleep(self._plan.duration or float("inf"))
-            async with _running(self._report(places)) as report, _running(duration) as over:
+            async with _running(self._report(links)) as report, _running(duration) as over:
                 try:
                     await _first_of(app, sidecar, clients, report, over)
                 finally:
@@ -155,18 +155,18 @@ class Demo:
                 return
         raise DemoError(f"the sidecar is not ready after {START_TIMEOUT:.0f} s: {_last_line(log)}")
 
-    def _welcome(self, places: Places) -> str:
+    def _welcome(self, links: Links) -> str:
         every = self._plan.restart_every
         restarts = f", restarted every {every:g} s" if every else ""
-        hint = "" if self._plan.tour else f"\n  tour          {places.command} demo --tour"
+        hint = "" if self._plan.tour else f"\n  tour          {links.command} demo --tour"
         return f"""\
 {plural(self._plan.clients, "chat client")} -> websocket-exporter -> a chat server with a bug{restarts}
 
-  page          {places.admin}/
-  metrics       {places.admin}/metrics
-  more bugs     curl '{places.app}/bug?rate=0.2'     none: rate=0
-  one kind      curl '{places.app}/bug?kind=raises'  1011; no Close frame: kind=drops
-  logs          {places.logs}{hint}
+  page          {links.admin}/
+  metrics       {links.admin}/metrics
+  more bugs     curl '{links.app}/bug?rate=0.2'     none: rate=0
+  one kind      curl '{links.app}/bug?kind=raises'  1011; no Close frame: kind=drops
+  logs          {links.logs}{hint}
   Ctrl-C        ends the demo
 """
 
@@ -194,9 +194,9 @@ class Demo:
             return {}
         return {Close(one["code"], one["cause"], one["initiator"]): one["session_id"] for one in reversed(closes)}
 
-    async def _report(self, places: Places) -> None:
-        """Print the tour if there is one, then a news line every few seconds."""
-        tour = Tour(places)
+    async def _report(self, links: Links) -> None:
+        """Print the tour if there is one, then a progress line every few seconds."""
+        tour = Tour(links)
         while self._plan.tour and not tour.is_over:
             counts = await self._counts()
             step = counts and tour.next(counts, await self._reports(), time.monotonic() - self._started)
@@ -205,9 +205,9 @@ class Demo:
             await asyncio.sleep(TOUR_INTERVAL if step else TOUR_POLL)
         before = await self._counts() if self._plan.tour else Counts()
         while True:
-            await asyncio.sleep(NEWS_INTERVAL)
+            await asyncio.sleep(PROGRESS_INTERVAL)
             if (now := await self._counts()) is not None:
-                self._print(news(before or Counts(), now))
+                self._print(progress(before or Counts(), now))
                 before = now
 
     async def _summarize(self) -> None:

@@ -1,4 +1,4 @@
-"""Texts of the demo, made from the sidecar's /metrics and /closes: the news line, the summary, the tour."""
+"""Texts of the demo, made from the sidecar's /metrics and /closes: the progress line, the summary, the tour."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def read_counts(exposition: str) -> Counts:
     return Counts(active, closed, refused, samples)
 
 
-def news(before: Counts, now: Counts) -> str:
+def progress(before: Counts, now: Counts) -> str:
     """Return one line: the open sessions, and the closes since ``before`` by initiator."""
     lists: dict[str, list[str]] = {f"{peer} closed": [] for peer in (Peer.SERVER, Peer.PROXY, Peer.CLIENT)}
     for close, count in _most_frequent(now.closed - before.closed):
@@ -115,8 +115,8 @@ def _most_frequent(counts: Counter[_T]) -> list[tuple[_T, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where a user looks.
+class Links:
+    """Addresses and paths for the user.
 
     :ivar admin: URL of the sidecar's admin port.
     :ivar app: URL of the app, through the sidecar.
@@ -147,7 +147,7 @@ class _Step:
 class _View:
     """All that the text of a step may name: ``count``, ``sample`` and ``report`` are those of ``close``."""
 
-    places: Places
+    links: Links
     counts: Counts
     close: Close | None = None
     report: str = ""
@@ -161,12 +161,12 @@ class _View:
         return self.counts.samples[self.close] if self.close else ""
 
     def explain(self, *subjects: str) -> str:
-        return f"{self.places.command} explain {' '.join(subjects)}"
+        return f"{self.links.command} explain {' '.join(subjects)}"
 
 
 def _page(view: _View) -> str:
     return f"""\
-Open {view.places.admin}/
+Open {view.links.admin}/
 Server faults: closes by the server that point at a bug or a crash. Going
 away: leaving browsers and deploys. {plural(view.counts.active, "session")} open now."""
 
@@ -175,7 +175,7 @@ def _client_leaves(view: _View) -> str:
     return f"""\
 {plural(view.count, "session")} ended with 1001 (Going Away) by the client, as when a
 browser leaves the page. Not a fault. The counter:
-  curl -s {view.places.admin}/metrics | grep 'cause="going-away"'
+  curl -s {view.links.admin}/metrics | grep 'cause="going-away"'
   {view.sample}"""
 
 
@@ -184,7 +184,7 @@ def _handler_raises(view: _View) -> str:
 {plural(view.count, "session")} ended with 1011 (Internal Error): a handler raised an
 exception, and the server's library closed the connection. A server fault.
   report        {view.report}
-  stack trace   {view.places.logs / "app.log"}
+  stack trace   {view.links.logs / "app.log"}
   meaning       {view.explain("1011")}"""
 
 
@@ -208,16 +208,16 @@ is in Going away, not in Server faults.
 def _more_bugs(view: _View) -> str:
     return f"""\
 Let a fifth of the messages fail; Server faults rises from {view.counts.faults}:
-  curl '{view.places.app}/bug?rate=0.2'     no bug: rate=0
+  curl '{view.links.app}/bug?rate=0.2'     no bug: rate=0
 All reports of abnormal closes:
-  {view.places.admin}/closes"""
+  {view.links.admin}/closes"""
 
 
 def _your_app(view: _View) -> str:
     return f"""\
 Put the sidecar in front of an app on port 8080; its clients connect to
 port 10010. The demo has to end first (Ctrl-C), it uses that port.
-  {view.places.command} run --upstream 127.0.0.1:8080"""
+  {view.links.command} run --upstream 127.0.0.1:8080"""
 
 
 _STEPS = (
@@ -234,8 +234,8 @@ _STEPS = (
 class Tour:
     """The steps of the tour, each shown once its close has happened."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, links: Links) -> None:
+        self._links = links
         self._left = list(_STEPS)
         self._last_shown = 0.0
 
@@ -256,8 +256,8 @@ class Tour:
             if close or (not step.shows and self._is_due(step, counts, now)):
                 self._left.remove(step)
                 self._last_shown = now
-                report = f"{self._places.admin}/closes/{reports[close]}" if close and close in reports else ""
-                text = step.text(_View(self._places, counts, close, report))
+                report = f"{self._links.admin}/closes/{reports[close]}" if close and close in reports else ""
+                text = step.text(_View(self._links, counts, close, report))
                 return f"Step {len(_STEPS) - len(self._left)} of {len(_STEPS)}: {step.title}\n\n{text}\n"
         return None
 

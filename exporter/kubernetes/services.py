@@ -94,18 +94,18 @@ def rewrite_service(service: dict[str, Any], ports: Iterable[InjectedPort], warn
             if any(port.name == target for port in injected):
                 _warn_protocol(index, entry, warn)
             continue
-        hit = next((port for port in injected if port.app_port == target), None)
-        if hit is None:
+        match = next((port for port in injected if port.app_port == target), None)
+        if match is None:
             continue
         for other in chosen:
-            if other.app_port == target and other.listen_port != hit.listen_port:
+            if other.app_port == target and other.listen_port != match.listen_port:
                 raise ManifestError(
                     f"spec.ports[{index}].targetPort",
-                    f"{target} is the app's port in {other.workload} and behind the sidecar in {hit.workload}: "
+                    f"{target} is the app's port in {other.workload} and behind the sidecar in {match.workload}: "
                     "name that port alike in both, and use the name here",
                 )
         originals[_port_key(entry)] = present
-        entry["targetPort"] = hit.listen_port
+        entry["targetPort"] = match.listen_port
         _warn_protocol(index, entry, warn)
     if spec.get("clusterIP") == "None":
         warn(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ _WRAPPED = re.compile(r"\{<<: \[(\*[^\s,\[\]{}]+)\](?:, .*)?\}", re.DOTALL)
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-class _GiveUp(Exception):
+class _CannotEdit(Exception):
     """The text has a layout that the edits do not cover."""
 
 
@@ -54,7 +54,7 @@ def edited(text: str, old: Any, new: Any, *, is_json: bool) -> str | None:
     try:
         result = _Editor(text, is_json).edit(old, new)
         loaded = json.loads(result) if is_json else load_yaml(result)
-    except (_GiveUp, YAMLError, ValueError):
+    except (_CannotEdit, YAMLError, ValueError):
         return None
     return result if same(loaded, new) else None
 
@@ -64,8 +64,8 @@ class _Editor:
 
     def __init__(self, text: str, is_json: bool) -> None:
         self.newline = "\r\n" if "\r\n" in text else "\n"
-        self.lent = "" if text.endswith("\n") else self.newline  # for the time of the edits: all lines end alike
-        self.text = text + self.lent
+        self.added_newline = "" if text.endswith("\n") else self.newline  # removed after the edits
+        self.text = text + self.added_newline
         self.is_json = is_json
         self.tight = is_json and '": ' not in text
         self.edits: list[_Edit] = []
@@ -73,17 +73,17 @@ class _Editor:
     def edit(self, old: Any, new: Any) -> str:
         root = yaml_reader().compose(self.text)
         if root is None:
-            raise _GiveUp
+            raise _CannotEdit
         self.offset = _list_offset(root)
         self.step = _step(root)
         self._change(root, old, new)
-        return self._apply().removesuffix(self.lent)
+        return self._apply().removesuffix(self.added_newline)
 
     def _apply(self) -> str:
         parts, position = [], 0
         for edit in sorted(self.edits, key=lambda edit: (edit.start, edit.end)):
             if edit.start < position:
-                raise _GiveUp
+                raise _CannotEdit
             parts += [self.text[position : edit.start], edit.text.replace("\n", self.newline)]
             position = edit.end
         return "".join(parts) + self.text[position:]
@@ -98,12 +98,12 @@ class _Editor:
         elif isinstance(node, ScalarNode) and not isinstance(new, dict | list):
             self._replace_scalar(node, new)
         else:
-            raise _GiveUp
+            raise _CannotEdit
 
     def _replace_scalar(self, node: ScalarNode, new: Any) -> None:
         start, end = node.start_mark.index, node.end_mark.index
         if start == end or node.style not in (None, "'", '"'):
-            raise _GiveUp
+            raise _CannotEdit
         self.edits.append(_Edit(start, end, self._scalar(new, node.style)))
 
     def _scalar(self, value: Any, style: str | None = None) -> str:
@@ -118,13 +118,13 @@ class _Editor:
 
     def _change_mapping(self, node: MappingNode, old: dict[Any, Any], new: dict[Any, Any]) -> None:
         if not all(isinstance(key, ScalarNode) for key, _ in node.value):
-            raise _GiveUp
+            raise _CannotEdit
         pairs = {key.value: (key, value) for key, value in node.value if key.tag != _MERGE}
         merged = old.keys() - pairs.keys()
         if not pairs.keys() <= old.keys() or (merged and len(pairs) == len(node.value)):
-            raise _GiveUp  # keys that are not strings
+            raise _CannotEdit  # keys that are not strings
         if not all(key in new and same(old[key], new[key]) for key in merged):
-            raise _GiveUp
+            raise _CannotEdit
         if merged and not pairs.keys() & new.keys() and self._unwrap_alias(node, merged, new):
             return
         for key, (key_node, value_node) in pairs.items():
@@ -138,7 +138,7 @@ class _Editor:
                 self._empty(node, value_node)
             else:
                 self._change(value_node, old[key], new[key])
-        entries = [_Stretch(key.start_mark.index, self._end(value, key)) for key, value in node.value]
+        entries = [_Range(key.start_mark.index, self._end(value, key)) for key, value in node.value]
         added = {key: value for key, value in new.items() if key not in old}
         self._splice(node, entries, [key.tag == _MERGE or key.value in new for key, _ in node.value], added)
 
@@ -146,9 +146,9 @@ class _Editor:
         """Merge the mapping of an alias into a new mapping that has more keys."""
         found = _ALIAS.match(self.text, key.end_mark.index)
         if found is None or not isinstance(old, dict) or not isinstance(new, dict):
-            raise _GiveUp
+            raise _CannotEdit
         if not all(name in new and same(old[name], new[name]) for name in old):
-            raise _GiveUp
+            raise _CannotEdit
         parts = [f"<<: [{found[1]}]"]
         parts += [f"{self._key(name)}: {json.dumps(new[name], ensure_ascii=False)}" for name in new if name not in old]
         self.edits.append(_Edit(found.start(1), found.end(1), "{" + ", ".join(parts) + "}"))
@@ -177,7 +177,7 @@ class _Editor:
     def _replace_token(self, value: Node, text: str) -> None:
         start, end = value.start_mark.index, value.end_mark.index
         if start == end:
-            raise _GiveUp
+            raise _CannotEdit
         self.edits.append(_Edit(start, end, text))
 
     def _empty(self, parent: MappingNode, value: Node) -> None:
@@ -194,7 +194,7 @@ class _Editor:
         kept = [(value, item) for value, item, stays in zip(node.value, old, keep, strict=True) if stays]
         for (value, item), wanted in zip(kept, new, strict=False):
             self._change(value, item, wanted)
-        entries = [_Stretch(self._item_start(node, value), self._end(value)) for value in node.value]
+        entries = [_Range(self._item_start(node, value), self._end(value)) for value in node.value]
         self._splice(node, entries, keep, new[len(kept) :])
 
     def _item_start(self, node: SequenceNode, value: Node) -> int:
@@ -203,10 +203,10 @@ class _Editor:
 
     # both
 
-    def _splice(self, node: CollectionNode, entries: list[_Stretch], keep: list[bool], added: Any) -> None:
+    def _splice(self, node: CollectionNode, entries: list[_Range], keep: list[bool], added: Any) -> None:
         """Delete the entries that are not kept, add the new ones after the last."""
         if not all(keep) and not any(keep) and not node.flow_style:
-            raise _GiveUp  # a block collection cannot be empty
+            raise _CannotEdit  # a block collection cannot be empty
         for first, last in _runs(keep):
             if node.flow_style:
                 self._delete_flow(entries, first, last)
@@ -221,7 +221,7 @@ class _Editor:
         kept = [entry for entry, stays in zip(entries, keep, strict=True) if stays]
         self._insert_flow(node, kept, added)
 
-    def _delete_flow(self, entries: Sequence[_Stretch], first: int, last: int) -> None:
+    def _delete_flow(self, entries: Sequence[_Range], first: int, last: int) -> None:
         if first > 0:
             self.edits.append(_Edit(entries[first - 1].end, entries[last].end, ""))
         elif last + 1 < len(entries):
@@ -229,12 +229,12 @@ class _Editor:
         else:
             self.edits.append(_Edit(entries[0].start, entries[last].end, ""))
 
-    def _delete_block(self, entries: Sequence[_Stretch], first: int, last: int) -> None:
+    def _delete_block(self, entries: Sequence[_Range], first: int, last: int) -> None:
         start = entries[first].start
         line = self.text.rfind("\n", 0, start) + 1
         if self.text[line:start].strip():  # the first key behind a dash: the next one takes its place
             if last + 1 == len(entries):
-                raise _GiveUp
+                raise _CannotEdit
             self.edits.append(_Edit(start, entries[last + 1].start, ""))
             return
         self._delete_lines(start, entries[last].end)
@@ -247,7 +247,7 @@ class _Editor:
         position = self._next_line(after)
         self.edits.append(_Edit(position, position, text))
 
-    def _insert_flow(self, node: Node, kept: Sequence[_Stretch], added: Any) -> None:
+    def _insert_flow(self, node: Node, kept: Sequence[_Range], added: Any) -> None:
         column = self._own_line(kept[-1].start) if kept else None
         comma, colon = (",", ":") if self.tight else (", ", ": ")
         between = ",\n" + " " * column if column is not None else comma
@@ -284,7 +284,7 @@ class _Editor:
         """Return the end of `key: *alias`: the node of an alias is elsewhere in the text."""
         found = _ALIAS.match(self.text, key.end_mark.index)
         if found is None:
-            raise _GiveUp
+            raise _CannotEdit
         return found.end()
 
     def _end(self, node: Node, key: Node | None = None) -> int:
@@ -298,14 +298,14 @@ class _Editor:
             return self._end(node.value[-1])
         if node.start_mark.index == node.end_mark.index:
             if key is None:
-                raise _GiveUp
+                raise _CannotEdit
             return self._after(":", key.end_mark.index)
         end: int = node.end_mark.index
         return end
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
+class _Range:
     start: int
     end: int
 
@@ -363,28 +363,27 @@ def _column(node: Node, text: str) -> int:
     return index - (text.rfind("\n", 0, index) + 1)
 
 
-def _walk(node: Node, visit: Callable[[MappingNode], None], seen: set[int]) -> None:
+def _mappings(node: Node, seen: set[int]) -> Iterator[MappingNode]:
+    """Yield the mappings of a tree, each once although aliases share nodes."""
     if id(node) in seen or isinstance(node, ScalarNode):
         return
     seen.add(id(node))
     if isinstance(node, MappingNode):
-        visit(node)
+        yield node
     for child in node.value:
         for inner in child if isinstance(child, tuple) else (child,):
-            _walk(inner, visit, seen)
+            yield from _mappings(inner, seen)
 
 
 def _list_offset(root: Node) -> int:
     """Return the columns from a key to the list items below it in this text; 0 if it has no block list."""
-    found: list[int] = []
-
-    def visit(node: MappingNode) -> None:
-        for key, value in node.value:
-            if isinstance(value, SequenceNode) and not value.flow_style and not found:
-                found.append(max(0, value.start_mark.column - key.start_mark.column))
-
-    _walk(root, visit, set())
-    return found[0] if found else 0
+    offsets = (
+        max(0, value.start_mark.column - key.start_mark.column)
+        for node in _mappings(root, set())
+        for key, value in node.value
+        if isinstance(value, SequenceNode) and not value.flow_style
+    )
+    return next(offsets, 0)
 
 
 def _step(root: Node) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from exporter.admin.pages.layout import chips, described, ending, frame, glossary, text
+from exporter.admin.pages.layout import chips, code_entry, glossary, page_end, page_head, text
 from exporter.admin.pages.wording import (
     chip,
     code_of,
@@ -37,9 +37,9 @@ _TITLE = "Abnormal closes"
 _OTHER = {"client": "server", "server": "client"}
 
 
-def listing(reports: RecentCloses, query: Query, found: Iterator[CloseReport]) -> Iterator[str]:
+def list_page(reports: RecentCloses, query: Query, found: Iterator[CloseReport]) -> Iterator[str]:
     """Yield the list, report by report, as many as the query wants."""
-    yield frame(f"{_TITLE}: websocket-exporter")
+    yield page_head(f"{_TITLE}: websocket-exporter")
     yield _list_head(reports, query)
     last = ""
     for report in islice(found, query.limit):
@@ -50,10 +50,10 @@ def listing(reports: RecentCloses, query: Query, found: Iterator[CloseReport]) -
     if next(found, None) is not None:
         older = text(query.link(limit=str(query.limit), before=last))
         yield f'<p><a class="more" rel="next" href="{older}">Older reports</a></p>'
-    yield f"{glossary()}</main>{ending()}"
+    yield f"{glossary()}</main>{page_end()}"
 
 
-def one(report: Fields) -> str:
+def report_page(report: Fields) -> str:
     """Return one report in full."""
     name = text(report["session_id"])
     ended = report["ended_at"]
@@ -71,17 +71,17 @@ def one(report: Fields) -> str:
 <h2>Last frames</h2>
 {_frames(report)}
 <h2>Close code {text(code_of(report))}</h2>
-{described(explain(code_of(report)))}
+{code_entry(explain(code_of(report)))}
 <p><a href="/closes/{name}?format=json">This report as JSON</a></p>
 </main>"""
-    return f"{frame(f'{code_of(report)} {title(report)}: websocket-exporter')}{body}{ending()}"
+    return f"{page_head(f'{code_of(report)} {title(report)}: websocket-exporter')}{body}{page_end()}"
 
 
-def missing(message: str) -> str:
+def missing_page(message: str) -> str:
     """Return the page for a report that is not kept."""
     body = f"""<header><p class="crumbs"><a href="/">This sidecar</a> / <a href="/closes">{_TITLE}</a></p>
 <h1>No such report</h1></header><main id="main"><p>{text(message.capitalize())}.</p></main>"""
-    return f"{frame('No such report: websocket-exporter')}{body}{ending()}"
+    return f"{page_head('No such report: websocket-exporter')}{body}{page_end()}"
 
 
 def _nothing(reports: RecentCloses, query: Query) -> str:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporter.admin.pages.layout import DOCS, chip_list, ending, frame, glossary, text
+from exporter.admin.pages.layout import DOCS, chip_list, glossary, page_end, page_head, text
 from exporter.admin.pages.wording import TONES, iso
 from exporter.admin.state import State
 
@@ -39,7 +39,7 @@ def render(state: State, shown: Data, listed: bool = True) -> str:
     :param listed: whether the reader may see reports.
     """
     first = json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""{frame("websocket-exporter: why connections end")}{_header(state, shown)}
+    return f"""{page_head("websocket-exporter: why connections end")}{_header(state, shown)}
 <main id="main">
 {_cards(shown)}
 {_tiles(shown)}
@@ -49,7 +49,7 @@ def render(state: State, shown: Data, listed: bool = True) -> str:
 {glossary()}
 </main>
 {_FOOTER}
-<script type="application/json" id="first" data-listed="{json.dumps(listed)}">{first}</script>{ending()}"""
+<script type="application/json" id="first" data-listed="{json.dumps(listed)}">{first}</script>{page_end()}"""
 
 
 def _header(state: State, shown: Data) -> str:

@@ -1,4 +1,4 @@
-"""The parts that all pages share: the frame, the style, the script and the headers that protect them.
+"""The parts that all pages share: head and end, style, script, and the headers that protect them.
 
 Nothing is loaded from elsewhere. The style and the script are in the page itself, and the Content-Security-Policy names
 them by their hash: no other script runs. All text goes through :func:`text`.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from exporter.admin.pages.wording import GLOSSARY, CodeMeaning, entry
 
-__all__ = ["DOCS", "HEADERS", "chip_list", "chips", "described", "ending", "frame", "glossary", "text"]
+__all__ = ["DOCS", "HEADERS", "chip_list", "chips", "code_entry", "glossary", "page_end", "page_head", "text"]
 
 
 #: Where the documents are.
@@ -48,7 +48,7 @@ HEADERS = {
 }
 
 
-def frame(title: str) -> str:
+def page_head(title: str) -> str:
     """Return the beginning of a page; ``title`` is text."""
     return f"""<!doctype html>
 <html lang="en">
@@ -62,7 +62,7 @@ def frame(title: str) -> str:
 """
 
 
-def ending() -> str:
+def page_end() -> str:
     """Return the end of a page."""
     return f"""
 <script>{_SCRIPT}</script>
@@ -75,21 +75,22 @@ def chips(codes: list[dict[str, str]]) -> str:
     """Return close codes that explain themselves on hover, focus or tap; ``chip`` makes them."""
     return "".join(
         f'<a class="code" data-key="{text(code["key"])}" data-text="key" href="{text(code["href"])}"'
-        f' aria-describedby="{text(code["says"])}" data-attr="href:href aria-describedby:says">{text(code["key"])}</a>'
+        f' aria-describedby="{text(code["meaning_id"])}" data-attr="href:href aria-describedby:meaning_id">'
+        f"{text(code['key'])}</a>"
         for code in codes
     )
 
 
 def chip_list(name: str, codes: list[dict[str, str]]) -> str:
     """Return chips that the script keeps up to date from the list ``name``."""
-    blank = chips([{"key": "", "href": "#", "says": ""}])
+    blank = chips([{"key": "", "href": "#", "meaning_id": ""}])
     return f'<span class="codes" data-list="{name}"><template>{blank}</template>{chips(codes)}</span>'
 
 
 @cache
 def glossary() -> str:
     """Return the meaning of every code; chips link here."""
-    entries = "".join(map(described, GLOSSARY))
+    entries = "".join(map(code_entry, GLOSSARY))
     return f"""<section aria-labelledby="codes-title">
 <h2 id="codes-title">Close codes</h2>
 <details id="codes"><summary>All {len(GLOSSARY)} codes</summary>
@@ -98,7 +99,7 @@ def glossary() -> str:
 </section>"""
 
 
-def described(meaning: CodeMeaning) -> str:
+def code_entry(meaning: CodeMeaning) -> str:
     """Return the meaning of one code, with the anchor of its chips."""
     anchor = text(entry(meaning.code))
     names = [f' id="{anchor}-meaning"', *[""] * len(meaning.rows)]

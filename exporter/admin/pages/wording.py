@@ -80,7 +80,7 @@ def quantity(count: int, unit: str) -> str:
     return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
 
 
-def whom(peer: str) -> str:
+def peer_name(peer: str) -> str:
     """Return ``client``, ``server`` or ``sidecar``."""
     return "sidecar" if peer == Peer.PROXY else str(peer)
 
@@ -93,7 +93,7 @@ def code_of(fields: Fields) -> str:
 
 def title(fields: Fields) -> str:
     """Return a close in a few words: ``dropped-on-message by server``."""
-    return f"{fields['cause']} by {whom(fields['initiator'])}"
+    return f"{fields['cause']} by {peer_name(fields['initiator'])}"
 
 
 def conclusion(fields: Fields) -> str:
@@ -128,7 +128,7 @@ def headline(fields: Fields) -> str:
 
 def _end(fields: Fields) -> str:
     code, cause, peer = str(fields["code"]), Cause(fields["cause"]), Peer(fields["initiator"])
-    who = f"The {whom(peer)}"
+    who = f"The {peer_name(peer)}"
     if peer is Peer.PROXY and cause in (Cause.DRAIN, Cause.LIMIT):
         why = "in a drain" if cause is Cause.DRAIN else "at its maximum age"
         return (
@@ -159,8 +159,8 @@ def evidence(fields: Fields) -> list[str]:
     if fields.get("reason"):
         phrases.insert(0, f"the reason text was “{fields['reason']}”")
     frames, messages = fields.get("cut_in_frame") or (), fields.get("cut_in_message") or ()
-    phrases += [f"the last frame of the {whom(peer)} was incomplete" for peer in frames]
-    phrases += [f"the last message of the {whom(peer)} was incomplete" for peer in messages if peer not in frames]
+    phrases += [f"the last frame of the {peer_name(peer)} was incomplete" for peer in frames]
+    phrases += [f"the last message of the {peer_name(peer)} was incomplete" for peer in messages if peer not in frames]
     return phrases
 
 
@@ -215,4 +215,4 @@ def entry(code: str) -> str:
 
 def chip(code: str) -> dict[str, str]:
     """Return a code as pages show it, with the place where it is explained."""
-    return {"key": str(code), "href": f"#{entry(code)}", "says": f"{entry(code)}-meaning"}
+    return {"key": str(code), "href": f"#{entry(code)}", "meaning_id": f"{entry(code)}-meaning"}

@@ -15,9 +15,9 @@ from exporter.demo.summary import (
     TOUR_STEP_TIMEOUT,
     Close,
     Counts,
-    Places,
+    Links,
     Tour,
-    news,
+    progress,
     read_counts,
     summary,
 )
@@ -60,13 +60,13 @@ def test_read_counts_of_another_text_raises() -> None:
         read_counts("<html>{")
 
 
-def test_news_has_only_changes() -> None:
+def test_progress_shows_only_changes() -> None:
     """The line has the closes since the last one, most frequent first."""
     before = Counts(30, Counter({GOING_AWAY: 10, INTERNAL_ERROR: 2}), Counter({"502": 4}))
     now = Counts(28, Counter({GOING_AWAY: 39, INTERNAL_ERROR: 2, NORMAL: 2}), Counter({"502": 4}))
-    assert news(before, now) == "28 open; server closed 29 x 1001 going-away; client closed 2 x 1000 normal"
-    assert news(now, now) == "28 open"
-    assert news(Counts(), Counts(0, Counter(), Counter({"502": 7}))) == " 0 open; refused 7 x HTTP 502"
+    assert progress(before, now) == "28 open; server closed 29 x 1001 going-away; client closed 2 x 1000 normal"
+    assert progress(now, now) == "28 open"
+    assert progress(Counts(), Counts(0, Counter(), Counter({"502": 7}))) == " 0 open; refused 7 x HTTP 502"
 
 
 def test_summary_has_a_row_for_each_kind_of_close() -> None:
@@ -100,7 +100,7 @@ def titles(tour: Tour, counted: Counts, reports: dict[Close, str], now: float = 
 
 def test_tour_shows_each_step_once_its_close_has_happened() -> None:
     """Steps come in the order in which their closes happen, with the report of that close; the last two at the end."""
-    tour = Tour(Places("http://admin", "http://app", Path("/logs"), "exporter"))
+    tour = Tour(Links("http://admin", "http://app", Path("/logs"), "exporter"))
     assert titles(tour, counts(active=0), {}) == []
     assert titles(tour, counts(), {}) == ["the page"]
     assert titles(tour, counts(RESTARTS), {}) == ["the app restarts"]
@@ -119,7 +119,7 @@ def test_tour_shows_each_step_once_its_close_has_happened() -> None:
 
 def test_tour_without_a_bug_continues_after_a_while() -> None:
     """If nothing fails, the step that switches the bug on comes after TOUR_STEP_TIMEOUT; the others follow."""
-    tour = Tour(Places("http://admin", "http://app", Path("/logs"), "exporter"))
+    tour = Tour(Links("http://admin", "http://app", Path("/logs"), "exporter"))
     assert titles(tour, counts(LEAVES, RESTARTS), {}) == ["the page", "a client leaves", "the app restarts"]
     later = TOUR_STEP_TIMEOUT + 2
     assert titles(tour, counts(), {}, later) == ["more bugs"]
