@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo check test test-compiled compiled lint debian-packages node-packages kubernetes-tools grafana-newest deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-figures audit interop requirements dashboard-preview clean
+.PHONY: help demo check test test-compiled compiled lint debian-packages node-packages kubernetes-tools grafana-newest deploy-files image-test conformance fuzz load bench bench-here bench-instructions bench-instructions-here bench-isolation bench-isolation-here bench-relays bench-relays-here bench-figures audit interop requirements dashboard-preview clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -103,7 +103,7 @@ fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SE
 load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, the worst clients, scrapes (half an hour)
 	$(PYTHON) -m tests.load $(LOAD)
 
-# The two have an environment of their own; scripts/benchmark-python says on which Python, and why.
+# These have an environment of their own; scripts/benchmark-python says on which Python, and why.
 ON_BENCH_PYTHON := PATH="$$(scripts/benchmark-python)$$PATH" $(MAKE) --no-print-directory VENV=build/bench
 
 bench:  ## side by side with other proxies, a quarter of an hour; QUICK=1 for 2 minutes; needs cc, nginx, haproxy
@@ -113,11 +113,23 @@ bench-instructions:  ## instructions of each proxy, counted in an emulated machi
 	@scripts/debian-packages qemu-system-x86:qemu-system-x86_64 cpio busybox-static:busybox
 	@$(ON_BENCH_PYTHON) bench-instructions-here
 
+bench-isolation:  ## p99 of traffic and /livez while strangers disturb the sidecar, five minutes; needs cc
+	@$(ON_BENCH_PYTHON) bench-isolation-here
+
+bench-relays:  ## start, memory and cost of 1, 2 and 4 relays, and how they share sessions, a minute; needs cc
+	@$(ON_BENCH_PYTHON) bench-relays-here
+
 bench-here: $(VENV)/.bench build/compiled/.made
 	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick)
 
 bench-instructions-here: $(VENV)/.bench build/compiled/.made
 	@$(PYTHON) -m benchmarks.emulated
+
+bench-isolation-here: $(VENV)/.bench build/compiled/.made
+	@$(PYTHON) -m benchmarks.isolation
+
+bench-relays-here: $(VENV)/.bench build/compiled/.made
+	@$(PYTHON) -m benchmarks.relays
 
 bench-figures: $(VENV)/.run  ## count the hot path anew; the test that guards it compares with these figures
 	@$(PYTHON) -m benchmarks.gate --write

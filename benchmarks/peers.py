@@ -28,9 +28,9 @@ from exporter import __version__
 #: Sessions that each proxy must be able to hold, with some to spare; each has a client's and a server's connection.
 _SESSIONS = IDLE_SESSIONS + 1000
 
-_PACKAGE_ROOT = Path(__file__).parent.parent
+PACKAGE_ROOT = Path(__file__).parent.parent
 #: Where ``make compiled`` puts the package with its busiest modules compiled.
-COMPILED = _PACKAGE_ROOT / "build" / "compiled"
+COMPILED = PACKAGE_ROOT / "build" / "compiled"
 
 
 class Absent(Exception):
@@ -91,7 +91,7 @@ def _relay(place: Place) -> list[str]:
     return [str(place.programs / "relay"), "--port", str(place.port), "--upstream", str(place.upstream)]
 
 
-def _sidecar(place: Place, log_endings: str = "all", tree: Path = COMPILED) -> list[str]:
+def sidecar(place: Place, log_endings: str = "all", tree: Path = COMPILED) -> list[str]:
     if tree == COMPILED and not list(tree.glob(f"*{EXTENSION_SUFFIXES[0]}")):
         raise Absent("not compiled for this Python: make compiled")
     program = f"import sys; sys.path.insert(0, {str(tree)!r}); from exporter.cli import main; main()"
@@ -239,18 +239,18 @@ _OTHERS = 2
 PEERS = (
     Peer("direct", lambda: "direct, no proxy", None),
     Peer("relay", lambda: "bare relay in C", _relay),
-    Peer("sidecar", lambda: f"websocket-exporter {__version__}", _sidecar, others=_OTHERS),
+    Peer("sidecar", lambda: f"websocket-exporter {__version__}", sidecar, others=_OTHERS),
     Peer(
         "default",
         lambda: f"websocket-exporter {__version__}, only abnormal endings logged",
-        partial(_sidecar, log_endings="abnormal"),
+        partial(sidecar, log_endings="abnormal"),
         ("churn", "churn1000", "newcomers"),
         _OTHERS,
     ),
     Peer(
         "interpreted",
         lambda: f"websocket-exporter {__version__}, not compiled",
-        partial(_sidecar, tree=_PACKAGE_ROOT),
+        partial(sidecar, tree=PACKAGE_ROOT),
         ("pp64", "pipe", "b64k", "b1m", "stream", "churn", "idle"),
         _OTHERS,
     ),
@@ -264,4 +264,4 @@ PEERS = (
 
 def environment() -> dict[str, str]:
     """What a peer's process inherits, with this tree importable."""
-    return {**os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)}
+    return {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}

@@ -48,11 +48,11 @@ _HANDSHAKE = (
 
 
 def compile_programs(to: Path) -> Path:
-    """Compile load, server and relay into ``to``. Raises Absent if there is no C compiler, CalledProcessError."""
+    """Compile the C programs into ``to``. Raises Absent if there is no C compiler, CalledProcessError."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise Absent("there is no C compiler (cc or gcc)")
-    for name in ("load", "server", "relay"):
+    for name in ("load", "server", "relay", "flood"):
         source = _SOURCES / f"{name}.c"
         subprocess.run([compiler, "-O3", "-Wall", "-Wextra", "-o", str(to / name), str(source)], check=True)
     return to

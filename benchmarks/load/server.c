@@ -4,6 +4,7 @@
 //
 //   /echo              every data frame comes back unmasked, piece by piece as it arrives; nothing is gathered
 //   /stream/SIZE/MANY  frames of SIZE bytes without end, MANY to a send(2)
+//   /sink              everything is discarded, nothing is answered
 //
 // Pings are answered, a Close is answered and then TCP is closed, as RFC 6455 (section 7.1.1) asks of a server.
 #include "common.h"
@@ -11,7 +12,7 @@
 typedef struct {
   int fd;
   uint32_t events;
-  uint8_t open, streams, ending;
+  uint8_t open, streams, sinks, ending;
   char *head;  // the request so far, until the 101
   size_t head_size;
   header frame;
@@ -106,6 +107,7 @@ static int answer(peer *p) {
                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                       "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
   p->open = 1;
+  p->sinks = !strncmp(p->head, "GET /sink ", 10);
   if (sscanf(p->head, "GET /stream/%d/%d", &p->stream_size, &p->stream_many) == 2) begin_stream(p);
   return push(p, (uint8_t *)response, (size_t)size);
 }
@@ -150,8 +152,9 @@ static int frames(peer *p, const uint8_t *at, const uint8_t *end) {
 
 static int readable(peer *p) {
   if (p->open) {
-    ssize_t got = recv(p->fd, in, READ_SIZE, 0);
+    ssize_t got = recv(p->fd, in, READ_SIZE, p->sinks ? MSG_TRUNC : 0);
     if (got <= 0) return got < 0 && errno == EAGAIN ? 0 : -1;
+    if (p->sinks) return 0;
     return frames(p, in, in + got);
   }
   if (!p->head) p->head = malloc(8193);
@@ -162,7 +165,7 @@ static int readable(peer *p) {
   char *end = strstr(p->head, "\r\n\r\n");
   if (!end) return p->head_size == 8192 ? -1 : 0;
   if (answer(p)) return -1;
-  int rc = frames(p, (uint8_t *)end + 4, (uint8_t *)p->head + p->head_size);
+  int rc = p->sinks ? 0 : frames(p, (uint8_t *)end + 4, (uint8_t *)p->head + p->head_size);
   free(p->head);
   p->head = NULL;
   return rc;

@@ -78,6 +78,6 @@ def test_what_was_compiled_for_another_python_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(peers, "COMPILED", tmp_path)
     (tmp_path / "websocket_exporter__mypyc.cpython-27-x86_64-linux-gnu.so").touch()
     with pytest.raises(Absent, match="not compiled for this Python"):
-        peers._sidecar(Place(1, 2, 3, tmp_path, tmp_path), tree=tmp_path)
+        peers.sidecar(Place(1, 2, 3, tmp_path, tmp_path), tree=tmp_path)
     (tmp_path / f"websocket_exporter__mypyc{EXTENSION_SUFFIXES[0]}").touch()
-    assert peers._sidecar(Place(1, 2, 3, tmp_path, tmp_path), tree=tmp_path)
+    assert peers.sidecar(Place(1, 2, 3, tmp_path, tmp_path), tree=tmp_path)
