@@ -1,4 +1,4 @@
-"""Write the generated files below deploy/: what kustomize and helm must have inside their own directories.
+"""Write the generated files below deploy/: kustomize and helm read files of their own directories only.
 
     python scripts/deploy_files.py           write them
     python scripts/deploy_files.py --check   say which differ, end with status 1 if any does
