@@ -50,7 +50,7 @@ def table() -> str:
             f"Together {len(outcomes)} stacks of {len({variant.library for variant in VARIANTS})} libraries in "
             f"{len(languages)} languages: {count(outcomes)}.",
             f"Stacks tried after the rules were fixed, as they were classified then: {len(first)} "
-            f"({', '.join(first)}): {count(first)}.",
+            f"({'; '.join(first)}): {count(first)}.",
         ]
     )
 

@@ -19,6 +19,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from time import monotonic
 from typing import Protocol
 
@@ -44,8 +45,10 @@ GROUP_WAIT = 0.1
 DISTINCT_AGES = 3
 #: Distinct clients among the sessions of one address that show, as a forwarded address does, that it is a proxy's.
 DISTINCT_CLIENTS = 3
-#: A group is sudden if its second has this many times the ends of the one before: ends at a steady rate meet by chance.
+#: A group must be this many times larger than the number of sessions that usually end within :data:`SLICE` seconds:
+#: ends at a steady rate meet by chance.
 SUDDEN = 3
+SLICE = 0.25
 #: Sessions of a group that are looked at, on either side of one: more change no cause.
 MAX_TOGETHER = 32
 #: Records that may wait; with more, the oldest is classified with the circumstances known so far.
@@ -261,7 +264,7 @@ class Intake:
             if (
                 _distinct(record.closed_at - at for at, _ in together) >= DISTINCT_AGES
                 and (record.tcp_end is Peer.SERVER or record.forwarded_for or len(clients) >= DISTINCT_CLIENTS)
-                and drops.sudden(key, record.closed_at)
+                and len(together) >= SUDDEN * drops.usual(key, record.closed_at)
             ):
                 lost = len(together)
         return Circumstances(
@@ -348,14 +351,11 @@ class Drops:
         self._order.append((key, drop))
         insort(self._by_key.setdefault(key, []), drop)
 
-    def sudden(self, key: str, closed_at: float) -> bool:
-        """Return whether far more sessions ended in the second up to ``closed_at`` than in the second before it."""
+    def usual(self, key: str, closed_at: float) -> int:
+        """Return how many sessions usually end within :data:`SLICE`: the median over the 2 s before ``closed_at``."""
         drops = self._by_key.get(key, [])
-        first, second, end = (
-            bisect_left(drops, (at, float("-inf"), 0))
-            for at in (closed_at - 2.0, closed_at - 1.0, closed_at + TOGETHER)
-        )
-        return end - second >= SUDDEN * (second - first)
+        edges = [bisect_left(drops, (closed_at - number * SLICE, float("-inf"), 0)) for number in range(9, 0, -1)]
+        return sorted(end - start for start, end in pairwise(edges))[4]
 
     def together(self, key: str, closed_at: float) -> list[tuple[float, int]]:
         """Return the largest group of drops within :data:`TOGETHER` around ``closed_at``: last frames' times, clients.

@@ -67,7 +67,7 @@ class Variant:
 
     def start(self, port: int) -> Process:
         """Start it and wait until it listens; skip the test if it cannot run here."""
-        skip_if_missing(self.needs)
+        skip_if_missing(self.needs, self.language)
         process = Process(self.name, [part.format(port=port) for part in self.argv], cwd=STACKS)
         try:
             process.wait_listening(port)
@@ -77,13 +77,15 @@ class Variant:
         return process
 
 
-def skip_if_missing(needs: str) -> None:
+def skip_if_missing(needs: str, language: str) -> None:
     """Skip the running test, with the reason, if a file, program or module is missing."""
     if "/" in needs:
         if not Path(needs).exists():
             pytest.skip(f"needs {Path(needs).relative_to(ROOT)} (make interop)")
-    elif needs == "node" or not shutil.which(needs):
+    elif language == "Python" or needs == "node":
         skip_without(needs)
+    elif not shutil.which(needs):
+        pytest.skip(f"needs {needs} (make interop)")
 
 
 def _main(name: str, library: str, script: str, *flags: str, actions: tuple[str, ...] = BASIC) -> Variant:

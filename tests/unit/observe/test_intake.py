@@ -398,7 +398,7 @@ def test_intake_ends_at_a_steady_rate_are_no_loss(stage: Stage, by: Peer) -> Non
         stage.drop(by, idle=0.3 * (number % 9))
         stage.clock.advance(0.005)
     stage.clock.advance(5.0)
-    steady = stage.causes[400:]
+    steady = stage.causes[600:]
     assert steady == ["connection-lost"] * len(steady)
 
 
@@ -415,6 +415,16 @@ def test_intake_loss_beside_a_steady_rate_is_named(stage: Stage, by: Peer, cause
         stage.clock.advance(0.008)
     stage.clock.advance(3.0)
     assert stage.causes.count(cause) >= 55
+
+
+def test_intake_workers_lost_one_after_another_are_lost_workers(stage: Stage) -> None:
+    """A rolling restart: each worker's sessions end 1.5 s after those of the one before."""
+    for _ in range(4):
+        for number in range(5):
+            stage.drop(idle=0.3 * number)
+        stage.clock.advance(1.5)
+    stage.clock.advance(3.0)
+    assert stage.causes == ["worker-lost"] * 20
 
 
 def test_intake_handlers_that_fail_together_are_no_lost_worker(stage: Stage) -> None:
