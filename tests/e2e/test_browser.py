@@ -67,7 +67,7 @@ def opened(page: Page, sidecar: Sidecar) -> None:
 
 @pytest.mark.parametrize("way", ["navigate", "close the tab"])
 def test_leaving_a_page_is_going_away(sidecar: Sidecar, pages: Callable[[], Page], way: str) -> None:
-    """A user who navigates away or closes the tab is weather: 1001 by the client, and nothing else."""
+    """A user who navigates away or closes the tab is expected: 1001 by the client, and nothing else."""
     before = sidecar.scrape()
     page = pages()
     opened(page, sidecar)

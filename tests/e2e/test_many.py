@@ -63,7 +63,7 @@ def test_a_crash_counts_every_session(sidecar: Sidecar, app: Process) -> None:
     assert sidecar.settled(before, MANY).endings() == {("1006", "app-down", "server"): MANY}
 
 
-def test_a_rolling_restart_is_weather(sidecar: Sidecar, app: Process) -> None:
+def test_rolling_restart_is_expected(sidecar: Sidecar, app: Process) -> None:
     """A restart in good order is 1001 by the server for everybody, and the next app serves without our help."""
     before = sidecar.scrape()
     clients = sessions(sidecar, MANY)

@@ -54,7 +54,7 @@ def test_hypothesis_stands_in() -> None:
     assert "inputs by hypothesis" in done.stdout
 
 
-def _deaf_to_last_bytes(patch: pytest.MonkeyPatch) -> None:
+def _ignores_last_bytes(patch: pytest.MonkeyPatch) -> None:
     feed = FrameScanner.feed
     patch.setattr(FrameScanner, "feed", lambda self, data, now: feed(self, data[:-1] or data, now))
 
@@ -124,7 +124,7 @@ def _no_escaping(patch: pytest.MonkeyPatch) -> None:
 
 
 SABOTAGE: list[tuple[str, Callable[[pytest.MonkeyPatch], None]]] = [
-    ("scanner", _deaf_to_last_bytes),
+    ("scanner", _ignores_last_bytes),
     ("scanner", _hoarder),
     ("http", _inventive_switch),
     ("http", _silent_abort),

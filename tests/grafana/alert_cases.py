@@ -511,7 +511,7 @@ WAVES = [
         fires(GOING, T + 4, WARNING),
     ),
     case(
-        "Browsers that leave are weather, in any number",
+        "Browsers that leave are expected, in any number",
         Pod("a", {closes(1001, Cause.GOING_AWAY, Peer.CLIENT): lambda m: 10 if m < T else 500}),
         never(GOING),
         never(severity=CRITICAL),

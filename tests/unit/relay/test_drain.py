@@ -196,7 +196,7 @@ async def test_new_clients_are_served_during_the_grace() -> None:
 
 
 async def test_a_handshake_under_way_may_finish() -> None:
-    """A request that was under way when the drain closed the door gets its answer."""
+    """A request that was under way when the drain stopped accepting gets its answer."""
     async with drained(Plan(timeout=LATER, spread=0.3)) as (b, drain):
         session = await b.session()
         client, server = await b.pair()
@@ -241,7 +241,7 @@ async def test_at_the_deadline_whatever_is_left_is_closed(monkeypatch: pytest.Mo
 
 
 async def test_a_session_that_begins_while_others_are_told_is_ended_too() -> None:
-    """A 101 that comes after the door was closed makes a session that the deadline ends."""
+    """A 101 that comes after accepting has stopped makes a session that the deadline ends."""
     async with drained(Plan(timeout=2.0, spread=0.1, close_timeout=0.1)) as (b, drain):
         first = await b.session()
         client, server = await b.pair()
