@@ -14,12 +14,12 @@ from setuptools import setup
 #: Modules that carry traffic or work for each session. The others run rarely, or derive from other libraries' classes,
 #: which mypyc cannot compile.
 COMPILED = {
-    "protocol": ("client_identity", "close_codes", "counters", "direction", "enums", "flight_recorder", "frame_header",
-                 "frame_runs", "frames", "http1", "http1_parser", "messages", "payload_sample", "record", "routes",
-                 "session"),
+    "protocol": ("causes", "classify", "client_identity", "close_codes", "counters", "direction", "enums", "evidence",
+                 "flight_recorder", "frame_header", "frame_runs", "frames", "http1", "http1_parser", "idle_timeouts",
+                 "labels", "messages", "payload_sample", "presets", "reason_rules", "record", "session"),
     "relay": ("client_connection", "context", "handshake", "legs", "listener", "poller", "reporter", "server", "tcp",
               "timeouts", "tls", "transport", "tunnel", "tunnel_leg", "upstream"),
-    "observe": ("sanitize",),
+    "observe": ("intake", "metrics", "receiver", "recent_closes", "reconnects"),
 }  # fmt: skip
 
 

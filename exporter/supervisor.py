@@ -33,10 +33,9 @@ from typing import NoReturn, cast
 from exporter.config import Settings
 from exporter.listening import CannotListen, close_all, open_listeners
 from exporter.preflight import CannotUse, cpu_limit, read_files
-from exporter.protocol.classify import code_labels
 from exporter.protocol.client_identity import KEY_SIZE
 from exporter.protocol.counters import SLOTS_PER_RELAY, ObserverLayout, RelayLayout, SharedCells
-from exporter.protocol.routes import Router
+from exporter.protocol.labels import Router, code_labels
 
 #: Seconds until a child that died is started anew: the first time, and at most.
 BACKOFF = 0.5

@@ -41,9 +41,9 @@ from exporter.protocol.classify import Ending, known_label_sets
 from exporter.protocol.close_codes import ABNORMAL, UNKNOWN
 from exporter.protocol.counters import NANOSECONDS, SLOTS_PER_RELAY, SharedCells
 from exporter.protocol.enums import Cause, DrainPhase, Peer
+from exporter.protocol.labels import Router
 from exporter.protocol.messages import FLUSH, MAX_MESSAGE, Notice, Opened
 from exporter.protocol.record import SessionRecord
-from exporter.protocol.routes import Router
 
 #: Seconds for which a scrape waits until the relays have brought their counters up to date.
 FLUSH_TIMEOUT = 0.1

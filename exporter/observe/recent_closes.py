@@ -6,13 +6,12 @@ label values for each of the last :data:`MINUTES` minutes.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
 
-from exporter.observe.sanitize import sanitize
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import PEERS, Peer
@@ -24,6 +23,8 @@ from exporter.protocol.record import PeerRecord, SessionRecord
 MAX_REPORTS = 500
 #: New reports a second at most; the others are counted as suppressed.
 REPORTS_PER_SECOND = 100
+#: Characters of a peer's text at most. A Close reason has at most 123 bytes (RFC 6455, section 5.5).
+MAX_TEXT = 256
 #: Characters of a sampled message in a report.
 MAX_SAMPLE = 2048
 #: The last hour: the current minute and the 59 before it.
@@ -33,6 +34,15 @@ MINUTES = 60
 Kind = tuple[str, str, str]
 
 _OPCODES = {int(opcode): opcode.name.lower() for opcode in Opcode}
+
+
+def sanitize(text: str, limit: int = MAX_TEXT) -> str:
+    """Return ``text`` cut to ``limit`` characters, line breaks, terminal controls and bidi marks escaped."""
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def close_fields(record: SessionRecord, ending: Ending, route: str) -> dict[str, Any]:
@@ -105,6 +115,33 @@ def report(record: SessionRecord, ending: Ending, route: str, ended_at: float) -
     return CloseReport(fields, record.frames, record.closed_at)
 
 
+class Throttle:
+    """Let a number of events a second pass.
+
+    :param suppressed: called with the number of events that may not pass.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, limit: int, suppressed: Callable[[int], None], clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._suppressed = suppressed
+        self._clock = clock
+        self._second = 0
+        self._count = 0
+
+    def hit(self) -> bool:
+        """Count an event, and return whether it may pass."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second = second
+            self._count = 0
+        self._count += 1
+        if self._count > self._limit:
+            self._suppressed(1)
+            return False
+        return True
+
+
 class RecentCloses:
     """Keep the reports of abnormal and suspect closes, newest first; a report's number is how many came before it.
 
@@ -122,27 +159,18 @@ class RecentCloses:
     ) -> None:
         self.total = 0
         self._routes = routes
-        self._suppressed = suppressed
         self._clock = clock
+        self._throttle = Throttle(REPORTS_PER_SECOND, suppressed, clock)
         self._reports: deque[CloseReport] = deque(maxlen=limit)
-        self._second = 0
-        self._in_second = 0
 
     def __len__(self) -> int:
         return len(self._reports)
 
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Keep the report of a close that is abnormal or suspect."""
-        if not is_abnormal(ending.cause) and not ending.suspect:
-            return
-        now = self._clock()
-        if int(now) != self._second:
-            self._second, self._in_second = int(now), 0
-        self._in_second += 1
-        if self._in_second > REPORTS_PER_SECOND:
-            self._suppressed(1)
-        else:
-            self.add(report(record, ending, self._routes[record.route], time() - now + record.closed_at))
+        if (is_abnormal(ending.cause) or ending.suspect) and self._throttle.hit():
+            ended_at = time() - self._clock() + record.closed_at
+            self.add(report(record, ending, self._routes[record.route], ended_at))
 
     def add(self, close: CloseReport) -> None:
         """Keep one more report; the oldest goes if there is no room."""
@@ -176,7 +204,7 @@ class ClosesPerMinute:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.total = 0
         self._clock = clock
-        self._buckets: OrderedDict[int, Counter[Kind]] = OrderedDict()
+        self._buckets: dict[int, dict[Kind, int]] = {}
 
     @property
     def minute(self) -> int:
@@ -190,8 +218,11 @@ class ClosesPerMinute:
     def add(self, ending: Ending) -> None:
         """Count a close in the current minute."""
         minute = self.minute
-        self._forget(minute)
-        self._buckets.setdefault(minute, Counter())[ending.code, ending.cause, ending.initiator] += 1
+        if (bucket := self._buckets.get(minute)) is None:
+            self._forget(minute)
+            bucket = self._buckets[minute] = {}
+        kind = (ending.code, ending.cause, ending.initiator)
+        bucket[kind] = bucket.get(kind, 0) + 1
         self.total += 1
 
     def minutes(self) -> list[Counter[Kind]]:
@@ -201,8 +232,8 @@ class ClosesPerMinute:
         return [Counter(self._buckets.get(minute)) for minute in range(last - MINUTES + 1, last + 1)]
 
     def _forget(self, minute: int) -> None:
-        while self._buckets and next(iter(self._buckets)) <= minute - MINUTES:
-            self._buckets.popitem(last=False)
+        for old in [bucket for bucket in self._buckets if bucket <= minute - MINUTES]:
+            del self._buckets[old]
 
 
 def idle_seconds(record: SessionRecord) -> float:

@@ -12,13 +12,15 @@ from typing import Final
 
 from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, Unobserved
 
+# Without a length: mypyc takes a Final tuple of floats with a length for one that is not set yet.
+Bounds = tuple[float, ...]
+Labels = tuple[str, ...]
+
 #: Opcodes as label values, in the order of their cells (RFC 6455, section 5.2).
-OPCODES: Final[tuple[str, ...]] = ("continuation", "text", "binary", "close", "ping", "pong", "reserved")
+OPCODES: Final[Labels] = ("continuation", "text", "binary", "close", "ping", "pong", "reserved")
 #: Handshake statuses that have a cell; any other is counted in the cell of its class.
-STATUSES: Final[tuple[str, ...]] = (
-    "101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted",
-    "1xx", "2xx", "3xx", "4xx", "5xx",
-)  # fmt: skip
+STATUSES: Final[Labels] = ("101", "400", "401", "403", "404", "426", "429", "500", "502", "503", "504", "aborted",
+                   "1xx", "2xx", "3xx", "4xx", "5xx")  # fmt: skip
 #: Routes for which a block has room beside those known at start.
 SPARE_ROUTES: Final = 16
 
@@ -28,55 +30,13 @@ SLOTS_PER_RELAY: Final = 2
 NANOSECONDS: Final = 1_000_000_000
 
 #: Opening handshakes take milliseconds; the upper end is where clients give up.
-HANDSHAKE_BUCKETS: Final[tuple[float, ...]] = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)
+HANDSHAKE_BUCKETS: Final[Bounds] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: From a loopback's round trip to where every keepalive has given up.
-PING_BUCKETS: Final[tuple[float, ...]] = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    20.0,
-)
+PING_BUCKETS: Final[Bounds] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 #: A turn of the event loop: the promise is 10 ms.
-TURN_BUCKETS: Final[tuple[float, ...]] = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    1.0,
-)
+TURN_BUCKETS: Final[Bounds] = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 #: How long a peer did not take its bytes.
-STALL_BUCKETS: Final[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+STALL_BUCKETS: Final[Bounds] = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
 
 class HistogramCells:
@@ -90,7 +50,7 @@ class HistogramCells:
 
     def __init__(self, start: int, bounds: Sequence[float]) -> None:
         self.start = start
-        self.bounds = tuple(bounds)
+        self.bounds: Bounds = tuple(bounds)
         self._limits = [round(bound * NANOSECONDS) for bound in bounds]
 
     @property

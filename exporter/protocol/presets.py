@@ -196,6 +196,8 @@ class CodeMaps:
 
     def choose(self, record: SessionRecord) -> CloseCodeMap:
         """Return the map for a session."""
+        if len(self.maps) == 1:
+            return self.default
         if (codes := self._by_subprotocol.get(record.subprotocol.lower())) is not None:
             return codes
         path = record.path.partition("?")[0]

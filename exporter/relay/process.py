@@ -25,8 +25,8 @@ import uvloop
 from exporter.config import Settings
 from exporter.protocol.client_identity import identity_source
 from exporter.protocol.counters import SharedCells
+from exporter.protocol.labels import Router
 from exporter.protocol.record import MAX_SAMPLE
-from exporter.protocol.routes import Router
 from exporter.relay.context import Limits
 from exporter.relay.drain import Drain, Plan
 from exporter.relay.reporter import Reporter

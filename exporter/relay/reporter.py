@@ -25,6 +25,7 @@ from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, Histogram
 from exporter.protocol.direction import PAYLOAD, FrameCounts, new_frame_counts
 from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
 from exporter.protocol.http1_parser import Request, Response
+from exporter.protocol.labels import Router
 from exporter.protocol.messages import (
     FLUSHED,
     MAX_MESSAGE,
@@ -37,7 +38,6 @@ from exporter.protocol.messages import (
     pack_opening,
 )
 from exporter.protocol.record import SessionRecord, session_id
-from exporter.protocol.routes import Router
 from exporter.relay.handshake import Handshake
 from exporter.relay.timeouts import clock
 

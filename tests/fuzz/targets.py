@@ -18,11 +18,12 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
-from exporter.observe.sanitize import MAX_TEXT, sanitize
-from exporter.protocol.classify import Circumstances, classify, known_label_sets
+from exporter.observe.recent_closes import MAX_TEXT, sanitize
+from exporter.protocol.classify import classify
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.direction import PAYLOAD, new_frame_counts
 from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
+from exporter.protocol.evidence import Circumstances
 from exporter.protocol.frame_header import Control, Unparseable
 from exporter.protocol.frame_runs import MAX_CONTROLS, MAX_FRAMES
 from exporter.protocol.frames import MAX_PENDING, FrameScanner
@@ -35,6 +36,7 @@ from exporter.protocol.http1 import (
     UpgradeRejected,
     UpgradeRequested,
 )
+from exporter.protocol.labels import known_label_sets
 from exporter.protocol.presets import PRESETS
 from exporter.protocol.record import pack as pack_record
 from exporter.protocol.record import unpack as unpack_record

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.observe import sanitize as text_module
+from exporter.observe import recent_closes as text_module
 from exporter.protocol.close_codes import Classification, CloseCodeMap
 from exporter.protocol.enums import Cause
 from exporter.protocol.frames import FrameScanner

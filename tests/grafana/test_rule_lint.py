@@ -18,9 +18,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from exporter.observe import catalogue
-from exporter.protocol.classify import known_label_sets
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Peer
+from exporter.protocol.labels import known_label_sets
 from grafana.source.alerts import alerts
 from grafana.source.config import MINUTE, Config
 from grafana.source.generate import HERE

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.observe.sanitize import MAX_TEXT, sanitize
+from exporter.observe.recent_closes import MAX_TEXT, sanitize
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,12 @@ from typing import Any
 import pytest
 
 from exporter.protocol.causes import CAUSES
-from exporter.protocol.classify import (
-    KEEPALIVE_TEXTS,
-    RULES,
-    Circumstances,
-    Ending,
-    classify,
-    code_labels,
-    is_keepalive_text,
-    known_label_sets,
-    mentions_keepalive,
-)
+from exporter.protocol.classify import RULES, Ending, classify
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
-from exporter.protocol.evidence import Confidence, Evidence
-from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
+from exporter.protocol.evidence import Circumstances, Confidence, Evidence
+from exporter.protocol.idle_timeouts import KEEPALIVE_TEXTS, KNOWN_CUTOFFS, is_keepalive_text, mentions_keepalive
+from exporter.protocol.labels import code_labels, known_label_sets
 from exporter.protocol.reason_rules import Reasons, Rule
 from exporter.protocol.record import CloseFrame, PeerRecord, SessionRecord
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from exporter.protocol.classify import Circumstances, classify
+from exporter.protocol.classify import classify
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
+from exporter.protocol.evidence import Circumstances
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, IdleCutoffs
 from exporter.protocol.session import Session
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from exporter.config import CODE_CAUSES
-from exporter.protocol.classify import Circumstances, classify
+from exporter.protocol.classify import classify
 from exporter.protocol.close_codes import Classification, CloseCodeMap
 from exporter.protocol.enums import Cause, Peer
+from exporter.protocol.evidence import Circumstances
 from exporter.protocol.presets import AUTO, PRESETS, code_maps
 from exporter.protocol.record import CloseFrame, SessionRecord
 

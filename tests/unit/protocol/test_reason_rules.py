@@ -2,9 +2,11 @@
 
 import pytest
 
-from exporter.protocol.classify import Circumstances, classify, known_label_sets
+from exporter.protocol.classify import classify
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause, Peer
+from exporter.protocol.evidence import Circumstances
+from exporter.protocol.labels import known_label_sets
 from exporter.protocol.reason_rules import MAX_PATTERN, MAX_RULES, Reasons, Rule
 from exporter.protocol.record import CloseFrame, PeerRecord, SessionRecord
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.protocol.routes import Router
+from exporter.protocol.labels import Router
 
 PATTERNS = ["/chat/*", "/chat/vip/*", "/feed", "/v[12]/*", "/a.b"]
 

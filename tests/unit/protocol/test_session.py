@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.protocol.classify import Circumstances, classify, known_label_sets
+from exporter.protocol.classify import classify
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import PEERS, Cause, Peer, TcpEndKind
+from exporter.protocol.evidence import Circumstances
+from exporter.protocol.labels import known_label_sets
 from exporter.protocol.record import CloseFrame
 from exporter.protocol.session import CloseReceived, Session, WentUnobserved
 from tests.wire import BINARY, CLOSE, KEY, PING, PONG, TEXT, body, close, cut_at, cuts, frame, pieces, streams

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exporter.address import Address
-from exporter.protocol.classify import Circumstances, classify
+from exporter.protocol.classify import classify
 from exporter.protocol.client_identity import KEY_SIZE, identity_source
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.counters import STATUSES, RelayLayout
 from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
+from exporter.protocol.evidence import Circumstances
+from exporter.protocol.labels import Router
 from exporter.protocol.messages import MAX_MESSAGE, Kind, Notice, Opened, decode
 from exporter.protocol.record import SessionRecord
-from exporter.protocol.routes import Router
 from exporter.protocol.session import Session
 from exporter.relay.context import Limits, RelayContext
 from exporter.relay.reporter import Reporter
