@@ -23,9 +23,9 @@ from itertools import pairwise
 from time import monotonic
 from typing import Protocol
 
-from exporter.protocol.classify import Circumstances, Ending, classify, depends_on_app, is_drop
+from exporter.protocol.classify import Ending, classify, depends_on_app, is_drop
 from exporter.protocol.enums import Peer
-from exporter.protocol.evidence import Confidence
+from exporter.protocol.evidence import Circumstances, Confidence
 from exporter.protocol.messages import Kind, Notice, Opened, decode
 from exporter.protocol.presets import CodeMaps
 from exporter.protocol.record import SessionRecord
@@ -125,6 +125,8 @@ class Waiting:
 class Intake:
     """Takes messages, classifies records and passes each with its ending to every sink, once.
 
+    :ivar terminating: this pod is being terminated.
+    :ivar last_close: when a record was last passed on.
     :param codes: the maps of close codes, by session.
     :param draining: whether a drain is on.
     :param on_opened: called with each batch of openings.
@@ -144,8 +146,9 @@ class Intake:
         on_flushed: Callable[[int], None] = lambda relay: None,
     ) -> None:
         self.terminating = False
+        self.last_close = float("-inf")
         self._codes = codes
-        self._sinks = tuple(sinks)
+        self._sinks = [sink.session_closed for sink in sinks]
         self._scheduler = scheduler
         self._prober = prober
         self._draining = draining
@@ -197,17 +200,18 @@ class Intake:
 
     def closed(self, record: SessionRecord) -> None:
         """Take one record: pass it on now, or let it wait for circumstances."""
-        if not is_drop(record) and not depends_on_app(record):
+        drop, by_app = is_drop(record), depends_on_app(record)
+        if not drop and not by_app:
             self._pass_on(record, None)
             return
-        if is_drop(record):
+        if drop:
             self._remember(record)
         while len(self._waiting) >= MAX_WAITING:
             _, oldest = self._waiting.popitem(last=False)
             self._pass_on(oldest.record, None)
-        looks, settle = 0, SETTLE if is_drop(record) else CLOSE_SETTLE
-        if depends_on_app(record):
-            looks = 2 if is_drop(record) or self._draining() or self.terminating else 1
+        looks, settle = 0, SETTLE if drop else CLOSE_SETTLE
+        if by_app:
+            looks = 2 if drop or self._draining() or self.terminating else 1
         waiting = Waiting(record, record.closed_at + settle if looks else None, looks)
         self._waiting[self._next_key] = waiting
         self._next_key += 1
@@ -235,8 +239,9 @@ class Intake:
 
     def _pass_on(self, record: SessionRecord, accepts: bool | None) -> None:
         ending = self._classify(record, accepts)
-        for sink in self._sinks:
-            sink.session_closed(record, ending)
+        for take in self._sinks:
+            take(record, ending)
+        self.last_close = self._scheduler.time()
 
     def _classify(self, record: SessionRecord, accepts: bool | None) -> Ending:
         return classify(record, self._circumstances(record, accepts), self._codes.choose(record))
@@ -256,8 +261,9 @@ class Intake:
         return undecided or len(drops.together(key, record.closed_at)) > 1
 
     def _circumstances(self, record: SessionRecord, accepts: bool | None) -> Circumstances:
-        lost = 1
+        lost, ender = 1, record.first_close
         if is_drop(record):
+            ender = record.tcp_end
             drops, key = self._drops(record)
             together = drops.together(key, record.closed_at)
             clients = {client for _, client in together if client}
@@ -271,7 +277,7 @@ class Intake:
             app_accepts=accepts,
             draining=self._draining(),
             terminating=self.terminating,
-            listener_changed=self._listeners.changed(record),
+            listener_changed=ender is Peer.SERVER and self._listeners.changed(record),
             lost_server=lost,
             lost_client=lost,
         )

@@ -33,22 +33,17 @@ from exporter.observe.intake import Intake, MonotonicScheduler
 from exporter.observe.log import Format, Log, LogEndings, SessionLog, introduce
 from exporter.observe.metrics import Metrics
 from exporter.observe.probe import AppProbe
+from exporter.observe.receiver import Receiver
 from exporter.observe.recent_closes import ClosesPerMinute, RecentCloses
 from exporter.observe.reconnects import Reconnects
 from exporter.observe.shared_counters import SharedCounters
 from exporter.protocol import frames
-from exporter.protocol.classify import Ending, known_label_sets
 from exporter.protocol.close_codes import ABNORMAL, UNKNOWN
 from exporter.protocol.counters import NANOSECONDS, SLOTS_PER_RELAY, SharedCells
 from exporter.protocol.enums import Cause, DrainPhase, Peer
-from exporter.protocol.labels import Router
-from exporter.protocol.messages import FLUSH, MAX_MESSAGE, Notice, Opened
-from exporter.protocol.record import SessionRecord
+from exporter.protocol.labels import Router, known_label_sets
+from exporter.protocol.messages import MAX_MESSAGE, Notice
 
-#: Seconds for which a scrape waits until the relays have brought their counters up to date.
-FLUSH_TIMEOUT = 0.1
-#: Messages that are taken from one relay before others get their turn.
-BATCH = 256
 #: Seconds after which a relay without a heartbeat counts as hung.
 HEARTBEAT_TIMEOUT = 5.0
 #: Seconds between looks for closes that an earlier observer took and did not count, and how many looks.
@@ -80,7 +75,7 @@ class ObserverProcess:
         self._settings = settings
         self._admin_sockets = admin_sockets
         self._cells = cells
-        self._records = dict(records)
+        self._records = records
         self._control = control
         self._first = first
         self._log = structlog.get_logger("exporter")
@@ -100,16 +95,15 @@ class ObserverProcess:
         log.count(metrics.lines_suppressed, metrics.lines_dropped)
         self._closes = RecentCloses(routes, metrics.lines_suppressed)
         self._history = ClosesPerMinute()
-        self._reconnects = Reconnects(metrics.returned)
+        reconnects = Reconnects(metrics.returned)
         self._prober = AppProbe(settings.upstream)
-        sinks = (metrics, self._history, self._closes, SessionLog(routes, cast(LogEndings, settings.log_endings)),
-                 self._reconnects, self)  # fmt: skip
+        sinks = (metrics, self._history, self._closes, reconnects,
+                 SessionLog(routes, cast(LogEndings, settings.log_endings), metrics.lines_suppressed))  # fmt: skip
         self._intake = Intake(
-            codes, sinks, MonotonicScheduler(), self._prober, self._is_draining, self._on_opened, self._on_notice,
-            self._on_flushed,
+            codes, sinks, MonotonicScheduler(), self._prober, self._is_draining, reconnects.opened_batch,
+            self._on_notice, lambda slot: self._receiver.flushed(slot),
         )  # fmt: skip
-        self._flushed: dict[int, asyncio.Event] = {}
-        self._last_close = float("-inf")
+        self._receiver = Receiver(self._intake.receive, self._settle)
         self._began = monotonic()
         self._drain_asked = False  # the relays begin a moment later
         self._stop = asyncio.Event()
@@ -121,7 +115,7 @@ class ObserverProcess:
             state=self._state,
             change_token=self._change_token,
             closes=self._closes,
-            before_scrape=self._before_scrape,
+            before_scrape=self._receiver.flush,
             defunct=self._hung_relays,
         )
         access = Access(
@@ -144,7 +138,7 @@ class ObserverProcess:
         self._control.setblocking(False)
         loop.add_reader(self._control, self._on_control)
         for slot, sock in self._records.items():
-            self._listen_to(slot, sock)
+            self._receiver.add(slot, sock)
         self._intake.start()
         await self.admin.serve(self._admin_sockets)
         if self._first:
@@ -157,8 +151,7 @@ class ObserverProcess:
         finally:
             if not self._first:
                 reconciling.cancel()
-            for slot in list(self._records):
-                self._receive(slot)
+            self._receiver.drain()
             self._intake.finish()
             if self._finish.is_set():
                 await self._wait_for_scrape()
@@ -166,29 +159,8 @@ class ObserverProcess:
 
     # Messages of the relays.
 
-    def _listen_to(self, slot: int, sock: socket.socket) -> None:
-        self._records[slot] = sock
-        asyncio.get_running_loop().add_reader(sock, self._receive, slot)
-
-    def _receive(self, slot: int) -> None:
-        sock = self._records[slot]
-        for _ in range(BATCH):
-            try:
-                message = sock.recv(MAX_MESSAGE)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if not message:
-                self._settle(slot)
-                return
-            self._intake.receive(slot, message)
-
     def _settle(self, slot: int) -> None:
         """The relay of a slot is gone: count the sessions that it took along, and free its cells for another."""
-        sock = self._records.pop(slot)
-        asyncio.get_running_loop().remove_reader(sock)
-        sock.close()
         cells, layout = self._cells.slots[slot], self._cells.relay_layout
         lost = 0
         for route, places in zip(range(len(self._routes)), layout.routes, strict=False):
@@ -202,36 +174,10 @@ class ObserverProcess:
             cells[cell] = 0
         if lost:
             self._log.error("relay.lost", relay=_name(slot), sessions=lost)
-        if (waiting := self._flushed.pop(slot, None)) is not None:
-            waiting.set()
         self._send({"do": "settled", "slot": slot})
-
-    def session_closed(self, record: SessionRecord, ending: Ending) -> None:
-        """Note when the last close was counted, for the last scrape."""
-        self._last_close = monotonic()
-
-    def _on_opened(self, batch: Sequence[Opened]) -> None:
-        for opened in batch:
-            self._reconnects.opened(opened.identity, opened.route, opened.opened_at)
 
     def _on_notice(self, slot: int, notice: Notice) -> None:
         getattr(self._log, notice.level)(notice.event, relay=_name(slot), **notice.fields)
-
-    def _on_flushed(self, slot: int) -> None:
-        if (waiting := self._flushed.pop(slot, None)) is not None:
-            waiting.set()
-
-    async def _before_scrape(self) -> None:
-        """Have the relays bring their counters up to date, and take in all that they sent before."""
-        waiting = []
-        for slot, sock in self._records.items():
-            with suppress(OSError):  # its queue is full, or it is about to be settled
-                sock.send(FLUSH)
-                waiting.append(self._flushed.setdefault(slot, asyncio.Event()))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_TIMEOUT):
-                for flushed in waiting:
-                    await flushed.wait()
 
     async def _reconcile(self) -> None:
         """Count the closes that an observer before this one took from the queue and did not count.
@@ -243,7 +189,7 @@ class ObserverProcess:
                 self.shared.opened_by_route(route) - self.shared.active_by_route(route)
                 for route in range(len(self._routes))
             ]
-            await self._before_scrape()
+            await self._receiver.flush()
             for route, happened in enumerate(closed):
                 taken = self.shared.closed_by_route(route) + self._intake.waiting_by_route(route)
                 for _ in range(happened - taken):
@@ -269,7 +215,7 @@ class ObserverProcess:
             case "relay":
                 sock = socket.socket(fileno=descriptors[0])
                 sock.setblocking(False)
-                self._listen_to(message["slot"], sock)
+                self._receiver.add(message["slot"], sock)
             case "terminating":
                 self._intake.terminating = True
             case "finish":
@@ -288,7 +234,7 @@ class ObserverProcess:
         if self.admin.scraped == float("-inf"):
             return
         deadline = monotonic() + self._settings.drain_linger
-        while self.admin.scraped < self._last_close and self._finish.is_set() and monotonic() < deadline:
+        while self.admin.scraped < self._intake.last_close and self._finish.is_set() and monotonic() < deadline:
             await asyncio.sleep(SCRAPE_POLL)
 
     # For the admin port.

@@ -8,11 +8,12 @@ client has come back, so both orders are matched. Both tables are bounded: the o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause
+from exporter.protocol.messages import Opened
 from exporter.protocol.record import SessionRecord
 
 #: Closes that are kept: about 250 bytes each, 5 MB in all.
@@ -42,6 +43,11 @@ class Reconnects:
 
     def __len__(self) -> int:
         return len(self._closes) + len(self._openings)
+
+    def opened_batch(self, batch: Sequence[Opened]) -> None:
+        """Note handshakes."""
+        for opened in batch:
+            self.opened(opened.identity, opened.route, opened.opened_at)
 
     def opened(self, identity: int, route: int, at: float) -> None:
         """Note a handshake at monotonic time ``at``; an ``identity`` of 0 is no client."""
