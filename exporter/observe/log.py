@@ -1,33 +1,33 @@
 """The log: structlog events as one JSON object a line, or as one short line on a terminal.
 
 A line is rendered where it arises and written by a thread from a bounded queue, so a blocked output blocks nothing but
-that thread. Lines over a ceiling per second are suppressed, lines that cannot be written are dropped; both are counted.
+that thread. Lines over a limit per second are suppressed, lines that cannot be written are dropped; both are counted.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from logging.handlers import QueueHandler, QueueListener
-from queue import Full, Queue
+from itertools import accumulate
+from queue import Empty, SimpleQueue
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import IO, Any, Literal
 
+import orjson
 import structlog
-from structlog.processors import JSONRenderer, TimeStamper, add_log_level, format_exc_info
+from structlog.processors import TimeStamper, add_log_level, format_exc_info
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger
 
 from exporter import __version__
 from exporter.address import Address
 from exporter.config import Settings
-from exporter.observe.recent_closes import close_fields
+from exporter.observe.recent_closes import Throttle, close_fields
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.record import SessionRecord
@@ -43,6 +43,9 @@ MAX_TRACEBACK_LINE = 8192
 LINES_PER_SECOND = 100
 #: Lines that may wait for a slow output: 1.5 MB at most.
 MAX_WAITING = 1000
+#: Seconds for which the thread gathers lines, and how many it writes at once: fewer wake-ups.
+GATHER = 0.05
+BATCH = 64
 #: Seconds for which :meth:`Log.close` waits for the last lines to be written.
 LAST_LINES = 1.0
 
@@ -67,29 +70,28 @@ class Log:
         console = fmt == "console" or (fmt == "auto" and terminal)
         self._suppressed = _Count()
         self._dropped = _Count()
-        queue: Queue[Any] = Queue(MAX_WAITING)
-        self._listener = _Listener(queue, _Output(stream, self._dropped.add))
+        self._writer = _Writer(stream, self._dropped.add)
         stamp = TimeStamper(fmt="iso", utc=True)
-        render = _TerminalLine(reports, terminal) if console else JSONRenderer(serializer=_serialize)
-        handler = _BoundedHandler(queue, self._dropped.add)
+        render = _TerminalLine(reports, terminal) if console else _json_line
+        handler = _LibraryHandler(self._writer)
         handler.setFormatter(
             ProcessorFormatter(
                 foreign_pre_chain=[add_log_level, stamp],  # events of asyncio and aiohttp
-                processors=[ProcessorFormatter.remove_processors_meta, format_exc_info, render],
+                processors=[ProcessorFormatter.remove_processors_meta, format_exc_info, render, _to_text],
             )
         )
         logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
         logging.captureWarnings(True)
-        self._listener.start()
         structlog.configure(
             processors=[
-                _Ceiling(LINES_PER_SECOND, self._suppressed.add),
+                _Limit(Throttle(LINES_PER_SECOND, self._suppressed.add, monotonic)),
                 add_log_level,
                 stamp,
-                ProcessorFormatter.wrap_for_formatter,
+                format_exc_info,
+                render,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.stdlib.LoggerFactory(),
+            logger_factory=lambda *_: self._writer,
             cache_logger_on_first_use=True,
         )
 
@@ -100,9 +102,7 @@ class Log:
 
     def close(self) -> None:
         """Write the lines that wait, for :data:`LAST_LINES` seconds at most."""
-        stopping = Thread(target=self._listener.stop, name="log-close", daemon=True)
-        stopping.start()
-        stopping.join(LAST_LINES)
+        self._writer.close()
 
 
 class SessionLog:
@@ -110,17 +110,21 @@ class SessionLog:
 
     :param routes: the names of the routes.
     :param which: which closes are logged.
+    :param suppressed: called with the number of closes that are over the limit.
     """
 
-    def __init__(self, routes: Sequence[str], which: LogEndings, log: FilteringBoundLogger | None = None) -> None:
+    def __init__(self, routes: Sequence[str], which: LogEndings, suppressed: Callable[[int], None]) -> None:
         self._routes = routes
         self._which = which
-        self._log = log or structlog.get_logger("exporter")
+        self._throttle = Throttle(LINES_PER_SECOND, suppressed, monotonic)
+        self._log: FilteringBoundLogger = structlog.get_logger("exporter")
 
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Log one close, as a warning if it is abnormal."""
+        if self._which == "none":
+            return
         abnormal = is_abnormal(ending.cause)
-        if self._which == "all" or (self._which == "abnormal" and abnormal):
+        if (abnormal or self._which == "all") and self._throttle.hit():
             fields = close_fields(record, ending, self._routes[record.route])
             (self._log.warning if abnormal else self._log.info)(CLOSED, **fields)
 
@@ -147,11 +151,11 @@ class _Count:
         self._waiting = 0
         self._receiver: Callable[[int], None] | None = None
 
-    def add(self) -> None:
+    def add(self, lines: int) -> None:
         if self._receiver is None:
-            self._waiting += 1
+            self._waiting += lines
         else:
-            self._receiver(1)
+            self._receiver(lines)
 
     def forward(self, receiver: Callable[[int], None]) -> None:
         self._receiver = receiver
@@ -159,34 +163,23 @@ class _Count:
         self._waiting = 0
 
 
-class _Ceiling:
-    """Drop events over a number a second, those of closed sessions counted apart from all others."""
+class _Limit:
+    """Drop events over a number a second; :class:`SessionLog` has a limit of its own."""
 
-    def __init__(self, limit: int, suppressed: Callable[[], None], clock: Callable[[], float] = monotonic) -> None:
-        self._limit = limit
-        self._suppressed = suppressed
-        self._clock = clock
-        self._second = 0
-        self._counts = {True: 0, False: 0}
+    def __init__(self, throttle: Throttle) -> None:
+        self._throttle = throttle
 
     def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
-        second = int(self._clock())
-        if second != self._second:
-            self._second = second
-            self._counts = {True: 0, False: 0}
-        is_close = event.get("event") == CLOSED
-        self._counts[is_close] += 1
-        if self._counts[is_close] > self._limit:
-            self._suppressed()
+        if event.get("event") != CLOSED and not self._throttle.hit():
             raise structlog.DropEvent
         return event
 
 
-def _serialize(event: EventDict, **_: Any) -> str:
+def _json_line(logger: Any, method: str, event: EventDict) -> bytes:
     """Return the event as JSON, its longest texts cut so that the line fits."""
     limit = MAX_TRACEBACK_LINE if "exception" in event else MAX_LINE
     line = _dumps(event)
-    while (size := len(line.encode("utf-8", "backslashreplace"))) >= limit:
+    while (size := len(line)) >= limit:
         longest = max(event, key=lambda name: len(event[name]) if isinstance(event[name], str) else 0)
         text = event[longest]
         if not isinstance(text, str) or len(text) < 2:
@@ -197,11 +190,15 @@ def _serialize(event: EventDict, **_: Any) -> str:
     return line
 
 
-def _dumps(event: EventDict) -> str:
+def _dumps(event: EventDict) -> bytes:
     try:
-        return json.dumps(event, default=repr, ensure_ascii=False, separators=(",", ":"))
-    except (TypeError, ValueError):  # keys of another type, or a circular reference
-        return json.dumps({"event": repr(event)[: MAX_LINE // 2]}, ensure_ascii=False)
+        return orjson.dumps(event, default=repr)
+    except TypeError:  # keys of another type, a circular reference, lone surrogates, large integers
+        return orjson.dumps({"event": ascii(event)[: MAX_LINE // 2]})
+
+
+def _to_text(logger: Any, method: str, line: Any) -> str:
+    return str(line, "utf-8")
 
 
 class _TerminalLine:
@@ -211,14 +208,14 @@ class _TerminalLine:
         self._reports = reports
         self._colours = colours
 
-    def __call__(self, logger: Any, method: str, event: EventDict) -> str:
+    def __call__(self, logger: Any, method: str, event: EventDict) -> bytes:
         level, exception = event.pop("level", method), event.pop("exception", "")
         event.pop("timestamp", None)
         body = self._close(event) if event.get("event") == CLOSED else self._other(event)
         line = f"{datetime.now():%H:%M:%S} {body}"
         if self._colours and level in _COLOURS:
             line = f"{_COLOURS[level]}{line}\x1b[0m"
-        return f"{line}\n{exception}" if exception else line
+        return (f"{line}\n{exception}" if exception else line).encode("utf-8", "backslashreplace")
 
     def _close(self, event: EventDict) -> str:
         code = event["close_code"] or event["code"]
@@ -232,56 +229,73 @@ class _TerminalLine:
         return "  ".join([str(name), *(f"{key}={value}" for key, value in event.items())])
 
 
-class _BoundedHandler(QueueHandler):
-    """Put lines into the queue, or drop them if it is full."""
+class _LibraryHandler(logging.Handler):
+    """Pass lines of the standard library's logging on."""
 
-    def __init__(self, queue: Queue[Any], dropped: Callable[[], None]) -> None:
-        super().__init__(queue)
-        self._on_dropped = dropped
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except Full:
-            self._on_dropped()
-
-
-class _Listener(QueueListener):
-    def enqueue_sentinel(self) -> None:
-        with suppress(Full):  # the output is blocked: the thread ends with the process
-            super().enqueue_sentinel()
-
-
-class _Output(logging.Handler):
-    """Write lines to a stream: to its descriptor, if it has one, so that no line waits in a buffer when it is full."""
-
-    def __init__(self, stream: IO[str] | None, dropped: Callable[[], None]) -> None:
+    def __init__(self, writer: _Writer) -> None:
         super().__init__()
-        self._stream = stream
-        self._on_dropped = dropped
-        self._cut_short = False
-        try:
-            self._descriptor = stream.fileno() if stream is not None else None
-        except (OSError, ValueError):  # io.StringIO and its like
-            self._descriptor = None
+        self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"{record.getMessage()}\n"
-        try:
-            if self._descriptor is not None:
-                self._write(self._descriptor, line.encode("utf-8", "backslashreplace"))
-            elif self._stream is not None:
-                self._stream.write(line)
-            else:
-                self._on_dropped()
-        except (OSError, ValueError):  # a full disk, a closed pipe or stream
-            self._on_dropped()
+        self._writer.info(self.format(record).encode("utf-8", "backslashreplace"))
 
-    def _write(self, descriptor: int, line: bytes) -> None:
-        data = b"\n" + line if self._cut_short else line
+
+class _Writer:
+    """Take lines as structlog's logger, and have a thread write them to a stream.
+
+    They go to the stream's descriptor, if it has one, so that no line waits in a buffer when the output is full.
+    """
+
+    def __init__(self, stream: IO[str] | None, dropped: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._dropped = dropped
+        self._cut_short = False
+        self._descriptor: int | None = None
+        with suppress(OSError, ValueError):  # io.StringIO and its like
+            self._descriptor = stream.fileno() if stream is not None else None
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def info(self, line: bytes) -> None:
+        """Queue a line, or drop it if too many wait."""
+        if self._queue.qsize() < MAX_WAITING:
+            self._queue.put(line)
+        else:
+            self._dropped(1)
+
+    debug = warning = error = critical = info
+
+    def close(self) -> None:
+        """Write the lines that wait, for :data:`LAST_LINES` seconds at most."""
+        self._queue.put(None)
+        self._thread.join(LAST_LINES)
+
+    def _run(self) -> None:
+        lines = [self._queue.get()]
+        while lines[-1] is not None:
+            sleep(GATHER)
+            with suppress(Empty):
+                while len(lines) < BATCH and lines[-1] is not None:
+                    lines.append(self._queue.get_nowait())
+            self._write([line for line in lines if line is not None])
+            if lines[-1] is not None:
+                lines = [self._queue.get()]
+
+    def _write(self, lines: list[bytes]) -> None:
+        data = b"".join(b"%b\n" % line for line in lines)
         written = 0
         try:
-            while written < len(data):
-                written += os.write(descriptor, data[written:])
-        finally:
-            self._cut_short = 0 < written < len(data) or (self._cut_short and not written)
+            if self._descriptor is not None:
+                if self._cut_short:
+                    os.write(self._descriptor, b"\n")
+                    self._cut_short = False
+                while written < len(data):
+                    written += os.write(self._descriptor, data[written:])
+            elif self._stream is not None:
+                self._stream.write(data.decode())
+            else:
+                self._dropped(len(lines))
+        except (OSError, ValueError):  # a full disk, a closed pipe or stream
+            self._cut_short = self._cut_short or (written > 0 and data[written - 1 : written] != b"\n")
+            self._dropped(sum(end > written for end in accumulate(len(line) + 1 for line in lines)))

@@ -7,6 +7,7 @@ prometheus-client's own. :mod:`exporter.observe.catalogue` lists both.
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -27,6 +28,18 @@ RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SER
                  Cause.DRAIN)  # fmt: skip
 #: Codes with which an app may end a failed handler as if nothing were wrong.
 SUSPECT_CODES = ("1000", NO_STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMetrics:
+    """The children of one route, by the label that they have beside it."""
+
+    lifetime: dict[Peer, Histogram]
+    incomplete: dict[Peer, Counter]
+    idle_before_drop: dict[Peer, Histogram]
+    largest_message: dict[Peer, Histogram]
+    suspect: dict[str, Counter]
+    reconnect_delay: dict[Cause, Histogram]
 
 
 class Metrics:
@@ -54,29 +67,33 @@ class Metrics:
         self._build = Gauge(*_arguments(catalogue.BUILD), registry=self.registry)
         self._build.labels(version, platform.python_version(), engine).set(1)
         self.registry.register(Processes(supervisor))
-        for route in shared.routes:
-            self._start_at_zero(route)
+        # Bound once: finding a child by its labels takes longer than counting.
+        self._routes = [self._start_at_zero(route) for route in shared.routes]
 
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Count one close."""
-        route = self.shared.routes[record.route]
-        self.shared.count_close(record.route, (ending.code, ending.cause, ending.initiator), record.trace_id)
+        initiator = ending.initiator
+        self.shared.count_close(record.route, (ending.code, ending.cause, initiator), record.trace_id)
+        route = self._routes[record.route]
         exemplar = {"trace_id": record.trace_id} if record.trace_id else None
-        lifetime = max(0.0, record.closed_at - record.opened_at)
-        self._lifetime.labels(route, ending.initiator).observe(lifetime, exemplar)
+        route.lifetime[initiator].observe(max(0.0, record.closed_at - record.opened_at), exemplar)
         if ending.close_unanswered:
-            self._incomplete.labels(route, ending.initiator).inc()
-        if ending.code == ABNORMAL and ending.initiator is not Peer.PROXY:
-            self._idle_before_drop.labels(route, ending.initiator).observe(idle_seconds(record))
-        for peer in PEERS:
-            if largest := record.peer(peer).largest_message:
-                self._largest_message.labels(route, peer).observe(largest)
+            route.incomplete[initiator].inc()
+        if ending.code == ABNORMAL and initiator is not Peer.PROXY:
+            route.idle_before_drop[initiator].observe(idle_seconds(record))
+        if record.client.largest_message:
+            route.largest_message[Peer.CLIENT].observe(record.client.largest_message)
+        if record.server.largest_message:
+            route.largest_message[Peer.SERVER].observe(record.server.largest_message)
         if ending.suspect:
-            self._suspect.labels(route, ending.code).inc()
+            route.suspect[ending.code].inc()
 
     def returned(self, route: int, cause: Cause, seconds: float) -> None:
         """Count one client that came back ``seconds`` after its session had closed with ``cause``."""
-        self._reconnect_delay.labels(self.shared.routes[route], cause).observe(seconds)
+        delays = self._routes[route].reconnect_delay
+        if (delay := delays.get(cause)) is None:
+            delay = delays[cause] = self._reconnect_delay.labels(self.shared.routes[route], cause)
+        delay.observe(seconds)
 
     def lines_suppressed(self, lines: int) -> None:
         """Count log lines that were over the rate limit."""
@@ -86,18 +103,16 @@ class Metrics:
         """Count log lines that could not be written."""
         self._lines_dropped.inc(lines)
 
-    def _start_at_zero(self, route: str) -> None:
+    def _start_at_zero(self, route: str) -> RouteMetrics:
         """Create the series that are known in advance: one that first appears at 1 has no increase."""
-        for peer in Peer:
-            self._lifetime.labels(route, peer)
-            self._incomplete.labels(route, peer)
-        for peer in PEERS:
-            self._idle_before_drop.labels(route, peer)
-            self._largest_message.labels(route, peer)
-        for code in SUSPECT_CODES:
-            self._suspect.labels(route, code)
-        for cause in RETURN_CAUSES:
-            self._reconnect_delay.labels(route, cause)
+        return RouteMetrics(
+            {peer: self._lifetime.labels(route, peer) for peer in Peer},
+            {peer: self._incomplete.labels(route, peer) for peer in Peer},
+            {peer: self._idle_before_drop.labels(route, peer) for peer in PEERS},
+            {peer: self._largest_message.labels(route, peer) for peer in PEERS},
+            {code: self._suspect.labels(route, code) for code in SUSPECT_CODES},
+            {cause: self._reconnect_delay.labels(route, cause) for cause in RETURN_CAUSES},
+        )
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(*_arguments(metric), registry=self.registry)

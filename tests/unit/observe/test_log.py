@@ -106,7 +106,7 @@ def test_log_line_of_the_longest_texts_has_a_bound(char: str) -> None:
     stream = io.StringIO()
     with logging_to(stream, "json"):
         closed = record(path=char * 512, forwarded_for=char * 256, subprotocol=char * 64, trace_id="ab" * 16)
-        SessionLog(ROUTES, "all").session_closed(closed, ending(reason=char * 123))
+        SessionLog(ROUTES, "all", int).session_closed(closed, ending(reason=char * 123))
     assert len(stream.getvalue().encode("utf-8", "backslashreplace")) <= MAX_LINE
     (line,) = events(stream)
     assert line["code"] == "1011"
@@ -129,7 +129,7 @@ def test_session_log_of_each_setting_is_what_was_chosen(which: Any, logged: list
     """All, abnormal or no closes are logged, abnormal ones as warnings."""
     stream = io.StringIO()
     with logging_to(stream, "json"):
-        sessions = SessionLog(ROUTES, which)
+        sessions = SessionLog(ROUTES, which, int)
         sessions.session_closed(record(), ending("1001", Cause.GOING_AWAY))
         sessions.session_closed(record(), ending())
     lines = events(stream)
@@ -142,7 +142,7 @@ def test_terminal_line_of_a_close_is_short() -> None:
     stream = io.StringIO()
     closed = record(path="/ws/a", seconds=4.1)
     with logging_to(stream, "console", reports="http://localhost:10011"):
-        sessions = SessionLog(ROUTES, "all")
+        sessions = SessionLog(ROUTES, "all", int)
         sessions.session_closed(closed, LOST)
         sessions.session_closed(closed, ending("4xxx", Cause.APPLICATION, Peer.CLIENT, close_code=4409))
         sessions.session_closed(closed, ending("1000", Cause.NORMAL, close_code=1000))
@@ -168,14 +168,15 @@ def test_log_lines_over_the_ceiling_are_suppressed_and_counted(monkeypatch: pyte
     monkeypatch.setattr("exporter.observe.log.monotonic", lambda: 5.0)
     stream = io.StringIO()
     with logging_to(stream, "json") as counts:
-        sessions = SessionLog(ROUTES, "all")
+        suppressed: list[int] = []
+        sessions = SessionLog(ROUTES, "all", suppressed.append)
         for _ in range(LINES_PER_SECOND + 20):
             sessions.session_closed(record(), LOST)
         for _ in range(LINES_PER_SECOND + 3):
             structlog.get_logger().info("other")
     names = [line["event"] for line in events(stream)]
     assert (names.count("session.closed"), names.count("other")) == (LINES_PER_SECOND, LINES_PER_SECOND)
-    assert (counts.suppressed, counts.dropped) == (23, 0)
+    assert (sum(suppressed), counts.suppressed, counts.dropped) == (20, 3, 0)
 
 
 def test_log_to_a_blocked_output_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
