@@ -23,6 +23,7 @@ from itertools import pairwise
 from time import monotonic
 from typing import Protocol
 
+from exporter.observe.probe import Listeners
 from exporter.protocol.classify import Ending, classify, depends_on_app, is_drop
 from exporter.protocol.enums import Peer
 from exporter.protocol.evidence import Circumstances, Confidence
@@ -58,8 +59,6 @@ MAX_DROPS = 8192
 #: Seconds between two looks at the app's listening socket, idle and while sessions open.
 LISTENER_INTERVAL = 5.0
 LISTENER_MIN_INTERVAL = 0.25
-#: Listeners that are remembered, the newest last.
-MAX_LISTENERS = 16
 
 
 class Sink(Protocol):
@@ -380,33 +379,6 @@ class Drops:
             if near[first][0] <= closed_at <= near[last][0] and last - first >= len(best):
                 best = near[first : last + 1]
         return [(last_frame_at, client) for _, last_frame_at, client in best]
-
-
-class Listeners:
-    """The app's listening sockets over time, each with the times when it was first and last seen."""
-
-    def __init__(self) -> None:
-        self.looked_at = float("-inf")
-        self._seen: deque[tuple[float, float, frozenset[int]]] = deque(maxlen=MAX_LISTENERS)
-
-    def saw(self, listener: frozenset[int] | None, now: float) -> None:
-        """Take the sockets that listen now; None is unknown and changes nothing."""
-        self.looked_at = now
-        if listener is None:
-            return
-        if self._seen and self._seen[-1][2] == listener:
-            self._seen[-1] = (self._seen[-1][0], now, listener)
-        else:
-            self._seen.append((now, now, listener))
-
-    def changed(self, record: SessionRecord) -> bool:
-        """Return whether none of the sockets seen last in the session's life listens any more, and others do."""
-        if not self._seen:
-            return False
-        before = next((seen for seen in reversed(self._seen) if seen[0] <= record.closed_at), None)
-        if before is None or before[1] < record.opened_at:
-            return False
-        return not before[2] & self._seen[-1][2]
 
 
 def _distinct(ages: Iterable[float]) -> int:

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -14,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 
 from exporter.address import Address
+from exporter.protocol.record import SessionRecord
 
 #: Seconds after which a probe gives up. It then shows nothing: the accept queue may be full.
 TIMEOUT = 1.0
@@ -21,6 +23,9 @@ TIMEOUT = 1.0
 LIFETIME = 1.0
 #: Bytes of a table of sockets that are read at a time, and at most: listening sockets come first in it.
 _CHUNK, _MOST = 65536, 1 << 20
+
+#: Listeners that are remembered, the newest last.
+MAX_LISTENERS = 16
 
 #: proc(5): the tables of TCP sockets in this network namespace.
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -93,6 +98,33 @@ class AppProbe:
             with suppress(OSError):
                 found |= _inodes(table, self._listening)
         return frozenset(found) or None
+
+
+class Listeners:
+    """The app's listening sockets over time, each with the times when it was first and last seen."""
+
+    def __init__(self) -> None:
+        self.looked_at = float("-inf")
+        self._seen: deque[tuple[float, float, frozenset[int]]] = deque(maxlen=MAX_LISTENERS)
+
+    def saw(self, listener: frozenset[int] | None, now: float) -> None:
+        """Take the sockets that listen now; None is unknown and changes nothing."""
+        self.looked_at = now
+        if listener is None:
+            return
+        if self._seen and self._seen[-1][2] == listener:
+            self._seen[-1] = (self._seen[-1][0], now, listener)
+        else:
+            self._seen.append((now, now, listener))
+
+    def changed(self, record: SessionRecord) -> bool:
+        """Return whether none of the sockets seen last in the session's life listens any more, and others do."""
+        if not self._seen:
+            return False
+        before = next((seen for seen in reversed(self._seen) if seen[0] <= record.closed_at), None)
+        if before is None or before[1] < record.opened_at:
+            return False
+        return not before[2] & self._seen[-1][2]
 
 
 def _connect_unix(path: str) -> bool | None:
