@@ -10,11 +10,16 @@ import asyncio
 import binascii
 import hmac
 import ipaddress
+import os
 import secrets
+import sys
 from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import get_native_id
 
 import structlog
 
@@ -23,6 +28,8 @@ from exporter.admin.web_config import BadWebConfig, WebConfig, fingerprint, load
 
 #: Password checks of one address that may wait for the one in progress (each takes a part of a second of a core).
 MAX_WAITING = 4
+#: Nice value of the thread that checks passwords, behind traffic and the observer.
+PASSWORD_NICE = 10
 #: Good logins that are remembered, as keyed hashes: a scraper logs in every few seconds.
 MAX_REMEMBERED = 64
 #: The hash that a password is compared with if there is no such user, so that both take as long.
@@ -34,7 +41,7 @@ class TooMany(Exception):
 
 
 class BasicAuth:
-    """Check users and passwords in a thread, one at a time: bcrypt is slow on purpose.
+    """Check users and passwords in a thread, one at a time and behind all other work: bcrypt is slow on purpose.
 
     Each address has one login in the queue at a time, so wrong passwords of one do not lock out another.
     """
@@ -43,7 +50,7 @@ class BasicAuth:
         self.users: Mapping[str, bytes] = {}
         self._secret = secrets.token_bytes(32)
         self._remembered: dict[bytes, None] = {}
-        self._checking = asyncio.Semaphore(1)
+        self._checker = ThreadPoolExecutor(1, "passwords", _give_way)
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: Counter[str] = Counter()
 
@@ -70,12 +77,19 @@ class BasicAuth:
             raise TooMany
         self._waiting[address] += 1
         try:
-            async with self._turns[address], self._checking:
-                return await asyncio.to_thread(_check, password, hashed)
+            async with self._turns[address]:
+                return await asyncio.get_running_loop().run_in_executor(self._checker, _check, password, hashed)
         finally:
             self._waiting[address] -= 1
             if not self._waiting[address]:
                 del self._waiting[address], self._turns[address]
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread; bcrypt does not hold the interpreter's lock."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), PASSWORD_NICE)
 
 
 def _check(password: bytes, hashed: bytes | None) -> bool:

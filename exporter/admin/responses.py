@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import TypeVar
 
 _NONE = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 _BEFORE = {name: os.environ.get(name) for name in _NONE}
@@ -35,9 +37,50 @@ ANSWER_TIME = 60.0
 #: Bytes of a piece of a long answer.
 PIECE = 65536
 
+#: Seconds of work on long answers after which all of them rest for as long: health checks are answered meanwhile.
+SLICE = 0.005
+#: Seconds that one answer in pieces counts at most: longer ones waited for their reader.
+MAX_SEND = 0.002
+
 HTML = "text/html"
 JSON = "application/json"
 TEXT = "text/plain"
+
+
+T = TypeVar("T")
+
+
+class TimeSlices:
+    """Leave half of the event loop's time to short answers, however many readers of long ones there are."""
+
+    def __init__(self) -> None:
+        self._worked = 0.0
+        self._ended = 0.0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return the result of ``work``, which does not wait, when its turn has come."""
+        while (rest := self._rest()) > 0:
+            await asyncio.sleep(rest)
+        began = monotonic()
+        try:
+            return work()
+        finally:
+            self.count(monotonic() - began)
+
+    def count(self, seconds: float) -> None:
+        """Count work that has just been done."""
+        self._worked += seconds
+        self._ended = monotonic()
+
+    def _rest(self) -> float:
+        """Return the seconds that are left of a rest; the slice begins anew after it."""
+        rested = monotonic() - self._ended
+        if rested >= self._worked:
+            self._worked = 0.0
+        return self._worked - rested if self._worked > SLICE else 0.0
+
+
+_slices = TimeSlices()
 
 
 def as_json(status: int, body: object) -> web.Response:
@@ -67,19 +110,23 @@ async def send(request: web.Request, content_type: str, pieces: Iterable[str], s
 
 async def send_bytes(request: web.Request, content_type: str, body: bytes) -> web.StreamResponse:
     """Send a body that several readers share."""
+    await _slices.run(lambda: None)  # all who wait for one exposition would send it in one turn of the loop
+    began = monotonic()
     response = web.StreamResponse(headers={"Content-Type": content_type})
     response.content_length = len(body)
     await response.prepare(request)
     view = memoryview(body)
     await _write(request, response, (bytes(view[at : at + PIECE]) for at in range(0, len(body), PIECE)))
+    _slices.count(min(monotonic() - began, MAX_SEND))
     return response
 
 
-async def _write(request: web.Request, response: web.StreamResponse, pieces: Iterable[bytes]) -> None:
+async def _write(request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
     try:
         async with asyncio.timeout(ANSWER_TIME):
-            for piece in pieces if request.method != "HEAD" else ():
-                await response.write(piece)
+            if request.method != "HEAD":
+                while (piece := await _slices.run(lambda: next(pieces, None))) is not None:
+                    await response.write(piece)
             await response.write_eof()
     except TimeoutError:
         drop(request)

@@ -232,10 +232,11 @@ class Admin:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         reasons = await self._backend.unready()
+        return await send(request, HTML, self._page_pieces(reasons, self._shows_sessions(request)))
+
+    def _page_pieces(self, reasons: list[str], listed: bool) -> Iterator[str]:
         state = self._backend.state()
-        listed = self._shows_sessions(request)
-        shown = snapshot(state, reasons, self._backend.closes if listed else None)
-        return await send(request, HTML, [landing.render(state, shown, listed)])
+        yield landing.render(state, snapshot(state, reasons, self._backend.closes if listed else None), listed)
 
     def _snapshot(self, reasons: list[str]) -> dict[str, Any]:
         return snapshot(self._backend.state(), reasons, self._backend.closes)
