@@ -2,7 +2,10 @@
 
     accepted ──► TLS handshake ──► first request ──► answers, keep-alive ──► closed
        │             10 s, together with the head          │
-       └─ over the limit: another is closed, or this one   └─ an answer that is not read for 10 s: closed
+       │                                                   ├─ an answer that is not read for 10 s: closed
+       └─ over the limit: another is closed, or this one   └─ a request of over 64 KiB: closed
+
+A pipelined request waits until most of the answers before it have been read.
 
 At the limit a connection of the address with the most gives way: an idle one, or the oldest if the newcomer's address
 has fewer or if it has had its moment. Otherwise the newcomer is closed. So an address that opens many loses its own, a
@@ -36,6 +39,8 @@ UNREAD_TIME = 10.0
 MOMENT = 1.0
 #: Connections that are accepted before others get their turn.
 BATCH = 64
+#: Bytes that may come before a request begins, or before the next one does.
+MAX_REQUEST = 65536
 #: Bytes that the kernel may hold for one reader; its default grows to megabytes.
 SEND_BUFFER = 65536
 #: Seconds between checks of the times above.
@@ -89,15 +94,14 @@ class Connections:
         """Note that a connection is being answered."""
         connection = self._by_protocol.get(request.protocol)
         if connection is not None:
-            connection.requested = connection.busy = True
+            await connection.begin_request()
         try:
             return await handler(request)
         except ConnectionError:  # the client has gone, or its connection was closed for another
             return web.Response()
         finally:
             if connection is not None:
-                connection.busy = False
-                connection.rested = monotonic()
+                connection.end_request()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -203,6 +207,21 @@ class _Connection(asyncio.Protocol):
         self._closed = closed
         self._transport: asyncio.Transport | None = None
         self._unread_since: float | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._received = 0  # bytes since a request began or ended
+
+    async def begin_request(self) -> None:
+        """Note that a request is answered from now on, once the answers before it have been read."""
+        self.requested = self.busy = True
+        self._received = 0
+        await self._writable.wait()
+
+    def end_request(self) -> None:
+        """Note that no request is being answered any more."""
+        self.busy = False
+        self.rested = monotonic()
+        self._received = 0
 
     def is_idle(self, now: float) -> bool:
         """Return whether no request has come for a moment."""
@@ -226,19 +245,26 @@ class _Connection(asyncio.Protocol):
         self.inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        self.inner.data_received(data)
+        self._received += len(data)
+        if self._received > MAX_REQUEST:
+            self.abort()
+        else:
+            self.inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         return self.inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed(self)
+        self._writable.set()
         self.inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
         self._unread_since = monotonic()
+        self._writable.clear()
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
         self._unread_since = None
+        self._writable.set()
         self.inner.resume_writing()

@@ -32,6 +32,7 @@ from exporter.protocol.session import Session
 from exporter.relay.context import RelayContext
 from exporter.relay.legs import FIN_READ, GONE, OPEN, UNCONNECTED, Leg, LegOwner
 from exporter.relay.proxy_protocol import proxy_header
+from exporter.relay.tcp import READ_SMALL
 from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport, TransportProtocol
 from exporter.relay.tunnel import EarlyData, Tunnel
@@ -148,6 +149,8 @@ class Connection(LegOwner):
             return
         if tracker.finished:
             return
+        if len(data) > READ_SMALL:  # a head of many headers
+            self._context.poller.took_long = True
         try:
             for event in tracker.request(data) if leg is self._client else tracker.response(data):
                 self._handle(event)

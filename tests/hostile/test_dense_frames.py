@@ -7,15 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from tests.e2e.harness.scrape import Scrape
-from tests.e2e.harness.sidecar import Sidecar, audited, open_session
+from tests.e2e.harness.sidecar import Sidecar, open_session
 from tests.e2e.harness.wire import Peer, RawApp
+from tests.hostile.harness import MAX_CLIENT, SLACK, growth, long_turns, timed
 
-TURN = "websocket_exporter_loop_turn_seconds"
-#: Seconds within which a turn ends on a machine that has much else to do; 10 ms on a quiet one.
-MAX_TURN = 0.1
-#: The share of turns that may last longer there.
-DISTURBED = 0.05
 #: Bytes of one flood.
 FLOOD = 4 * 1024 * 1024
 
@@ -27,11 +22,6 @@ FLOODS = {
     "text and ping": b"\x81\x80\x01\x02\x03\x04\x89\x80\x01\x02\x03\x04",
     "fragments": b"\x01\x80\x01\x02\x03\x04\x80\x80\x01\x02\x03\x04",
 }
-
-
-def turns(scrape: Scrape, up_to: float | None = None) -> float:
-    """The number of turns, or of those that lasted at most ``up_to`` seconds."""
-    return scrape.value(f"{TURN}_count") if up_to is None else scrape.value(f"{TURN}_bucket", le=str(up_to))
 
 
 def drain(peer: Peer) -> None:
@@ -62,11 +52,11 @@ def flood(sidecar: Sidecar, app: RawApp, pattern: bytes, clients: int) -> None:
 @pytest.mark.parametrize("name", FLOODS)
 @pytest.mark.parametrize("clients", [1, 8])
 def test_dense_frames_turns_stay_short(raw_app: RawApp, name: str, clients: int) -> None:
-    """While clients send the densest frames there are, turns stay short, and every frame is counted."""
-    with audited(raw_app.port) as sidecar:
+    """While clients send the densest frames there are, no turn is long, memory is bounded, every frame is counted."""
+    with timed(raw_app.port) as sidecar:
         before = sidecar.scrape()
-        flood(sidecar, raw_app, FLOODS[name], clients)
+        with growth(sidecar.relay_pid, clients * MAX_CLIENT + SLACK):
+            flood(sidecar, raw_app, FLOODS[name], clients)
         added = sidecar.settled(before, endings=clients)
-        long = turns(added) - turns(added, MAX_TURN)
-        assert long <= 1 + DISTURBED * turns(added), f"{long:g} of {turns(added):g} turns over {MAX_TURN:g} s"
+        assert long_turns(added) == 0
         assert added.value("websocket_frames_total", sender="client") >= FLOOD // 6 - 100

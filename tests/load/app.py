@@ -1,4 +1,13 @@
-"""The app under load: ``python -m tests.load.app PORT``. See :mod:`tests.load.wire`."""
+"""The app under load: ``python -m tests.load.app PORT``. See :mod:`tests.load.wire`.
+
+For hostile clients (:mod:`tests.load.hostile`) it behaves by the path of the first request:
+
+    /mute       reads on and answers nothing           /drop, /reset  end TCP at the first frame
+    /sink       answers 101, reads on                  /page          HTTP 500 at the first frame
+    /unread     answers 101, reads nothing             /leave         answers a Close, leaves TCP open
+    /flood      answers 101, sends 8 MiB               /twice, /body  101 twice, or with a body
+                                                       /trailers      a body with endless trailers
+"""
 
 from __future__ import annotations
 
@@ -14,6 +23,24 @@ from tests.load.wire import BAD, CLIENT_FRAME, GOOD, SERVER_HEAD, SIZE, checksum
 
 _ANSWER = switching_protocols()
 _FILLER = bytes(SIZE - 4)
+#: Bytes of a head that is read.
+_MAX_HEAD = 128 * 1024
+
+_PAGE = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops"
+#: Sent in answer to the first request's head, by path; the rest of the bytes are ignored.
+_ANSWERS = {
+    b"/mute": b"",
+    b"/sink": _ANSWER,
+    b"/unread": _ANSWER,
+    b"/flood": _ANSWER + b"\x82\x7f" + (8 << 20).to_bytes(8) + bytes(8 << 20),
+    b"/drop": _ANSWER,
+    b"/reset": _ANSWER,
+    b"/page": _ANSWER,
+    b"/leave": _ANSWER,
+    b"/twice": _ANSWER * 2,
+    b"/body": _ANSWER.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello"),
+    b"/trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 100_000,
+}
 
 
 class Session(asyncio.Protocol):
@@ -21,6 +48,7 @@ class Session(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.opened = False
+        self.path = b""  # of a hostile client
         self.pending = b""
         self.received = 0
         self.sent = 0
@@ -29,9 +57,16 @@ class Session(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.path:
+            self._misbehave(data)
+            return
         data = self.pending + data
         if not self.opened:
             head, found, data = data.partition(b"\r\n\r\n")
+            path = (head.split(b" ", 2) + [b""])[1]
+            if path in _ANSWERS or len(head) > _MAX_HEAD:
+                self._begin(path if path in _ANSWERS else b"/mute", data)
+                return
             if not found:
                 self.pending = head
                 return
@@ -50,6 +85,29 @@ class Session(asyncio.Protocol):
             self.sent = crc32(answer, self.sent)
             self.transport.write(answer)
         self.pending = data
+
+    def _begin(self, path: bytes, data: bytes) -> None:
+        """Answer a hostile client."""
+        self.path, self.pending = path, b""
+        self.transport.write(_ANSWERS[path])
+        if path == b"/unread":
+            self.transport.pause_reading()
+        elif data:
+            self._misbehave(data)
+
+    def _misbehave(self, data: bytes) -> None:
+        if self.path == b"/drop":
+            self.transport.close()
+        elif self.path == b"/reset":
+            self.transport.abort()
+        elif self.path == b"/page":
+            self.transport.write(_PAGE)
+            self.transport.close()
+        elif self.path == b"/leave":
+            self.transport.write(server_close(GOOD))
+
+    def eof_received(self) -> bool:
+        return self.path in (b"/leave", b"/unread")
 
     def _close(self, data: bytes) -> None:
         reason = data[8 : 6 + (data[1] & 0x7F)]

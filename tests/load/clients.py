@@ -1,8 +1,9 @@
-"""The clients: ``python -m tests.load.clients PORT hold|short|odd ...``; prints one JSON line of what came of it.
+"""The clients: ``python -m tests.load.clients PORT hold|short|odd|timed ...``; prints one JSON line of what came of it.
 
 hold SESSIONS SECONDS INTERVAL   that many sessions at once for so long, each a round every INTERVAL seconds
 short SESSIONS AT_ONCE           that many sessions in a row, each one round
 odd SESSIONS AT_ONCE             the same, each with a path, host, close code and reason of its own
+timed SESSIONS IDLE SECONDS INTERVAL   as hold, in two parts; prints "ready" when all are open, and the times of both
 """
 
 from __future__ import annotations
@@ -124,10 +125,12 @@ class FrameCounts:
     def __init__(self) -> None:
         self.done = self.rounds = 0
         self.broken: Counter[str] = Counter()
+        self.times: tuple[list[float], list[float]] = [], []  # of timed rounds
 
     def report(self) -> str:
         """One JSON line."""
-        return json.dumps({"sessions": self.done, "rounds": self.rounds, "broken": self.broken})
+        times = [[round(1000 * seconds, 2) for seconds in part] for part in self.times]
+        return json.dumps({"sessions": self.done, "rounds": self.rounds, "broken": self.broken, "times": times})
 
 
 async def hold(port: int, sessions: int, seconds: float, interval: float, tally: FrameCounts) -> None:
@@ -152,6 +155,32 @@ async def hold(port: int, sessions: int, seconds: float, interval: float, tally:
     async with asyncio.TaskGroup() as group:
         for number in range(sessions):
             group.create_task(one(number))
+
+
+async def timed(port: int, sessions: int, idle: float, seconds: float, interval: float, tally: FrameCounts) -> None:
+    """Sessions that time each round from when it was due, for ``idle`` seconds and then for ``seconds``."""
+    loop = asyncio.get_running_loop()
+    opened = [await begin(port) for _ in range(sessions)]
+    await asyncio.gather(*(session.open() for session in opened))
+    print("ready", flush=True)
+    began = loop.time()
+
+    async def one(session: Session) -> None:
+        due = began
+        try:
+            while (due := due + random.uniform(0.5, 1.5) * interval) < began + idle + seconds:
+                await asyncio.sleep(due - loop.time())
+                await session.round()
+                tally.times[due >= began + idle].append(loop.time() - due)
+                tally.rounds += 1
+            await session.close()
+            tally.done += 1
+        except (Broken, OSError, TimeoutError) as error:
+            tally.broken[f"{type(error).__name__}: {error}"] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for session in opened:
+            group.create_task(one(session))
 
 
 async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: FrameCounts) -> None:
@@ -186,6 +215,8 @@ async def main() -> None:
     tally = FrameCounts()
     if how == "hold":
         await hold(int(port), int(numbers[0]), float(numbers[1]), float(numbers[2]), tally)
+    elif how == "timed":
+        await timed(int(port), int(numbers[0]), *map(float, numbers[1:]), tally)
     else:
         await in_a_row(int(port), int(numbers[0]), int(numbers[1]), how == "odd", tally)
     print(tally.report())

@@ -83,9 +83,24 @@ def wall_clock_jumps() -> None:
     time.time = lambda: real() + next(jumps)
 
 
+def turns_in_cpu_time() -> None:
+    """The relay's turns are measured in CPU time of its thread: no other process of the machine lengthens them."""
+    from exporter.relay import poller
+
+    poller._clock = time.thread_time  # type: ignore[misc]
+
+
 DEFECTS: Mapping[str, Callable[[], None]] = {
     defect.__name__: defect
-    for defect in (scanner_raises, session_raises, opening_raises, closing_raises, http_raises, wall_clock_jumps)
+    for defect in (
+        scanner_raises,
+        session_raises,
+        opening_raises,
+        closing_raises,
+        http_raises,
+        wall_clock_jumps,
+        turns_in_cpu_time,
+    )
 }
 
 
