@@ -8,6 +8,7 @@ import sys
 from tests.load.memory import measure
 from tests.load.run import run
 from tests.load.scrapes import measure as measure_scrapes
+from tests.load.soak import soak
 
 
 def main() -> int:
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=10, help="seconds between a session's messages")
     parser.add_argument("--short", type=int, default=200_000, help="short sessions in a row")
     parser.add_argument("--odd", type=int, default=10_000, help="clients that all differ in what they may choose")
+    parser.add_argument("--soak", type=float, default=600, help="seconds of hostile clients beside 200 innocent ones")
     parser.add_argument("--memory", type=int, default=200, help="connections of each kind whose memory is measured")
     parser.add_argument(
         "--scrapes",
@@ -36,6 +38,10 @@ def main() -> int:
             result = run(how, *numbers)
             print(f"{how} {numbers}:\n{result}\n  problems           {result.problems or 'none'}", flush=True)
             status |= bool(result.problems)
+    if options.soak:
+        soaked = soak(200, min(60.0, options.soak / 10), options.soak)
+        print(f"soak ({options.soak:g} s):\n{soaked}\n  problems: {soaked.problems or 'none'}", flush=True)
+        status |= bool(soaked.problems)
     if options.memory:
         print(f"memory per connection, of {options.memory} of each kind:")
         for kind, kib in measure(options.memory).items():

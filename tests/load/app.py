@@ -63,7 +63,7 @@ class Session(asyncio.Protocol):
         data = self.pending + data
         if not self.opened:
             head, found, data = data.partition(b"\r\n\r\n")
-            path = (head.split(b" ", 2) + [b""])[1]
+            path = head.partition(b" ")[2].partition(b" ")[0]
             if path in _ANSWERS or len(head) > _MAX_HEAD:
                 self._begin(path if path in _ANSWERS else b"/mute", data)
                 return

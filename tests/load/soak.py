@@ -1,7 +1,7 @@
 """Hostile clients of every kind beside innocent sessions: latency, memory, descriptors, books.
 
-A sidecar, the app, the innocent (:mod:`tests.load.clients`) and the hostile (:mod:`tests.load.hostile`) are processes of
-their own. The innocent are alone at first; their latency then is what that under attack is set against.
+A sidecar, the app, the innocent (:mod:`tests.load.clients`) and the hostile (:mod:`tests.load.hostile`) are processes
+of their own. The innocent are alone at first; their latency then is what that under attack is set against.
 """
 
 from __future__ import annotations
@@ -94,9 +94,8 @@ class Result:
             lines.append(f"latency {name}: {figures}, max {max(times):.2f} ms")
         lines.append(f"relay, MiB: {', '.join(f'{value:.0f}' for value in self.relay_rss)}")
         lines.append(f"observer, MiB: {', '.join(f'{value:.0f}' for value in self.observer_rss)}")
-        lines.append(
-            f"descriptors: {self.descriptors_start} at first, {self.descriptors_peak} at most, {self.descriptors_end} in the end"
-        )
+        descriptors = (self.descriptors_start, self.descriptors_peak, self.descriptors_end)
+        lines.append("descriptors: {} at first, {} at most, {} in the end".format(*descriptors))
         lines.append(f"sessions: {self.opened} opened, {self.closed} closed, {self.active} active")
         lines.append(f"turns: {self.turns}, over 10 ms {self.long_turns}, core lost {self.preempted} times")
         lines.append(f"defects: {self.defects}, restarts: {self.restarts}")

@@ -8,6 +8,7 @@ from tests.load.memory import KINDS, measure
 from tests.load.run import Result, run
 from tests.load.scrapes import PROBES, RATE
 from tests.load.scrapes import measure as measure_scrapes
+from tests.load.soak import soak
 
 #: MiB by which memory may grow for some hundred sessions: pools and arenas that are kept.
 GROWTH = 8.0
@@ -71,3 +72,13 @@ def test_scrapes_are_timed_and_set_against_their_absence() -> None:
     assert len(result.scrapes) == 4
     assert len(result.without) == len(result.with_scrapes) == PROBES * RATE * 4
     assert len(result.pairs) == 2
+
+
+def test_soak_of_hostile_clients_leaves_the_innocent_and_the_books_whole() -> None:
+    """Twenty seconds of all kinds of hostile clients break no innocent session, and leave no session, descriptor or
+    memory behind."""
+    result = soak(100, 3.0, 20.0)
+    print(result)
+    assert result.problems == []
+    assert result.rounds > 1000
+    assert len(result.played) >= 20
