@@ -27,12 +27,12 @@ from prometheus_client.metrics_core import Metric as Family
 from exporter.admin import DRAIN_HEADER
 from exporter.admin.auth import AuthMiddleware, is_loopback, is_trusted
 from exporter.admin.closes_api import ClosesApi
-from exporter.admin.connections import KEEP_ALIVE, MAX_CONNECTIONS, Connections
 from exporter.admin.event_stream import EventStream
 from exporter.admin.pages import landing
 from exporter.admin.pages.layout import HEADERS
 from exporter.admin.responses import HTML, SERVER, HttpProcessingError, as_json, line, send, send_bytes, web
 from exporter.admin.state import State, snapshot
+from exporter.connections import KEEP_ALIVE, MAX_CONNECTIONS, Connections
 from exporter.units import parse_duration
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Admin:
         """Return everything that is served, for one server."""
         app = web.Application(
             client_max_size=MAX_BODY,
-            middlewares=[self._connections.track, self._auth.check, self._check_site],
+            middlewares=[self._track, self._auth.check, self._check_site],
         )
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
@@ -167,6 +167,15 @@ class Admin:
         self._connections.stop_accepting()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keep a connection that is being answered, and end one whose client has gone in silence."""
+        try:
+            async with self._connections.answering(request.protocol):
+                return await handler(request)
+        except ConnectionError:
+            return web.Response()
 
     @web.middleware
     async def _check_site(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -21,6 +21,7 @@ from exporter.kubernetes.inject import remove as remove_from_streams
 from exporter.kubernetes.manifest_stream import join_files
 from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings
 from exporter.kubernetes.workloads import TEMPLATES, parse_template_path
+from exporter.listening import CannotListen, open_listeners
 from exporter.options import ENV_PREFIX, Parsed, add_options
 from exporter.units import parse_timeout
 
@@ -210,7 +211,7 @@ def webhook(
     Changes pods annotated websocket-exporter/inject: "true" and admits every pod. The sidecar's flags are those of
     inject; a pod's annotations override them, but image, resources and arguments only with --tenant-settings.
     """
-    from exporter.kubernetes.webhook import application, serve
+    from exporter.kubernetes.webhook import serve
     from exporter.reloading_cert import ReloadingCert  # inject needs no server
 
     settings = _settings(options)
@@ -223,10 +224,10 @@ def webhook(
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        app = application(settings, TENANT_SETTINGS | tenant_settings)
-        await serve(app, bind.host or None, bind.port, certificate, tls_check, stop)
+        await serve(listeners, settings, TENANT_SETTINGS | tenant_settings, certificate, tls_check, stop)
 
     try:
-        asyncio.run(run())
-    except OSError as error:
-        _fail("webhook", f"--bind {bind}: {error.strerror or error}")
+        (listeners,) = open_listeners("--bind", bind)
+    except CannotListen as error:
+        _fail("webhook", str(error))
+    asyncio.run(run())

@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 from aiohttp import web
 
+from exporter.connections import Connections
 from exporter.kubernetes.errors import ManifestError, kind_of, mapping_at, strings_at
 from exporter.kubernetes.meshes import mesh_warnings
 from exporter.kubernetes.pod import inject_pod
@@ -48,10 +50,16 @@ SMALL_BODY = 64 * 1024
 MAX_LARGE = 4
 READ_TIMEOUT = 10.0
 """Seconds for a request's body to arrive; the API server waits 10 s for an answer by default."""
+MAX_CONNECTIONS = 512
+"""API servers open one for each review at a time; beyond these, the address with the most loses one."""
+MAX_REQUEST = MAX_BODY + 64 * 1024
+"""Bytes of a request, head and body."""
 MAX_WARNING = 256
 """Characters; the API server may cut longer warnings (AdmissionResponse.warnings)."""
 MAX_REASON = 1024
 """Characters of the reason in a pod's annotation; an annotation's invalid value may be 256 KiB long."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = structlog.wrap_logger(
     structlog.PrintLogger(sys.stderr),
@@ -191,8 +199,8 @@ def _pointer(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def application(settings: Settings, tenant: Collection[str] = TENANT_SETTINGS) -> web.Application:
-    """Return the routes: POST /inject, GET /livez, GET /readyz."""
+def application(settings: Settings, tenant: Collection[str], connections: Connections) -> web.Application:
+    """Return the routes, POST /inject, GET /livez, GET /readyz, for a server of ``connections``."""
     large_bodies, thread = asyncio.Semaphore(MAX_LARGE), asyncio.Lock()
 
     async def answer(request: web.Request) -> Decision:
@@ -222,7 +230,12 @@ def application(settings: Settings, tenant: Collection[str] = TENANT_SETTINGS) -
     async def alive(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    app = web.Application(client_max_size=MAX_BODY)
+    @web.middleware
+    async def track(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async with connections.answering(request.protocol):
+            return await handler(request)
+
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[track])
     app.add_routes([web.post("/inject", inject), web.get("/livez", alive), web.get("/readyz", alive)])
     return app
 
@@ -233,15 +246,21 @@ def _refuse(status: int, reason: str) -> web.Response:
 
 
 async def serve(
-    app: web.Application, host: str | None, port: int, certificate: ReloadingCert, interval: float, stop: asyncio.Event
+    listeners: Sequence[socket.socket],
+    settings: Settings,
+    tenant: Collection[str],
+    certificate: ReloadingCert,
+    interval: float,
+    stop: asyncio.Event,
 ) -> None:
-    """Serve until `stop` is set; look for a new certificate every `interval` seconds. Raises OSError."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    """Serve on sockets that listen until `stop` is set; look for a new certificate every `interval` seconds."""
+    connections = Connections(MAX_CONNECTIONS, lambda: certificate.context, MAX_REQUEST)
+    runner = web.AppRunner(application(settings, tenant, connections), access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=certificate.context)
-        await site.start()
-        _log.info("webhook.started", listening=[list(address[:2]) for address in runner.addresses])
+        assert runner.server is not None
+        connections.serve(listeners, runner.server)
+        _log.info("webhook.started", listening=[list(sock.getsockname()[:2]) for sock in listeners])
         watching = asyncio.create_task(
             certificate.watch(
                 interval,
@@ -252,5 +271,6 @@ async def serve(
         await stop.wait()
         watching.cancel()
     finally:
+        connections.stop_accepting()
         await runner.cleanup()
         _log.info("webhook.stopped")

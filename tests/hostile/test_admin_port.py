@@ -13,7 +13,7 @@ import bcrypt
 import pytest
 
 from exporter.admin.auth import MAX_WAITING
-from exporter.admin.connections import MAX_CONNECTIONS
+from exporter.connections import MAX_CONNECTIONS
 from tests.e2e.harness.sidecar import Sidecar, audited, open_session
 from tests.e2e.harness.wire import RawApp, frame
 from tests.waiting import WAIT_LIMIT, eventually

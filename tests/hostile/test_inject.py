@@ -15,9 +15,13 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
+from exporter.address import Address
+from exporter.connections import Connections
 from exporter.kubernetes import webhook
 from exporter.kubernetes.command import inject
+from exporter.kubernetes.settings import TENANT_SETTINGS
 from exporter.kubernetes.webhook import MAX_BODY, MAX_LARGE, SMALL_BODY, BadReview, Decision, application, decide
+from exporter.listening import open_listeners
 from tests.unit.kubernetes.manifests import deployment, make_settings
 from tests.unit.kubernetes.test_review import WANTED, pod, review
 
@@ -173,7 +177,10 @@ def served(play: Callable[[ClientSession, str], Awaitable[None]]) -> None:
     """Play against a running application of the webhook, without TLS."""
 
     async def run() -> None:
-        async with TestServer(application(SETTINGS)) as server, ClientSession() as session:
+        async with (
+            TestServer(application(SETTINGS, TENANT_SETTINGS, Connections(1, lambda: None))) as server,
+            ClientSession() as session,
+        ):
             await asyncio.wait_for(play(session, str(server.make_url("/inject"))), WAIT_LIMIT)
 
     asyncio.run(run())
@@ -227,6 +234,47 @@ def test_webhook_review_without_a_length_counts_as_large(monkeypatch: pytest.Mon
     served(play)
     assert threads
     assert threading.main_thread().name not in threads
+
+
+class NoCertificate:
+    """In place of a certificate: plain HTTP."""
+
+    context = None
+
+    async def watch(self, *arguments: object, **names: object) -> None:
+        await asyncio.Event().wait()
+
+
+async def stays_open(reader: asyncio.StreamReader) -> bool:
+    try:
+        return bool(await asyncio.wait_for(reader.read(), 0.2))
+    except TimeoutError:
+        return True
+    except ConnectionError:
+        return False
+
+
+def test_webhook_with_many_idle_connections_holds_its_limit_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections over the limit are closed, and a review from another address is answered beside them."""
+    limit = 8
+    monkeypatch.setattr(webhook, "MAX_CONNECTIONS", limit)
+
+    async def run() -> None:
+        (listeners,) = open_listeners("--bind", Address("127.0.0.1"))
+        port, stop = listeners[0].getsockname()[1], asyncio.Event()
+        serving = asyncio.create_task(
+            webhook.serve(listeners, SETTINGS, TENANT_SETTINGS, NoCertificate(), 60.0, stop)  # type: ignore[arg-type]
+        )
+        idle = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.7", 0)) for _ in range(5 * limit)]
+        async with ClientSession() as session:
+            assert await post(session, f"http://127.0.0.1:{port}/inject", with_environment(3)) == 200
+        assert sum(await asyncio.gather(*(stays_open(reader) for reader, _ in idle))) <= limit
+        for _, writer in idle:
+            writer.close()
+        stop.set()
+        await serving
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_LIMIT))
 
 
 MEASURE = """

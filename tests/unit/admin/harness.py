@@ -12,9 +12,9 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
-from exporter.admin.connections import SEND_BUFFER
 from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.state import State
+from exporter.connections import SEND_BUFFER
 from exporter.observe.recent_closes import CloseReport, ClosesPerMinute, RecentCloses
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from exporter.admin import connections
+from exporter import connections
 from exporter.admin.server import Access, Admin
 from tests.waiting import until
 

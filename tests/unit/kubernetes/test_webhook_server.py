@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
+from exporter.kubernetes.webhook import MAX_BODY
 from tests.certificates import issue, trusting
 from tests.unit.kubernetes.test_review import WANTED, patched, pod, review
 from tests.waiting import WAIT_LIMIT
@@ -133,7 +134,7 @@ def test_query_parameters_of_the_api_server_do_no_harm(running: Webhook) -> None
         ("POST", "/inject", b"nonsense", "application/json", 400, b"the body is not JSON"),
         ("POST", "/inject", b"{}", "application/json", 400, b"must be an AdmissionReview"),
         ("POST", "/inject", b"{}", "text/plain", 400, b"Content-Type must be application/json"),
-        ("POST", "/inject", b" " * (9 << 20), "application/json", 413, b""),
+        ("POST", "/inject", b" " * (MAX_BODY + 1), "application/json", 413, b""),
         ("GET", "/inject", b"", "application/json", 405, b""),
         ("POST", "/nowhere", b"", "application/json", 404, b""),
     ],

@@ -1,9 +1,9 @@
-"""The connections of the admin port, bounded in number and time.
+"""The connections of an HTTP server (admin port, webhook), bounded in number, time and bytes.
 
     accepted ──► TLS handshake ──► first request ──► answers, keep-alive ──► closed
        │             10 s, together with the head          │
        │                                                   ├─ an answer that is not read for 10 s: closed
-       └─ over the limit: another is closed, or this one   └─ a request of over 64 KiB: closed
+       └─ over the limit: another is closed, or this one   └─ a request of too many bytes: closed
 
 A pipelined request waits until most of the answers before it have been read.
 
@@ -20,12 +20,10 @@ import errno
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import cast
-
-from exporter.admin.responses import web
 
 #: Connections at a time unless configured.
 MAX_CONNECTIONS = 64
@@ -39,7 +37,7 @@ UNREAD_TIME = 10.0
 MOMENT = 1.0
 #: Connections that are accepted before others get their turn.
 BATCH = 64
-#: Bytes that may come before a request begins, or before the next one does.
+#: Bytes that may come while no request is being answered, unless configured.
 MAX_REQUEST = 65536
 #: Bytes that the kernel may hold for one reader; its default grows to megabytes.
 SEND_BUFFER = 65536
@@ -49,18 +47,18 @@ _INTERVAL = 1.0
 _PAUSE = 0.1
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class Connections:
     """Accept connections and close those that are over a bound.
 
     :param limit: connections at a time.
     :param tls: returns the TLS context for a new connection; None for plain HTTP.
+    :param max_request: bytes that may come while no request is being answered.
     """
 
-    def __init__(self, limit: int, tls: Callable[[], ssl.SSLContext | None]) -> None:
+    def __init__(self, limit: int, tls: Callable[[], ssl.SSLContext | None], max_request: int = MAX_REQUEST) -> None:
         self._limit = limit
+        self._max_request = max_request
         self._tls = tls
         self._factory: Callable[[], asyncio.Protocol] = asyncio.Protocol
         self._open: set[_Connection] = set()
@@ -89,19 +87,18 @@ class Connections:
             listener.close()
         self._listeners = []
 
-    @web.middleware
-    async def track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note that a connection is being answered."""
-        connection = self._by_protocol.get(request.protocol)
-        if connection is not None:
-            await connection.begin_request()
+    @asynccontextmanager
+    async def answering(self, protocol: asyncio.BaseProtocol) -> AsyncIterator[None]:
+        """Note that a request is answered meanwhile; wait first until the answers before it have been read."""
+        connection = self._by_protocol.get(protocol)
+        if connection is None:
+            yield
+            return
+        await connection.begin_request()
         try:
-            return await handler(request)
-        except ConnectionError:  # the client has gone, or its connection was closed for another
-            return web.Response()
+            yield
         finally:
-            if connection is not None:
-                connection.end_request()
+            connection.end_request()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -136,7 +133,7 @@ class Connections:
         accepted.setblocking(False)
         with suppress(OSError):
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        connection = _Connection(self._factory(), accepted, host, self._closed)
+        connection = _Connection(self._factory(), accepted, host, self._max_request, self._closed)
         self._open.add(connection)
         self._by_protocol[connection.inner] = connection
         connection.starting = self._spawn(self._start(connection))
@@ -194,7 +191,12 @@ class _Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, inner: asyncio.Protocol, accepted: socket.socket, host: str, closed: Callable[[_Connection], None]
+        self,
+        inner: asyncio.Protocol,
+        accepted: socket.socket,
+        host: str,
+        max_request: int,
+        closed: Callable[[_Connection], None],
     ) -> None:
         self.inner = inner
         self.socket = accepted
@@ -204,12 +206,13 @@ class _Connection(asyncio.Protocol):
         self.requested = False
         self.busy = False
         self.starting: asyncio.Task[None] | None = None
+        self._max_request = max_request
         self._closed = closed
         self._transport: asyncio.Transport | None = None
         self._unread_since: float | None = None
         self._writable = asyncio.Event()
         self._writable.set()
-        self._received = 0  # bytes since a request began or ended
+        self._received = 0  # bytes since a request ended
 
     async def begin_request(self) -> None:
         """Note that a request is answered from now on, once the answers before it have been read."""
@@ -245,8 +248,9 @@ class _Connection(asyncio.Protocol):
         self.inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > MAX_REQUEST:
+        if not self.busy:
+            self._received += len(data)
+        if self._received > self._max_request:
             self.abort()
         else:
             self.inner.data_received(data)
