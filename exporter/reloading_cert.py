@@ -49,7 +49,7 @@ class ReloadingCert:
         return True
 
     async def watch(self, every: float, renewed: Callable[[], None], failed: Callable[[str], None]) -> NoReturn:
-        """Refresh every so many seconds, for good; call ``failed`` once for each new reason."""
+        """Refresh every ``every`` seconds until cancelled; call ``failed`` once for each new reason."""
         reported = ""
         while True:
             await asyncio.sleep(every)

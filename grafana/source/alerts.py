@@ -313,14 +313,14 @@ def _goodbyes(config: Config) -> Iterator[Alert]:
     yield Alert(
         "WebSocketUnexpectedGoingAway",
         "The app closes sessions as if it stopped, and no pod of its controller drains, goes or comes.",
-        f"{_spike(config, recording.GOODBYE)}\nunless {on(CONTROLLER)} {changing}",
+        f"{_spike(config, recording.GOING_AWAY)}\nunless {on(CONTROLLER)} {changing}",
         WARNING,
         f"{WHO}: {many('session')} ended with 1001 or 1012 by the app in {texts.span(config.window)}",
         f"No rollout in progress: no pod of this workload drained, went or came in {texts.span(config.deploy)}. "
         "Something restarts the app inside its pods.",
         f"Find out why the app restarts: {_logs(ANY_POD)}.",
         WORKLOAD,
-        _normal(config, recording.GOODBYE),
+        _normal(config, recording.GOING_AWAY),
         _pods(config, LEAVING, config.window),
         keep_firing=config.keep_firing,
     )

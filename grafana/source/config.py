@@ -39,7 +39,7 @@ EXPECTED = ROUTINE_CAUSES
 NOT_ABNORMAL = NOT_ABNORMAL_CAUSES
 
 #: Causes that are compared with their normal together: TCP ended by an app that goes on accepting connections; an app
-#: process that died under its sessions; the server's own goodbye.
+#: process that died under its sessions; closes by 1001 or 1012 of the server
 DROPPED = ("connection-lost", "connection-reset", "dropped-on-message")
 CRASHED = ("app-down", "app-restarted", "worker-lost")
 LEAVING = ("going-away", "service-restart")

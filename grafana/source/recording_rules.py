@@ -56,14 +56,14 @@ _WORKLOAD = "_".join(WORKLOAD)
 _PER_POD = (*POD, "route", "cause")
 _CRASHED_POD = (*CONTROLLER, "pod", "instance", "route")
 
-INTERNAL_ERROR, PING_TIMEOUT, CUT, GOODBYE = "internal-error", "ping-timeout", "dropped", "leaving"
+INTERNAL_ERROR, PING_TIMEOUT, CUT, GOING_AWAY = "internal-error", "ping-timeout", "dropped", "leaving"
 
 #: Classes of closes by the server that are compared with their normal, and the causes in each.
 CLASSES: dict[str, tuple[str, ...]] = {
     INTERNAL_ERROR: ("internal-error",),
     PING_TIMEOUT: ("ping-timeout",),
     CUT: DROPPED,
-    GOODBYE: LEAVING,
+    GOING_AWAY: LEAVING,
 }
 #: Those of them that page: a short window finds a rise over a large normal sooner.
 PAGING = (INTERNAL_ERROR, CUT)
