@@ -94,7 +94,7 @@ def _relay(place: Place) -> list[str]:
 def sidecar(place: Place, log_endings: str = "all", tree: Path = COMPILED) -> list[str]:
     if tree == COMPILED and not list(tree.glob(f"*{EXTENSION_SUFFIXES[0]}")):
         raise Absent("not compiled for this Python: make compiled")
-    program = f"import sys; sys.path.insert(0, {str(tree)!r}); from exporter.cli import main; main()"
+    program = f"import sys; sys.path.insert(0, {str(tree)!r}); from exporter.__main__ import main; main()"
     return [
         sys.executable, "-c", program, "run",
         "--upstream", f"127.0.0.1:{place.upstream}",

@@ -1,5 +1,69 @@
-"""``python -m exporter``"""
+"""The program. `run` reads its command line in a child that ends: the library that reads it takes 2 MB.
 
-from exporter.cli import main
+child: click ─► Settings ──pipe──► this process, which imports relay and observer meanwhile ─► supervisor
+"""
 
-main()
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from exporter.config import Settings
+
+#: Arguments of `run` that end it before it serves.
+_BRIEF = {"-h", "--help", "--check"}
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    if sys.argv[1:2] == ["run"] and _BRIEF.isdisjoint(sys.argv):
+        _run()
+    from exporter.cli import main as run_command
+
+    run_command()
+
+
+def _run() -> NoReturn:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _read_command_line(writer)
+    os.close(writer)
+    gc.disable()  # until the fork: a collection leaves holes in pages, which each child would fill and so copy
+    from exporter import supervisor
+
+    supervisor.import_children()
+    with open(reader, "rb") as pipe:
+        sent = pipe.read()
+    _, status = os.waitpid(child, 0)
+    sys.exit(supervisor.run(pickle.loads(sent)) if sent else os.waitstatus_to_exitcode(status))
+
+
+def _read_command_line(writer: int) -> NoReturn:
+    """Be the child: send the settings, or say why there are none, and end."""
+    from exporter.cli import main as run_command
+
+    def send(settings: Settings) -> int:
+        with open(writer, "wb") as pipe:
+            pickle.dump(settings, pipe)
+        return 0
+
+    status: str | int | None = 1
+    try:
+        run_command(send)
+    except SystemExit as ended:
+        status = ended.code
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

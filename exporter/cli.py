@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import click
 
 from exporter import __version__
+from exporter.click_options import add_options
 from exporter.config import Group, Settings, options, unknown_variables
-from exporter.options import add_options
 
 #: Commands that live in packages of their own: name -> module that holds a click command of that name.
 _ELSEWHERE = {
@@ -25,6 +25,9 @@ _ELSEWHERE = {
 }
 
 _USAGE_ERROR = 2
+
+#: Serves with settings; returns the exit status.
+Serve = Callable[[Settings], int]
 
 
 class _Commands(click.Group):
@@ -68,7 +71,8 @@ class _RunCommand(click.Command):
 @cli.command(cls=_RunCommand)
 @add_options(options())
 @click.option("--check", is_flag=True, help="validate settings, files and ports, and exit without serving")
-def run(check: bool, **values: Any) -> None:
+@click.pass_obj
+def run(serve: Serve | None, /, check: bool, **values: Any) -> None:
     """Run the sidecar.
 
     Every option can be set by an environment variable, WEBSOCKET_EXPORTER_<OPTION>. Durations are seconds (5, 0.5) or
@@ -82,12 +86,13 @@ def run(check: bool, **values: Any) -> None:
         click.echo(
             f"websocket-exporter: warning: {name} is not a setting; see 'websocket-exporter run --help'", err=True
         )
-    gc.disable()  # until the fork: a collection leaves holes in pages, which each child would fill and so copy
-    from exporter import preflight, supervisor
+    if not check:
+        from exporter import supervisor
+
+        sys.exit((serve or supervisor.run)(settings))
+    from exporter import preflight
     from exporter.listening import CannotListen
 
-    if not check:
-        sys.exit(supervisor.run(settings))
     try:
         preflight.check(settings)
     except (CannotListen, preflight.CannotUse) as error:
@@ -139,10 +144,13 @@ def drain(admin: str, wait: bool) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def main() -> None:
-    """Entry point: one clear line for a wrong value, never a traceback."""
+def main(serve: Serve | None = None) -> None:
+    """Run a command and exit: one clear line for a wrong value, never a traceback.
+
+    :param serve: what `run` calls with its settings; None runs the sidecar in this process.
+    """
     try:
-        status = cli.main(prog_name="websocket-exporter", standalone_mode=False)
+        status = cli.main(prog_name="websocket-exporter", standalone_mode=False, obj=serve)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         status = _USAGE_ERROR

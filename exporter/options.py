@@ -1,24 +1,22 @@
-"""Tables of settings: a dataclass whose fields hold flag, parser, default and help, and the click options made of it.
+"""Tables of settings: a dataclass whose fields hold flag, parser, default and help.
 
-`run` has its table in :mod:`exporter.config`, `inject` and `webhook` theirs in :mod:`exporter.kubernetes.settings`. A
-parser takes the text that a user wrote and returns a value, or raises ValueError saying what is accepted.
+:mod:`exporter.click_options` makes click options of them. `run` has its table in :mod:`exporter.config`, `inject` and
+`webhook` theirs in :mod:`exporter.kubernetes.settings`. A parser takes the text that a user wrote and returns a value,
+or raises ValueError saying what is accepted.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import click
+from typing import Any
 
 from exporter.units import parse_bool
 
 ENV_PREFIX = "WEBSOCKET_EXPORTER_"
 
 Parse = Callable[[str], Any]
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,39 +95,3 @@ def setting(
 def options_of(settings: type) -> list[Option]:
     """Return the options of a dataclass whose fields are all made by :func:`setting`, in their order."""
     return [Option(one.name, **one.metadata) for one in dataclasses.fields(settings)]
-
-
-class Parsed(click.ParamType[Any]):
-    """A click type for one of our parsers; the error for an invalid text names it."""
-
-    name = "text"
-
-    def __init__(self, parse: Parse) -> None:
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the parsed text; a value that is no text is parsed already."""
-        try:
-            return named(self._parse, value) if isinstance(value, str) else value
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def add_options(options: Iterable[Option], *, check_required: bool = True) -> Callable[[_Command], _Command]:
-    """Return a decorator that adds the options to a click command."""
-
-    def decorate(command: _Command) -> _Command:
-        for option in reversed([*options]):
-            shown: dict[str, Any] = {"help": option.help, "envvar": option.variable if option.environment else None}
-            flags = f"{option.flag}/{option.negative}" if option.negative else option.flag
-            if option.switch:
-                shown |= {"is_flag": True, "default": option.default == "true", "show_default": bool(option.negative)}
-            else:
-                shown |= {"type": Parsed(option.parse), "metavar": option.metavar, "multiple": option.many}
-                shown |= {"required": option.required and check_required}
-                if option.default is not None:
-                    shown |= {"default": option.default, "show_default": bool(option.default)}
-            command = click.option(flags, option.field, **shown)(command)
-        return command
-
-    return decorate

@@ -321,6 +321,12 @@ def catch_signals() -> socket.socket:
     return reader
 
 
+def import_children() -> None:
+    """Import all that relays and observer need, before they are forked: they share its pages."""
+    import exporter.observe.process
+    import exporter.relay.process  # noqa: F401
+
+
 def run(settings: Settings) -> int:
     """Run a sidecar until a signal ends it. Returns the process's exit status."""
     _occupy_standard_streams()

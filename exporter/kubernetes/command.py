@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from exporter.address import Address, parse_listen
+from exporter.click_options import Parsed, add_options
 from exporter.kubernetes.errors import ManifestError
 from exporter.kubernetes.inject import Scope
 from exporter.kubernetes.inject import inject as inject_streams
@@ -22,7 +23,7 @@ from exporter.kubernetes.manifest_stream import join_files
 from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings
 from exporter.kubernetes.workloads import TEMPLATES, parse_template_path
 from exporter.listening import CannotListen, open_listeners
-from exporter.options import ENV_PREFIX, Parsed, add_options
+from exporter.options import ENV_PREFIX
 from exporter.units import parse_timeout
 
 

@@ -57,6 +57,9 @@ class Rule:
         self.cause = cause
         self._compiled = _compile(pattern)
 
+    def __reduce__(self) -> tuple[type[Rule], tuple[str, Cause]]:
+        return Rule, (self.pattern, self.cause)
+
     def matches(self, reason: str) -> bool:
         """Whether the pattern is found anywhere in ``reason``."""
         return self._compiled.search(reason) is not None

@@ -20,10 +20,11 @@ from tests.waiting import eventually
 ROOT = Path(__file__).resolve().parents[2]
 
 #: What ``run`` imports, with no flag that asks for more.
-START = "import exporter.cli, exporter.supervisor, exporter.relay.process, exporter.observe.process"
+START = "import exporter.__main__, exporter.supervisor, exporter.relay.process, exporter.observe.process"
 
 #: Packages that only a flag or another command needs, and who that is.
 NOT_NEEDED = {
+    "click": "the child process that reads the command line",
     "bcrypt": "--web-config-file with users",
     "concurrent.futures.process": "nobody",
     "exporter.admin.drain_client": "the command drain",
@@ -47,7 +48,7 @@ WITHOUT = """
 import sys
 for name in sys.argv.pop(1).split():
     sys.modules.setdefault(name, None)
-from exporter.cli import main
+from exporter.__main__ import main
 main()
 """
 
