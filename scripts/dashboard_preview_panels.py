@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -34,8 +33,6 @@ class Look:
 #: For series without a colour of their own, as Grafana's classic palette begins.
 PALETTE = ("#73BF69", "#F2CC0C", "#8AB8FF", "#FF780A", "#F2495C", "#5794F2", "#B877D9", "#705DA0")
 
-HEAT = LinearSegmentedColormap.from_list("heat", ["#20324F", "#2F6BC2", "#8AB8FF", "#F4F8FF"])
-
 #: Inches inside a panel.
 PAD, TITLE = 0.1, 0.24
 LEGEND_ROW, LEGEND_ROWS = 0.145, 4
@@ -45,9 +42,6 @@ LEGEND_COLUMNS, LEGEND_DENSITY = 2, 8.5
 
 #: Steps in which Prometheus finds the pods for the first time: no deploy.
 FIRST_SCRAPES = 12
-
-#: Idle times are shown to here (seconds), or to the last that occurred; buckets go on to two hours.
-IDLE_SHOWN = 110.0
 
 
 @dataclass(frozen=True, slots=True)

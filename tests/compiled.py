@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.relay.tunnel import ENGINE
+from exporter.protocol.frame_runs import COMPILED
 
 #: Of a test that builds a defect into a class.
-plain_only = pytest.mark.skipif(ENGINE == "compiled", reason="no test can alter a compiled class")
+plain_only = pytest.mark.skipif(COMPILED, reason="no test can alter a compiled class")

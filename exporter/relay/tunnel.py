@@ -332,7 +332,3 @@ def close_frame(code: int, mask: bytes = b"") -> bytes:
     if not mask:
         return bytes((0x88, len(body))) + body
     return bytes((0x88, 0x80 | len(body))) + mask + bytes(a ^ b for a, b in zip(body, mask, strict=False))
-
-
-#: How this module runs: from source, or compiled.
-ENGINE: Final = "python" if hasattr(close_frame, "__code__") else "compiled"

@@ -21,7 +21,7 @@ from exporter.protocol.frame_runs import MAX_FRAMES
 from exporter.protocol.frames import FrameScanner
 from exporter.relay import tunnel as tunnel_module
 from exporter.relay.tcp import HIGH_WATER, READ_BULK
-from exporter.relay.tunnel import ENGINE, close_frame
+from exporter.relay.tunnel import close_frame
 from tests.compiled import plain_only
 from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Watched, Wire, bench, ended
 from tests.waiting import until
@@ -36,12 +36,6 @@ OURS = close_frame(1001)
 
 def scanner_of(watched: Watched, peer: Peer) -> FrameScanner:
     return watched.session.scanner(peer)
-
-
-def test_engine_module_that_runs_is_named() -> None:
-    """The name of the engine is true of the module that runs."""
-    from_source = str(tunnel_module.__file__).endswith(".py")
-    assert ("python" if from_source else "compiled") == ENGINE
 
 
 # Bytes.
