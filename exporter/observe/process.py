@@ -160,7 +160,7 @@ class ObserverProcess:
     # Messages of the relays.
 
     def _settle(self, slot: int) -> None:
-        """The relay of a slot is gone: count the sessions that it took along, and free its cells for another."""
+        """Count the sessions that a dead relay took along, and free its cells for another."""
         cells, layout = self._cells.slots[slot], self._cells.relay_layout
         lost = 0
         for route, places in zip(range(len(self._routes)), layout.routes, strict=False):

@@ -225,7 +225,7 @@ ABNORMAL = "1006"
 
 
 def may_be_sent(code: int) -> bool:
-    """Whether ``code`` may appear in a Close frame (RFC 6455, section 7.4.2, and the IANA registry)."""
+    """Return whether ``code`` may appear in a Close frame (RFC 6455, section 7.4.2, and the IANA registry)."""
     info = REGISTRY.get(code)
     return info.on_the_wire if info is not None else 3000 <= code <= 4999
 
@@ -290,7 +290,7 @@ class CloseCodeMap:
         self._ranges = tuple(ranges)
 
     def verdict(self, code: int) -> Classification:
-        """The label value and cause of ``code`` as read from a Close frame. Never raises."""
+        """Return the label value and cause of ``code`` as read from a Close frame. Never raises."""
         if (known := self._verdicts.get(code)) is not None:
             return known
         if not 3000 <= code <= 4999:

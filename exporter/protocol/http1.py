@@ -233,11 +233,11 @@ class HandshakeTracker:
     # Called by the readers.
 
     def head_too_large(self, message: str) -> None:
-        """A head, or a body's trailers, are over the limit, complete or not."""
+        """Handle a head, or a body's trailers, over the limit, complete or not."""
         self._fail(Unobserved.HEAD_TOO_LARGE, f"{message} of over {self.max_head} bytes")
 
     def request_head(self, is_head: bool, upgrade: Request | None) -> None:
-        """A request's head is complete."""
+        """Handle a complete request head."""
         self.started = True
         self._opening = b""
         self._waiting += b"\x01" if is_head else b"\x00"
@@ -249,7 +249,7 @@ class HandshakeTracker:
                 self._events.append(UpgradeRequested(upgrade))
 
     def response_head(self, response: Response) -> bool:
-        """A response's head is complete. Returns whether it answers a HEAD."""
+        """Handle a complete response head. Returns whether it answers a HEAD."""
         self._answering = bool(self._waiting) and not response.is_interim
         request = self._upgrading if self._answering and len(self._waiting) == 1 else None
         if response.status == 101 and (response.upgrade or request is not None):
@@ -267,7 +267,7 @@ class HandshakeTracker:
         return self._answering and not self.finished and self._waiting[0] == 1
 
     def response_done(self) -> None:
-        """A response is complete, body and all: the next one belongs to the next request."""
+        """Handle the end of a response: the next one belongs to the next request."""
         if not self._answering or self.finished:
             return
         self._answering = False

@@ -58,7 +58,7 @@ class IdleCutoffs:
     tolerance: float = TOLERANCE
 
     def cutoff(self, idle: float) -> float | None:
-        """The known cut-off that ``idle`` seconds match, if any; the nearest of several."""
+        """Return the known cut-off that ``idle`` seconds match, if any; the nearest of several."""
         nearest = min(self.seconds, key=lambda known: abs(known - idle), default=None)
         return nearest if nearest is not None and abs(nearest - idle) <= self.tolerance else None
 

@@ -61,7 +61,7 @@ class Rule:
         return Rule, (self.pattern, self.cause)
 
     def matches(self, reason: str) -> bool:
-        """Whether the pattern is found anywhere in ``reason``."""
+        """Return whether the pattern is found anywhere in ``reason``."""
         return self._compiled.search(reason) is not None
 
 

@@ -75,7 +75,7 @@ class RelayContext:
     # From the connections.
 
     def session_opened(self, connection: Connection, session: Tunnel) -> None:
-        """A connection has become a session."""
+        """Note that a connection has become a session."""
         self.connections.discard(connection)
         self.sessions[session] = None
 
@@ -86,7 +86,7 @@ class RelayContext:
         self.note_change()
 
     def connection_closed(self, connection: Connection) -> None:
-        """A connection that never was a session is gone."""
+        """Note that a connection without a session is gone."""
         self.connections.discard(connection)
         self.note_change()
 

@@ -94,7 +94,7 @@ class Drain:
         self._relay.reporter.set_drain(_PHASES.index(self.phase), self.sessions_left, deadline)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        """The drain is over, even if by a defect: a process that is to end waits for this."""
+        """End the drain, after a defect as well: a process that is to end waits for this."""
         if task.cancelled():
             return
         self._set_phase(DrainPhase.DONE)

@@ -90,7 +90,7 @@ class LegOwner:
     half_close_timeouts: TimeoutQueue[Leg]
 
     def on_leg_end(self, peer: Peer, kind: TcpEndKind) -> None:
-        """The TCP connection of ``peer`` has ended, or will send no more. Called once a leg, not for our own ends."""
+        """Handle the end of ``peer``'s TCP connection, or its FIN. Called once a leg, not for ends by the sidecar."""
         raise NotImplementedError
 
     def on_closed(self) -> None:

@@ -18,7 +18,7 @@ _TCP4, _TCP6, _UNSPEC = 0x11, 0x21, 0x00
 
 
 def proxy_header(source: object, destination: object) -> bytes:
-    """The header for a client at ``source`` that connected to ``destination``, as a socket tells its addresses.
+    """Return the header for a client at ``source`` that connected to ``destination``, addresses as of a socket.
 
     Where the addresses are not two of TCP, the header says that nothing is known (LOCAL).
     """
@@ -33,6 +33,6 @@ def proxy_header(source: object, destination: object) -> bytes:
 
 
 def _unmapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address, IPv4 where IPv6 only wraps it (``::ffff:192.0.2.1``), without a zone."""
+    """Return an address, as IPv4 where IPv6 only wraps it (``::ffff:192.0.2.1``), without a zone."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address

@@ -245,7 +245,7 @@ class TcpTransport(Transport):
             self._register()
 
     def _end_while_paused(self, events: int) -> None:
-        """The peer has ended, or may have, and nobody reads."""
+        """Handle an end of the peer, certain or possible, while reading is paused."""
         if self._ended:
             return
         if events & ERROR and (code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):

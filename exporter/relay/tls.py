@@ -98,7 +98,7 @@ class TlsTransport(Transport):
         self._protocol.connection_lost(exc)
 
     def end_pending(self) -> None:
-        """The client's FIN came behind more than can be read while reading is paused."""
+        """Handle a FIN of the client behind more data than can be read while reading is paused."""
         self._protocol.end_pending()
 
     def paused(self) -> None:

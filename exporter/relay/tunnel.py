@@ -233,7 +233,7 @@ class Tunnel(LegOwner):
             self.server.set_passing(TO_BOUNDARY, NULL_OBSERVER)
 
     def caught_up(self, leg: TunnelLeg) -> None:
-        """A leg has observed all that it forwarded."""
+        """Note that a leg has observed all that it forwarded."""
         if leg is self.server and self.state is TunnelState.CLOSE_PENDING:
             self._close_at_boundary()
 
@@ -295,7 +295,7 @@ class Tunnel(LegOwner):
             self.abort()
 
     def _can_close_server(self) -> bool:
-        """Whether the app reads on, and its client has sent it neither Close nor FIN nor half a frame."""
+        """Return whether the app reads on, and its client has sent it neither Close nor FIN nor half a frame."""
         client_ended = self.client.state is FIN_READ and self.server.writing is not Writing.FLUSHING
         if client_ended or self.session.has_closed(_CLIENT) or self.client.is_behind:
             return False

@@ -171,7 +171,7 @@ class TunnelLeg(Leg):
             super().resume_writing()
 
     def end_stall(self) -> None:
-        """The write buffer is below its mark again, or gone."""
+        """Note that the write buffer is below its mark again, or gone."""
         if self.waiting_since:
             tunnel = self.tunnel
             del tunnel.context.stalled[self]

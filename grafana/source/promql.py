@@ -55,17 +55,17 @@ def duration(seconds: float) -> str:
 
 
 def quoted(text: str) -> str:
-    """A PromQL string literal."""
+    """Return a PromQL string literal."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def one_of(values: Iterable[str]) -> str:
-    """Alternatives for :func:`metric`: the matcher becomes ``=~``."""
+    """Return alternatives for :func:`metric`: the matcher becomes ``=~``."""
     return "|".join(values)
 
 
 def metric(series: Metric | Foreign | str, *matchers: str, suffix: str = "", **labels: str) -> str:
-    """A selector: ``name{matchers, label="value"}``. A value with ``|`` in it is a list of alternatives.
+    """Return a selector: ``name{matchers, label="value"}``. A value with ``|`` in it is a list of alternatives.
 
     :param series: a metric, or the name of a recorded series.
     :param matchers: written out, such as a configured job selector or ``status=~"5.."``.
@@ -78,12 +78,12 @@ def metric(series: Metric | Foreign | str, *matchers: str, suffix: str = "", **l
 
 
 def bound(value: float) -> str:
-    """A histogram's ``le`` as the sidecar writes it: ``62.0``."""
+    """Return a histogram's ``le`` as the sidecar writes it: ``62.0``."""
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
 def over(selector: str, window: float, offset: float = 0) -> str:
-    """A range: ``selector[5m] offset 2m``."""
+    """Return a range: ``selector[5m] offset 2m``."""
     return f"{selector}[{duration(window)}]" + (f" offset {duration(offset)}" if offset else "")
 
 
@@ -93,7 +93,7 @@ def rate(selector: str, window: float, offset: float = 0) -> str:
 
 
 def increase(selector: str, window: float, offset: float = 0) -> str:
-    """How much a counter grew."""
+    """Return the query for the increase of a counter."""
     return f"increase({over(selector, window, offset)})"
 
 

@@ -183,7 +183,7 @@ def _rule(alert: Alert, config: Config) -> dict[str, Any]:
 
 
 def _values(alert: Alert) -> Sequence[str]:
-    """Labels whose values the query for pods takes."""
+    """Return the labels whose values the query for pods takes."""
     return [label for label in ("namespace", "job", "route") if label in alert.by]
 
 
