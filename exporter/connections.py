@@ -7,10 +7,10 @@
 
 A pipelined request waits until most of the answers before it have been read.
 
-At the limit a connection of the address with the most gives way: an idle one, or the oldest if the newcomer's address
-has fewer or if it has had its moment. Otherwise the newcomer is closed. So an address that opens many loses its own, a
-storm of them costs little, and a health check from elsewhere always gets in. aiohttp serves each connection; this
-module owns the sockets around it.
+At the limit a connection of the address with the most is closed: an idle one, else the oldest, if the new client's
+address has fewer or the oldest has been served for :data:`PROTECTED_TIME`. Otherwise the new connection is closed. So
+an address that opens many connections closes its own, and a health check from elsewhere is always served. aiohttp
+serves each connection; this module owns the sockets around it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ HEAD_TIME = 10.0
 KEEP_ALIVE = 15.0
 #: Seconds for which a peer may leave an answer unread.
 UNREAD_TIME = 10.0
-#: Seconds without a request after which a connection is idle, and seconds that a busy one may keep its place.
-MOMENT = 1.0
+#: Seconds without a request after which a connection is idle, and for which a new one keeps its place at the limit.
+PROTECTED_TIME = 1.0
 #: Connections that are accepted before others get their turn.
 BATCH = 64
 #: Bytes that may come while no request is being answered, unless configured.
@@ -123,10 +123,10 @@ class Connections:
                     loop.call_later(_PAUSE, self._accept_from, listener)
                     return
                 continue  # the client has gone already
-            self._welcome(accepted, str(address[0]) if isinstance(address, tuple) else "")
+            self._serve(accepted, str(address[0]) if isinstance(address, tuple) else "")
 
-    def _welcome(self, accepted: socket.socket, host: str) -> None:
-        """Serve a new connection, if there is room or another gives way."""
+    def _serve(self, accepted: socket.socket, host: str) -> None:
+        """Serve a new connection, if there is room or another can be closed for it."""
         if not self._make_room(host):
             accepted.close()
             return
@@ -160,15 +160,15 @@ class Connections:
         now = monotonic()
         per_host = Counter(connection.host for connection in self._open)
         victim = max(self._open, key=lambda one: (per_host[one.host], one.is_idle(now), -one.accepted))
-        had_its_moment = victim.is_idle(now) or now - victim.accepted > MOMENT
-        if per_host[host] >= per_host[victim.host] and not had_its_moment:
+        replaceable = victim.is_idle(now) or now - victim.accepted > PROTECTED_TIME
+        if per_host[host] >= per_host[victim.host] and not replaceable:
             return False
         victim.abort()
         self._closed(victim)
         return True
 
     async def _watch(self) -> None:
-        """Close connections that have had their time."""
+        """Close connections that are over one of their times."""
         while True:
             await asyncio.sleep(_INTERVAL)
             now = monotonic()
@@ -184,7 +184,7 @@ class Connections:
 class _Connection(asyncio.Protocol):
     """One connection: passes everything on to aiohttp's protocol, and notes times.
 
-    :ivar rested: since when no request is being answered.
+    :ivar idle_since: since when no request is being answered.
     :ivar requested: a request's head was complete.
     :ivar busy: a request is being answered.
     :ivar starting: makes the transport.
@@ -202,7 +202,7 @@ class _Connection(asyncio.Protocol):
         self.socket = accepted
         self.host = host
         self.accepted = monotonic()
-        self.rested = self.accepted
+        self.idle_since = self.accepted
         self.requested = False
         self.busy = False
         self.starting: asyncio.Task[None] | None = None
@@ -223,12 +223,12 @@ class _Connection(asyncio.Protocol):
     def end_request(self) -> None:
         """Note that no request is being answered any more."""
         self.busy = False
-        self.rested = monotonic()
+        self.idle_since = monotonic()
         self._received = 0
 
     def is_idle(self, now: float) -> bool:
-        """Return whether no request has come for a moment."""
-        return not self.busy and now - self.rested > MOMENT
+        """Return whether no request has come for :data:`PROTECTED_TIME`."""
+        return not self.busy and now - self.idle_since > PROTECTED_TIME
 
     def is_late(self, now: float) -> bool:
         """Return whether the connection is over one of its times."""

@@ -74,7 +74,7 @@ async def test_connections_over_the_limit_take_the_place_of_idle_ones_of_the_sam
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An address with too many loses its own oldest idle one; another keeps its connection and gets a new one."""
-    monkeypatch.setattr(connections, "MOMENT", 0.0)
+    monkeypatch.setattr(connections, "PROTECTED_TIME", 0.0)
     async with serving(8) as (admin, port):
         kubelet = await Client("127.0.0.2").connect(port)
         assert b"alive" in await kubelet.get()
@@ -93,7 +93,7 @@ async def test_connection_that_is_new_is_served_beside_busy_ones_of_its_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When every connection is being answered, the oldest gives way, not the one that is about to ask."""
-    monkeypatch.setattr(connections, "MOMENT", 0.05)
+    monkeypatch.setattr(connections, "PROTECTED_TIME", 0.05)
     async with serving(8) as (admin, port):
         streams = [await Client().connect(port) for _ in range(8)]
         for stream in streams:
