@@ -216,8 +216,8 @@ class Connection(LegOwner):
         handshake = context.reporter.handshake_accepted(
             event.request, event.response, self._address, now - self._requested_at, now
         )
-        counts = context.reporter.frame_counts(handshake.route)
-        session = Session(*counts, now, context.sample, handshake.engine_io)
+        client_counts, server_counts = context.reporter.frame_counts(handshake.route)
+        session = Session(client_counts, server_counts, now, context.sample, handshake.engine_io)
         tunnel = Tunnel(context, handshake, session, self._client.transport, self._server.transport)
         client_fin, server_fin = self._client.state is FIN_READ, self._server.state is FIN_READ
         self._client.wait_no_more()

@@ -3,9 +3,9 @@
 How it works
 ============
 An app behind a sidecar is on the same machine nearly always, and there a connection is made, or refused, before
-connect(2) has returned, although a non-blocking one answers that it is under way. So it is called a second time at
-once, and its result is reported before :meth:`Upstream.connect` returns: no task, no timer. Only an address that takes
-longer, and a host name, which has to be looked up first, is waited for in a task.
+connect(2) has returned, although a non-blocking one answers that it is under way. So no bytes are sent at once, which
+succeeds or fails as the connection did, and the result is reported before :meth:`Upstream.connect` returns: no task, no
+timer. Only an address that takes longer, and a host name, which has to be looked up first, is waited for in a task.
 
 A name is looked up anew for every connection, so it may move. If it has several addresses, each gets an equal share of
 the time that is left. A Unix socket whose queue is full is tried again until the time is over.
@@ -41,9 +41,9 @@ QUEUE_FULL_RETRY = 0.02
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _ABSENT = {errno.ECONNREFUSED, errno.ENOENT}
-#: Results of a non-blocking connect(2) that is still under way, the first time and later.
-_UNDER_WAY: Final = {errno.EINPROGRESS, errno.EALREADY}
-#: Results of one that is connected.
+#: Errors of send(2) while connect(2) is under way; the second one is not Linux'.
+_UNDER_WAY: Final = {errno.EAGAIN, errno.ENOTCONN}
+#: Results of a connect(2) that has succeeded.
 _THERE: Final = {0, errno.EISCONN}
 
 # As plain numbers, which need no detour over an enum.
@@ -201,16 +201,18 @@ def _dial(family: int, target: Any) -> tuple[SocketType, bool]:
     sock = _new_socket(family)
     try:
         error = sock.connect_ex(target)
-        if error in _UNDER_WAY:
-            error = sock.connect_ex(target)
-        if error == errno.EAGAIN and family == _UNIX:  # its queue is full (unix(7))
+        if error == errno.EINPROGRESS:
+            sock.send(b"")
+        elif error == errno.EAGAIN and family == _UNIX:  # its queue is full (unix(7))
             return sock, False
-        if error not in _THERE and error not in _UNDER_WAY:
+        elif error:
             raise OSError(error, os.strerror(error))
-    except OSError:
+    except OSError as failed:
+        if failed.errno in _UNDER_WAY:
+            return sock, False
         sock.close()
         raise
-    return sock, error in _THERE
+    return sock, True
 
 
 async def _connected(target: _Target, sock: SocketType | None = None) -> SocketType:
