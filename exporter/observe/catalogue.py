@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from exporter.protocol.counters import HANDSHAKE_BUCKETS, PING_BUCKETS, STALL_BUCKETS, TURN_BUCKETS
+from exporter.protocol.counters import (
+    HANDSHAKE_BUCKETS,
+    IDLE_BUCKETS,
+    LIFETIME_BUCKETS,
+    MESSAGE_BUCKETS,
+    PING_BUCKETS,
+    RECONNECT_BUCKETS,
+    STALL_BUCKETS,
+    TURN_BUCKETS,
+)
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -24,23 +33,6 @@ class Metric:
     help: str
     buckets: tuple[float, ...] = ()
 
-
-#: Bounds on both sides of the times at which proxies cut connections (30 s, 60 s nginx and ALB, 100 s Cloudflare,
-#: 300 s, 350 s NLB, 600 s, 1 h, 2 h), so that a pile at one of them stands alone in its bucket.
-LIFETIME_BUCKETS = (
-    0.1, 1, 5, 10, 25, 35, 55, 65, 95, 105, 180, 290, 310, 340, 360, 590, 610, 1800, 3580, 3620, 7170, 7230,
-    21600, 86400,
-)  # fmt: skip
-
-#: Like the lifetimes', but finer about each cut-off: a pile within 2 s of one is a timeout.
-IDLE_BUCKETS = (1, 5, 15, 28, 32, 45, 58, 62, 80, 98, 102, 200, 298, 302, 348, 352, 500, 598, 602, 1800, 3598, 3602,
-                7198, 7202)  # fmt: skip
-
-#: Below half a second no client has backed off; minutes are a person who came back.
-RECONNECT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 30, 60, 120, 300, 900, 3600)
-
-#: Powers of 4 from 64 B to 16 MiB: libraries' limits (64 KiB, 1 MiB, 4 MiB, 16 MiB) are bounds.
-MESSAGE_BUCKETS = tuple(float(64 * 4**power) for power in range(10))
 
 HANDSHAKES = Metric(
     "websocket_handshakes_total",

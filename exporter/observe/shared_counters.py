@@ -7,9 +7,11 @@ known in advance is there from the start at 0; any other appears when it is firs
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from time import monotonic_ns, time
+from types import MappingProxyType
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -36,6 +38,10 @@ from exporter.protocol.enums import PEERS, Cause, Peer
 LabelSet = tuple[str, Cause, Peer]
 #: The place of the status of an opened session.
 _SWITCHED = STATUSES.index("101")
+#: Causes after which clients are known to come back in numbers; their series start at 0.
+RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SERVICE_RESTART, Cause.CONNECTION_LOST,
+                 Cause.CONNECTION_RESET, Cause.DROPPED_ON_MESSAGE, Cause.APP_DOWN, Cause.SHUTDOWN,
+                 Cause.DRAIN)  # fmt: skip
 #: Handshake statuses that stand for a class; their series appear when they are first counted.
 _STATUS_CLASSES = frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"})
 
@@ -43,6 +49,7 @@ _STATUS_CLASSES = frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"})
 class SharedCounters(Collector):
     """Count closes in the observer's block and sum everything for a scrape.
 
+    :ivar lifetime_exemplars: exemplars of the sessions' durations, by route, initiator and bucket.
     :param routes: the names of the routes, in the order of their cells.
     :param layout: of a relay's block.
     :param relays: every relay's block, those of lost relays included.
@@ -66,14 +73,15 @@ class SharedCounters(Collector):
         self.routes = list(routes)
         self._layout = layout
         self._relays = relays
-        self._closes_layout = closes_layout
-        self._closes = closes
+        self.closes_layout = closes_layout
+        self.closes = closes
         self._known = frozenset(known)
         self._exemplars: dict[tuple[int, LabelSet], Exemplar] = {}
+        self.lifetime_exemplars: dict[tuple[Any, ...], Exemplar] = {}
 
     def count_close(self, route: int, labels: LabelSet, trace_id: str = "") -> None:
         """Count one close. Raises KeyError for a code that is no label value."""
-        self._closes[self._closes_layout.closed(route, *labels)] += 1
+        self.closes[self.closes_layout.closed(route, *labels)] += 1
         if trace_id:
             self._exemplars[route, labels] = Exemplar({"trace_id": trace_id}, 1.0, time())
 
@@ -142,6 +150,7 @@ class SharedCounters(Collector):
             active.add_metric((name,), cells.active(route))
         yield active
         yield self._closed_family(cells)
+        yield from self._closes_histograms(cells)
         yield self._values(
             cells,
             catalogue.FRAMES,
@@ -167,10 +176,10 @@ class SharedCounters(Collector):
                 family.add_metric(labels, cells.sum(cell))
             yield family
         restarts = _family(catalogue.RELAY_RESTARTS)
-        restarts.add_metric((), cells.closes[self._closes_layout.relay_restarts])
+        restarts.add_metric((), cells.closes[self.closes_layout.relay_restarts])
         yield restarts
         turns = _histogram_family(catalogue.LOOP_TURN)
-        _add_histogram(turns, (), layout.loop_turns, cells)
+        _add_histogram(turns, (), layout.loop_turns, cells.sum)
         yield turns
         for metric, value in (
             (catalogue.RELAYS, len(self._relays) / SLOTS_PER_RELAY),
@@ -185,8 +194,8 @@ class SharedCounters(Collector):
 
     def _snapshot(self) -> _Snapshot:
         """Copy all blocks: closes first, so that none is there without its opening."""
-        closes = self._closes.tolist()
-        return _Snapshot([cells.tolist() for cells in self._relays], closes, self._layout, self._closes_layout)
+        closes = self.closes.tolist()
+        return _Snapshot([cells.tolist() for cells in self._relays], closes, self._layout, self.closes_layout)
 
     def _handshakes(self, cells: _Snapshot) -> Family:
         family = _family(catalogue.HANDSHAKES)
@@ -226,8 +235,28 @@ class SharedCounters(Collector):
         family = _histogram_family(metric)
         for route, at in self._by_route():
             for labels, histogram in places(at).items():
-                _add_histogram(family, (route, *labels), histogram, cells)
+                _add_histogram(family, (route, *labels), histogram, cells.sum)
         return family
+
+    def _closes_histograms(self, cells: _Snapshot) -> Iterator[Family]:
+        value = cells.closes.__getitem__
+        lifetime, idle, largest, delay = (
+            _histogram_family(metric)
+            for metric in (
+                catalogue.LIFETIME, catalogue.IDLE_BEFORE_DROP, catalogue.LARGEST_MESSAGE, catalogue.RECONNECT_DELAY,
+            )
+        )  # fmt: skip
+        for route, at in zip(self.routes, self.closes_layout.routes, strict=False):
+            for peer, histogram in at.lifetime.items():
+                _add_histogram(lifetime, (route, peer), histogram, value, self.lifetime_exemplars)
+            for peer, histogram in at.idle_before_drop.items():
+                _add_histogram(idle, (route, peer), histogram, value)
+            for peer, histogram in at.largest_message.items():
+                _add_histogram(largest, (route, peer), histogram, value)
+            for cause, histogram in at.reconnect_delay.items():
+                if cause in RETURN_CAUSES or any(map(value, range(histogram.start, histogram.start + histogram.size))):
+                    _add_histogram(delay, (route, cause), histogram, value)
+        yield from (lifetime, idle, largest, delay)
 
     def _by_route(self) -> Iterator[tuple[str, RouteCells]]:
         return zip(self.routes, self._layout.routes, strict=False)
@@ -266,11 +295,19 @@ class _Snapshot:
 
 
 def _add_histogram(
-    family: HistogramMetricFamily, labels: Sequence[str], histogram: HistogramCells, cells: _Snapshot
+    family: HistogramMetricFamily,
+    labels: Sequence[str],
+    histogram: HistogramCells,
+    value: Callable[[int], int],
+    exemplars: Mapping[tuple[Any, ...], Exemplar] = MappingProxyType({}),
 ) -> None:
-    *counts, total = (cells.sum(histogram.start + place) for place in range(histogram.size))
+    *counts, total = (value(histogram.start + place) for place in range(histogram.size))
     bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
-    family.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total / NANOSECONDS)
+    buckets: list[Any] = [
+        (bound, count, exemplars.get((*labels, bucket)))
+        for bucket, (bound, count) in enumerate(zip(bounds, accumulate(counts), strict=True))
+    ]
+    family.add_metric(labels, buckets, total / histogram.unit)
 
 
 def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:

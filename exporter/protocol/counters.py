@@ -37,30 +37,46 @@ PING_BUCKETS: Final[Bounds] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 TURN_BUCKETS: Final[Bounds] = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 #: How long a peer did not take its bytes.
 STALL_BUCKETS: Final[Bounds] = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+#: Bounds on both sides of the times at which proxies cut connections (30 s, 60 s nginx and ALB, 100 s Cloudflare,
+#: 300 s, 350 s NLB, 600 s, 1 h, 2 h), so that a pile at one of them stands alone in its bucket.
+LIFETIME_BUCKETS: Final[Bounds] = (
+    0.1, 1, 5, 10, 25, 35, 55, 65, 95, 105, 180, 290, 310, 340, 360, 590, 610, 1800, 3580, 3620, 7170, 7230,
+    21600, 86400,
+)  # fmt: skip
+#: Like the lifetimes', but finer about each cut-off: a pile within 2 s of one is a timeout.
+IDLE_BUCKETS: Final[Bounds] = (
+    1, 5, 15, 28, 32, 45, 58, 62, 80, 98, 102, 200, 298, 302, 348, 352, 500, 598, 602, 1800, 3598, 3602, 7198, 7202,
+)  # fmt: skip
+#: Below half a second no client has backed off; minutes are a person who came back.
+RECONNECT_BUCKETS: Final[Bounds] = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 30, 60, 120, 300, 900, 3600)
+#: Powers of 4 from 64 B to 16 MiB: libraries' limits (64 KiB, 1 MiB, 4 MiB, 16 MiB) are bounds.
+MESSAGE_BUCKETS: Final[Bounds] = tuple(float(64 * 4**power) for power in range(10))
 
 
 class HistogramCells:
     """Where a histogram stands in a block.
 
     :ivar start: the first cell: buckets, then the sum.
-    :ivar bounds: upper bounds of the buckets in seconds; one more bucket counts all above.
+    :ivar bounds: upper bounds of the buckets in the metric's unit; one more bucket counts all above.
+    :ivar unit: parts of that unit that the sum counts.
     """
 
-    __slots__ = ("_limits", "bounds", "start")
+    __slots__ = ("_limits", "bounds", "start", "unit")
 
-    def __init__(self, start: int, bounds: Sequence[float]) -> None:
+    def __init__(self, start: int, bounds: Sequence[float], unit: int = NANOSECONDS) -> None:
         self.start = start
         self.bounds: Bounds = tuple(bounds)
-        self._limits = [round(bound * NANOSECONDS) for bound in bounds]
+        self.unit = unit
+        self._limits = [round(bound * unit) for bound in bounds]
 
     @property
     def size(self) -> int:
         """The number of cells."""
         return len(self.bounds) + 2
 
-    def observe(self, cells: memoryview, seconds: float) -> None:
-        """Count one observation of ``seconds``."""
-        amount = int(seconds * NANOSECONDS + 0.5)
+    def observe(self, cells: memoryview, value: float) -> int:
+        """Count one observation in the metric's unit. Return the index of its bucket."""
+        amount = int(value * self.unit + 0.5)
         bucket = self.start
         for limit in self._limits:  # most are in the first ones
             if amount <= limit:
@@ -68,6 +84,7 @@ class HistogramCells:
             bucket += 1
         cells[bucket] += 1
         cells[self.start + len(self._limits) + 1] += amount
+        return bucket - self.start
 
 
 class RouteCells:
@@ -110,6 +127,16 @@ class RelayLayout:
         self.size = block.size
 
 
+class ClosedCells:
+    """Where the histograms of one route's closes stand in the observer's block."""
+
+    def __init__(self, block: _Block) -> None:
+        self.lifetime = {peer: block.histogram(LIFETIME_BUCKETS) for peer in Peer}
+        self.idle_before_drop = {peer: block.histogram(IDLE_BUCKETS) for peer in PEERS}
+        self.largest_message = {peer: block.histogram(MESSAGE_BUCKETS, 1) for peer in PEERS}
+        self.reconnect_delay = {cause: block.histogram(RECONNECT_BUCKETS) for cause in Cause}
+
+
 class ObserverLayout:
     """Where the counts of closes stand in the observer's block: they outlive an observer that is started anew.
 
@@ -122,8 +149,11 @@ class ObserverLayout:
     def __init__(self, routes: int, codes: Sequence[str]) -> None:
         self.label_sets = [(code, cause, peer) for code in codes for cause in Cause for peer in Peer]
         self._cells = {labels: cell for cell, labels in enumerate(self.label_sets)}
-        self.relay_restarts = (routes + SPARE_ROUTES) * len(self.label_sets)
-        self.size = self.relay_restarts + 1
+        block = _Block()
+        block.take((routes + SPARE_ROUTES) * len(self.label_sets))
+        self.relay_restarts = block.take()
+        self.routes = [ClosedCells(block) for _ in range(routes + SPARE_ROUTES)]
+        self.size = block.size
 
     def closed(self, route: int, code: str, cause: Cause, initiator: Peer) -> int:
         """Return the cell of one label set. Raises KeyError for a code that is no label value."""
@@ -159,7 +189,7 @@ class _Block:
         self.size += cells
         return start
 
-    def histogram(self, bounds: Sequence[float]) -> HistogramCells:
-        cells = HistogramCells(self.size, bounds)
+    def histogram(self, bounds: Sequence[float], unit: int = NANOSECONDS) -> HistogramCells:
+        cells = HistogramCells(self.size, bounds, unit)
         self.size += cells.size
         return cells

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from exporter.observe import catalogue
-from exporter.observe.catalogue import IDLE_BEFORE_DROP, IDLE_BUCKETS, LIFETIME, LIFETIME_BUCKETS, RECONNECT_BUCKETS
+from exporter.observe.catalogue import IDLE_BEFORE_DROP, LIFETIME
+from exporter.protocol.counters import IDLE_BUCKETS, LIFETIME_BUCKETS, RECONNECT_BUCKETS
 from exporter.protocol.enums import Cause, ConnectError
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
 from grafana.source import recording_rules as recording

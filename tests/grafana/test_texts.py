@@ -18,7 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import LiteralScalarString
 
-from exporter.observe.catalogue import LIFETIME_BUCKETS
+from exporter.protocol.counters import LIFETIME_BUCKETS
 from grafana.source.alerts import alerts
 from grafana.source.config import KNOWN_AGES, Config
 from grafana.source.generate import HERE

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.observe.catalogue import CATALOGUE, LIFETIME_BUCKETS, Metric
+from exporter.observe.catalogue import CATALOGUE, Metric
+from exporter.protocol.counters import LIFETIME_BUCKETS
 
 #: The contract: names, types and labels that users build on. A change here breaks somebody's dashboard.
 CONTRACT = {

@@ -60,7 +60,7 @@ def test_relay_layout_is_the_same_in_every_process():
 
 
 def test_observer_layout_gives_each_label_set_its_own_cell():
-    """Every close has one cell, inside the block."""
+    """Every close has one cell, and every histogram cells of its own, inside the block."""
     codes = ["1000", "1006", "4xxx"]
     layout = ObserverLayout(2, codes)
     found = [
@@ -70,7 +70,16 @@ def test_observer_layout_gives_each_label_set_its_own_cell():
         for cause in Cause
         for peer in Peer
     ]
-    assert sorted([*found, layout.relay_restarts]) == list(range(layout.size))
+    histograms = [cell for route in layout.routes for cell in cells_of(route)]
+    assert sorted([*found, layout.relay_restarts, *histograms]) == list(range(layout.size))
+
+
+def test_histogram_cells_of_bytes_count_whole_ones():
+    """A sum of sizes is in bytes: billions of large messages fit into its cell."""
+    histogram = HistogramCells(0, (64.0, 256.0), 1)
+    block = memoryview(bytearray(8 * histogram.size)).cast("q")
+    assert [histogram.observe(block, size) for size in (64, 65, 2**24)] == [0, 1, 2]
+    assert block.tolist() == [1, 1, 1, 64 + 65 + 2**24]
 
 
 def test_observer_layout_of_an_unknown_code_raises():
