@@ -8,6 +8,7 @@ one cell for each bucket (not cumulative, the last one for all above) and one fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from exporter.protocol.enums import PEERS, Cause, ConnectError, Peer, Unobserved
@@ -53,6 +54,11 @@ RECONNECT_BUCKETS: Final[Bounds] = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 30, 60
 MESSAGE_BUCKETS: Final[Bounds] = tuple(float(64 * 4**power) for power in range(10))
 
 
+@cache
+def _limits(bounds: Bounds, unit: int) -> list[int]:
+    return [round(bound * unit) for bound in bounds]
+
+
 class HistogramCells:
     """Where a histogram stands in a block.
 
@@ -67,7 +73,7 @@ class HistogramCells:
         self.start = start
         self.bounds: Bounds = tuple(bounds)
         self.unit = unit
-        self._limits = [round(bound * unit) for bound in bounds]
+        self._limits = _limits(self.bounds, unit)
 
     @property
     def size(self) -> int:

@@ -114,9 +114,9 @@ def decode(message: bytes) -> SessionRecord | list[Opened] | Notice | Kind:
     if not message:
         raise ValueError("an empty message")
     body = message[1:]
+    if message[0] == _RECORD[0]:  # most are records: without making a Kind
+        return record.unpack(body)
     match Kind(message[0]):
-        case Kind.RECORD:
-            return record.unpack(body)
         case Kind.OPENED:
             try:
                 return [Opened(at, route, identity) for at, identity, route in _OPENED.iter_unpack(body)]
