@@ -125,7 +125,7 @@ def allow_descriptors() -> None:
 
 
 @contextmanager
-def stage() -> Iterator[Sidecar]:
+def stage() -> Iterator[tuple[Sidecar, Process]]:
     """A sidecar, and behind it the app of these runs."""
     allow_descriptors()
     port = free_port()
@@ -133,7 +133,7 @@ def stage() -> Iterator[Sidecar]:
         app.wait_listening(port)
         sidecar = Sidecar(port, "--log-endings", "none")
         try:
-            yield sidecar
+            yield sidecar, app
         finally:
             sidecar.stop()
 
@@ -141,7 +141,7 @@ def stage() -> Iterator[Sidecar]:
 def run(how: str, *numbers: float) -> Result:
     """One run: ``hold``, ``short`` or ``odd`` with its numbers, see :mod:`tests.load.clients`."""
     result = Result(how)
-    with stage() as sidecar:
+    with stage() as (sidecar, _):
         result.series_first = series(sidecar.scrape())
         _warm_up(sidecar, how)
         before = sidecar.scrape()

@@ -88,7 +88,7 @@ def slot(at: float, start: float, span: float) -> int:
 def measure(sessions: int, pairs: int, every: float = 10.0, span: float = INTERVAL) -> Result:
     """Hold ``sessions``, each a round trip ``every`` seconds, for so many pairs of intervals of ``span`` seconds."""
     result = Result(sessions)
-    with stage() as sidecar:
+    with stage() as (sidecar, _):
         seconds = 2 * pairs * span
         command = [sys.executable, "-m", "tests.load.clients", str(sidecar.port), "hold", str(sessions)]
         before = os.getloadavg()[0]

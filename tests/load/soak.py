@@ -24,8 +24,8 @@ from tests.waiting import eventually
 
 #: Seconds between the messages of one innocent session.
 INTERVAL = 1.0
-#: Seconds for sessions to be over once the hostile have gone: a peer that is silent after the other's end is given up
-#: after 60 s.
+#: Seconds for sessions to be over once the hostile have gone, by default: those whose app takes nothing are given up
+#: after 120 s (NO_PROGRESS in relay/legs.py). What is left then ends with the app.
 SETTLING = 150.0
 #: MiB by which the relay may grow, and the observer. A client may cost 1.2 MiB while it is connected
 #: (docs/reliability.md), and there are at most some hundred at a time; the reports that the observer keeps are bounded.
@@ -52,6 +52,7 @@ class Result:
     descriptors_start: int = 0
     descriptors_peak: int = 0
     descriptors_end: int = 0
+    lingering: int = 0  # sessions that were active until the app ended
     opened: int = 0
     closed: int = 0
     active: int = 0
@@ -96,7 +97,8 @@ class Result:
         lines.append(f"observer, MiB: {', '.join(f'{value:.0f}' for value in self.observer_rss)}")
         descriptors = (self.descriptors_start, self.descriptors_peak, self.descriptors_end)
         lines.append("descriptors: {} at first, {} at most, {} in the end".format(*descriptors))
-        lines.append(f"sessions: {self.opened} opened, {self.closed} closed, {self.active} active")
+        ends = f"{self.active} active, {self.lingering} until the app ended"
+        lines.append(f"sessions: {self.opened} opened, {self.closed} closed, {ends}")
         lines.append(f"turns: {self.turns}, over 10 ms {self.long_turns}, core lost {self.preempted} times")
         lines.append(f"defects: {self.defects}, restarts: {self.restarts}")
         return "\n".join(f"  {line}" for line in lines)
@@ -123,10 +125,10 @@ class _Watch(threading.Thread):
             result.descriptors_peak = max(result.descriptors_peak, sidecar.process.descriptors())
 
 
-def soak(sessions: int, idle: float, seconds: float) -> Result:
+def soak(sessions: int, idle: float, seconds: float, settling: float = SETTLING) -> Result:
     """Play the hostile for ``seconds`` beside ``sessions``, which have been alone for ``idle`` seconds."""
     result = Result(sessions)
-    with stage() as sidecar:
+    with stage() as (sidecar, app):
         before = sidecar.scrape()
         result.descriptors_start = sidecar.process.descriptors()
         with _module("clients", sidecar.port, "timed", sessions, idle, seconds, INTERVAL) as innocent:
@@ -144,6 +146,10 @@ def soak(sessions: int, idle: float, seconds: float) -> Result:
             result.preempted = preempted(sidecar.relay_pid) - lost
         result.rounds, result.broken = told["rounds"], told["broken"]
         result.idle, result.attacked = told["times"]
+        with suppress(AssertionError):  # Result.lingering says so
+            eventually(lambda: sidecar.scrape().value(ACTIVE) == 0, "no session is left", settling)
+        result.lingering = int(sidecar.scrape().value(ACTIVE))
+        app.stop()
         _settle(sidecar, before, result)
     return result
 
@@ -169,7 +175,7 @@ def _settle(sidecar: Sidecar, before: Scrape, result: Result) -> None:
         return sidecar.scrape().value(ACTIVE) == 0 and sidecar.process.descriptors() <= result.descriptors_start + KEPT
 
     with suppress(AssertionError):  # Result.problems says so
-        eventually(is_over, "no session is left", SETTLING)
+        eventually(is_over, "no session is left")
     added = sidecar.scrape().since(before)
     result.descriptors_end = sidecar.process.descriptors()
     result.opened = int(added.value(HANDSHAKES, status="101"))

@@ -77,7 +77,7 @@ def test_scrapes_are_timed_and_set_against_their_absence() -> None:
 def test_soak_of_hostile_clients_leaves_the_innocent_and_the_books_whole() -> None:
     """Twenty seconds of all kinds of hostile clients break no innocent session, and leave no session, descriptor or
     memory behind."""
-    result = soak(100, 3.0, 20.0)
+    result = soak(100, 3.0, 20.0, settling=5.0)
     print(result)
     assert result.problems == []
     assert result.rounds > 1000
