@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
-from exporter.relay.timeouts import TimeoutQueue
+from exporter.relay.timeouts import BATCH, TimeoutQueue
 from tests.waiting import until
 
 
@@ -79,3 +80,22 @@ async def test_a_defect_of_who_is_told_ends_no_other_wait() -> None:
     deadlines.add("good")
     await until(lambda: observed == ["bad", "good"])
     assert [type(context["exception"]) for context in blamed] == [ZeroDivisionError]
+
+
+async def test_timeout_queue_with_many_due_calls_back_in_portions() -> None:
+    """One iteration of the event loop calls back for a bounded number of items, however many are due."""
+    called: list[int] = []
+    marks: list[int] = []
+    queue: TimeoutQueue[int] = TimeoutQueue(0.01, called.append)
+    for number in range(3 * BATCH):
+        queue.add(number)
+
+    def mark() -> None:
+        marks.append(len(called))
+        if len(called) < 3 * BATCH:
+            asyncio.get_running_loop().call_soon(mark)
+
+    mark()
+    await until(lambda: len(called) == 3 * BATCH)
+    assert called == list(range(3 * BATCH))
+    assert max(after - before for before, after in pairwise(marks)) == BATCH
