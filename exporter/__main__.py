@@ -37,10 +37,13 @@ def _run() -> NoReturn:
     gc.disable()  # until the fork: a collection leaves holes in pages, which each child would fill and so copy
     from exporter import supervisor
 
-    supervisor.import_children()
-    with open(reader, "rb") as pipe:
-        sent = pipe.read()
-    _, status = os.waitpid(child, 0)
+    try:
+        supervisor.import_children()
+        with open(reader, "rb") as pipe:
+            sent = pipe.read()
+        _, status = os.waitpid(child, 0)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(supervisor.run(pickle.loads(sent)) if sent else os.waitstatus_to_exitcode(status))
 
 
