@@ -59,6 +59,8 @@ def test_a_presets_codes_keep_their_numbers_and_its_ranges_do_not(name: str) -> 
         ("pusher", 4142, "4xxx", Cause.TRY_AGAIN_LATER),
         ("pusher", 4242, "4xxx", Cause.SERVICE_RESTART),
         ("pusher", 4300, "4xxx", Cause.APPLICATION),
+        ("centrifugo", 3500, "3500", Cause.UNAUTHORIZED),
+        ("centrifugo", 3507, "3507", Cause.FORBIDDEN),
         ("centrifugo", 3001, "3001", Cause.GOING_AWAY),
         ("centrifugo", 3012, "3012", Cause.PING_TIMEOUT),
         ("centrifugo", 3700, "3xxx", Cause.POLICY_VIOLATION),
