@@ -40,8 +40,9 @@ PEER_FIN: Final = 0x2000  # EPOLLRDHUP
 
 #: Targets in one turn at most.
 BATCH: Final = 512
-#: Seconds after which a turn ends; one target may take a few milliseconds more.
-MAX_TURN: Final = 0.004
+#: Seconds after which a turn ends; one target may take a few milliseconds more. While others flood, a message and its
+#: answer each wait for a turn.
+MAX_TURN: Final = 0.001
 #: Targets between two looks at the clock, unless one of them took long (:attr:`Poller.took_long`).
 CLOCK_EVERY: Final = 8
 #: Seconds; turns up to this length are only summed up.

@@ -98,4 +98,4 @@ async def test_timeout_queue_with_many_due_calls_back_in_portions() -> None:
     mark()
     await until(lambda: len(called) == 3 * BATCH)
     assert called == list(range(3 * BATCH))
-    assert max(after - before for before, after in pairwise(marks)) == BATCH
+    assert max(after - before for before, after in pairwise(marks)) <= BATCH
