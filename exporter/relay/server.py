@@ -97,7 +97,7 @@ class Relay:
         context.note_clients()
         if self._tls is None:
             return connection.protocol
-        return Below(TlsTransport(self._tls, connection.protocol, self.reporter.tls_failed))
+        return Below(TlsTransport(self._tls, connection.protocol, self.reporter.tls_failed, context.poller))
 
     async def _close_aged(self) -> None:
         """Close sessions that are too old. They are in the order of their age: the first young one ends the look.

@@ -10,7 +10,8 @@ buffers (:class:`ssl.MemoryBIO`):
     client ◄──TCP── transport ◄── outgoing ◄── OpenSSL ◄── TlsTransport.write
 
 A FIN in one direction is a ``close_notify`` alert followed by TCP's FIN (RFC 8446, section 6.1: each party closes its
-own direction), and either of them read is a FIN to the leg. Plaintext that one read brought is handed on in one piece.
+own direction), and either of them read is a FIN to the leg. Plaintext that one read brought is handed on in one piece,
+if it came in few records.
 The leg exists from the accept, so that the TLS handshake counts against the client's handshake timeout; bytes
 that the app sends before it is done wait here.
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import Enum
@@ -30,11 +32,14 @@ from typing import Any, Final
 
 from exporter.protocol.direction import ByteObserver
 from exporter.relay.legs import Writing
+from exporter.relay.poller import Poller
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 
 #: Plaintext that is read from OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
 _RECORD: Final = 16 * 1024
+#: Records that are read before others get their turn; one read of ciphertext may hold 20,000.
+MAX_RECORDS: Final = 512
 
 
 class TlsState(Enum):
@@ -55,10 +60,14 @@ class TlsTransport(Transport):
     :param context: the server's certificate and key.
     :param protocol: the leg.
     :param on_failure: called with the reason if the client's handshake or a record of it is refused.
+    :param poller: calls back for records that were left for later turns.
     """
 
-    def __init__(self, context: ssl.SSLContext, protocol: TransportProtocol, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, protocol: TransportProtocol, on_failure: Callable[[str], None], poller: Poller
+    ) -> None:
         self._protocol = protocol
+        self._poller = poller
         self._on_failure = on_failure
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -69,6 +78,8 @@ class TlsTransport(Transport):
         self._high = HIGH_WATER
         self._paused = False
         self._fin_read = False
+        self._behind = False  # records were left for later
+        self._ended = False  # TCP's FIN was read
 
     # From below.
 
@@ -88,6 +99,7 @@ class TlsTransport(Transport):
         if self._state is _HANDSHAKE:
             self._raw.close()
             return False
+        self._ended = True
         self._incoming.write_eof()
         self._pump()
         return True
@@ -116,21 +128,44 @@ class TlsTransport(Transport):
 
     def _pump(self) -> None:
         """Take the handshake forward, or hand on the plaintext there is."""
-        if self._state is _CLOSING or (self._state is _HANDSHAKE and not self._shake_hands()):
+        if self._behind or self._state is _CLOSING or (self._state is _HANDSHAKE and not self._shake_hands()):
             return
-        parts, over = self._read()
+        self._hand_on()
+
+    def _hand_on(self) -> bool:
+        """Hand on the plaintext of some records. Return whether none is left for later."""
+        if self._is_closing():
+            self._behind = False
+            return True
+        parts, over = self._read(MAX_RECORDS)
         self._flush()
         if parts:
             self._protocol.data_received(b"".join(parts))
+        if len(parts) == MAX_RECORDS and not self._paused and not self._is_closing():
+            if not self._behind:
+                self._behind = True
+                self._raw.pause_reading()
+                self._poller.took_long = True
+                self._poller.run_later(self._hand_on)
+            return False
+        if self._behind:
+            self._behind = False
+            self._resume_raw()
         if over and not self._fin_read and not self._is_closing():
             self._fin_read = True
             if not self._protocol.eof_received():
                 self.close()
+        return True
+
+    def _resume_raw(self) -> None:
+        if not self._paused and not self._behind and not self._ended and not self._raw.is_closing():
+            self._raw.resume_reading()
 
     def _is_closing(self) -> bool:
         return self._state is _CLOSING
 
     def _shake_hands(self) -> bool:
+        self._poller.took_long = True  # a signature takes up to milliseconds
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -148,10 +183,10 @@ class TlsTransport(Transport):
                 self._protocol.resume_writing()
         return not self._paused
 
-    def _read(self) -> tuple[list[bytes], bool]:
-        """Return all plaintext there is, and whether the client's direction is over."""
+    def _read(self, most: int) -> tuple[list[bytes], bool]:
+        """Return the plaintext of at most so many records, and whether the client's direction is over."""
         parts: list[bytes] = []
-        while True:
+        while len(parts) < most:
             try:
                 part = self._tls.read(_RECORD)
             except ssl.SSLWantReadError:
@@ -164,6 +199,7 @@ class TlsTransport(Transport):
             if not part:
                 return parts, True
             parts.append(part)
+        return parts, False
 
     def _fail(self, error: Exception) -> None:
         """Send the alert that OpenSSL has for the client, and close."""
@@ -234,7 +270,7 @@ class TlsTransport(Transport):
             return
         for data in self._raw.read_remaining():
             self._incoming.write(data)
-        yield from self._read()[0]
+        yield from self._read(sys.maxsize)[0]
 
     def idle_seconds(self) -> float:
         return self._raw.idle_seconds()
@@ -259,7 +295,7 @@ class TlsTransport(Transport):
     def resume_reading(self) -> None:
         self._paused = False
         if not self._raw.is_closing():
-            self._raw.resume_reading()
+            self._resume_raw()
             asyncio.get_running_loop().call_soon(self._pump_on)
 
     def _pump_on(self) -> None:

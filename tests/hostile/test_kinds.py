@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from tests.e2e.harness.process import Process, running
+from tests.e2e.harness.process import Process
 from tests.e2e.harness.scrape import ACTIVE
-from tests.e2e.harness.sidecar import ROOT
 from tests.e2e.harness.wire import Peer
 from tests.hostile.harness import MAX_CLIENT, MIB, SLACK, growth, long_turns, timed
 from tests.integration.faults.harness import TroubledSidecar
 from tests.load.hostile import KINDS, Ports
-from tests.ports import free_port
 from tests.waiting import eventually
 
 #: Hostile clients of one kind at a time, rounds that each plays one after the other, and seconds for all.
@@ -35,23 +32,13 @@ OBSERVER_GROWTH = 24 * MIB
 
 
 @pytest.fixture(scope="module")
-def app() -> Iterator[Process]:
-    """The app that plays its part by the path."""
-    port = free_port()
-    with running(Process("the app", [sys.executable, "-m", "tests.load.app", str(port)], cwd=ROOT)) as process:
-        process.wait_listening(port)
-        process.name = str(port)
-        yield process
-
-
-@pytest.fixture(scope="module")
-def sidecar(app: Process) -> Iterator[TroubledSidecar]:
+def sidecar(load_app: Process) -> Iterator[TroubledSidecar]:
     """One sidecar for all kinds; once the app has gone all sessions are over, and their books balance."""
-    with timed(int(app.name), "--log-endings", "abnormal") as sidecar:
+    with timed(int(load_app.name), "--log-endings", "abnormal") as sidecar:
         asyncio.run(play(sidecar, "empty pings"))  # allocates what is kept
         before = sidecar.process.descriptors()
         yield sidecar
-        app.kill_group()
+        load_app.kill_group()
         eventually(lambda: sidecar.scrape().value(ACTIVE) == 0, "no session is left")
         eventually(lambda: sidecar.process.descriptors() <= before, "descriptors are closed")
         now = sidecar.scrape()
