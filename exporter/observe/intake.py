@@ -5,7 +5,7 @@ A record whose cause depends on circumstances waits for them in a bounded table:
     TCP ended without a Close frame    for the other sessions that end with it: :data:`GROUP_WAIT`
     dropped by the server              for a probe of the app's port that began :data:`SETTLE` after the end, and, if it
                                        was accepted and the evidence does not explain this session alone, for another
-                                       one :data:`SECOND_LOOK` after the end
+                                       one :data:`SECOND_PROBE` after the end
     closed by the server, no reason    for a probe that began :data:`CLOSE_SETTLE` after the end
 
 A probe answers for all records that wait for it, and at most one starts a second. Times are those of the records; the
@@ -36,7 +36,7 @@ SETTLE = 0.25
 #: The same for a Close frame: an app that closes its sessions first has its port open for up to 0.6 s more.
 CLOSE_SETTLE = 0.75
 #: Seconds from a drop to the second probe: some apps close their port up to 0.6 s after their sessions.
-SECOND_LOOK = 2.0
+SECOND_PROBE = 2.0
 #: Seconds from the start of one probe to that of the next.
 PROBE_INTERVAL = 1.0
 #: Seconds within which sessions count as ended together, and for which a drop waits for the others.
@@ -50,13 +50,13 @@ DISTINCT_CLIENTS = 3
 #: ends at a steady rate meet by chance.
 SUDDEN = 3
 SLICE = 0.25
-#: Sessions of a group that are looked at, on either side of one: more change no cause.
+#: Sessions of a group that count, on either side of one: more change no cause.
 MAX_TOGETHER = 32
 #: Records that may wait; with more, the oldest is classified with the circumstances known so far.
 MAX_WAITING = 4096
 #: Drops that are remembered for the ones after them, per side.
 MAX_DROPS = 8192
-#: Seconds between two looks at the app's listening socket, idle and while sessions open.
+#: Seconds between two checks of the app's listening socket, idle and while sessions open.
 LISTENER_INTERVAL = 5.0
 LISTENER_MIN_INTERVAL = 0.25
 
@@ -98,9 +98,9 @@ class MonotonicScheduler:
 
 
 class Prober(Protocol):
-    """Looks at the app's port."""
+    """Probes the app's port."""
 
-    def look(self, done: Callable[[bool | None], None]) -> None:
+    def begin(self, done: Callable[[bool | None], None]) -> None:
         """Begin a probe; call ``done`` with its answer (:meth:`exporter.observe.probe.AppProbe.accepts`)."""
 
     def listener(self) -> frozenset[int] | None:
@@ -111,14 +111,14 @@ class Prober(Protocol):
 class Waiting:
     """A record that waits.
 
-    :ivar look_at: when a probe is due; one that starts up to :data:`TOGETHER` earlier answers for it as well. None if
+    :ivar probe_at: when a probe is due; one that starts up to :data:`TOGETHER` earlier answers for it as well. None if
         it does not depend on the app.
-    :ivar looks: probes that it still waits for.
+    :ivar probes: probes that it still waits for.
     """
 
     record: SessionRecord
-    look_at: float | None
-    looks: int
+    probe_at: float | None
+    probes: int
 
 
 class Intake:
@@ -175,8 +175,8 @@ class Intake:
         return sum(waiting.record.route == route for waiting in self._waiting.values())
 
     def start(self) -> None:
-        """Look at the app's listening socket now and regularly."""
-        self._look_at_listener()
+        """Check the app's listening socket now and regularly."""
+        self._check_listener()
         self._refresh_timer = self._scheduler.call_at(self._scheduler.time() + LISTENER_INTERVAL, self.start)
 
     def receive(self, relay: int, message: bytes) -> None:
@@ -193,8 +193,8 @@ class Intake:
         elif content is Kind.FLUSHED:
             self._on_flushed(relay)
         elif isinstance(content, list):
-            if self._scheduler.time() - self._listeners.looked_at >= LISTENER_MIN_INTERVAL:
-                self._look_at_listener()
+            if self._scheduler.time() - self._listeners.checked_at >= LISTENER_MIN_INTERVAL:
+                self._check_listener()
             self._on_opened(content)
 
     def closed(self, record: SessionRecord) -> None:
@@ -208,17 +208,17 @@ class Intake:
         while len(self._waiting) >= MAX_WAITING:
             _, oldest = self._waiting.popitem(last=False)
             self._pass_on(oldest.record, None)
-        looks, settle = 0, SETTLE if drop else CLOSE_SETTLE
+        probes, settle = 0, SETTLE if drop else CLOSE_SETTLE
         if by_app:
-            looks = 2 if drop or self._draining() or self.terminating else 1
-        waiting = Waiting(record, record.closed_at + settle if looks else None, looks)
+            probes = 2 if drop or self._draining() or self.terminating else 1
+        waiting = Waiting(record, record.closed_at + settle if probes else None, probes)
         self._waiting[self._next_key] = waiting
         self._next_key += 1
-        if not (self._probing and looks):
+        if not (self._probing and probes):
             self._set_timer(self._due(waiting))
 
     def finish(self) -> None:
-        """Pass on every record that waits, with the circumstances known so far, and stop looking at the app."""
+        """Pass on every record that waits, with the circumstances known so far, and stop probing the app."""
         for timer in (self._timer, self._refresh_timer):
             if timer is not None:
                 timer.cancel()
@@ -245,8 +245,8 @@ class Intake:
     def _classify(self, record: SessionRecord, accepts: bool | None) -> Ending:
         return classify(record, self._circumstances(record, accepts), self._codes.choose(record))
 
-    def _needs_second_look(self, record: SessionRecord, accepts: bool | None) -> bool:
-        """Return whether the app's port may yet show why a session ended, after a first look that did not.
+    def _needs_second_probe(self, record: SessionRecord, accepts: bool | None) -> bool:
+        """Return whether the app's port may yet show why a session ended, after a first probe that did not.
 
         Sessions that end together may be those of an app that closes its port last.
         """
@@ -283,7 +283,7 @@ class Intake:
 
     def _schedule(self) -> None:
         """Set the timer for the first record or probe that is due."""
-        due = [self._due(waiting) for waiting in self._waiting.values() if not (self._probing and waiting.looks)]
+        due = [self._due(waiting) for waiting in self._waiting.values() if not (self._probing and waiting.probes)]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -299,42 +299,42 @@ class Intake:
         self._timer = self._scheduler.call_at(max(when, self._scheduler.time()), self._on_timer)
 
     def _due(self, waiting: Waiting) -> float:
-        if waiting.look_at is None:
+        if waiting.probe_at is None:
             return waiting.record.closed_at + GROUP_WAIT
-        return max(waiting.look_at, self._last_probe + PROBE_INTERVAL)
+        return max(waiting.probe_at, self._last_probe + PROBE_INTERVAL)
 
     def _on_timer(self) -> None:
         self._timer = None
         now = self._scheduler.time()
         for key, waiting in list(self._waiting.items()):
-            if waiting.look_at is None and self._due(waiting) <= now:
+            if waiting.probe_at is None and self._due(waiting) <= now:
                 del self._waiting[key]
                 self._pass_on(waiting.record, None)
         if not self._probing and any(
-            waiting.look_at is not None and self._due(waiting) <= now for waiting in self._waiting.values()
+            waiting.probe_at is not None and self._due(waiting) <= now for waiting in self._waiting.values()
         ):
             self._probing = True
             self._last_probe = now
-            self._prober.look(self._on_answer)
+            self._prober.begin(self._on_answer)
         self._schedule()
 
     def _on_answer(self, accepts: bool | None) -> None:
         """Take the answer of the probe that started last."""
         self._probing = False
-        self._look_at_listener()
+        self._check_listener()
         for key, waiting in list(self._waiting.items()):
-            if waiting.look_at is None or waiting.look_at > self._last_probe + TOGETHER:
+            if waiting.probe_at is None or waiting.probe_at > self._last_probe + TOGETHER:
                 continue
-            waiting.looks -= 1
-            if waiting.looks and self._needs_second_look(waiting.record, accepts):
-                waiting.look_at = waiting.record.closed_at + SECOND_LOOK
+            waiting.probes -= 1
+            if waiting.probes and self._needs_second_probe(waiting.record, accepts):
+                waiting.probe_at = waiting.record.closed_at + SECOND_PROBE
                 continue
             del self._waiting[key]
             self._pass_on(waiting.record, accepts)
         self._schedule()
 
-    def _look_at_listener(self) -> None:
-        self._listeners.saw(self._prober.listener(), self._scheduler.time())
+    def _check_listener(self) -> None:
+        self._listeners.update(self._prober.listener(), self._scheduler.time())
 
 
 class Drops:

@@ -33,7 +33,7 @@ _LISTEN = b"0A"
 
 
 class AppProbe:
-    """Looks at the app's port. Connections that it opens are closed at once and send nothing.
+    """Probes the app's port. Connections that it opens are closed at once and send nothing.
 
     :param app: the address that relays connect to.
     :param tables: the kernel's tables of TCP sockets.
@@ -67,7 +67,7 @@ class AppProbe:
         """Return an answer of :meth:`accepts` of the last :data:`LIFETIME` seconds."""
         return self._answer if monotonic() - self._answered_at < LIFETIME else await self.accepts()
 
-    def look(self, done: Callable[[bool | None], None]) -> None:
+    def begin(self, done: Callable[[bool | None], None]) -> None:
         """Begin :meth:`accepts`, and call ``done`` with its answer."""
 
         def answered(task: asyncio.Task[bool | None]) -> None:
@@ -104,12 +104,12 @@ class Listeners:
     """The app's listening sockets over time, each with the times when it was first and last seen."""
 
     def __init__(self) -> None:
-        self.looked_at = float("-inf")
+        self.checked_at = float("-inf")
         self._seen: deque[tuple[float, float, frozenset[int]]] = deque(maxlen=MAX_LISTENERS)
 
-    def saw(self, listener: frozenset[int] | None, now: float) -> None:
+    def update(self, listener: frozenset[int] | None, now: float) -> None:
         """Take the sockets that listen now; None is unknown and changes nothing."""
-        self.looked_at = now
+        self.checked_at = now
         if listener is None:
             return
         if self._seen and self._seen[-1][2] == listener:

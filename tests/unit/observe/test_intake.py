@@ -81,7 +81,7 @@ class App:
         self.hold = False
         self.held: list[Callable[[bool | None], None]] = []
 
-    def look(self, done: Callable[[bool | None], None]) -> None:
+    def begin(self, done: Callable[[bool | None], None]) -> None:
         self.probes.append(round(self.clock.now, 3))
         if self.hold:
             self.held.append(done)
@@ -211,7 +211,7 @@ def test_intake_termination_of_the_pod_is_a_shutdown(stage: Stage) -> None:
     assert stage.causes == ["shutdown"]
 
 
-def test_intake_drop_gets_a_second_look(stage: Stage) -> None:
+def test_intake_drop_gets_a_second_probe(stage: Stage) -> None:
     """An accepting app is looked at again after two seconds; then the drop is the app's, but its process lives."""
     start = stage.clock.now
     stage.drop()
@@ -222,7 +222,7 @@ def test_intake_drop_gets_a_second_look(stage: Stage) -> None:
     assert stage.app.probes == [start + 0.25, start + 2.0]
 
 
-def test_intake_lone_drop_on_a_message_is_passed_on_after_the_first_look(stage: Stage) -> None:
+def test_intake_lone_drop_on_a_message_is_passed_on_after_the_first_probe(stage: Stage) -> None:
     """The message explains the end: the close is counted a settle time after it."""
     record = stage.record(tcp_end=SERVER)
     record.client.last_message_at = record.client.last_frame_at = record.closed_at - 0.003
@@ -254,7 +254,7 @@ def test_intake_port_that_closes_late_is_app_down(stage: Stage) -> None:
     assert stage.causes == ["app-down"]
 
 
-def test_intake_refusal_at_the_first_look_is_passed_on_at_once(stage: Stage) -> None:
+def test_intake_refusal_at_the_first_probe_is_passed_on_at_once(stage: Stage) -> None:
     """What is certain needs no second look."""
     stage.app.accepting = False
     stage.drop()
@@ -290,7 +290,7 @@ def test_intake_lone_drop_long_after_a_restart_is_no_restart(stage: Stage) -> No
     assert stage.causes == ["connection-lost"]
 
 
-def test_intake_session_younger_than_the_last_look_is_no_restart(stage: Stage) -> None:
+def test_intake_session_younger_than_the_last_check_is_no_restart(stage: Stage) -> None:
     """A socket seen before the session opened says nothing about the process that served it."""
     stage.clock.advance(3.0)
     stage.app.restart()
@@ -317,7 +317,7 @@ def test_intake_unknown_listener_is_no_restart(stage: Stage) -> None:
     assert stage.causes == ["connection-lost"]
 
 
-def test_intake_new_sessions_bring_a_look_at_the_listener(stage: Stage) -> None:
+def test_intake_new_sessions_check_the_listener(stage: Stage) -> None:
     """Soon after each, so that short sessions can be judged as well."""
     stage.clock.advance(2.5)
     opened = [Opened(stage.clock.now, 0, 7)]

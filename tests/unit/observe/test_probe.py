@@ -93,12 +93,12 @@ def test_look_calls_back_with_the_answer() -> None:
     async def look(app: Address) -> list[bool | None]:
         probe, answers = AppProbe(app), []
         for count in (1, 2):
-            probe.look(answers.append)
+            probe.begin(answers.append)
             async with asyncio.timeout(5):
                 while len(answers) < count:
                     await asyncio.sleep(0.001)
             probe.close()
-            probe.look(answers.append)
+            probe.begin(answers.append)
             probe.close()
             await asyncio.sleep(0)
         await asyncio.sleep(0.01)
