@@ -430,7 +430,7 @@ def _storm(config: Config) -> Iterator[Alert]:
     usual_closes = f"avg_over_time({over(closed, normal, before)})"
     usual_cuts = f"avg_over_time({over(cut, normal, before)})"
     sessions = ours(config, catalogue.ACTIVE)
-    earlier = sum_by(SERVICE, f"max_over_time({over(sessions, normal, normal / 2)})")
+    usual_sessions = sum_by(SERVICE, f"avg_over_time({over(sessions, normal, before)})")
     quick = sum_by(
         SERVICE,
         increase(ours(config, catalogue.RECONNECT_DELAY, suffix="_bucket", le=bound(config.immediate)), window),
@@ -458,7 +458,7 @@ def _storm(config: Config) -> Iterator[Alert]:
         f"    and {recognised} >= {config.recognised:g} / 100 * {asked}\n"
         f"  or ({asked} unless {recognised} unless {on(JOB)} {changing})\n"
         f")\n"
-        f"unless {sum_by(SERVICE, sessions)} > {config.storm_sessions:g} * {earlier}",
+        f"unless {sum_by(SERVICE, sessions)} > {config.storm_sessions:g} * {usual_sessions}",
         WARNING,
         f"{WHO}: {many('handshake')} in {texts.span(config.storm_window)}",
         "After a wave of closes, clients return at once. They should wait, with exponential backoff and jitter.",

@@ -149,7 +149,7 @@ class Config:
     storm_least: int = 50
     """Handshakes, and closes before them, below which there is no storm."""
     storm_sessions: float = 1.5
-    """Open sessions, in multiples of the most before: with more, the clients are visitors and do not return."""
+    """Open sessions, in multiples of their normal: with more, the clients are visitors and do not return."""
     immediate: float = 1
     """Seconds within which a client that returns has not backed off; a bound of the reconnect histogram."""
     recognised: float = 10

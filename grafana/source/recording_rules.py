@@ -5,8 +5,9 @@ How it works
 **Pods that stay.** The ordinary stop of an app must not page: hypercorn sends 1011 on SIGTERM, Node's ``ws`` ends TCP
 with no Close. So a close counts for an alert once it is ``settle`` old (2 minutes), if its pod answers the scrape now:
 a pod that stopped has taken its burst with it. A pod that drains stays longer. It is forgiven its worst ``drain_burst``
-(3 minutes); closes beyond that are no stop's burst. Handshakes of draining pods do not count: a drain refuses them.
-This is decided per pod, because a rolling deploy of twenty pods has one that has just sent its burst at any time.
+(3 minutes); closes beyond that are no stop's burst. Where Prometheus was away, the burst is somewhere in the gap, and a
+draining pod is forgiven the whole window. Handshakes of draining pods do not count: a drain refuses them. This is
+decided per pod, because a rolling deploy of twenty pods has one that has just sent its burst at any time.
 
 **The normal.** ``share`` is the share of the closes of a class in all closes of an hour (``smooth``): over ten minutes
 the share of a rare close is mostly none. Its median over ``usual`` (12 hours) and the other closes of now give the
@@ -208,10 +209,17 @@ def closes_rules(config: Config) -> Iterator[Recording]:
     """Closes of now, by class, and the number to expect."""
     burst, settle = config.seconds(config.drain_burst), config.seconds(config.settle)
     server = ours(config, catalogue.CLOSED, initiator=Peer.SERVER)
+    window = config.seconds(config.window)
+    scrapes, before = (
+        f"count_over_time({over(ours(config, UP), window, offset)})" for offset in (settle, settle + window)
+    )
+    missed = f"({scrapes} < 0.8 * {before})"
+    counted = f"{increase(server, window, settle)} and {on(POD)} {missed}\nor {increase(server, burst, settle)}"
     yield Recording(
         draining_burst(config),
-        f"{sum_by(_PER_POD, increase(server, burst, settle))}\nand {on(POD)} {draining(config, config.window)}",
-        "Closes by the server within the time of a burst, of pods that drain: the part that a stop explains.",
+        f"{sum_by(_PER_POD, counted)}\nand {on(POD)} {draining(config, config.window)}",
+        "Closes by the server within the time of a burst, of pods that drain: the part that a stop explains. Where "
+        "Prometheus missed scrapes, nobody knows when a burst was: of the whole window.",
     )
     for name, causes in CLASSES.items():
         chosen = one_of(causes)

@@ -289,6 +289,12 @@ DEPLOYS = [
         *(fires(SPIKE, T + minute, CRITICAL) for minute in (14, 16, 18, 20, 22, 24, 26, 28, 30)),
     ),
     case(
+        "A drain that begins while Prometheus is away for six minutes is forgiven its burst",
+        [Pod("a", {BUG: once(120, T)}, drains=T, gone=T + 4, unseen=range(T - 6, T)), Pod("b", unseen=range(T - 6, T))],
+        never(severity=CRITICAL),
+        minutes=T + 40,
+    ),
+    case(
         "A burst at the end of a drain of twenty minutes, as the app stops, pages nobody",
         [Pod("a", {BUG: once(100, T + 20)}, drains=T, gone=T + 21), Pod("b")],
         never(severity=CRITICAL),
