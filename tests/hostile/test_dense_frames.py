@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
@@ -50,10 +51,12 @@ def flood(sidecar: Sidecar, app: RawApp, pattern: bytes, clients: int) -> None:
 
 
 @pytest.mark.parametrize("name", FLOODS)
-@pytest.mark.parametrize("clients", [1, 8])
-def test_dense_frames_turns_stay_short(raw_app: RawApp, name: str, clients: int) -> None:
+@pytest.mark.parametrize(
+    ("clients", "flags"), [(1, ()), (8, ()), (8, ("--record-payload", "640"))], ids=["one", "eight", "sampled"]
+)
+def test_dense_frames_turns_stay_short(raw_app: RawApp, name: str, clients: int, flags: Sequence[str]) -> None:
     """While clients send the densest frames there are, no turn is long, memory is bounded, every frame is counted."""
-    with timed(raw_app.port) as sidecar:
+    with timed(raw_app.port, *flags) as sidecar:
         before = sidecar.scrape()
         with growth(sidecar.relay_pid, clients * MAX_CLIENT + SLACK):
             flood(sidecar, raw_app, FLOODS[name], clients)
