@@ -6,6 +6,7 @@ that thread. Lines over a limit per second are suppressed, lines that cannot be 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -191,10 +192,11 @@ def _json_line(logger: Any, method: str, event: EventDict) -> bytes:
 
 
 def _dumps(event: EventDict) -> bytes:
-    try:
+    with suppress(TypeError):  # lone surrogates, large integers
         return orjson.dumps(event, default=repr)
-    except TypeError:  # keys of another type, a circular reference, lone surrogates, large integers
-        return orjson.dumps({"event": ascii(event)[: MAX_LINE // 2]})
+    with suppress(TypeError, ValueError):  # keys of another type, a circular reference
+        return json.dumps(event, default=repr, separators=(",", ":")).encode()
+    return orjson.dumps({"event": ascii(event)[: MAX_LINE // 2]})
 
 
 def _to_text(logger: Any, method: str, line: Any) -> str:

@@ -124,6 +124,16 @@ def test_log_line_of_any_value_is_written() -> None:
     assert len(stream.getvalue()) <= MAX_LINE
 
 
+@pytest.mark.parametrize(("value", "logged"), [("\ud800", "\ud800"), (2**70, 2**70), ({1: 2}, {"1": 2})])
+def test_log_line_of_an_unusual_value_keeps_its_fields(value: Any, logged: Any) -> None:
+    """Texts that are no UTF-8, large integers and other keys cost a line none of its fields."""
+    stream = io.StringIO()
+    with logging_to(stream, "json"):
+        structlog.get_logger().info("odd", value=value, sessions=3)
+    (line,) = events(stream)
+    assert (line["event"], line["value"], line["sessions"]) == ("odd", logged, 3)
+
+
 @pytest.mark.parametrize(("which", "logged"), [("all", ["1001", "1011"]), ("abnormal", ["1011"]), ("none", [])])
 def test_session_log_of_each_setting_is_what_was_chosen(which: Any, logged: list[str]) -> None:
     """All, abnormal or no closes are logged, abnormal ones as warnings."""
