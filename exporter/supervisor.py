@@ -359,7 +359,8 @@ def run(settings: Settings) -> int:
     def observer(records: dict[int, socket.socket], control: socket.socket, first: bool) -> int:
         for opened in clients:
             close_all(opened)
-        os.nice(OBSERVER_NICE)
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.nice(OBSERVER_NICE)
         return run_observer(settings, listen, admin_address, admin, cells, records, control, first)
 
     def on_drain() -> None:
