@@ -22,7 +22,7 @@ TIMEOUT = 1.0
 #: Seconds for which an answer serves readiness checks.
 LIFETIME = 1.0
 #: Bytes of a table of sockets that are read at a time, and at most: listening sockets come first in it.
-_CHUNK, _MOST = 65536, 1 << 20
+_CHUNK, _MOST = 4096, 1 << 20
 
 #: Listeners that are remembered, the newest last.
 MAX_LISTENERS = 16
