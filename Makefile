@@ -100,7 +100,7 @@ fuzz: $(VENV)/.reliability  ## an hour of fuzzing, ten minutes a target; FUZZ_SE
 	@for target in scanner http session relay text inject; do \
 	  $(PYTHON) -m tests.fuzz $$target --runs 1000000000 --seconds $${FUZZ_SECONDS:-600} || exit 1; done
 
-load: $(VENV)/.reliability  ## 9,000 sessions for ten minutes, 200,000 short ones, hostile clients, scrapes (three quarters of an hour)
+load: $(VENV)/.reliability  ## long runs: many sessions, hostile clients, memory, scrapes (three quarters of an hour)
 	$(PYTHON) -m tests.load $(LOAD)
 
 # These have an environment of their own; scripts/benchmark-python says on which Python, and why.

@@ -23,7 +23,7 @@ import uvloop
 from tests.e2e.harness.wire import upgrade_request
 
 #: Rounds of one kind in a second, and seconds of one round.
-RATE = 2.0
+RATE = 1.0
 ROUND = 20.0
 
 KIB = 1024
@@ -98,7 +98,7 @@ async def trickle(client: Socket, data: bytes, pause: float = 0.1) -> None:
             await asyncio.sleep(pause)
 
 
-def flood(path: str, pattern: bytes, size: int = 1024 * KIB) -> Callable[[Ports], Awaitable[None]]:
+def flood(path: str, pattern: bytes, size: int = 256 * KIB) -> Callable[[Ports], Awaitable[None]]:
     """A session that sends a pattern over and over, to an app that takes it."""
     data = pattern * (size // len(pattern))
 
