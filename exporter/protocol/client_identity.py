@@ -19,13 +19,14 @@ from exporter.protocol.http1_head import Request
 #: From a request and the address of its TCP connection to the text that identifies the client; empty if nothing does.
 Identity = Callable[[Request, str], str]
 
-_HASH_BITS: Final[i64] = (1 << 63) - 1
+#: An integer of 62 bits needs no object of its own where this is compiled.
+_HASH_BITS: Final[i64] = (1 << 62) - 1
 #: Bytes of a hash's key.
 KEY_SIZE: Final = 16
 
 
 def keyed_hash(text: str, key: str) -> int:
-    """Return a hash of up to 63 bits of an identity under ``key``, never 0; 0 for an empty text.
+    """Return a hash of up to 62 bits of an identity under ``key``, never 0; 0 for an empty text.
 
     It is SipHash, Python's own for texts (PEP 456), whose second key forked processes share.
     """

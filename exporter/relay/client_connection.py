@@ -30,6 +30,7 @@ from exporter.protocol.http1 import (
 )
 from exporter.protocol.session import Session
 from exporter.relay.context import RelayContext
+from exporter.relay.handshake import names_engine_io
 from exporter.relay.legs import FIN_READ, GONE, OPEN, UNCONNECTED, Leg, LegOwner
 from exporter.relay.proxy_protocol import proxy_header
 from exporter.relay.tcp import READ_SMALL
@@ -217,7 +218,8 @@ class Connection(LegOwner):
             event.request, event.response, self._address, now - self._requested_at, now
         )
         client_counts, server_counts = context.reporter.frame_counts(handshake.route)
-        session = Session(client_counts, server_counts, now, context.sample, handshake.engine_io)
+        engine_io = names_engine_io(event.request.target)
+        session = Session(client_counts, server_counts, now, context.sample, engine_io)
         tunnel = Tunnel(context, handshake, session, self._client.transport, self._server.transport)
         client_fin, server_fin = self._client.state is FIN_READ, self._server.state is FIN_READ
         self._client.wait_no_more()

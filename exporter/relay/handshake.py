@@ -23,17 +23,14 @@ class Handshake:
 
     :ivar number: the session's number in its relay, from 1.
     :ivar route: index into the names of the routes.
-    :ivar engine_io: the request's query names Engine.IO.
     """
 
     __slots__ = (
-        "_address", "_forwarded_for", "_identity", "_path", "_seconds", "_subprotocol", "_trace_id", "engine_io",
-        "number", "relay", "route",
+        "_address", "_forwarded_for", "_identity", "_path", "_seconds", "_subprotocol", "_trace_id", "number", "route",
     )  # fmt: skip
 
     def __init__(
         self,
-        relay: int,
         number: int,
         route: int,
         seconds: float,
@@ -42,22 +39,18 @@ class Handshake:
         response: Response,
         address: str,
     ) -> None:
-        self.relay = relay
         self.number = number
         self.route = route
         self._seconds = seconds
         self._identity = identity
-        path, _, query = request.target.partition("?")
-        self._path = intern(path[:MAX_PATH])
-        self.engine_io = "EIO=" in query
+        self._path = intern(request.target.partition("?")[0][:MAX_PATH])
         self._address = address
         self._forwarded_for = request.forwarded_for[:MAX_FORWARDED_FOR]
-        self._subprotocol = intern(response.subprotocol)
+        self._subprotocol = response.subprotocol and intern(response.subprotocol)
         self._trace_id = request.traceparent and trace_id(request.traceparent)
 
     def fill(self, record: SessionRecord) -> None:
-        """Write it into the session's record."""
-        record.relay = self.relay
+        """Write it into the session's record, but for the relay's number."""
         record.number = self.number
         record.route = self.route
         record.handshake_seconds = self._seconds
@@ -68,6 +61,11 @@ class Handshake:
         record.forwarded_for = self._forwarded_for
         record.subprotocol = self._subprotocol
         record.trace_id = self._trace_id
+
+
+def names_engine_io(target: str) -> bool:
+    """Return whether the query of a request's target names Engine.IO."""
+    return "EIO=" in target and "EIO=" in target.partition("?")[2]
 
 
 def trace_id(traceparent: str) -> str:

@@ -83,7 +83,8 @@ class Poller:
         self.on_long_turn: Callable[[float], None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._epoll = select.epoll()
-        self._targets: dict[int, Pollable] = {}
+        self._targets: list[Pollable | None] = []  # by descriptor, of which the kernel takes the lowest ones
+        self._registered = 0
         self._ready: list[tuple[int, int]] = []  # found ready, from _next on not served yet
         self._next = 0
         self._ended: list[tuple[CloseCallback, Exception | None]] = []
@@ -94,10 +95,14 @@ class Poller:
     def register(self, fd: int, target: Pollable, events: int) -> None:
         """Call ``target`` for ``events`` on ``fd`` from now on. Raises OSError."""
         self._epoll.register(fd, events)
-        if not self._targets:
+        if not self._registered:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._epoll.fileno(), self._turn)
-        self._targets[fd] = target
+        self._registered += 1
+        targets = self._targets
+        if fd >= len(targets):
+            targets.extend([None] * (fd + 1 - len(targets)))
+        targets[fd] = target
 
     def modify(self, fd: int, events: int) -> None:
         """Change the events of ``fd``, which is registered. Raises OSError."""
@@ -110,8 +115,9 @@ class Poller:
 
     def drop(self, fd: int) -> None:
         """Forget a descriptor that is closed right behind, by which the kernel unregisters it (epoll(7))."""
-        del self._targets[fd]
-        if not self._targets:
+        self._targets[fd] = None
+        self._registered -= 1
+        if not self._registered:
             self._loop.remove_reader(self._epoll.fileno())
 
     def defer_close(self, close_callback: CloseCallback, error: Exception | None) -> None:
@@ -148,7 +154,7 @@ class Poller:
         while at < size:
             fd, events = ready[at]
             at += 1
-            target = targets.get(fd)
+            target = targets[fd]
             if target is None:  # closed in this turn or since
                 continue
             try:

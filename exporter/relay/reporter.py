@@ -308,7 +308,7 @@ class Reporter:
             self._openings.append(pack_opening(now - seconds, index, identity))
             if len(self._openings) >= MAX_OPENED:
                 self._send_openings()
-        return Handshake(self._relay, self._last_number, index, seconds, identity, request, response, address)
+        return Handshake(self._last_number, index, seconds, identity, request, response, address)
 
     def frame_counts(self, route: int) -> tuple[FrameCounts, FrameCounts]:
         """Return the shared counters of a route's clients and servers, for scanners to add to."""
@@ -334,6 +334,7 @@ class Reporter:
 
     def session_closed(self, record: SessionRecord) -> None:
         """Report a session that closed."""
+        record.relay = self._relay
         if not self._send(encode_record(record)):
             initiator = record.first_close or record.tcp_end or Peer.PROXY
             if record.proxy_cause is not None:
@@ -350,7 +351,7 @@ class Reporter:
     def session_unobserved(self, handshake: Handshake, opened_at: float, why: str) -> None:
         """Count a session that cannot be parsed any more."""
         self._cells[self._layout.unobserved[Unobserved.FRAME]] += 1
-        name = session_id(handshake.relay, handshake.number, opened_at)
+        name = session_id(self._relay, handshake.number, opened_at)
         route = self._router.names[handshake.route]
         self.notice("session.unobserved", "warning", session_id=name, route=route, reason=Unobserved.FRAME, why=why)
 

@@ -126,11 +126,12 @@ class TcpTransport(Transport):
         self._waiting: _Waiting | None = None  # to be written; kept once there has been some
         self._destination: TcpTransport | None = None  # see forward_to()
         self._observer: ByteObserver
-        self._must_buffer = False  # something waits, or it is closing
         self._high = HIGH_WATER
-        self._reading = True
         self._read_size = READ_SMALL  # bytes of the next read
         self._registered = _UNREGISTERED  # events
+        # Side by side they take the room of one.
+        self._must_buffer = False  # something waits, or it is closing
+        self._reading = True
         self._fin_seen = False  # nothing more is to be learnt from PEER_FIN
         self._hung_up = False  # nor from HANGUP
         self._closing = False

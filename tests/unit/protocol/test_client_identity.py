@@ -102,10 +102,10 @@ def test_request_without_the_source_has_no_identity(source, request_):
 
 
 def test_keyed_hash_differs_by_key_and_by_text():
-    """A hash has 63 bits and cannot be matched against another sidecar's."""
+    """A hash has 62 bits and cannot be matched against another sidecar's."""
     hashes = {keyed_hash(text, key) for text in ("a", "b", "\udcff", "é") for key in ("one", "two")}
     assert len(hashes) == 8
-    assert all(0 < number < 2**63 for number in hashes)
+    assert all(0 < number < 2**62 for number in hashes)
 
 
 @pytest.mark.parametrize(
