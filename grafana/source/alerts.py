@@ -104,27 +104,27 @@ def alerts(config: Config) -> list[Alert]:
 
 
 def close_alerts(config: Config) -> list[Alert]:
-    """Alerts about closes by the server, compared with their normal."""
+    """Return the alerts about closes by the server, compared with their normal."""
     return [*_internal_errors(config), *_drops(config), *_crashes(config), *_goodbyes(config)]
 
 
 def budget_alerts(config: Config) -> list[Alert]:
-    """Alerts about the error budget."""
+    """Return the alerts about the error budget."""
     return list(_budget(config))
 
 
 def handshake_alerts(config: Config) -> list[Alert]:
-    """Alerts about clients that connect."""
+    """Return the alerts about clients that connect."""
     return [*_storm(config), *_handshakes(config)]
 
 
 def sidecar_alerts(config: Config) -> list[Alert]:
-    """Alerts about the sidecars themselves."""
+    """Return the alerts about the sidecars themselves."""
     return [*_unobserved(config), *_down(config), *_saturated(config)]
 
 
 def cutoff_alerts(config: Config) -> list[Alert]:
-    """Alerts about sessions that something cuts at one idle time or age."""
+    """Return the alerts about sessions that something cuts at one idle time or age."""
     return [*_idle(config), *_ages(config)]
 
 
@@ -132,7 +132,7 @@ def cutoff_alerts(config: Config) -> list[Alert]:
 
 
 def _logs(pod: str) -> str:
-    """A command that prints the app's log of the pod with the most such closes; the log itself outside Kubernetes."""
+    """Return a command that prints the app's log of the pod with the most such closes; outside Kubernetes, a hint."""
     command = "kubectl -n {{ $labels.namespace }} logs " + pod + " --all-containers --since=15m"
     return f"{{{{ if $labels.namespace }}}}{command}{{{{ else }}}}read the app's log{{{{ end }}}}"
 
@@ -155,7 +155,7 @@ def _limit(config: Config, deviations: float, normal: str) -> str:
 
 
 def _spike(config: Config, name: str, extra: str = "") -> str:
-    """The closes of a class where they are well above their normal and not few; ``extra`` is one more condition."""
+    """Return the query for closes of a class well above their normal and not few; ``extra``: one more condition."""
     now = metric(recording.closes(config), config.job_selector, **{"class": name})
     normal = metric(recording.expected(config), config.job_selector, **{"class": name})
     limit = _limit(config, config.deviations, normal)
@@ -184,7 +184,7 @@ def _labels() -> tuple[str, ...]:
 
 
 def _pods(config: Config, causes: tuple[str, ...], window: float) -> str:
-    """The pods with the most closes of these causes."""
+    """Return the query for the pods with the most closes of these causes."""
     chosen = f"{texts.OF_SERVICE},initiator='server',cause=~'{one_of(causes)}'"
     settled = over(f"{catalogue.CLOSED.name}{{{chosen}}}", config.seconds(window), config.seconds(config.settle))
     return _most(f"increase({settled})")
@@ -251,7 +251,7 @@ def _drops(config: Config) -> Iterator[Alert]:
 
 
 def _crashes(config: Config) -> Iterator[Alert]:
-    """An app that dies under its sessions: in several pods, again and again, or for good pages; once warns."""
+    """Yield the alerts about an app that dies under its sessions: in several pods or repeatedly pages, once warns."""
     died = metric(recording.crashes(config), config.job_selector)
     lately = metric(recording.crashes(config, config.crash_recent), config.job_selector)
     before = f"{died} offset {duration(config.seconds(config.crash_recent + 60))}"
@@ -653,7 +653,7 @@ def _saturated(config: Config) -> Iterator[Alert]:
 
 
 def _between(config: Config, histogram: catalogue.Metric, low: float, high: float, by: tuple[str, ...]) -> str:
-    """Observations of the last hour between two bounds."""
+    """Return the query for observations of the last hour between two bounds."""
     high_, low_ = (
         sum_by(
             by,

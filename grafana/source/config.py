@@ -236,7 +236,7 @@ class Config:
         return round(1 - self.objective / 100, 10)
 
     def seconds(self, duration: float) -> float:
-        """A duration as it goes into a rule."""
+        """Return a duration as it goes into a rule."""
         return duration / self.timescale
 
 

@@ -84,12 +84,12 @@ class Recording:
 
 
 def closes(config: Config, window: float | None = None) -> str:
-    """Closes by the server, of pods that stay, by class."""
+    """Return the query for closes by the server, of pods that stay, by class."""
     return f"{_WORKLOAD}_class:websocket_staying_closes:increase{duration(window or config.window)}"
 
 
 def endings(config: Config) -> str:
-    """All closes of pods that stay."""
+    """Return the query for all closes of pods that stay."""
     return f"{_WORKLOAD}:websocket_staying_closes:increase{duration(config.window)}"
 
 
@@ -109,52 +109,52 @@ def usual_closes(config: Config) -> str:
 
 
 def expected(config: Config) -> str:
-    """The normal number of closes, for the traffic of now."""
+    """Return the query for the normal number of closes, for the traffic of now."""
     return f"{_WORKLOAD}_class:websocket_staying_closes:expected{duration(config.window)}"
 
 
 def draining_burst(config: Config) -> str:
-    """Closes by the server of a draining pod, within the time of a burst."""
+    """Return the query for closes by the server of a draining pod, within the time of a burst."""
     return f"{'_'.join(_PER_POD)}:websocket_draining_closes:increase{duration(config.drain_burst)}"
 
 
 def crashes(config: Config, window: float | None = None) -> str:
-    """Closes of a pod whose app died under its sessions; only where there are any."""
+    """Return the query for closes of a pod whose app died under its sessions; only where there are any."""
     return f"{'_'.join(_CRASHED_POD)}:websocket_crash_closes:increase{duration(window or config.window)}"
 
 
 def faults_rate(config: Config) -> str:
-    """Closes a second that count against the objective."""
+    """Return the query for closes a second that count against the objective."""
     return f"{_SERVICE}:websocket_faults:rate{duration(config.rate_window)}"
 
 
 def endings_rate(config: Config) -> str:
-    """All closes a second."""
+    """Return the query for all closes a second."""
     return f"{_SERVICE}:websocket_endings:rate{duration(config.rate_window)}"
 
 
 def handshakes(config: Config) -> str:
-    """Handshakes by class of status, of pods that stay."""
+    """Return the query for handshakes by class of status, of pods that stay."""
     return f"{_SERVICE}_class:websocket_staying_handshakes:increase{duration(config.window)}"
 
 
 def handshakes_lately(config: Config) -> str:
-    """Handshakes of all pods."""
+    """Return the query for handshakes of all pods."""
     return f"{_SERVICE}:websocket_handshakes:increase{duration(config.storm_window)}"
 
 
 def closes_lately(config: Config) -> str:
-    """Closes of all pods, by either peer."""
+    """Return the query for closes of all pods, by either peer."""
     return f"{_SERVICE}:websocket_endings:increase{duration(config.window)}"
 
 
 def interruptions(config: Config) -> str:
-    """Closes of all pods, without clients that leave: those after which a client returns."""
+    """Return the query for closes of all pods, without clients that leave: those after which a client returns."""
     return f"{_SERVICE}:websocket_interruptions:increase{duration(config.window)}"
 
 
 def pods_changing(config: Config) -> str:
-    """Pods that drained, went or came lately: a rollout, or scaling."""
+    """Return the query for pods that drained, went or came lately: a rollout, or scaling."""
     return f"{'_'.join(CONTROLLER)}:websocket_pods_changing:count{duration(config.deploy)}"
 
 
@@ -167,12 +167,12 @@ def ours(config: Config, series: catalogue.Metric | Foreign, *matchers: str, suf
 
 
 def answering(config: Config) -> str:
-    """Pods that answer the scrape now."""
+    """Return the query for pods that answer the scrape now."""
     return f"({ours(config, UP)} == 1)"
 
 
 def draining(config: Config, window: float) -> str:
-    """Pods that drained at some time in a window whose closes have settled."""
+    """Return the query for pods that drained at some time in a window whose closes have settled."""
     return f"(max_over_time({over(ours(config, catalogue.DRAINING), config.seconds(window + config.settle))}) == 1)"
 
 
@@ -182,7 +182,7 @@ def staying(config: Config, counted: str, window: float) -> str:
 
 
 def lasting(config: Config, closed: str, window: float, causes: str) -> str:
-    """Closes by pod, route and cause within ``window``, of the pods that answer, less a draining pod's burst.
+    """Return the query for closes within ``window``, of the pods that answer, less a draining pod's burst.
 
     :param closed: a selector of the counter of closes.
     :param causes: its matcher for the cause, for the recorded bursts.
@@ -206,7 +206,7 @@ def rules(config: Config) -> list[Recording]:
 
 
 def closes_rules(config: Config) -> Iterator[Recording]:
-    """Closes of now, by class, and the number to expect."""
+    """Return the rules for closes of now, by class, and the number to expect."""
     burst, settle = config.seconds(config.drain_burst), config.seconds(config.settle)
     server = ours(config, catalogue.CLOSED, initiator=Peer.SERVER)
     window = config.seconds(config.window)
@@ -272,7 +272,7 @@ def closes_rules(config: Config) -> Iterator[Recording]:
 
 
 def normal_rules(config: Config) -> Iterator[Recording]:
-    """The past of share and closes, as medians."""
+    """Return the rules for the past of share and closes, as medians."""
     for record, source, noun in (
         (usual_share(config), share(config), "share of each class in all closes"),
         (usual_closes(config), closes(config), "number of closes of each class"),
@@ -289,7 +289,7 @@ def normal_rules(config: Config) -> Iterator[Recording]:
 
 
 def budget_rules(config: Config) -> Iterator[Recording]:
-    """Rates of faults and of all closes, to be summed over the windows of the error budget."""
+    """Return the rules for rates of faults and of all closes, to be summed over the windows of the error budget."""
     short, settle = config.seconds(config.rate_window), config.seconds(config.settle)
     chosen = one_of(FAULTS)
     faulty = ours(config, catalogue.CLOSED, initiator=Peer.SERVER, cause=chosen)
@@ -318,7 +318,7 @@ BY_CHOICE = ("normal", "going-away", "no-status")
 
 
 def handshake_rules(config: Config) -> Iterator[Recording]:
-    """Handshakes of pods that stay, by class, and handshakes and closes of all pods."""
+    """Return the rules for handshakes of pods that stay, by class, and handshakes and closes of all pods."""
     window, settle = config.seconds(config.window), config.seconds(config.settle)
     for name, matcher in HANDSHAKE_CLASSES.items():
         selector = ours(config, catalogue.HANDSHAKES, matcher)
