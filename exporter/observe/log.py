@@ -69,9 +69,9 @@ class Log:
         stream = stream or sys.stdout
         terminal = stream is not None and stream.isatty()
         console = fmt == "console" or (fmt == "auto" and terminal)
-        self._suppressed = _Count()
-        self._dropped = _Count()
-        self._writer = _Writer(stream, self._dropped.add)
+        self._on_suppressed: Callable[[int], None] = lambda lines: None
+        self._writer = _Writer(stream)
+        self._throttle = Throttle(LINES_PER_SECOND, lambda lines: self._on_suppressed(lines), monotonic)
         stamp = TimeStamper(fmt="iso", utc=True)
         render = _TerminalLine(reports, terminal) if console else _json_line
         handler = _LibraryHandler(self._writer)
@@ -84,26 +84,26 @@ class Log:
         logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
         logging.captureWarnings(True)
         structlog.configure(
-            processors=[
-                _Limit(Throttle(LINES_PER_SECOND, self._suppressed.add, monotonic)),
-                add_log_level,
-                stamp,
-                format_exc_info,
-                render,
-            ],
+            processors=[self._limit, add_log_level, stamp, format_exc_info, render],
             wrapper_class=structlog.make_filtering_bound_logger(level),
             logger_factory=lambda *_: self._writer,
             cache_logger_on_first_use=True,
         )
 
     def count(self, suppressed: Callable[[int], None], dropped: Callable[[int], None]) -> None:
-        """Call these with the number of lines suppressed and dropped, those until now included."""
-        self._suppressed.forward(suppressed)
-        self._dropped.forward(dropped)
+        """Call these with the number of lines suppressed and dropped from now on."""
+        self._on_suppressed = suppressed
+        self._writer.on_dropped = dropped
 
     def close(self) -> None:
         """Write the lines that wait, for :data:`LAST_LINES` seconds at most."""
         self._writer.close()
+
+    def _limit(self, logger: Any, method: str, event: EventDict) -> EventDict:
+        """Drop events over a number a second; :class:`SessionLog` has a limit of its own."""
+        if event.get("event") != CLOSED and not self._throttle.hit():
+            raise structlog.DropEvent
+        return event
 
 
 class SessionLog:
@@ -143,37 +143,6 @@ def introduce(settings: Settings, listen: Address, page: str, accepts: bool | No
     print(f"  app       {settings.upstream} {answer[accepts]}")
     print(f"  page      {page}/")
     print(f"  metrics   {page}/metrics", flush=True)
-
-
-class _Count:
-    """Count, and pass the count on once there is a receiver."""
-
-    def __init__(self) -> None:
-        self._waiting = 0
-        self._receiver: Callable[[int], None] | None = None
-
-    def add(self, lines: int) -> None:
-        if self._receiver is None:
-            self._waiting += lines
-        else:
-            self._receiver(lines)
-
-    def forward(self, receiver: Callable[[int], None]) -> None:
-        self._receiver = receiver
-        receiver(self._waiting)
-        self._waiting = 0
-
-
-class _Limit:
-    """Drop events over a number a second; :class:`SessionLog` has a limit of its own."""
-
-    def __init__(self, throttle: Throttle) -> None:
-        self._throttle = throttle
-
-    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
-        if event.get("event") != CLOSED and not self._throttle.hit():
-            raise structlog.DropEvent
-        return event
 
 
 def _json_line(logger: Any, method: str, event: EventDict) -> bytes:
@@ -248,9 +217,9 @@ class _Writer:
     They go to the stream's descriptor, if it has one, so that no line waits in a buffer when the output is full.
     """
 
-    def __init__(self, stream: IO[str] | None, dropped: Callable[[int], None]) -> None:
+    def __init__(self, stream: IO[str] | None) -> None:
+        self.on_dropped: Callable[[int], None] = lambda lines: None
         self._stream = stream
-        self._dropped = dropped
         self._cut_short = False
         self._descriptor: int | None = None
         with suppress(OSError, ValueError):  # io.StringIO and its like
@@ -264,7 +233,7 @@ class _Writer:
         if self._queue.qsize() < MAX_WAITING:
             self._queue.put(line)
         else:
-            self._dropped(1)
+            self.on_dropped(1)
 
     debug = warning = error = critical = info
 
@@ -297,7 +266,7 @@ class _Writer:
             elif self._stream is not None:
                 self._stream.write(data.decode())
             else:
-                self._dropped(len(lines))
+                self.on_dropped(len(lines))
         except (OSError, ValueError):  # a full disk, a closed pipe or stream
             self._cut_short = self._cut_short or (written > 0 and data[written - 1 : written] != b"\n")
-            self._dropped(sum(end > written for end in accumulate(len(line) + 1 for line in lines)))
+            self.on_dropped(sum(end > written for end in accumulate(len(line) + 1 for line in lines)))
