@@ -79,6 +79,7 @@ _SERVER: Final = Peer.SERVER
 _OPEN: Final = State.OPEN
 _CLOSING: Final = State.CLOSING
 _CLOSED: Final = State.CLOSED
+_FIN: Final = TcpEndKind.FIN
 _CLOSE: Final = int(Opcode.CLOSE)
 _PING: Final = int(Opcode.PING)
 
@@ -131,7 +132,7 @@ class Session:
         self._server_close: CloseFrame | None = None
         self._first_close: Peer | None = None
         self._tcp_end: Peer | None = None
-        self._tcp_end_kind = TcpEndKind.FIN
+        self._tcp_end_kind = _FIN
         self._proxy_cause: Cause | None = None
         self._proxy_code = 0
         self._pings: tuple[tuple[Peer, bytes, float], ...] = ()  # not answered yet, oldest first

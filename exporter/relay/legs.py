@@ -73,6 +73,8 @@ OPEN: Final = LegState.OPEN
 FIN_READ: Final = LegState.FIN_READ
 GONE: Final = LegState.GONE
 _FLUSHING: Final = Writing.FLUSHING
+_FIN_SENT: Final = Writing.FIN_SENT
+WRITING_OPEN: Final = Writing.OPEN
 _FIN: Final = TcpEndKind.FIN
 #: Errors by which the kernel says that a peer does not answer.
 _SILENT: Final = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
@@ -119,7 +121,7 @@ class Leg(TransportProtocol):
         self.peer = peer
         self.owner = owner
         self.state = state
-        self.writing = Writing.OPEN
+        self.writing = WRITING_OPEN
         self._waiting = False  # for the other peer, since this one's FIN was read
         self._timer: asyncio.TimerHandle | None = None  # the next check of the other peer
         self._delivery: _Delivery | None = None
@@ -133,7 +135,7 @@ class Leg(TransportProtocol):
 
     def resume_writing(self) -> None:
         if self.writing is _FLUSHING:
-            self.writing = Writing.FIN_SENT
+            self.writing = _FIN_SENT
             self.transport.write_eof()
         elif self.other.state is OPEN:
             self.other.transport.resume_reading()
@@ -217,7 +219,7 @@ class Leg(TransportProtocol):
             self.transport.set_write_buffer_limits(0)
             self.bound_delivery()
         else:
-            self.writing = Writing.FIN_SENT
+            self.writing = _FIN_SENT
             self.transport.write_eof()
 
     def close(self) -> None:

@@ -66,9 +66,13 @@ class TunnelState(Enum):
     CLOSED = 4
 
 
+# Looked up once: Python 3.11 takes a detour to an enum's members.
 _OPEN: Final = TunnelState.OPEN
 _CLOSED: Final = TunnelState.CLOSED
 _FINAL_CLOSE: Final = TunnelState.FINAL_CLOSE
+_CLOSE_PENDING: Final = TunnelState.CLOSE_PENDING
+_CLOSE_SENT: Final = TunnelState.CLOSE_SENT
+_FIN: Final = TcpEndKind.FIN
 
 
 @mypyc_attr(free_list_len=1, acyclic=True)
@@ -146,7 +150,7 @@ class Tunnel(LegOwner):
         try:
             for event in self.session.handle(peer, events, now):
                 if isinstance(event, CloseReceived):
-                    answers_ours = peer is _CLIENT and self.state is TunnelState.CLOSE_SENT
+                    answers_ours = peer is _CLIENT and self.state is _CLOSE_SENT
                     if answers_ours or self.session.has_closed(peer.other):
                         self._make_record(self._ended_at or now)
                 elif isinstance(event, PingAnswered):
@@ -169,7 +173,7 @@ class Tunnel(LegOwner):
         if not self._ended_at:
             now = self._ended_at = clock()
             session.eof(peer, kind, now)
-            if kind is TcpEndKind.FIN and session.has_closed(peer) and not session.has_closed(peer.other):
+            if kind is _FIN and session.has_closed(peer) and not session.has_closed(peer.other):
                 self._await_answer()
             else:
                 self._make_record(now)
@@ -218,7 +222,7 @@ class Tunnel(LegOwner):
         if self._cause is not None or self.state is _CLOSED:
             return
         self._cause, self._code = cause, code
-        self.state = TunnelState.CLOSE_PENDING
+        self.state = _CLOSE_PENDING
         self._timer = asyncio.get_running_loop().call_later(timeout, self.close_now, cause)
         self._close_at_boundary()
 
@@ -234,7 +238,7 @@ class Tunnel(LegOwner):
 
     def caught_up(self, leg: TunnelLeg) -> None:
         """Note that a leg has observed all that it forwarded."""
-        if leg is self.server and self.state is TunnelState.CLOSE_PENDING:
+        if leg is self.server and self.state is _CLOSE_PENDING:
             self._close_at_boundary()
 
     def write_to_boundary(self, data: bytes) -> None:
@@ -268,7 +272,7 @@ class Tunnel(LegOwner):
 
     def _send_close(self) -> None:
         assert self._cause is not None
-        self.state = TunnelState.CLOSE_SENT
+        self.state = _CLOSE_SENT
         self.session.end_by_proxy(self._cause, self._code)
         self.client.transport.write(close_frame(self._code))
         self.server.set_passing(DISCARD, self.session.server)

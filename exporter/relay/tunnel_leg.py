@@ -15,7 +15,7 @@ from mypy_extensions import mypyc_attr
 from exporter.protocol.direction import ByteObserver
 from exporter.protocol.enums import Peer
 from exporter.protocol.frame_header import Events
-from exporter.relay.legs import OPEN, Leg, Writing
+from exporter.relay.legs import OPEN, WRITING_OPEN, Leg, Writing
 from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport
 
@@ -64,7 +64,7 @@ class TunnelLeg(Leg):
         self.peer = peer
         self.owner = tunnel
         self.state = OPEN
-        self.writing = Writing.OPEN
+        self.writing = WRITING_OPEN
         self._waiting = False
         self._timer = None
         self._delivery = None

@@ -84,6 +84,7 @@ class Upstream:
         self._timeout = timeout
         self._listening = tuple(listening)
         self._target = _literal(address)
+        self._is_other = False  # the target is known not to be the sidecar
         self._is_self: dict[Any, bool] = {}  # by address
 
     def connect(self, poller: Poller, leg: TransportProtocol, on_result: ConnectCallback) -> asyncio.Task[None] | None:
@@ -94,7 +95,9 @@ class Upstream:
         sock = None
         if self._target is not None:
             try:
-                self._refuse_self(self._target)
+                if not self._is_other:
+                    self._refuse_self(self._target)
+                    self._is_other = True
                 sock, connected = _dial(self._target[0], self._target[1])
             except OSError as error:
                 on_result(_failure(error))
