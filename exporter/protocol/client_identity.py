@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from mypy_extensions import i64
 
-from exporter.protocol.http1_head import Request
+from exporter.protocol.http1_parser import Request
 
 #: From a request and the address of its TCP connection to the text that identifies the client; empty if nothing does.
 Identity = Callable[[Request, str], str]

@@ -31,8 +31,7 @@ from httptools import HttpParserError
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Unobserved
-from exporter.protocol.http1_head import Request, Response
-from exporter.protocol.http1_parser import Phase, RequestReader, ResponseReader
+from exporter.protocol.http1_parser import Phase, Request, RequestReader, Response, ResponseReader
 
 #: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
 #: does not let it, some do); 64 KiB is the limit of several servers for a whole request head.

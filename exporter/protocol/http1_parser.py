@@ -6,31 +6,25 @@
      │ └─ no body ─┐           UNTIL_CLOSE                                          │
      └─────────────┴────────────────────────────────────────────────────────────────┘
 
-The usual heads of an upgrade are read by :mod:`exporter.protocol.http1_head`, at a third of llhttp's cost. Of any
-other message a reader passes llhttp the bytes of one head and no more, and skips the body itself: so a HEAD's answer
-has none, a request to upgrade ends where it ends, and heads and trailers are measured as their bytes come, however they
-are cut. Of a head only the texts that :mod:`exporter.protocol.http1` reports are kept, each cut to its limit; of
-trailers nothing.
+A reader passes llhttp the bytes of one head and no more, and skips the body itself: so a HEAD's answer has none, a
+request to upgrade ends where it ends, and heads and trailers are measured as their bytes come, however they are cut.
+Of a head only the texts that :mod:`exporter.protocol.http1` reports are kept, each cut to its limit; of trailers
+nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+from mypy_extensions import mypyc_attr
 
-from exporter.protocol.http1_head import (
-    MAX_TEXT,
-    MAX_TRACEPARENT,
-    Request,
-    Response,
-    add_line,
-    read_switch,
-    read_upgrade,
-    to_text,
-)
-
+#: Bytes of X-Forwarded-For, User-Agent and Sec-WebSocket-Protocol that are kept.
+MAX_TEXT: Final = 1024
+#: Bytes of traceparent that are kept: W3C Trace Context's version 00 has 55.
+MAX_TRACEPARENT: Final = 128
 #: Bytes of a chunk's size line, extensions included (RFC 9112, section 7.1.1: a recipient should limit them).
 MAX_CHUNK_LINE: Final = 4096
 #: Work that one call may cost: a chunk counts 1, a head :data:`_HEAD_COST`.
@@ -67,6 +61,70 @@ _CHUNK_DATA: Final = Phase.CHUNK_DATA
 _TRAILERS: Final = Phase.TRAILERS
 _UNTIL_CLOSE: Final = Phase.UNTIL_CLOSE
 _LENGTH: Final = Phase.LENGTH
+
+
+# A dataclass's own __init__ is never compiled: these have one of their own.
+
+
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class Request:
+    """The head of a request to upgrade. Texts are as sent, decoded as Latin-1; empty if absent.
+
+    :ivar websocket: it asks to switch to WebSocket.
+    :ivar answered: its answer has been reported.
+    """
+
+    method: str
+    target: str
+    upgrade: bool
+    websocket: bool
+    forwarded_for: str
+    user_agent: str
+    traceparent: str
+    cookie: str
+    answered: bool
+
+    def __init__(
+        self,
+        method: str = "",
+        target: str = "",
+        upgrade: bool = False,
+        websocket: bool = False,
+        forwarded_for: str = "",
+        user_agent: str = "",
+        traceparent: str = "",
+        cookie: str = "",
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.upgrade = upgrade
+        self.websocket = websocket
+        self.forwarded_for = forwarded_for
+        self.user_agent = user_agent
+        self.traceparent = traceparent
+        self.cookie = cookie
+        self.answered = False
+
+
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class Response:
+    """A response's head. ``upgrade``: it is a 101 that switches protocols."""
+
+    status: int
+    subprotocol: str
+    upgrade: bool
+
+    def __init__(self, status: int, subprotocol: str = "", upgrade: bool = False) -> None:
+        self.status = status
+        self.subprotocol = subprotocol
+        self.upgrade = upgrade
+
+    @property
+    def is_interim(self) -> bool:
+        """1xx, which announces the answer; 101 is an answer."""
+        return 100 <= self.status < 200 and self.status != 101
 
 
 class Tracker(Protocol):
@@ -149,13 +207,7 @@ class Reader:
             return self._skip(data, at)
         return len(data) if phase is _UNTIL_CLOSE else self._read_chunks(data, at)
 
-    def _read_usual_head(self, data: bytes) -> bool:
-        """Report the head that ``data`` is, if it is the usual one of an upgrade. Return whether it is."""
-        raise NotImplementedError
-
     def _read_head(self, data: bytes, at: int) -> int:
-        if not at and not self.head_bytes and len(data) <= self.tracker.max_head and self._read_usual_head(data):
-            return len(data)
         end = self._find_end(data, at)
         stop = min(len(data) if end < 0 else end, at + self.tracker.max_head - self.head_bytes + 1)
         part = data[at:stop]
@@ -283,7 +335,7 @@ class RequestReader(Reader):
 
     def __init__(self, tracker: Tracker) -> None:
         super().__init__(tracker)
-        self._parser: HttpRequestParser | None = None
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._target = b""
         self._cookie: bytes | bytearray = b""
         self._forwarded_for = self._user_agent = self._traceparent = b""
@@ -308,14 +360,6 @@ class RequestReader(Reader):
         except HttpParserUpgrade:
             return  # the head ends here; the tracker decides on the bytes that follow
 
-    def _read_usual_head(self, data: bytes) -> bool:
-        request = read_upgrade(data)
-        if request is None:
-            return False
-        self._spend(_HEAD_COST)
-        self.tracker.request_head(False, request)
-        return True
-
     def on_message_begin(self) -> None:
         self.begun = True
 
@@ -334,7 +378,7 @@ class RequestReader(Reader):
             case b"transfer-encoding":
                 self._chunked = True  # llhttp refuses a request whose last coding is another
             case b"x-forwarded-for":
-                self._forwarded_for = add_line(self._forwarded_for, value)
+                self._forwarded_for = _join(self._forwarded_for, b", ", value[:MAX_TEXT])[:MAX_TEXT]
             case b"user-agent":
                 self._user_agent = value[:MAX_TEXT]
             case b"traceparent":
@@ -364,10 +408,10 @@ class RequestReader(Reader):
                 self._target.decode("latin-1"),
                 True,
                 self._websocket,
-                to_text(self._forwarded_for),
-                to_text(self._user_agent),
-                to_text(self._traceparent),
-                to_text(self._cookie),
+                _text(self._forwarded_for),
+                _text(self._user_agent),
+                _text(self._traceparent),
+                _text(self._cookie),
             )
         length = self._length
         self._parser = None
@@ -392,7 +436,7 @@ class ResponseReader(Reader):
 
     def __init__(self, tracker: Tracker) -> None:
         super().__init__(tracker)
-        self._parser: HttpResponseParser | None = None
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._subprotocol = b""
         self._length = -1
         self._until_close = False
@@ -415,15 +459,6 @@ class ResponseReader(Reader):
         except HttpParserUpgrade:
             return
 
-    def _read_usual_head(self, data: bytes) -> bool:
-        response = read_switch(data)
-        if response is None:
-            return False
-        self._spend(_HEAD_COST)
-        self.tracker.response_head(response)
-        self._end_body()
-        return True
-
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) not in _RESPONSE_LENGTHS:
             return
@@ -440,7 +475,7 @@ class ResponseReader(Reader):
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
-        response = Response(status, to_text(self._subprotocol), status == 101 and parser.should_upgrade())
+        response = Response(status, _text(self._subprotocol), status == 101 and parser.should_upgrade())
         length, until_close, chunked = self._length, self._until_close, self._chunked
         self._parser = None
         self._subprotocol = b""
@@ -457,3 +492,12 @@ class ResponseReader(Reader):
 
     def _message_complete(self) -> None:
         self.tracker.response_done()
+
+
+def _text(value: bytes | bytearray) -> str:
+    return value.decode("latin-1") if value else ""  # most are absent
+
+
+def _join(lines: bytes, separator: bytes, line: bytes) -> bytes:
+    """Return the value of a header with several lines (RFC 9110, section 5.3)."""
+    return lines + separator + line if lines else line

@@ -12,8 +12,6 @@ from exporter.protocol.enums import PEERS, Cause, Peer
 ALL = "all"
 OTHER = "other"
 
-_WILDCARD = re.compile(r"[*?\[]")
-
 
 class Router:
     """Find the first pattern that matches a path.
@@ -22,17 +20,12 @@ class Router:
     """
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
-        self._patterns = list(patterns)
-        self._matches = [re.compile(translate(pattern)).match for pattern in patterns]
-        #: Where only the beginning matters, as in most patterns: it; else an empty text.
-        self._prefixes = [
-            pattern[:-1] if pattern.endswith("*") and not _WILDCARD.search(pattern[:-1]) else "" for pattern in patterns
-        ]
+        self._patterns = [(pattern, re.compile(translate(pattern)).match) for pattern in patterns]
 
     @property
     def names(self) -> list[str]:
-        """Every route."""
-        return [*self._patterns, OTHER] if self._patterns else [ALL]
+        """Every value that :meth:`route` can return."""
+        return [*(pattern for pattern, _ in self._patterns), OTHER] if self._patterns else [ALL]
 
     def index(self, path: str) -> int:
         """Return the position in :attr:`names` of the first pattern that matches ``path`` without its query."""
@@ -40,9 +33,8 @@ class Router:
             return 0
         if "?" in path:
             path = path.partition("?")[0]
-        for index in range(len(self._patterns)):
-            prefix = self._prefixes[index]
-            if path.startswith(prefix) if prefix else self._matches[index](path):
+        for index, (_, matches) in enumerate(self._patterns):
+            if matches(path):
                 return index
         return len(self._patterns)
 

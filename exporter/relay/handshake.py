@@ -8,7 +8,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.http1_head import Request, Response
+from exporter.protocol.http1_parser import Request, Response
 from exporter.protocol.record import MAX_FORWARDED_FOR, MAX_PATH, SessionRecord
 
 #: W3C Trace Context, section 3.2.

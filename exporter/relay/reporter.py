@@ -24,7 +24,7 @@ from exporter.protocol.client_identity import Identity, keyed_hash
 from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, HistogramCells, RelayLayout, RouteCells
 from exporter.protocol.direction import PAYLOAD, FrameCounts, new_frame_counts
 from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
-from exporter.protocol.http1_head import Request, Response
+from exporter.protocol.http1_parser import Request, Response
 from exporter.protocol.labels import Router
 from exporter.protocol.messages import (
     FLUSHED,

@@ -85,7 +85,7 @@ class Relay:
         return self.context.sessions
 
     def _accept(self, sock: SocketType, address: object) -> None:
-        TcpTransport(self.context.poller, sock, self.on_accept(_format(address)))
+        TcpTransport(self.context.poller, sock, self.on_accept(format_peer(address)))
 
     def on_accept(self, address: str) -> TransportProtocol:
         """Return the protocol for a client that was accepted; ``address`` is the client's."""
@@ -172,12 +172,3 @@ class Relay:
         deadline = clock() + timeout
         while not self.context.is_quiet and (left := deadline - clock()) > 0:
             await self.context.wait_changed(left)
-
-
-def _format(address: object) -> str:
-    """Return what :func:`~exporter.address.format_peer` does, without a call of what is not compiled."""
-    if isinstance(address, tuple) and len(address) == 2:
-        host: str = address[0]
-        port: int = address[1]
-        return host + ":" + str(port)
-    return format_peer(address)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from exporter.protocol.client_identity import by_address, by_cookie, by_query, identity_source, keyed_hash
-from exporter.protocol.http1_head import Request
+from exporter.protocol.http1_parser import Request
 
 PHONE = Request(
     target="/chat?user=7&x=1", user_agent="phone", forwarded_for="192.0.2.7, 10.0.0.1", cookie="a=b; sid=s3cret"
