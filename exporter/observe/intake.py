@@ -44,8 +44,6 @@ TOGETHER = 0.05
 GROUP_WAIT = 0.1
 #: Distinct ages of last frames, at least :data:`TOGETHER` apart, that show that no common message ended the sessions.
 DISTINCT_AGES = 3
-#: Distinct clients among the sessions of one address that show, as a forwarded address does, that it is a proxy's.
-DISTINCT_CLIENTS = 3
 #: A group must be this many times larger than the number of sessions that usually end within :data:`SLICE` seconds:
 #: ends at a steady rate meet by chance.
 SUDDEN = 3
@@ -230,7 +228,7 @@ class Intake:
         passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
         last_frame_at = max(at for at in passed if at is not None)
         drops, key = self._drops(record)
-        drops.add(key, record.closed_at, last_frame_at, record.identity)
+        drops.add(key, record.closed_at, last_frame_at)
 
     def _drops(self, record: SessionRecord) -> tuple[Drops, str]:
         """Return the drops among which the record's companions are: by the server, or by one client-side address."""
@@ -265,12 +263,8 @@ class Intake:
             ender = record.tcp_end
             drops, key = self._drops(record)
             together = drops.together(key, record.closed_at)
-            clients = {client for _, client in together if client}
-            if (
-                _distinct(record.closed_at - at for at, _ in together) >= DISTINCT_AGES
-                and (record.tcp_end is Peer.SERVER or record.forwarded_for or len(clients) >= DISTINCT_CLIENTS)
-                and len(together) >= SUDDEN * drops.usual(key, record.closed_at)
-            ):
+            apart = _distinct(record.closed_at - at for at in together) >= DISTINCT_AGES
+            if apart and len(together) >= SUDDEN * drops.usual(key, record.closed_at):
                 lost = len(together)
         return Circumstances(
             app_accepts=accepts,
@@ -341,12 +335,12 @@ class Drops:
     """When sessions ended without a Close frame, by key, the newest :data:`MAX_DROPS` of them."""
 
     def __init__(self) -> None:
-        self._order: deque[tuple[str, tuple[float, float, int]]] = deque()
-        self._by_key: dict[str, list[tuple[float, float, int]]] = {}
+        self._order: deque[tuple[str, tuple[float, float]]] = deque()
+        self._by_key: dict[str, list[tuple[float, float]]] = {}
 
-    def add(self, key: str, closed_at: float, last_frame_at: float, client: int = 0) -> None:
-        """Remember one; ``client`` is the keyed hash of its identity."""
-        drop = (closed_at, last_frame_at, client)
+    def add(self, key: str, closed_at: float, last_frame_at: float) -> None:
+        """Remember one."""
+        drop = (closed_at, last_frame_at)
         if len(self._order) >= MAX_DROPS:
             old, oldest = self._order.popleft()
             drops = self._by_key[old]
@@ -359,26 +353,26 @@ class Drops:
     def usual(self, key: str, closed_at: float) -> int:
         """Return how many sessions usually end within :data:`SLICE`: the median over the 2 s before ``closed_at``."""
         drops = self._by_key.get(key, [])
-        edges = [bisect_left(drops, (closed_at - number * SLICE, float("-inf"), 0)) for number in range(9, 0, -1)]
+        edges = [bisect_left(drops, (closed_at - number * SLICE, float("-inf"))) for number in range(9, 0, -1)]
         return sorted(end - start for start, end in pairwise(edges))[4]
 
-    def together(self, key: str, closed_at: float) -> list[tuple[float, int]]:
-        """Return the largest group of drops within :data:`TOGETHER` around ``closed_at``: last frames' times, clients.
+    def together(self, key: str, closed_at: float) -> list[float]:
+        """Return the times of last frames of the largest group within :data:`TOGETHER` around ``closed_at``.
 
         Of a large group it returns the part around ``closed_at``.
         """
         drops = self._by_key.get(key, [])
-        start = bisect_left(drops, (closed_at - TOGETHER, float("-inf"), 0))
-        end = bisect_right(drops, (closed_at + TOGETHER, float("inf"), 0))
-        here = bisect_left(drops, (closed_at, float("-inf"), 0), start, end)
+        start = bisect_left(drops, (closed_at - TOGETHER, float("-inf")))
+        end = bisect_right(drops, (closed_at + TOGETHER, float("inf")))
+        here = bisect_left(drops, (closed_at, float("-inf")), start, end)
         near, first = drops[max(start, here - MAX_TOGETHER) : min(end, here + MAX_TOGETHER)], 0
-        best: list[tuple[float, float, int]] = []
+        best: list[tuple[float, float]] = []
         for last in range(len(near)):
             while near[last][0] - near[first][0] > TOGETHER:
                 first += 1
             if near[first][0] <= closed_at <= near[last][0] and last - first >= len(best):
                 best = near[first : last + 1]
-        return [(last_frame_at, client) for _, last_frame_at, client in best]
+        return [last_frame_at for _, last_frame_at in best]
 
 
 def _distinct(ages: Iterable[float]) -> int:

@@ -40,7 +40,6 @@ http {{
     location / {{
       proxy_pass http://127.0.0.1:{upstream};
       proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     }}
   }}
 }}
@@ -54,7 +53,6 @@ defaults
   timeout client 60s
   timeout server 60s
   timeout tunnel 60s
-  option forwardfor
 frontend front
   bind 127.0.0.1:{port}
   default_backend sidecar
@@ -283,18 +281,6 @@ def test_proxy_between_that_is_reloaded_has_its_cause(name: str, tmp_path: Path)
         for client in clients:
             client.close()
         assert added.endings() == {BETWEEN[name]: SESSIONS}
-
-
-def test_sessions_of_one_killed_client_are_no_lost_proxy() -> None:
-    """Six sessions of one client without a proxy that end at once are connections lost by the client."""
-    app_port = free_port()
-    app = python("app", "websockets_asyncio.py", needs="websockets").start(app_port)
-    with running(app), audited(app_port) as sidecar:
-        before = sidecar.scrape()
-        for client in sessions(sidecar.port):
-            client.close()
-        added = sidecar.settled(before, SESSIONS)
-        assert added.endings() == {("1006", "connection-lost", "client"): SESSIONS}
 
 
 def test_sessions_that_clients_drop_one_by_one_are_no_lost_proxy(tmp_path: Path) -> None:
