@@ -80,17 +80,26 @@ class HistogramCells:
         """The number of cells."""
         return len(self.bounds) + 2
 
-    def observe(self, cells: memoryview, value: float) -> int:
-        """Count one observation in the metric's unit. Return the index of its bucket."""
-        amount = int(value * self.unit + 0.5)
-        bucket = self.start
+    def amount(self, value: float) -> int:
+        """Return a value in the metric's unit as the parts of it that the sum counts."""
+        return int(value * self.unit + 0.5)
+
+    def bucket(self, amount: int) -> int:
+        """Return the index of the bucket of an amount."""
+        bucket = 0
         for limit in self._limits:  # most are in the first ones
             if amount <= limit:
                 break
             bucket += 1
-        cells[bucket] += 1
+        return bucket
+
+    def observe(self, cells: memoryview, value: float) -> int:
+        """Count one observation in the metric's unit. Return the index of its bucket."""
+        amount = self.amount(value)
+        bucket = self.bucket(amount)
+        cells[self.start + bucket] += 1
         cells[self.start + len(self._limits) + 1] += amount
-        return bucket - self.start
+        return bucket
 
 
 class RouteCells:

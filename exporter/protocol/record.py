@@ -373,20 +373,15 @@ def unpack(message: bytes) -> SessionRecord:
 
 def _lengths(texts: list[str]) -> i64:
     """Return the lengths of ASCII texts as one number; -1 if one is over its limit."""
-    path: i64 = len(texts[0])
-    address: i64 = len(texts[1])
-    peer: i64 = len(texts[2])
-    forwarded: i64 = len(texts[3])
-    subprotocol: i64 = len(texts[4])
-    trace: i64 = len(texts[5])
-    client: i64 = len(texts[6])
-    server: i64 = len(texts[7])
-    if path > MAX_PATH or address > MAX_ADDRESS or peer > MAX_ADDRESS or forwarded > MAX_FORWARDED_FOR:
-        return -1
-    if subprotocol > MAX_SUBPROTOCOL or trace > MAX_TRACE_ID or client > MAX_REASON or server > MAX_REASON:
-        return -1
-    low = path | address << 10 | peer << 17 | forwarded << 24 | subprotocol << 33
-    return low | trace << 40 | client << 46 | server << 53  # see _WIDTHS
+    lengths: i64 = 0
+    shift: i64 = 0
+    for index in range(len(_WIDTHS)):
+        size: i64 = len(texts[index])
+        if size > _LIMITS[index]:
+            return -1
+        lengths |= size << shift
+        shift += _WIDTHS[index]
+    return lengths
 
 
 def _peer_bits(peer: PeerRecord) -> i64:

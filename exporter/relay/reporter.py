@@ -83,27 +83,23 @@ class _Cell:
 class _Histogram:
     """A histogram's cells, for one that is observed by each session."""
 
-    __slots__ = ("_buckets", "_limits", "_sum")
+    __slots__ = ("_buckets", "_places", "_sum")
 
     def __init__(self, cells: memoryview, places: HistogramCells) -> None:
-        self._limits = list(places.bounds)
+        self._places = places
         self._buckets = [_Cell(cells, places.start + index) for index in range(len(places.bounds) + 1)]
         self._sum = _Cell(cells, places.start + len(self._buckets))
 
     def observe(self, seconds: float) -> None:
-        """Count one observation of ``seconds``; most belong to the first buckets."""
-        at = 0
-        for limit in self._limits:
-            if seconds <= limit:
-                break
-            at += 1
-        self._buckets[at].add(1)
-        self._sum.add(int(seconds * NANOSECONDS + 0.5))
+        """Count one observation of ``seconds``."""
+        amount = self._places.amount(seconds)
+        self._buckets[self._places.bucket(amount)].add(1)
+        self._sum.add(amount)
 
     def add_first(self, count: int, seconds: float) -> None:
         """Add ``count`` observations that belong to the first bucket, of ``seconds`` in all."""
         self._buckets[0].add(count)
-        self._sum.add(int(seconds * NANOSECONDS + 0.5))
+        self._sum.add(self._places.amount(seconds))
 
 
 class _Route:
