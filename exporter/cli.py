@@ -147,7 +147,7 @@ def drain(admin: str, wait: bool) -> None:
 def main(serve: Serve | None = None) -> None:
     """Run a command and exit: one clear line for a wrong value, never a traceback.
 
-    :param serve: what `run` calls with its settings; None runs the sidecar in this process.
+    :param serve: serves with the settings of `run` and returns the exit status; None serves in this process.
     """
     try:
         status = cli.main(prog_name="websocket-exporter", standalone_mode=False, obj=serve)

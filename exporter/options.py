@@ -2,7 +2,7 @@
 
 :mod:`exporter.click_options` makes click options of them. `run` has its table in :mod:`exporter.config`, `inject` and
 `webhook` theirs in :mod:`exporter.kubernetes.settings`. A parser takes the text that a user wrote and returns a value,
-or raises ValueError saying what is accepted.
+or raises ValueError with the accepted form as its text.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ class Poller:
         self._count_turn(began)
 
     def _run_deferred(self, began: float) -> None:
-        """Do what was put off, for the rest of the turn that began at ``began``: a little of it in any case."""
+        """Run close callbacks and portions until the turn that began at ``began`` is over; at least a few of them."""
         ended, at = self._ended, 0
         while at < len(ended):  # which may grow meanwhile
             close_callback, error = ended[at]
