@@ -20,14 +20,14 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.peers import COMPILED, PACKAGE_ROOT, Absent, Peer, Place, sidecar
-from benchmarks.stage import Cores, Pollable, compile_programs, free_port, running, stage
+from benchmarks.stage import Cores, Pollable, compile_programs, free_port, in_thread, running, stage
 
 #: Echoes a second of the probe, over so many connections.
 PACE, CONNECTIONS = 1000, 16
@@ -134,12 +134,10 @@ class Outcome:
         )
 
 
-@contextmanager
-def _health_checks(port: int, found: list[float], cores: set[int]) -> Iterator[None]:
+def _health_checks(port: int, found: list[float], cores: set[int]) -> AbstractContextManager[None]:
     """Meanwhile ask /livez over new connections; milliseconds go to ``found``, a failure as infinity."""
-    stop = threading.Event()
 
-    def ask() -> None:
+    def ask(stop: threading.Event) -> None:
         os.sched_setaffinity(0, cores)
         while not stop.wait(LIVEZ_INTERVAL):
             began = time.monotonic()
@@ -150,13 +148,7 @@ def _health_checks(port: int, found: list[float], cores: set[int]) -> Iterator[N
             else:
                 found.append((time.monotonic() - began) * 1000)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        asking.join()
+    return in_thread(ask)
 
 
 class Bench:

@@ -14,8 +14,8 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -290,11 +290,22 @@ def _page(port: int, path: str) -> bytes:
 
 
 @contextmanager
-def reading(port: int, every: float, cores: set[int]) -> Iterator[None]:
-    """Meanwhile read /metrics and the landing page in turn, each every so many seconds, on ``cores``."""
+def in_thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Meanwhile run ``work`` in a thread; it returns when the event is set."""
     stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
-    def read() -> None:
+
+def reading(port: int, every: float, cores: set[int]) -> AbstractContextManager[None]:
+    """Meanwhile read /metrics and the landing page in turn, each every so many seconds, on ``cores``."""
+
+    def read(stop: threading.Event) -> None:
         os.sched_setaffinity(0, cores)  # of this thread alone: a reader beside the proxy would take its time
         while True:
             for path in _PAGES:
@@ -303,13 +314,7 @@ def reading(port: int, every: float, cores: set[int]) -> Iterator[None]:
                 if stop.wait(every / 2):
                     return
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        reader.join()
+    return in_thread(read)
 
 
 @contextmanager

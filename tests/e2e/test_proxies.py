@@ -199,6 +199,10 @@ CASES: list[tuple[str, Action, Ending]] = [
 ]
 
 
+def _id(value: object) -> str:
+    return getattr(value, "__name__", str(value))
+
+
 def sessions(port: int) -> list[Client]:
     """Open sessions of one client, each idle for a little less than the one before."""
     clients = []
@@ -209,7 +213,7 @@ def sessions(port: int) -> list[Client]:
     return clients
 
 
-@pytest.mark.parametrize(("name", "action", "ending"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(("name", "action", "ending"), CASES, ids=_id)
 def test_proxy_in_front_takes_its_sessions_along(name: str, action: Action, ending: Ending, tmp_path: Path) -> None:
     """All sessions of a proxy in front that stops or is reloaded are named so, not as lost by their clients."""
     app_port, port = free_port(), free_port()
@@ -228,59 +232,60 @@ def test_proxy_in_front_takes_its_sessions_along(name: str, action: Action, endi
         assert added.endings() == {ending: SESSIONS}
 
 
-@pytest.mark.parametrize("name", PROXIES)
-def test_proxy_between_that_is_killed_is_app_down(name: str, tmp_path: Path) -> None:
-    """The sidecar's app is then the proxy: its port refuses connections."""
-    app_port, port = free_port(), free_port()
-    app = python("app", "websockets_asyncio.py", needs="websockets").start(app_port)
-    with running(app), running(PROXIES[name].start(tmp_path, port, app_port)) as proxy, audited(port) as sidecar:
-        before = sidecar.scrape()
-        clients = sessions(sidecar.port)
-        kill(proxy, tmp_path, port)
-        added = sidecar.settled(before, SESSIONS)
-        for client in clients:
-            client.close()
-        assert added.endings() == {("1006", "app-down", "server"): SESSIONS}
+Between = Callable[[Process, Process, Path, int], None]
 
 
-@pytest.mark.parametrize("name", PROXIES)
-def test_app_killed_behind_a_proxy_between_is_a_lost_worker(name: str, tmp_path: Path) -> None:
-    """The proxy's port goes on accepting, and its sessions end together."""
-    app_port, port = free_port(), free_port()
-    app = python("app", "websockets_asyncio.py", needs="websockets").start(app_port)
-    with running(app), running(PROXIES[name].start(tmp_path, port, app_port)), audited(port) as sidecar:
-        before = sidecar.scrape()
-        clients = sessions(sidecar.port)
-        app.kill_group()
-        added = sidecar.settled(before, SESSIONS)
-        for client in clients:
-            client.close()
-        assert added.endings() == {("1006", "worker-lost", "server"): SESSIONS}
+def kill_proxy(app: Process, proxy: Process, directory: Path, port: int) -> None:
+    """Kill the proxy between: its port, the sidecar's app, refuses connections then."""
+    kill(proxy, directory, port)
 
 
+def kill_app(app: Process, proxy: Process, directory: Path, port: int) -> None:
+    """Kill the app behind the proxy: the proxy's port goes on accepting, and its sessions end together."""
+    app.kill_group()
+
+
+def reload_proxy(app: Process, proxy: Process, directory: Path, port: int) -> None:
+    """Reload the proxy between: the app lives on, its sessions end with the old worker or listener."""
+    time.sleep(1.2)  # the sidecar looks at the listening socket when a session has opened
+    reload(proxy, directory, port)
+
+
+APP_DOWN: Ending = ("1006", "app-down", "server")
+WORKER_LOST: Ending = ("1006", "worker-lost", "server")
 #: A reload of the proxy between: its listening socket stays, also in HAProxy, whose new worker takes it over.
-BETWEEN: dict[str, Ending] = {
-    "nginx": ("1006", "worker-lost", "server"),
-    "haproxy": ("1006", "worker-lost", "server"),
+RELOADED: dict[str, Ending] = {
+    "nginx": WORKER_LOST,
+    "haproxy": WORKER_LOST,
     "caddy": ("1001", "going-away", "server"),
-    "envoy": ("1006", "worker-lost", "server"),
+    "envoy": WORKER_LOST,
 }
+BETWEEN: list[tuple[str, Between, Ending]] = [
+    case
+    for name in PROXIES
+    for case in (
+        (name, kill_proxy, APP_DOWN),
+        (name, kill_app, WORKER_LOST),
+        (name, reload_proxy, RELOADED[name]),
+    )
+]
 
 
-@pytest.mark.parametrize("name", PROXIES)
-def test_proxy_between_that_is_reloaded_has_its_cause(name: str, tmp_path: Path) -> None:
-    """The app lives on; its sessions end with the proxy's old worker or listener."""
+@pytest.mark.parametrize(("name", "action", "ending"), BETWEEN, ids=_id)
+def test_proxy_between_ends_its_sessions_with_a_cause(
+    name: str, action: Between, ending: Ending, tmp_path: Path
+) -> None:
+    """All sessions through a proxy between sidecar and app have the cause of how they were ended."""
     app_port, port = free_port(), free_port()
     app = python("app", "websockets_asyncio.py", needs="websockets").start(app_port)
     with running(app), running(PROXIES[name].start(tmp_path, port, app_port)) as proxy, audited(port) as sidecar:
         before = sidecar.scrape()
         clients = sessions(sidecar.port)
-        time.sleep(1.2)  # the sidecar looks at the listening socket when a session has opened
-        reload(proxy, tmp_path, port)
+        action(app, proxy, tmp_path, port)
         added = sidecar.settled(before, SESSIONS)
         for client in clients:
             client.close()
-        assert added.endings() == {BETWEEN[name]: SESSIONS}
+        assert added.endings() == {ending: SESSIONS}
 
 
 def test_sessions_that_clients_drop_one_by_one_are_no_lost_proxy(tmp_path: Path) -> None:

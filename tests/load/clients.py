@@ -14,6 +14,8 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 from zlib import crc32
 
@@ -119,13 +121,23 @@ async def begin(port: int) -> Session:
     return session
 
 
-class FrameCounts:
-    """What came of all sessions."""
+class Tally:
+    """Counts of all sessions, done and broken."""
 
     def __init__(self) -> None:
         self.done = self.rounds = 0
         self.broken: Counter[str] = Counter()
         self.times: tuple[list[float], list[float]] = [], []  # of timed rounds
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Count one session: as done, or as broken with its error."""
+        try:
+            yield
+        except (Broken, OSError, TimeoutError) as error:
+            self.broken[f"{type(error).__name__}: {error}"] += 1
+        else:
+            self.done += 1
 
     def report(self) -> str:
         """One JSON line."""
@@ -133,14 +145,14 @@ class FrameCounts:
         return json.dumps({"sessions": self.done, "rounds": self.rounds, "broken": self.broken, "times": times})
 
 
-async def hold(port: int, sessions: int, seconds: float, interval: float, tally: FrameCounts) -> None:
+async def hold(port: int, sessions: int, seconds: float, interval: float, tally: Tally) -> None:
     """Many at once."""
     loop = asyncio.get_running_loop()
     over = loop.time() + sessions / PER_SECOND + seconds
 
     async def one(number: int) -> None:
         await asyncio.sleep(number / PER_SECOND)
-        try:
+        with tally.session():
             session = await begin(port)
             await session.open()
             while loop.time() < over:
@@ -148,16 +160,13 @@ async def hold(port: int, sessions: int, seconds: float, interval: float, tally:
                 tally.rounds += 1
                 await asyncio.sleep(random.uniform(0.5, 1.5) * interval)
             await session.close()
-            tally.done += 1
-        except (Broken, OSError, TimeoutError) as error:
-            tally.broken[f"{type(error).__name__}: {error}"] += 1
 
     async with asyncio.TaskGroup() as group:
         for number in range(sessions):
             group.create_task(one(number))
 
 
-async def timed(port: int, sessions: int, idle: float, seconds: float, interval: float, tally: FrameCounts) -> None:
+async def timed(port: int, sessions: int, idle: float, seconds: float, interval: float, tally: Tally) -> None:
     """Sessions that time each round from when it was due, for ``idle`` seconds and then for ``seconds``."""
     loop = asyncio.get_running_loop()
     opened = [await begin(port) for _ in range(sessions)]
@@ -167,29 +176,26 @@ async def timed(port: int, sessions: int, idle: float, seconds: float, interval:
 
     async def one(session: Session) -> None:
         due = began
-        try:
+        with tally.session():
             while (due := due + random.uniform(0.5, 1.5) * interval) < began + idle + seconds:
                 await asyncio.sleep(due - loop.time())
                 await session.round()
                 tally.times[due >= began + idle].append(loop.time() - due)
                 tally.rounds += 1
             await session.close()
-            tally.done += 1
-        except (Broken, OSError, TimeoutError) as error:
-            tally.broken[f"{type(error).__name__}: {error}"] += 1
 
     async with asyncio.TaskGroup() as group:
         for session in opened:
             group.create_task(one(session))
 
 
-async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: FrameCounts) -> None:
+async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: Tally) -> None:
     """Many, one after the other."""
     numbers = iter(range(sessions))
 
     async def some() -> None:
         for number in numbers:
-            try:
+            with tally.session():
                 session = await begin(port)
                 if odd:
                     await session.open(f"/room/{number}?token={number}", f"host-{number}.test")
@@ -200,9 +206,6 @@ async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: Fra
                     await session.round()
                     tally.rounds += 1
                     await session.close()
-                tally.done += 1
-            except (Broken, OSError, TimeoutError) as error:
-                tally.broken[f"{type(error).__name__}: {error}"] += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -212,7 +215,7 @@ async def in_a_row(port: int, sessions: int, at_once: int, odd: bool, tally: Fra
 async def main() -> None:
     """As the command line says."""
     port, how, *numbers = sys.argv[1:]
-    tally = FrameCounts()
+    tally = Tally()
     if how == "hold":
         await hold(int(port), int(numbers[0]), float(numbers[1]), float(numbers[2]), tally)
     elif how == "timed":
