@@ -5,10 +5,11 @@
        │                                                   ├─ an answer that is not read for 10 s: closed
        └─ over the limit: another is closed, or this one   └─ a request of too many bytes: closed
 
-A pipelined request waits until most of the answers before it have been read.
+A pipelined request waits until most of the answers before it have been read, and for its time after many others.
 
 At the limit a connection of the address with the most is closed: an idle one, else the oldest, if the new client's
-address has fewer or the oldest has been served for :data:`PROTECTED_TIME`. Otherwise the new connection is closed. So
+address has none or two fewer, or the oldest has been served for :data:`PROTECTED_TIME`. Otherwise the new connection is
+closed. So
 an address that opens many connections closes its own, and a health check from elsewhere is always served. aiohttp
 serves each connection; this module owns the sockets around it.
 """
@@ -19,9 +20,9 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from itertools import chain
 from time import monotonic
 from typing import cast
 
@@ -36,15 +37,18 @@ UNREAD_TIME = 10.0
 #: Seconds without a request after which a connection is idle, and for which a new one keeps its place at the limit.
 PROTECTED_TIME = 1.0
 #: Connections that are accepted before others get their turn.
-BATCH = 64
+BATCH = 16
+#: Seconds between two requests of one connection, and how many may come at once.
+PACE, BURST = 0.1, 20
 #: Bytes that may come while no request is being answered, unless configured.
 MAX_REQUEST = 65536
-#: Bytes that the kernel may hold for one reader; its default grows to megabytes.
-SEND_BUFFER = 65536
+#: Bytes that the kernel may hold of one connection, by direction; its default grows to megabytes.
+BUFFERS = {socket.SO_SNDBUF: 65536, socket.SO_RCVBUF: 32768}
 #: Seconds between checks of the times above.
 _INTERVAL = 1.0
-#: Seconds to wait when descriptors have run out.
+#: Seconds to wait when descriptors have run out, and after connections were refused: one wake-up is for many of them.
 _PAUSE = 0.1
+_REST = 0.005
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -61,13 +65,13 @@ class Connections:
         self._max_request = max_request
         self._tls = tls
         self._factory: Callable[[], asyncio.Protocol] = asyncio.Protocol
-        self._open: set[_Connection] = set()
+        self._by_host: dict[str, dict[_Connection, None]] = {}  # each address's, the oldest first
         self._by_protocol: dict[asyncio.BaseProtocol, _Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[socket.socket] = []
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._by_protocol)
 
     def serve(self, listeners: Sequence[socket.socket], factory: Callable[[], asyncio.Protocol]) -> None:
         """Accept on sockets that listen; ``factory`` makes the protocol of each connection, an aiohttp server."""
@@ -75,6 +79,8 @@ class Connections:
         self._listeners = list(listeners)
         for listener in self._listeners:
             listener.setblocking(False)
+            for option, size in BUFFERS.items():  # accepted sockets inherit them
+                listener.setsockopt(socket.SOL_SOCKET, option, size)
             self._accept_from(listener)
         self._spawn(self._watch())
 
@@ -111,32 +117,37 @@ class Connections:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
+        refused = False
         for _ in range(BATCH):
             try:
                 accepted, address = listener.accept()
             except BlockingIOError:
+                if refused:
+                    self._pause(listener, _REST)
                 return
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    loop = asyncio.get_running_loop()
-                    loop.remove_reader(listener)
-                    loop.call_later(_PAUSE, self._accept_from, listener)
+                    self._pause(listener, _PAUSE)
                     return
                 continue  # the client has gone already
-            self._serve(accepted, str(address[0]) if isinstance(address, tuple) else "")
+            refused |= not self._serve(accepted, str(address[0]) if isinstance(address, tuple) else "")
 
-    def _serve(self, accepted: socket.socket, host: str) -> None:
-        """Serve a new connection, if there is room or another can be closed for it."""
+    def _pause(self, listener: socket.socket, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(seconds, self._accept_from, listener)
+
+    def _serve(self, accepted: socket.socket, host: str) -> bool:
+        """Serve a new connection, if there is room or another can be closed for it. Return whether so."""
         if not self._make_room(host):
             accepted.close()
-            return
+            return False
         accepted.setblocking(False)
-        with suppress(OSError):
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         connection = _Connection(self._factory(), accepted, host, self._max_request, self._closed)
-        self._open.add(connection)
+        self._by_host.setdefault(host, {})[connection] = None
         self._by_protocol[connection.inner] = connection
         connection.starting = self._spawn(self._start(connection))
+        return True
 
     async def _start(self, connection: _Connection) -> None:
         """Make a transport of the socket, with a TLS handshake if there is TLS."""
@@ -155,14 +166,16 @@ class Connections:
 
     def _make_room(self, host: str) -> bool:
         """Return whether there is room for a connection from ``host``; close another for it if need be."""
-        if len(self._open) < self._limit:
+        if len(self) < self._limit:
             return True
         now = monotonic()
-        per_host = Counter(connection.host for connection in self._open)
-        victim = max(self._open, key=lambda one: (per_host[one.host], one.is_idle(now), -one.accepted))
-        replaceable = victim.is_idle(now) or now - victim.accepted > PROTECTED_TIME
-        if per_host[host] >= per_host[victim.host] and not replaceable:
+        most = max(map(len, self._by_host.values()))
+        busiest = [held for held in self._by_host.values() if len(held) == most]
+        oldest = min((next(iter(held)) for held in busiest), key=lambda one: one.accepted)
+        ours = len(self._by_host.get(host, ()))
+        if ours and ours + 1 >= most and now - oldest.accepted <= PROTECTED_TIME:
             return False
+        victim = next((one for one in chain(*busiest) if one.is_idle(now)), oldest)
         victim.abort()
         self._closed(victim)
         return True
@@ -172,13 +185,16 @@ class Connections:
         while True:
             await asyncio.sleep(_INTERVAL)
             now = monotonic()
-            for connection in tuple(self._open):
+            for connection in tuple(self._by_protocol.values()):
                 if connection.is_late(now):
                     connection.abort()
 
     def _closed(self, connection: _Connection) -> None:
-        self._open.discard(connection)
-        self._by_protocol.pop(connection.inner, None)
+        if self._by_protocol.pop(connection.inner, None) is not None:
+            ours = self._by_host[connection.host]
+            del ours[connection]
+            if not ours:
+                del self._by_host[connection.host]
 
 
 class _Connection(asyncio.Protocol):
@@ -213,11 +229,16 @@ class _Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._received = 0  # bytes since a request ended
+        self._due = 0.0  # when the next request may come, had there been no burst
 
     async def begin_request(self) -> None:
-        """Note that a request is answered from now on, once the answers before it have been read."""
+        """Note that a request is answered from now on, in its time and once the answers before it have been read."""
         self.requested = self.busy = True
         self._received = 0
+        now = monotonic()
+        self._due = max(self._due, now) + PACE
+        if (early := self._due - BURST * PACE - now) > 0:
+            await asyncio.sleep(early)
         await self._writable.wait()
 
     def end_request(self) -> None:
@@ -232,6 +253,8 @@ class _Connection(asyncio.Protocol):
 
     def is_late(self, now: float) -> bool:
         """Return whether the connection is over one of its times."""
+        if self._received > self._max_request:
+            return True
         if not self.requested:
             return now - self.accepted > HEAD_TIME
         return self._unread_since is not None and now - self._unread_since > UNREAD_TIME
@@ -250,8 +273,8 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.busy:
             self._received += len(data)
-        if self._received > self._max_request:
-            self.abort()
+        if self._received > self._max_request:  # the watch closes it: at once, another would soon have its place
+            cast(asyncio.Transport, self._transport).pause_reading()
         else:
             self.inner.data_received(data)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from time import monotonic
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from time import monotonic, thread_time
 from typing import TypeVar
 
 _NONE = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
@@ -26,7 +27,19 @@ for _name, _value in _BEFORE.items():
     else:
         os.environ[_name] = _value
 
-__all__ = ["SERVER", "HttpProcessingError", "as_json", "begin", "drop", "line", "send", "send_bytes", "web"]
+__all__ = [
+    "SERVER",
+    "TIME_SHARE",
+    "HttpProcessingError",
+    "TimeShare",
+    "as_json",
+    "begin",
+    "drop",
+    "line",
+    "send",
+    "send_bytes",
+    "web",
+]
 
 #: The value of the Server header.
 SERVER = "websocket-exporter"
@@ -34,13 +47,11 @@ web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]  # aiohttp's
 
 #: Seconds for one whole answer.
 ANSWER_TIME = 60.0
-#: Bytes of a piece of a long answer.
-PIECE = 65536
-
-#: Seconds of work on long answers after which all of them rest for as long: health checks are answered meanwhile.
-SLICE = 0.005
-#: Seconds that one answer in pieces counts at most: longer ones waited for their reader.
-MAX_SEND = 0.002
+#: The part of one core that long answers may take for long, and the seconds of it that they may take at once.
+SHARE = 0.1
+BURST = 0.1
+#: Seconds of a core that a piece counts at least: writing it, and reading its request, take about as long.
+LEAST = 0.0003
 
 HTML = "text/html"
 JSON = "application/json"
@@ -50,37 +61,37 @@ TEXT = "text/plain"
 T = TypeVar("T")
 
 
-class TimeSlices:
-    """Leave half of the event loop's time to short answers, however many readers of long ones there are."""
+class TimeShare:
+    """Bound the processor time of long answers, and do one piece of them in an iteration of the event loop.
+
+    A few answers come at once. However many readers there are, traffic and health checks have the rest of the time.
+    """
 
     def __init__(self) -> None:
-        self._worked = 0.0
-        self._ended = 0.0
+        self._turn = asyncio.Lock()
+        self._paid = 0.0  # the monotonic time until which the work so far takes no more than its share
+
+    async def wait(self) -> None:
+        """Return when it is the caller's turn to work, in the order of the calls."""
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._paid - BURST / SHARE - monotonic()))
+
+    def count(self, seconds: float) -> None:
+        """Count processor time that was used."""
+        self._paid = max(self._paid, monotonic()) + max(seconds, LEAST) / SHARE
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return the result of ``work``, which does not wait, when its turn has come."""
-        while (rest := self._rest()) > 0:
-            await asyncio.sleep(rest)
-        began = monotonic()
+        await self.wait()
+        began = thread_time()
         try:
             return work()
         finally:
-            self.count(monotonic() - began)
-
-    def count(self, seconds: float) -> None:
-        """Count work that has just been done."""
-        self._worked += seconds
-        self._ended = monotonic()
-
-    def _rest(self) -> float:
-        """Return the seconds that are left of a rest; the slice begins anew after it."""
-        rested = monotonic() - self._ended
-        if rested >= self._worked:
-            self._worked = 0.0
-        return self._worked - rested if self._worked > SLICE else 0.0
+            self.count(thread_time() - began)
 
 
-_slices = TimeSlices()
+#: The share of all long answers of a server.
+TIME_SHARE = web.AppKey("time-share", TimeShare)
 
 
 def as_json(status: int, body: object) -> web.Response:
@@ -104,34 +115,36 @@ async def begin(request: web.Request, content_type: str, status: int = 200) -> w
 async def send(request: web.Request, content_type: str, pieces: Iterable[str], status: int = 200) -> web.StreamResponse:
     """Send ``pieces``, each made when the one before it was written; close on a reader who needs too long."""
     response = await begin(request, content_type, status)
-    await _write(request, response, (piece.encode() for piece in pieces))
+    left, share = (piece.encode() for piece in pieces), request.app[TIME_SHARE]
+    async with _bounded(request):
+        if request.method != "HEAD":
+            while (piece := await share.run(lambda: next(left, None))) is not None:
+                await response.write(piece)
+        await response.write_eof()
     return response
 
 
 async def send_bytes(request: web.Request, content_type: str, body: bytes) -> web.StreamResponse:
-    """Send a body that several readers share."""
-    await _slices.run(lambda: None)  # all who wait for one exposition would send it in one turn of the loop
-    began = monotonic()
+    """Send a body that several readers share, one after the other."""
+    await request.app[TIME_SHARE].run(lambda: None)
     response = web.StreamResponse(headers={"Content-Type": content_type})
     response.content_length = len(body)
     await response.prepare(request)
-    view = memoryview(body)
-    await _write(request, response, (bytes(view[at : at + PIECE]) for at in range(0, len(body), PIECE)))
-    _slices.count(min(monotonic() - began, MAX_SEND))
+    async with _bounded(request):
+        await response.write_eof(b"" if request.method == "HEAD" else body)
     return response
 
 
-async def _write(request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
+@asynccontextmanager
+async def _bounded(request: web.Request) -> AsyncIterator[None]:
+    """Bound the time of an answer; its reader may go."""
     try:
         async with asyncio.timeout(ANSWER_TIME):
-            if request.method != "HEAD":
-                while (piece := await _slices.run(lambda: next(pieces, None))) is not None:
-                    await response.write(piece)
-            await response.write_eof()
+            yield
     except TimeoutError:
         drop(request)
     except ConnectionError:
-        pass  # the reader has gone
+        pass
 
 
 def drop(request: web.Request) -> None:

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,7 +30,18 @@ from exporter.admin.closes_api import ClosesApi
 from exporter.admin.event_stream import EventStream
 from exporter.admin.pages import landing
 from exporter.admin.pages.layout import HEADERS
-from exporter.admin.responses import HTML, SERVER, HttpProcessingError, as_json, line, send, send_bytes, web
+from exporter.admin.responses import (
+    HTML,
+    SERVER,
+    TIME_SHARE,
+    HttpProcessingError,
+    TimeShare,
+    as_json,
+    line,
+    send,
+    send_bytes,
+    web,
+)  # fmt: skip
 from exporter.admin.state import State, snapshot
 from exporter.connections import KEEP_ALIVE, MAX_CONNECTIONS, Connections
 from exporter.units import parse_duration
@@ -117,7 +128,8 @@ class Admin:
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in self._access.hosts)}
         self._auth = AuthMiddleware(web_config)
         self._connections = Connections(self._access.max_connections, lambda: self._auth.config.tls)
-        self._exposition = Exposition(registry, backend.before_scrape)
+        self._share = TimeShare()
+        self._exposition = Exposition(registry, backend.before_scrape, self._share)
         self._events = EventStream(backend.change_token, backend.unready, self._snapshot)
         self._runner: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -148,6 +160,7 @@ class Admin:
             client_max_size=MAX_BODY,
             middlewares=[self._track, self._auth.check, self._check_site],
         )
+        app[TIME_SHARE] = self._share
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
@@ -258,16 +271,18 @@ class Exposition:
     """Make one exposition at a time, in a thread, and share it among the scrapers that wait for it.
 
     :param before: brings the metrics up to date.
+    :param share: bounds the time that expositions take.
 
     :ivar collected: monotonic time at which the metrics of the last text that was returned were collected.
 
     A scraper that comes while one is being made waits for the next, so each sees everything from before it asked.
     """
 
-    def __init__(self, registry: CollectorRegistry, before: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, registry: CollectorRegistry, before: Callable[[], Awaitable[None]], share: TimeShare) -> None:
         self.collected = float("-inf")
         self._registry = registry
         self._before = before
+        self._share = share
         self._waiting: dict[tuple[str, bool], asyncio.Future[tuple[bytes, float]]] = {}
         self._making: asyncio.Task[None] | None = None
 
@@ -285,22 +300,23 @@ class Exposition:
     async def _make_all(self) -> None:
         try:
             while self._waiting:
+                await self._share.wait()
                 key = next(iter(self._waiting))
                 made = self._waiting.pop(key)
-                began = monotonic()
                 try:
                     await self._before()
                     collected = monotonic()
                     made.set_result((await asyncio.to_thread(self._make, *key), collected))
                 except Exception as error:
                     made.set_exception(error)
-                await asyncio.sleep(monotonic() - began)  # leaves half of the time to other requests
         finally:
             self._making = None
 
     def _make(self, content_type: str, exemplars: bool) -> bytes:
+        began = thread_time()
         encode, _ = choose_encoder(content_type)
         body: bytes = encode(self._registry if exemplars else _WithoutExemplars(self._registry))
+        self._share.count(thread_time() - began)
         return body
 
 

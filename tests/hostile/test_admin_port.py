@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import bcrypt
 import pytest
 
 from exporter.admin.auth import MAX_WAITING
 from exporter.connections import MAX_CONNECTIONS
+from tests.e2e.harness.process import cpu_seconds
 from tests.e2e.harness.sidecar import Sidecar, audited, open_session
 from tests.e2e.harness.wire import RawApp, frame
+from tests.integration.faults.harness import TroubledSidecar, troubled
 from tests.waiting import WAIT_LIMIT, eventually
 
 MIB = 1024 * 1024
@@ -166,6 +171,75 @@ def test_admin_port_with_wrong_passwords_serves_the_rightful_scraper(raw_app: Ra
             for thread in threads:
                 thread.join()
         assert set(answers) <= {401, 503}
+
+
+#: Floods of the admin port: clients, and the bytes that each sends over and over.
+FLOODS = {
+    "scrapes": (60, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100),
+    "pages": (60, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100),
+    "health checks": (60, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100),
+    "reports": (60, b"GET /closes HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100),
+    "connections": (128, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 4000),
+}
+#: Seconds of a flood, and the part of one core that the observer may take meanwhile.
+FLOOD_TIME, MAX_SHARE = 2.0, 0.3
+#: Seconds of CPU time of the observer's longest turn: a health check waits for several.
+MAX_OBSERVER_TURN = 0.025
+
+
+def flood(sidecar: Sidecar, clients: int, data: bytes) -> None:
+    """Have clients of eight addresses send without an end; one that is closed comes back."""
+    with selectors.DefaultSelector() as selector:
+        over = time.monotonic() + FLOOD_TIME
+        came = 0
+        while time.monotonic() < over:
+            while len(selector.get_map()) < clients:
+                came += 1
+                connection = socket.socket()
+                connection.bind((f"127.0.0.{2 + came % 8}", 0))
+                connection.setblocking(False)
+                connection.connect_ex(("127.0.0.1", sidecar.admin_port))
+                selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            for key, _ in selector.select(0.1):
+                connection = cast(socket.socket, key.fileobj)
+                try:
+                    with suppress(BlockingIOError):
+                        connection.send(data)
+                    with suppress(BlockingIOError):
+                        if not connection.recv(65536):
+                            raise ConnectionResetError
+                except OSError:
+                    selector.unregister(connection)
+                    connection.close()
+            time.sleep(0.01)
+        for key in tuple(selector.get_map().values()):
+            cast(socket.socket, key.fileobj).close()
+
+
+@pytest.fixture(scope="module")
+def measured(raw_app: RawApp) -> Iterator[TroubledSidecar]:
+    """A sidecar whose observer reports its long turns."""
+    with troubled(raw_app.port, altered=["observer_turns_reported"]) as sidecar:
+        yield sidecar
+        assert "Traceback" not in sidecar.process.output()
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_admin_port_under_a_flood_keeps_turns_short_and_the_core_free(measured: TroubledSidecar, kind: str) -> None:
+    """However many ask without a pause, the observer takes a part of a core, in short turns, and answers others."""
+    before, used = len(measured.lines("observer.turn")), cpu_seconds(measured.observer_pid)
+    began = time.monotonic()
+    flooding = threading.Thread(target=flood, args=(measured, *FLOODS[kind]))
+    flooding.start()
+    while flooding.is_alive():
+        assert ask(measured, "/livez")[0] == 200
+        time.sleep(0.05)
+    assert ask(measured, "/metrics")[0] == 200
+    share = (cpu_seconds(measured.observer_pid) - used) / (time.monotonic() - began)
+    turns = [line["seconds"] for line in measured.lines("observer.turn")[before:]]
+    print(f"{kind}: {share:.0%} of a core, turns over 10 ms: {turns}")
+    assert share < MAX_SHARE
+    assert max(turns, default=0.0) < MAX_OBSERVER_TURN  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

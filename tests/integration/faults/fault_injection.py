@@ -7,6 +7,7 @@ below.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -90,6 +91,28 @@ def turns_in_cpu_time() -> None:
     poller._clock = time.thread_time  # type: ignore[misc]
 
 
+def observer_turns_reported() -> None:
+    """The observer runs on asyncio's own event loop; a turn over 10 ms of its CPU time is a line of the log."""
+    import asyncio
+    import selectors
+    from types import SimpleNamespace
+
+    from exporter.observe import process
+
+    class Selector(selectors.DefaultSelector):
+        began = 0.0
+
+        def select(self, timeout: float | None = None) -> Any:
+            seconds = time.thread_time() - self.began
+            if self.began and seconds > 0.01:
+                print(json.dumps({"event": "observer.turn", "seconds": seconds}), flush=True)
+            ready = super().select(timeout)
+            self.began = time.thread_time()
+            return ready
+
+    process.uvloop = SimpleNamespace(new_event_loop=lambda: asyncio.SelectorEventLoop(Selector()))  # type: ignore[assignment]
+
+
 DEFECTS: Mapping[str, Callable[[], None]] = {
     defect.__name__: defect
     for defect in (
@@ -100,6 +123,7 @@ DEFECTS: Mapping[str, Callable[[], None]] = {
         http_raises,
         wall_clock_jumps,
         turns_in_cpu_time,
+        observer_turns_reported,
     )
 }
 

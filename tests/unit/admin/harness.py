@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.state import State
-from exporter.connections import SEND_BUFFER
+from exporter.connections import BUFFERS
 from exporter.observe.recent_closes import CloseReport, ClosesPerMinute, RecentCloses
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
@@ -123,7 +123,7 @@ async def listen(admin: Admin, host: str = "127.0.0.1") -> int:
 def _small_buffers(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
     """Return a listening socket whose connections have the send buffer of the real server's."""
     listener = socket.create_server((host, port), family=family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFERS[socket.SO_SNDBUF])
     return listener
 
 

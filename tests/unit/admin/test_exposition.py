@@ -8,6 +8,7 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from exporter.admin.responses import TimeShare
 from exporter.admin.server import Exposition
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -23,7 +24,7 @@ class Scene:
         self.registry.register(self)  # type: ignore[arg-type]  # a collector by its method
         self.go_on = threading.Event()
         self.go_on.set()
-        self.exposition = Exposition(self.registry, self.before)
+        self.exposition = Exposition(self.registry, self.before, TimeShare())
 
     async def before(self) -> None:
         await asyncio.sleep(0)
@@ -78,7 +79,7 @@ async def test_exposition_without_exemplars_is_the_same_beside_them() -> None:
     async def before() -> None:
         pass
 
-    exposition = Exposition(registry, before)
+    exposition = Exposition(registry, before, TimeShare())
     with_them, _ = await exposition.expose(OPENMETRICS, True)
     without, _ = await exposition.expose(OPENMETRICS, False)
     assert b"trace_id" in with_them
@@ -95,7 +96,7 @@ async def test_exposition_that_fails_fails_for_its_scrapers_alone() -> None:
         if broken[0]:
             raise ValueError("a defect")
 
-    exposition = Exposition(scene.registry, before)
+    exposition = Exposition(scene.registry, before, TimeShare())
     with pytest.raises(ValueError, match="a defect"):
         await exposition.expose("", True)
     broken[0] = False

@@ -1,22 +1,24 @@
-"""Long answers leave half of the event loop's time to short ones."""
+"""Long answers take a bounded share of the processor's time."""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from exporter.admin import responses
-from exporter.admin.responses import SLICE, TimeSlices
+from exporter.admin.responses import BURST, LEAST, SHARE, TimeShare
 
 
 class Clock:
-    """A clock that work and sleep move on; ``rests`` are the seconds that were slept."""
+    """Clocks that work and sleep move on; ``rests`` are the seconds that were slept."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.rests: list[float] = []
         monkeypatch.setattr(responses, "monotonic", lambda: self.now)
+        monkeypatch.setattr(responses, "thread_time", lambda: self.now)
         monkeypatch.setattr(asyncio, "sleep", self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
@@ -27,38 +29,57 @@ class Clock:
         self.now += seconds
 
 
-@pytest.mark.anyio
-async def test_time_slices_with_long_work_rest_as_long_as_they_worked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before each further piece of long work the loop is free for as long as the piece before took."""
-    clock, slices = Clock(monkeypatch), TimeSlices()
-    for _ in range(16):
-        await slices.run(lambda: clock.work(2 * SLICE))
-    assert clock.rests == pytest.approx([2 * SLICE] * 15)
+async def test_time_share_with_many_pieces_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work without an end takes its share of the time, beyond what it may take at once."""
+    clock, share = Clock(monkeypatch), TimeShare()
+    began, pieces, piece = clock.now, 1000, 0.01
+    for _ in range(pieces):
+        await share.run(lambda: clock.work(piece))
+    assert pieces * piece <= SHARE * (clock.now - began) + BURST + piece
 
 
-@pytest.mark.anyio
-async def test_time_slices_with_short_work_rest_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short pieces follow each other at once until they fill a slice, and an idle time counts as a rest."""
-    clock, slices = Clock(monkeypatch), TimeSlices()
-    for _ in range(4):
-        await slices.run(lambda: clock.work(SLICE / 5))
-    assert not clock.rests
-    clock.now += SLICE
-    await slices.run(lambda: clock.work(SLICE / 2))
-    await slices.run(lambda: clock.work(SLICE / 4))
-    assert not clock.rests
+async def test_time_share_with_few_pieces_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer now and then is made without a rest."""
+    clock, share = Clock(monkeypatch), TimeShare()
+    for _ in range(10):
+        await share.run(lambda: clock.work(BURST / 2))
+        clock.now += BURST / SHARE
+    assert not any(clock.rests)
 
 
-@pytest.mark.anyio
-async def test_time_slices_with_failing_work_raise_and_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_share_with_tiny_pieces_counts_their_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that cost nothing to make are bounded in number."""
+    clock, share = Clock(monkeypatch), TimeShare()
+    for _ in range(2 * round(BURST / LEAST)):
+        await share.run(lambda: None)
+    assert sum(clock.rests) == pytest.approx(BURST / SHARE, rel=0.1)
+
+
+async def test_time_share_with_failing_work_raises_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the work reaches the caller, and its time counts."""
-    clock, slices = Clock(monkeypatch), TimeSlices()
+    clock, share = Clock(monkeypatch), TimeShare()
 
     def fail() -> None:
-        clock.work(2 * SLICE)
+        clock.work(2 * BURST)
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await slices.run(fail)
-    await slices.run(lambda: clock.work(0.0))
-    assert clock.rests == pytest.approx([2 * SLICE])
+        await share.run(fail)
+    await share.run(lambda: None)
+    assert sum(clock.rests) == pytest.approx(BURST / SHARE)
+
+
+async def test_time_share_with_many_readers_does_one_piece_in_an_iteration() -> None:
+    """Between the pieces of two readers the event loop serves others."""
+    share, order = TimeShare(), []
+
+    async def reader() -> None:
+        await share.run(lambda: order.append("piece"))
+
+    async def other() -> None:
+        while len(order) < 40:
+            order.append("other")
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(reader() for _ in range(10)), other())
+    assert not any(pair == ("piece", "piece") for pair in pairwise(order))
