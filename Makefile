@@ -45,7 +45,7 @@ lint: $(VENV)/.dev  ## style, types, import directions
 
 check: $(VENV)/.dev  ## the inner loop: format, lint, types, unit tests; under a minute
 	@$(VENV)/bin/ruff format --check --quiet . && $(VENV)/bin/ruff check --quiet . && $(VENV)/bin/mypy && \
-	  $(VENV)/bin/lint-imports >/dev/null && $(PYTHON) -m pytest --numprocesses 4 -m "not slow" tests/unit tests/test_documents.py
+	  $(VENV)/bin/lint-imports >/dev/null && $(PYTHON) -m pytest --numprocesses 4 --hypothesis-profile quick -m "not slow" tests/unit tests/test_documents.py
 
 test: $(VENV)/.reliability lint debian-packages kubernetes-tools grafana-newest node-packages  ## everything that must hold
 	@$(MAKE) --no-print-directory test-compiled

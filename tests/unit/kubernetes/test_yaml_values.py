@@ -73,7 +73,7 @@ def test_nesting_up_to_the_limit_is_read(load: Any) -> None:
 
 
 @pytest.mark.parametrize("load", [load_yaml, load_json])
-@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 300, 900, 3_000])
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 300, pytest.param(3_000, marks=pytest.mark.slow)])
 def test_nesting_beyond_the_limit_is_an_error(load: Any, depth: int) -> None:
     """Deeper values are refused with a sentence, at any depth, never with RecursionError."""
     with pytest.raises(ValueError, match="nested deeper than 100 levels"):

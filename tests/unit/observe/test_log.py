@@ -18,6 +18,7 @@ import structlog
 from exporter.observe.log import LINES_PER_SECOND, MAX_LINE, MAX_TRACEBACK_LINE, MAX_WAITING, Log, SessionLog
 from exporter.protocol.enums import Cause, Peer
 from tests.unit.observe.harness import ROUTES, ending, record
+from tests.waiting import WAIT_LIMIT
 
 LOST = ending("1006", Cause.CONNECTION_LOST, clean=False)
 
@@ -192,6 +193,7 @@ def test_log_lines_over_the_ceiling_are_suppressed_and_counted(monkeypatch: pyte
 def test_log_to_a_blocked_output_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a pipe that nobody reads lines are queued up to a bound, then dropped and counted; the caller goes on."""
     monkeypatch.setattr("exporter.observe.log.LINES_PER_SECOND", 10**9)
+    monkeypatch.setattr("exporter.observe.log.LAST_LINES", WAIT_LIMIT)
     read, write = os.pipe()
     lines = MAX_WAITING + 500  # a pipe holds 64 KiB
     with open(read, "rb") as reader:
