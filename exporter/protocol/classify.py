@@ -159,7 +159,12 @@ def app_restarted(case: Case) -> Match | None:
 
 def close_code(case: Case) -> Match | None:
     """A Close frame with any other content."""
-    return None if case.verdict is None else Match(case.verdict.cause, Confidence.STATED)
+    if case.close is None or case.verdict is None:
+        return None
+    cause, spoke_at = case.verdict.cause, case.other.last_frame_at
+    if cause is Cause.IDLE_TIMEOUT and spoke_at is not None and case.ended_at - spoke_at <= ON_MESSAGE:
+        cause = case.codes.verdict(case.close.code or 0).cause  # Bandit refuses an invalid frame with the same bytes
+    return Match(cause, Confidence.STATED)
 
 
 def unobserved(case: Case) -> Match | None:

@@ -105,10 +105,10 @@ PRESETS: Mapping[str, Preset] = {
             3011: Cause.SERVICE_RESTART,  # force reconnect
             3012: Cause.PING_TIMEOUT,  # no pong
             3013: Cause.POLICY_VIOLATION,  # too many requests
-            3014: Cause.APPLICATION,  # too many errors
             3500: Cause.UNAUTHORIZED,  # invalid token
             3501: Cause.PROTOCOL_ERROR,  # bad request
             3502: Cause.TIMEOUT,  # not authenticated in time
+            3506: Cause.PROTOCOL_ERROR,  # binary data for a JSON client
             3507: Cause.FORBIDDEN,  # permission denied
         },
         (
@@ -149,16 +149,12 @@ PRESETS: Mapping[str, Preset] = {
             4007: Cause.PROTOCOL_ERROR,  # invalid reconnect URL
         },
     ),
-    # 4500 is CloseStatus.SESSION_NOT_RELIABLE.
+    # 4500 is CloseStatus.SESSION_NOT_RELIABLE: a message could not be sent in time, too much waits to be sent, or no
+    # first message came within a minute. Older versions send no text.
     "stomp": Preset(
         "Spring's CloseStatus, ConcurrentWebSocketSessionDecorator and SubProtocolWebSocketHandler",
-        {4500: Cause.TIMEOUT},  # no CONNECT frame within a minute
-        texts={
-            4500: (
-                _text(r"Send time \d+ \(ms\) for session '.*' exceeded the allowed limit \d+", Cause.SLOW_CLIENT),
-                _text(r"Buffer size \d+ bytes for session '.*' exceeds the allowed limit \d+", Cause.SLOW_CLIENT),
-            )
-        },
+        {4500: Cause.TIMEOUT},
+        texts={4500: (_text("Failed to send message within the configured send limit", Cause.SLOW_CLIENT),)},
         subprotocols=("v10.stomp", "v11.stomp", "v12.stomp"),
     ),
     "mqtt": Preset(
@@ -171,11 +167,6 @@ PRESETS: Mapping[str, Preset] = {
         "https://github.com/mtrudel/bandit, lib/bandit/websocket/connection.ex: handle_timeout",
         texts={1002: (_text("", Cause.IDLE_TIMEOUT),)},
         paths=("/live/websocket",),
-    ),
-    "nhooyr": Preset(
-        "https://pkg.go.dev/nhooyr.io/websocket: its example defers Close with 1011 and this text, so that a handler "
-        "which just returns sends it as well",
-        texts={1011: (_text("the sky is falling", Cause.APPLICATION),)},
     ),
 }
 

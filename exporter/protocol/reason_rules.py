@@ -38,6 +38,8 @@ LIBRARY_TEXTS: Mapping[int, tuple[ReasonText, ...]] = {
             re.compile("An unrecoverable IOException occurred so the connection was closed"), Cause.INTERNAL_ERROR
         ),
     ),
+    # nhooyr.io/websocket up to 1.7: its documented deferred Close, which a handler that just returns sends as well.
+    1011: (ReasonText(re.compile("the sky is falling"), Cause.APPLICATION),),
     # em-websocket, connection.rb: "There is no code defined for application errors, so use 3000".
     3000: (ReasonText(re.compile("Application error"), Cause.INTERNAL_ERROR),),
     # Litestar, ExceptionHandlerMiddleware.handle_websocket_exception; graphql-ws, CloseCode.InternalServerError.

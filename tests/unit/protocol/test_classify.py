@@ -316,6 +316,12 @@ def test_close_code_1002_of_tomcats_failed_endpoint_is_internal_error() -> None:
     assert outcome(closed(SERVER, 1002, "The client frame was not masked")) == ("1002", "protocol-error", SERVER)
 
 
+def test_close_code_1011_of_a_deferred_close_is_the_applications_own() -> None:
+    """Row 9: nhooyr's documented defer sends 1011 on every return of a handler, so it shows no failure."""
+    assert outcome(closed(SERVER, 1011, "the sky is falling")) == ("1011", "application", SERVER)
+    assert outcome(closed(SERVER, 1011, "db: no rows")) == ("1011", "internal-error", SERVER)
+
+
 def test_close_code_3000_application_error_is_internal_error() -> None:
     """Row 9: em-websocket sends 3000 with its own text for a failed handler; any other 3000 is unauthorized."""
     assert outcome(closed(SERVER, 3000, "Application error")) == ("3000", "internal-error", SERVER)
