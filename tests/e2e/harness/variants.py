@@ -278,6 +278,12 @@ UNTUNED: tuple[Variant, ...] = (
              actions=(*BASIC, RETURNS, TOO_BIG)),
     _program("WebSocket++", "websocketpp", "C++", str(PROGRAMS / "websocketpp"), "{port}",
              needs=str(PROGRAMS / "websocketpp"), actions=(*BASIC, RETURNS, TOO_BIG), dies=True),
+    _program("RESTinio", "restinio", "C++", str(PROGRAMS / "restinio"), "{port}", needs=str(PROGRAMS / "restinio"),
+             actions=(SIGTERM, SIGKILL, BAD_UTF8, RETURNS), mute=True),
+    _program("Pike", "pike", "Pike", "pike", "pike/echo.pike", "{port}", needs="pike",
+             actions=(SIGTERM, SIGKILL, RETURNS), mute=True),
+    _program("tcllib", "tcllib", "Tcl", "tclsh", "tcl/echo.tcl", "{port}", needs="tclsh",
+             actions=(SIGTERM, SIGKILL, RETURNS), mute=True),
 )  # fmt: skip
 
 VARIANTS = TUNED + UNTUNED

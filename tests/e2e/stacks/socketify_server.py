@@ -19,6 +19,7 @@ def echo(websocket: Any, message: str | bytes, opcode: OpCode) -> None:
 
 
 app = App()
-app.ws("/", {"compression": CompressOptions.DISABLED, "max_payload_length": 65536, "idle_timeout": 8, "message": echo})
+app.ws("/", {"compression": CompressOptions.DISABLED, "max_payload_length": 65536, "idle_timeout": 8,
+             "send_pings_automatically": True, "message": echo})  # fmt: skip
 app.listen({"host": "127.0.0.1", "port": int(sys.argv[1])}, lambda config: None)
 app.run()
