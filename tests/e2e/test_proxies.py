@@ -240,6 +240,11 @@ def kill_proxy(app: Process, proxy: Process, directory: Path, port: int) -> None
     kill(proxy, directory, port)
 
 
+def stop_proxy(app: Process, proxy: Process, directory: Path, port: int) -> None:
+    """Stop the proxy between as a container runtime does."""
+    stop(proxy, directory, port)
+
+
 def kill_app(app: Process, proxy: Process, directory: Path, port: int) -> None:
     """Kill the app behind the proxy: the proxy's port goes on accepting, and its sessions end together."""
     app.kill_group()
@@ -253,11 +258,12 @@ def reload_proxy(app: Process, proxy: Process, directory: Path, port: int) -> No
 
 APP_DOWN: Ending = ("1006", "app-down", "server")
 WORKER_LOST: Ending = ("1006", "worker-lost", "server")
+CLOSED: Ending = ("1001", "going-away", "server")
 #: A reload of the proxy between: its listening socket stays, also in HAProxy, whose new worker takes it over.
 RELOADED: dict[str, Ending] = {
     "nginx": WORKER_LOST,
     "haproxy": WORKER_LOST,
-    "caddy": ("1001", "going-away", "server"),
+    "caddy": CLOSED,
     "envoy": WORKER_LOST,
 }
 BETWEEN: list[tuple[str, Between, Ending]] = [
@@ -265,6 +271,7 @@ BETWEEN: list[tuple[str, Between, Ending]] = [
     for name in PROXIES
     for case in (
         (name, kill_proxy, APP_DOWN),
+        (name, stop_proxy, CLOSED if name == "caddy" else APP_DOWN),
         (name, kill_app, WORKER_LOST),
         (name, reload_proxy, RELOADED[name]),
     )
