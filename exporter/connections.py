@@ -8,10 +8,9 @@
 A pipelined request waits until most of the answers before it have been read, and for its time after many others.
 
 At the limit a connection of the address with the most is closed: an idle one, else the oldest, if the new client's
-address has none or two fewer, or the oldest has been served for :data:`PROTECTED_TIME`. Otherwise the new connection is
-closed. So
-an address that opens many connections closes its own, and a health check from elsewhere is always served. aiohttp
-serves each connection; this module owns the sockets around it.
+address has none or two fewer, or the oldest has been served for :data:`PROTECTED_TIME`. Otherwise the new one is closed
+within a second. So an address that opens many connections closes its own, and a health check from elsewhere is always
+served. aiohttp serves each connection; this module owns the sockets around it.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
@@ -36,6 +36,8 @@ KEEP_ALIVE = 15.0
 UNREAD_TIME = 10.0
 #: Seconds without a request after which a connection is idle, and for which a new one keeps its place at the limit.
 PROTECTED_TIME = 1.0
+#: Clients that are refused and not closed at once: those who come back without a pause come back less often.
+MAX_REFUSED = 256
 #: Connections that are accepted before others get their turn.
 BATCH = 16
 #: Seconds between two requests of one connection, and how many may come at once.
@@ -69,6 +71,7 @@ class Connections:
         self._by_protocol: dict[asyncio.BaseProtocol, _Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[socket.socket] = []
+        self._refused: deque[socket.socket] = deque()
 
     def __len__(self) -> int:
         return len(self._by_protocol)
@@ -92,6 +95,7 @@ class Connections:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
         self._listeners = []
+        self._close_all_refused()
 
     @asynccontextmanager
     async def answering(self, protocol: asyncio.BaseProtocol) -> AsyncIterator[None]:
@@ -127,6 +131,7 @@ class Connections:
                 return
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
+                    self._close_all_refused()
                     self._pause(listener, _PAUSE)
                     return
                 continue  # the client has gone already
@@ -140,7 +145,11 @@ class Connections:
     def _serve(self, accepted: socket.socket, host: str) -> bool:
         """Serve a new connection, if there is room or another can be closed for it. Return whether so."""
         if not self._make_room(host):
-            accepted.close()
+            self._refused.append(accepted)
+            if len(self._refused) > MAX_REFUSED:
+                self._close_refused()
+            else:
+                asyncio.get_running_loop().call_later(PROTECTED_TIME, self._close_refused)
             return False
         accepted.setblocking(False)
         connection = _Connection(self._factory(), accepted, host, self._max_request, self._closed)
@@ -188,6 +197,15 @@ class Connections:
             for connection in tuple(self._by_protocol.values()):
                 if connection.is_late(now):
                     connection.abort()
+
+    def _close_refused(self) -> None:
+        """Close the oldest of the clients that were refused."""
+        if self._refused:
+            self._refused.popleft().close()
+
+    def _close_all_refused(self) -> None:
+        while self._refused:
+            self._close_refused()
 
     def _closed(self, connection: _Connection) -> None:
         if self._by_protocol.pop(connection.inner, None) is not None:

@@ -109,17 +109,30 @@ async def test_connection_that_is_new_is_served_beside_busy_ones_of_its_address(
 
 
 async def test_connections_of_a_storm_are_refused_and_others_are_served() -> None:
-    """While an address's connections are new and busy, more of its own are closed at once; another address gets in."""
+    """While an address's connections are new and busy, more of its own are refused; another address gets in."""
     async with serving(8) as (admin, port):
         streams = [await Client().connect(port) for _ in range(8)]
         for stream in streams:
             await stream.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await until(lambda: admin._events.listeners == 8, "all are busy")
-        for _ in range(20):
-            assert await (await Client().connect(port)).is_closed()
+        storm = [await Client().connect(port) for _ in range(20)]
         kubelet = await Client("127.0.0.2").connect(port)
         assert b"alive" in await kubelet.get()
         assert len(admin._connections) == 8
+        assert all(await asyncio.gather(*(one.is_closed() for one in storm)))
+
+
+async def test_connections_that_are_refused_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are closed when their time is over, or when too many others have come since; all with the server."""
+    monkeypatch.setattr(connections, "MAX_REFUSED", 3)
+    monkeypatch.setattr(connections, "PROTECTED_TIME", 60.0)
+    async with serving(1) as (admin, port):
+        served = await Client().connect(port)
+        assert b"alive" in await served.get()
+        storm = [await Client().connect(port) for _ in range(5)]
+        assert all([await one.is_closed() for one in storm[:2]])
+        assert len(admin._connections._refused) == 3
+    assert all([await one.is_closed() for one in storm])
 
 
 async def test_connection_without_a_head_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
