@@ -1,7 +1,9 @@
 """``python -m benchmarks.isolation``: what strangers cost the traffic of others, and the health check.
 
-Windows without and with a disturbance take turns; a paced echo probe measures each. Hostile clients run under
-SCHED_IDLE: any other process preempts them at once, so that they take no core from the sidecar or the probe.
+Windows without and with a disturbance take turns; a paced echo probe measures each. In a third one, the control, the
+same strangers disturb another sidecar, which shares nothing but the machine: what they add there is not the fault of
+the probed one. Hostile clients run under SCHED_IDLE: any other process preempts them at once, so that they take no core
+from the sidecar or the probe.
 
 python -m benchmarks.isolation [--rounds N] [--seconds S] [--cases a,b] [--interpreted] [--one-core]
 """
@@ -69,6 +71,11 @@ class Case:
     churn: int = 0
 
     @property
+    def controlled(self) -> bool:
+        """Whether the same can be done to another sidecar."""
+        return self.admin and not self.stopped
+
+    @property
     def aim(self) -> float:
         """Milliseconds that the probe's p99 may grow by."""
         return ADMIN_AIM if self.admin else DENSE_AIM
@@ -110,14 +117,21 @@ class Window:
 
 @dataclass(slots=True)
 class Outcome:
-    """All windows of one case: pairs without and with the disturbance."""
+    """All windows of one case: pairs without and with the disturbance, and the controls of the pairs."""
 
     case: Case
     pairs: list[tuple[Window, Window]] = field(default_factory=list)
+    controls: list[Window] = field(default_factory=list)
 
     def added(self) -> float:
         """Return the milliseconds that the disturbance adds to p99: the median of the pairs."""
         return median(disturbed.p99 - idle.p99 for idle, disturbed in self.pairs)
+
+    def added_by_control(self) -> float | None:
+        """Return the same of the controls; None without any."""
+        if not self.controls:
+            return None
+        return median(control.p99 - idle.p99 for (idle, _), control in zip(self.pairs, self.controls, strict=True))
 
     def row(self) -> str:
         """Return the case's line of the table."""
@@ -127,10 +141,11 @@ class Outcome:
         livez = "none asked"
         if len(checks) > 1:
             livez = f"{quantiles(checks, n=100, method='inclusive')[98]:.1f}, {max(checks):.1f}"
+        control = "" if (added := self.added_by_control()) is None else f"{added:+.2f}"
         missed = self.added() > self.case.aim or max(checks, default=0.0) > LIVEZ_AIM
         return (
             f"| {self.case.title} | {p50[0]:.2f}, {p50[1]:.2f} | {p99[0]:.2f}, {p99[1]:.2f} | {self.added():+.2f} "
-            f"| {self.case.aim:g} | {livez} | {'missed' if missed else 'met'} |"
+            f"| {control} | {self.case.aim:g} | {livez} | {'missed' if missed else 'met'} |"
         )
 
 
@@ -152,11 +167,10 @@ def _health_checks(port: int, found: list[float], cores: set[int]) -> AbstractCo
 
 
 class Bench:
-    """The programs, the echo server's port, and the length of a window in seconds."""
+    """The programs, and the length of a window in seconds."""
 
-    def __init__(self, programs: Path, upstream: int, cores: Cores, seconds: float, scratch: Path) -> None:
+    def __init__(self, programs: Path, cores: Cores, seconds: float, scratch: Path) -> None:
         self.programs = programs
-        self.upstream = upstream
         self.cores = cores
         self.seconds = seconds
         self.scratch = scratch
@@ -206,8 +220,8 @@ class Bench:
             finally:
                 flood.kill()
 
-    def run(self, case: Case, rounds: int, target: Pollable) -> Outcome:
-        """Measure one case."""
+    def run(self, case: Case, rounds: int, target: Pollable, other: Pollable) -> Outcome:
+        """Measure one case; ``other`` is the sidecar of the controls."""
         outcome = Outcome(case)
         for _ in range(rounds):
             with self.churn(case, target):
@@ -215,6 +229,11 @@ class Bench:
                 with self.disturbance(case, target):
                     time.sleep(LEAD)
                     disturbed = self.window(target, check=not case.stopped)
+                time.sleep(REST)
+                if case.controlled:
+                    with self.disturbance(case, other):
+                        time.sleep(LEAD)
+                        outcome.controls.append(self.window(target, check=True))
             outcome.pairs.append((idle, disturbed))
             time.sleep(REST)
         return outcome
@@ -269,22 +288,25 @@ def measure(arguments: argparse.Namespace, scratch: Path, say: Callable[[str], N
     with ExitStack() as stack:
         server = [str(programs / "server"), "--port", str(port)]
         stack.enter_context(running(server, port, cores.server, scratch / "server.output"))
-        bench = Bench(programs, port, cores, arguments.seconds, scratch)
+        bench = Bench(programs, cores, arguments.seconds, scratch)
         for logins in (False, True):
             cases = [case for case in CASES if case.logins is logins and case.key in arguments.cases.split(",")]
             if not cases:
                 continue
             peer = _peer(tree, _web_config(scratch) if logins else None)
-            with stage(peer, port, programs, scratch / f"sidecar-{logins}", cores) as target:
+            with (
+                stage(peer, port, programs, scratch / f"sidecar-{logins}", cores) as target,
+                stage(peer, port, programs, scratch / f"control-{logins}", cores) as other,
+            ):
                 for case in cases:
-                    outcomes.append(bench.run(case, arguments.rounds, target))
+                    outcomes.append(bench.run(case, arguments.rounds, target, other))
                     say(outcomes[-1].row())
     return outcomes
 
 
 HEAD = """\
-| disturbance | p50, ms: without, with | p99, ms: without, with | added to p99 | aim | /livez, ms: p99, worst | |
-|---|---|---|---|---|---|---|"""
+| disturbance | p50, ms: without, with | p99, ms: without, with | added | control | aim | /livez, ms: p99, worst | |
+|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> int:

@@ -43,6 +43,7 @@ def test_run_with_a_flood_measures_both_windows(capsys: pytest.CaptureFixture[st
         pytest.skip(str(absent))
     assert [one.case.key for one in found] == ["scrapers", "stopped", "reserved"]
     assert all(window.p99 >= window.p50 > 0 for one in found for pair in one.pairs for window in pair)
+    assert [len(one.controls) for one in found] == [1, 0, 0]
     assert found[0].pairs[0][1].livez
     assert not found[1].pairs[0][1].livez
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -55,7 +56,7 @@ def test_disturbance_that_stops_the_observer_continues_it(tmp_path: Path) -> Non
         signal.pause()
         os._exit(0)
     try:
-        bench = isolation.Bench(tmp_path, 0, isolation.Cores(set(), set(), set()), 0.0, tmp_path)
+        bench = isolation.Bench(tmp_path, isolation.Cores(set(), set(), set()), 0.0, tmp_path)
         target = isolation.Pollable(0, 0, [os.getpid(), child], [], 0.0)
         with bench.disturbance(Case("stopped", "", stopped=True), target):
             _, status = os.waitpid(child, os.WUNTRACED)
