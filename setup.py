@@ -30,7 +30,9 @@ def modules() -> list[Any]:
     from mypyc.build import mypycify
 
     paths = [f"exporter/{package}/{name}.py" for package, names in COMPILED.items() for name in names]
-    built: list[Any] = mypycify(paths, opt_level="3", debug_level="0", group_name="websocket_exporter")
+    built: list[Any] = mypycify(paths, opt_level="2", debug_level="0", group_name="websocket_exporter")
+    for module in built:  # calls between functions that no other library can replace are direct
+        module.extra_compile_args.append("-fvisibility=hidden")
     return built
 
 
