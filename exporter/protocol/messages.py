@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct, error
-from typing import Final, NamedTuple
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from exporter.protocol import record
 from exporter.protocol.record import SessionRecord
@@ -39,7 +41,9 @@ class Kind(IntEnum):
     FLUSHED = 5  # the counters are up to date
 
 
-class Opened(NamedTuple):
+@mypyc_attr(acyclic=True)
+@dataclass(slots=True, init=False)
+class Opened:
     """A session that opened, for the count of clients that come back.
 
     :ivar opened_at: monotonic seconds.
@@ -50,6 +54,12 @@ class Opened(NamedTuple):
     opened_at: float
     route: int
     identity: int
+
+    # Written out: compiled, it is called without a dict of arguments.
+    def __init__(self, opened_at: float, route: int, identity: int) -> None:
+        self.opened_at = opened_at
+        self.route = route
+        self.identity = identity
 
 
 @dataclass(slots=True)
@@ -113,9 +123,9 @@ def decode(message: bytes) -> SessionRecord | list[Opened] | Notice | Kind:
     """Return the content of a message: for FLUSH and FLUSHED its kind. Raises ValueError if it is malformed."""
     if not message:
         raise ValueError("an empty message")
+    if message.startswith(_RECORD):  # most are records: without making a Kind
+        return record.unpack(message, len(_RECORD))
     body = message[1:]
-    if message[0] == _RECORD[0]:  # most are records: without making a Kind
-        return record.unpack(body)
     match Kind(message[0]):
         case Kind.OPENED:
             try:

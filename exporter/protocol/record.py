@@ -260,7 +260,7 @@ _RESET: Final = TcpEndKind.RESET
 #: of the texts' lengths in bytes, see :data:`_WIDTHS`. Then of each peer frames, payload, last_message_size,
 #: largest_before, largest_message; last_frame_at, last_message_at, the time of its Close, ping_at, waiting_since.
 #: Records do not leave the machine: its own byte order and alignment are the fastest.
-_FIXED: Final = Struct("@2Q 3d 4Q" + 2 * "5Q 5d")
+_FIXED: Final = Struct("@2Q 3d 4q" + 2 * "5Q 5d")
 _pack_fixed: Final = _FIXED.pack
 _VERSION: Final = bytes((VERSION,))
 #: Where the texts begin.
@@ -331,43 +331,49 @@ def pack(record: SessionRecord, prefix: bytes = b"") -> bytes:
     return b"".join(parts)
 
 
-def unpack(message: bytes) -> SessionRecord:
-    """Return the record that :func:`pack` made ``message`` from.
+def unpack(message: bytes, start: i64 = 0) -> SessionRecord:
+    """Return the record that :func:`pack` made; it begins at index ``start`` of ``message`` and ends with it.
 
     Raises ValueError for any other message, one of another version among them.
     """
-    if not message or message[0] != VERSION:
-        raise ValueError(f"a record of version {message[0] if message else None} instead of {VERSION}")
-    if not _TEXTS <= len(message) <= MAX_SIZE:
-        raise ValueError(f"a record of {len(message)} bytes")
-    fixed = _FIXED.unpack_from(message, len(_VERSION))
-    numbers: int = fixed[5]
-    peers: int = fixed[6]
-    rest: int = fixed[7]
-    lengths: int = fixed[8]
-    parts = _Parts(message, _TEXTS)
-    texts = []
-    for width in _WIDTHS:
-        texts.append(parts.text(lengths & (1 << width) - 1))
+    size: i64 = len(message) - start
+    if size < 1 or message[start] != VERSION:
+        raise ValueError(f"a record of version {message[start] if size > 0 else None} instead of {VERSION}")
+    if not _TEXTS <= size <= MAX_SIZE:
+        raise ValueError(f"a record of {size} bytes")
+    fixed = _FIXED.unpack_from(message, start + 1)
+    numbers: i64 = fixed[5]
+    peers: i64 = fixed[6]
+    rest: i64 = fixed[7]
+    lengths: i64 = fixed[8]
+    at: i64 = start + _TEXTS
+    texts: list[str] = []
+    for index in range(len(_WIDTHS)):
+        width: i64 = _WIDTHS[index]
+        end = at + (lengths & (1 << width) - 1)
+        if end > len(message):
+            break  # with lengths left
+        texts.append(message[at:end].decode() if end > at else "")
         lengths >>= width
-    slots, samples = numbers >> 48, rest >> 16
-    frames = parts.take(slots * SLOT)
-    client_sample, server_sample = parts.take(samples & 0x3FF), parts.take(samples >> 10)
-    if lengths or slots > FRAMES or parts.at != len(message):
-        raise ValueError("a record with too many bytes")
+        at = end
+    slots: i64 = numbers >> 48
+    samples = at + slots * SLOT
+    second = samples + (rest >> 16 & 0x3FF)
+    if lengths or not 0 <= slots <= FRAMES or rest < 0 or second + (rest >> 26) != len(message):
+        raise ValueError("a record of another length than its parts")
     first_close, tcp_end, kind, cause = rest & 3, rest >> 2 & 3, rest >> 4 & 3, rest >> 8 & 0xFF
     if kind >= len(_KINDS) or cause > len(_CAUSES):
         raise ValueError("a record with an unknown kind or cause")
     return SessionRecord(
         numbers & 0xFFFF, fixed[0], numbers >> 16 & 0xFFFF, fixed[2], fixed[3], fixed[4], fixed[1],
-        _unpack_peer(fixed, 9, peers & 0xFFFFFFFF, texts[6], client_sample),
-        _unpack_peer(fixed, 19, peers >> 32, texts[7], server_sample),
+        _unpack_peer(fixed, 9, peers & 0xFFFFFFFF, texts[6], message[samples:second]),
+        _unpack_peer(fixed, 19, peers >> 32, texts[7], message[second:]),
         _PEERS[first_close - 1] if first_close else None,
         _PEERS[tcp_end - 1] if tcp_end else None,
         _KINDS[kind],
         _CAUSES[cause - 1] if cause else None,
         numbers >> 32 & 0xFFFF, bool(rest & 0x40), bool(rest & 0x80), texts[0], texts[1], texts[2], texts[3], texts[4],
-        texts[5], frames,
+        texts[5], message[at:samples],
     )  # fmt: skip
 
 
@@ -394,7 +400,7 @@ def _peer_bits(peer: PeerRecord) -> i64:
     return bits | opcode + 1 << 3 | code - _NO_CLOSE << 8
 
 
-def _unpack_peer(fixed: tuple[Any, ...], at: int, bits: int, reason: str, sample: bytes) -> PeerRecord:
+def _unpack_peer(fixed: tuple[Any, ...], at: i64, bits: i64, reason: str, sample: bytes) -> PeerRecord:
     code = (bits >> 8) + _NO_CLOSE
     close = None if code == _NO_CLOSE else CloseFrame(None if code == _EMPTY_CLOSE else code, reason, fixed[at + 7])
     return PeerRecord(
@@ -411,26 +417,6 @@ def _peer_index(peer: Peer | None) -> i64:
 
 def _kind_index(kind: TcpEndKind) -> i64:
     return 0 if kind is _FIN else 1 if kind is _RESET else 2
-
-
-class _Parts:
-    """Cuts the variable parts off a message, one after the other."""
-
-    def __init__(self, message: bytes, at: int) -> None:
-        self.at = at
-        self._message = message
-
-    def take(self, size: int) -> bytes:
-        """Return the next ``size`` bytes. Raises ValueError if the message ends before."""
-        part = self._message[self.at : self.at + size]
-        if len(part) != size:
-            raise ValueError("a record that is cut short")
-        self.at += size
-        return part
-
-    def text(self, size: int) -> str:
-        """Return the next ``size`` bytes as text. Raises ValueError if they are none."""
-        return self.take(size).decode()
 
 
 def _cut(text: str, limit: int) -> bytes:

@@ -321,7 +321,7 @@ def test_intake_new_sessions_check_the_listener(stage: Stage) -> None:
     """Soon after each, so that short sessions can be judged as well."""
     stage.clock.advance(2.5)
     opened = [Opened(stage.clock.now, 0, 7)]
-    stage.intake.receive(0, encode_opened([pack_opening(*opened[0])]))
+    stage.intake.receive(0, encode_opened([pack_opening(stage.clock.now, 0, 7)]))
     assert stage.opened == [opened]
     stage.clock.advance(0.5)
     stage.intake.closed(stage.record(tcp_end=SERVER, opened_at=stage.clock.now - 0.6))

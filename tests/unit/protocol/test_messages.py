@@ -53,7 +53,7 @@ def test_record_message_of_the_largest_record_fits_the_buffer():
 @given(st.lists(OPENED, max_size=MAX_OPENED))
 def test_opened_message_decodes_to_its_batch(batch):
     """A batch of openings survives its message."""
-    message = encode_opened([pack_opening(*opened) for opened in batch])
+    message = encode_opened([pack_opening(one.opened_at, one.route, one.identity) for one in batch])
     assert decode(message) == batch
     assert len(message) <= MAX_MESSAGE
 
