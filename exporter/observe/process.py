@@ -98,7 +98,7 @@ class ObserverProcess:
         reconnects = Reconnects(metrics.returned)
         self._prober = AppProbe(settings.upstream)
         sinks = (metrics, self._history, self._closes, reconnects,
-                 SessionLog(routes, cast(LogEndings, settings.log_endings), metrics.lines_suppressed))  # fmt: skip
+                 SessionLog(log, routes, cast(LogEndings, settings.log_endings), metrics.lines_suppressed))  # fmt: skip
         self._intake = Intake(
             codes, sinks, MonotonicScheduler(), self._prober, self._is_draining, reconnects.opened_batch,
             self._on_notice, lambda slot: self._receiver.flushed(slot),

@@ -27,6 +27,7 @@ class Counts:
     """Lines suppressed and dropped."""
 
     def __init__(self, log: Log) -> None:
+        self.log = log
         self.suppressed = self.dropped = 0
         log.count(self._suppress, self._drop)
 
@@ -105,9 +106,9 @@ def test_log_line_of_an_exception_holds_the_end_of_its_traceback() -> None:
 def test_log_line_of_the_longest_texts_has_a_bound(char: str) -> None:
     """Whatever peers send, a line of a close has at most 1.5 KB and all its fields."""
     stream = io.StringIO()
-    with logging_to(stream, "json"):
+    with logging_to(stream, "json") as counts:
         closed = record(path=char * 512, forwarded_for=char * 256, subprotocol=char * 64, trace_id="ab" * 16)
-        SessionLog(ROUTES, "all", int).session_closed(closed, ending(reason=char * 123))
+        SessionLog(counts.log, ROUTES, "all", int).session_closed(closed, ending(reason=char * 123))
     assert len(stream.getvalue().encode("utf-8", "backslashreplace")) <= MAX_LINE
     (line,) = events(stream)
     assert line["code"] == "1011"
@@ -139,8 +140,8 @@ def test_log_line_of_an_unusual_value_keeps_its_fields(value: Any, logged: Any) 
 def test_session_log_of_each_setting_is_what_was_chosen(which: Any, logged: list[str]) -> None:
     """All, abnormal or no closes are logged, abnormal ones as warnings."""
     stream = io.StringIO()
-    with logging_to(stream, "json"):
-        sessions = SessionLog(ROUTES, which, int)
+    with logging_to(stream, "json") as counts:
+        sessions = SessionLog(counts.log, ROUTES, which, int)
         sessions.session_closed(record(), ending("1001", Cause.GOING_AWAY))
         sessions.session_closed(record(), ending())
     lines = events(stream)
@@ -148,12 +149,22 @@ def test_session_log_of_each_setting_is_what_was_chosen(which: Any, logged: list
     assert {line["code"]: line["level"] for line in lines}.items() <= {"1001": "info", "1011": "warning"}.items()
 
 
+def test_session_log_below_the_least_level_is_not_logged() -> None:
+    """The log's least level holds for closes as well."""
+    stream = io.StringIO()
+    with logging_to(stream, "json", "warning") as counts:
+        sessions = SessionLog(counts.log, ROUTES, "all", int)
+        sessions.session_closed(record(), ending("1001", Cause.GOING_AWAY))
+        sessions.session_closed(record(), ending())
+    assert [line["code"] for line in events(stream)] == ["1011"]
+
+
 def test_terminal_line_of_a_close_is_short() -> None:
     """A close on a terminal is one line: time, real code, cause, initiator, path, duration, its report's address."""
     stream = io.StringIO()
     closed = record(path="/ws/a", seconds=4.1)
-    with logging_to(stream, "console", reports="http://localhost:10011"):
-        sessions = SessionLog(ROUTES, "all", int)
+    with logging_to(stream, "console", reports="http://localhost:10011") as counts:
+        sessions = SessionLog(counts.log, ROUTES, "all", int)
         sessions.session_closed(closed, LOST)
         sessions.session_closed(closed, ending("4xxx", Cause.APPLICATION, Peer.CLIENT, close_code=4409))
         sessions.session_closed(closed, ending("1000", Cause.NORMAL, close_code=1000))
@@ -180,7 +191,7 @@ def test_log_lines_over_the_ceiling_are_suppressed_and_counted(monkeypatch: pyte
     stream = io.StringIO()
     with logging_to(stream, "json") as counts:
         suppressed: list[int] = []
-        sessions = SessionLog(ROUTES, "all", suppressed.append)
+        sessions = SessionLog(counts.log, ROUTES, "all", suppressed.append)
         for _ in range(LINES_PER_SECOND + 20):
             sessions.session_closed(record(), LOST)
         for _ in range(LINES_PER_SECOND + 3):
