@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from exporter.observe.probe import Listeners
 from exporter.protocol.classify import Ending, classify, depends_on_app, is_drop
@@ -57,6 +57,8 @@ MAX_DROPS = 8192
 #: Seconds between two checks of the app's listening socket, idle and while sessions open.
 LISTENER_INTERVAL = 5.0
 LISTENER_MIN_INTERVAL = 0.25
+
+_SERVER: Final = Peer.SERVER
 
 
 class Sink(Protocol):
@@ -232,7 +234,7 @@ class Intake:
 
     def _drops(self, record: SessionRecord) -> tuple[Drops, str]:
         """Return the drops among which the record's companions are: by the server, or by one client-side address."""
-        return (self._lost_server, "") if record.tcp_end is Peer.SERVER else (self._lost_client, record.peer_address)
+        return (self._lost_server, "") if record.tcp_end is _SERVER else (self._lost_client, record.peer_address)
 
     def _pass_on(self, record: SessionRecord, accepts: bool | None) -> None:
         ending = self._classify(record, accepts)
@@ -270,7 +272,7 @@ class Intake:
             app_accepts=accepts,
             draining=self._draining(),
             terminating=self.terminating,
-            listener_changed=ender is Peer.SERVER and self._listeners.changed(record),
+            listener_changed=ender is _SERVER and self._listeners.changed(record),
             lost_server=lost,
             lost_client=lost,
         )

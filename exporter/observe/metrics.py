@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from time import time
+from typing import Final
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -22,6 +23,11 @@ from exporter.protocol.classify import Ending
 from exporter.protocol.close_codes import ABNORMAL, NO_STATUS
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.record import SessionRecord
+
+# Looked up once: Python 3.11 takes a detour to an enum's members.
+_CLIENT: Final = Peer.CLIENT
+_SERVER: Final = Peer.SERVER
+_PROXY: Final = Peer.PROXY
 
 #: Codes with which an app may end a failed handler as if nothing were wrong.
 SUSPECT_CODES = ("1000", NO_STATUS)
@@ -58,18 +64,19 @@ class Metrics:
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Count one close."""
         route, initiator = self.shared.routes[record.route], ending.initiator
-        self.shared.count_close(record.route, (ending.code, ending.cause, initiator), record.trace_id)
-        lifetime = max(0.0, record.closed_at - record.opened_at)
         at, cells = self._layout.routes[record.route], self._cells
+        cells[self._layout.closed(record.route, ending.code, ending.cause, initiator)] += 1
+        lifetime = max(0.0, record.closed_at - record.opened_at)
         bucket = at.lifetime[initiator].observe(cells, lifetime)
         if record.trace_id:
-            exemplar = Exemplar({"trace_id": record.trace_id}, lifetime, time())
-            self.shared.lifetime_exemplars[route, initiator, bucket] = exemplar
+            trace, now = {"trace_id": record.trace_id}, time()
+            self.shared.exemplars[record.route, (ending.code, ending.cause, initiator)] = Exemplar(trace, 1.0, now)
+            self.shared.lifetime_exemplars[route, initiator, bucket] = Exemplar(trace, lifetime, now)
         if record.client.largest_message:
-            at.largest_message[Peer.CLIENT].observe(cells, record.client.largest_message)
+            at.largest_message[_CLIENT].observe(cells, record.client.largest_message)
         if record.server.largest_message:
-            at.largest_message[Peer.SERVER].observe(cells, record.server.largest_message)
-        if ending.code == ABNORMAL and initiator is not Peer.PROXY:
+            at.largest_message[_SERVER].observe(cells, record.server.largest_message)
+        if ending.code == ABNORMAL and initiator is not _PROXY:
             at.idle_before_drop[initiator].observe(cells, idle_seconds(record))
         if ending.close_unanswered:
             self._incomplete.labels(route, initiator).inc()

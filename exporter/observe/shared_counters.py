@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from time import monotonic_ns, time
+from time import monotonic_ns
 from types import MappingProxyType
 from typing import Any
 
@@ -49,6 +49,7 @@ _STATUS_CLASSES = frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"})
 class SharedCounters(Collector):
     """Count closes in the observer's block and sum everything for a scrape.
 
+    :ivar exemplars: exemplars of closes, by route and label set.
     :ivar lifetime_exemplars: exemplars of the sessions' durations, by route, initiator and bucket.
     :param routes: the names of the routes, in the order of their cells.
     :param layout: of a relay's block.
@@ -76,14 +77,12 @@ class SharedCounters(Collector):
         self.closes_layout = closes_layout
         self.closes = closes
         self._known = frozenset(known)
-        self._exemplars: dict[tuple[int, LabelSet], Exemplar] = {}
+        self.exemplars: dict[tuple[int, LabelSet], Exemplar] = {}
         self.lifetime_exemplars: dict[tuple[Any, ...], Exemplar] = {}
 
-    def count_close(self, route: int, labels: LabelSet, trace_id: str = "") -> None:
-        """Count one close. Raises KeyError for a code that is no label value."""
+    def count_close(self, route: int, labels: LabelSet) -> None:
+        """Count one close that has no record. Raises KeyError for a code that is no label value."""
         self.closes[self.closes_layout.closed(route, *labels)] += 1
-        if trace_id:
-            self._exemplars[route, labels] = Exemplar({"trace_id": trace_id}, 1.0, time())
 
     def active(self) -> int:
         """Return the number of open sessions."""
@@ -215,7 +214,7 @@ class SharedCounters(Collector):
                     catalogue.CLOSED.name,
                     dict(zip(catalogue.CLOSED.labels, (name, *labels), strict=True)),
                     closed[labels],
-                    exemplar=self._exemplars.get((route, labels)),
+                    exemplar=self.exemplars.get((route, labels)),
                 )
         return family
 

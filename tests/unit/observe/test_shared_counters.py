@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily
 
 from exporter.protocol.counters import NANOSECONDS, SLOTS_PER_RELAY, STATUSES
 from exporter.protocol.enums import Cause, Peer
-from tests.unit.observe.harness import KNOWN, ROUTES, Observed
+from tests.unit.observe.harness import KNOWN, ROUTES, Observed, ending, record
 
 HANDSHAKES, CLOSED = "websocket_handshakes_total", "websocket_connections_closed_total"
 
@@ -103,10 +103,10 @@ def test_dropped_records_are_unclassified_closes() -> None:
     assert observed.shared.closed_by_route(0) == 4
 
 
-def test_count_close_with_a_trace_has_an_exemplar() -> None:
+def test_close_with_a_trace_has_an_exemplar() -> None:
     """A close's trace id is the exemplar of its series."""
     observed = Observed()
-    observed.shared.count_close(0, ("1011", Cause.INTERNAL_ERROR, Peer.SERVER), "ab" * 16)
+    observed.metrics.session_closed(record(trace_id="ab" * 16), ending())
     (family,) = [family for family in observed.shared.collect() if f"{family.name}_total" == CLOSED]
     assert isinstance(family, CounterMetricFamily)
     exemplars = [sample.exemplar.labels for sample in family.samples if sample.exemplar is not None]
