@@ -24,7 +24,7 @@ from socket import SocketType
 from typing import Final
 
 from exporter.listening import BACKLOG
-from exporter.relay.poller import READ, Poller
+from exporter.relay.poller import READ, Pollable, Poller
 
 #: Descriptors that are kept free for name look-ups and files that are read again.
 RESERVE = 16
@@ -147,7 +147,7 @@ class Listener:
             self._timer = asyncio.get_running_loop().call_later(RETRY, self._retry)
 
 
-class _Queue:
+class _Queue(Pollable):
     """One listening socket."""
 
     def __init__(self, sock: SocketType, family: int, on_ready: Callable[[_Queue], None]) -> None:
@@ -166,11 +166,10 @@ class _Queue:
         return accepted, address
 
     def ready(self, events: int) -> None:
-        """See :class:`~exporter.relay.poller.Pollable`."""
         self._on_ready(self)
 
     def failed(self, error: Exception) -> None:
-        """See :class:`~exporter.relay.poller.Pollable`: the next client may succeed."""
+        return  # the next client may succeed
 
 
 def _prepare(sock: SocketType, keepalive: float) -> None:

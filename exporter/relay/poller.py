@@ -27,16 +27,18 @@ import select
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import mypyc_attr, trait
 
 # Events, as epoll has them, so that nothing needs translation.
 READ: Final = 0x1  # EPOLLIN
 WRITE: Final = 0x4  # EPOLLOUT
 ERROR: Final = 0x8  # EPOLLERR, always reported
 HANGUP: Final = 0x10  # EPOLLHUP, always reported: both directions have ended
+URGENT: Final = 0x2  # EPOLLPRI
 PEER_FIN: Final = 0x2000  # EPOLLRDHUP
+EDGE: Final = 1 << 31  # EPOLLET
 
 #: Targets in one turn at most.
 BATCH: Final = 512
@@ -54,14 +56,20 @@ CloseCallback = Callable[[Exception | None], None]
 _clock: Final = monotonic
 
 
-class Pollable(Protocol):
+@trait
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Pollable:
     """Owner of a registered descriptor."""
+
+    __slots__ = ()
 
     def ready(self, events: int) -> None:
         """Handle ``events``: READ, WRITE, or others of the kernel's for errors and hang-ups."""
+        raise NotImplementedError
 
     def failed(self, error: Exception) -> None:
         """Handle ``error``, which :meth:`ready` raised: a defect."""
+        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -172,6 +180,8 @@ class Poller:
         if self._ended or self._later:
             self._run_deferred(began)
         self._busy = False
+        if at < size or self._ended or self._later:
+            self._run_soon()
         self._count_turn(began)
 
     def _run_deferred(self, began: float) -> None:
@@ -197,9 +207,6 @@ class Poller:
                 self._report(defect)
             if _clock() - began > MAX_TURN:
                 break
-        if ended or later:
-            self._busy = False
-            self._run_soon()
 
     def _count_turn(self, began: float) -> None:
         seconds = _clock() - began

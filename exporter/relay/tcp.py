@@ -16,8 +16,12 @@ the queue is empty, writes go behind it (``_must_buffer`` is true, the one thing
 Two ends are different on purpose. ``close`` ends with a FIN behind everything that waits. ``reset`` ends with an RST,
 and only when the peer's kernel has acknowledged everything: an RST overtakes bytes that are under way.
 
-While reading is paused the socket stays registered for the peer's end. An RST is taken at once. A FIN is read at once,
-with the bytes before it, unless these are more than :data:`MAX_SALVAGE`.
+The socket is registered edge-triggered (epoll(7)): the kernel reports once that bytes have come. A read that brings
+fewer than it asked for has taken them all, unless urgent data cut it short, which is an event of its own. After any
+other read, and when reading begins again, ``_rearm`` has the kernel look anew.
+
+The peer's end is reported while reading is paused, too. An RST is taken at once. A FIN is read at once, with the bytes
+before it, unless these are more than :data:`MAX_SALVAGE`.
 
 The descriptor stays open until ``connection_lost`` has returned, which may still read bytes that the kernel holds
 (:meth:`TcpTransport.read_remaining`).
@@ -40,7 +44,7 @@ from socket import SocketType
 from typing import Any, Final
 
 from exporter.protocol.direction import ByteObserver
-from exporter.relay.poller import ERROR, HANGUP, PEER_FIN, READ, WRITE, Poller
+from exporter.relay.poller import EDGE, ERROR, HANGUP, PEER_FIN, READ, URGENT, WRITE, Pollable, Poller
 from exporter.relay.transport import Transport, TransportProtocol
 
 #: Bytes of one read in bulk: large reads cost least a byte.
@@ -69,6 +73,7 @@ _SALVAGE = 64 * 1024  # bytes at a time
 # As plain integers, which need no detour over an enum.
 _SHUT_WR: Final = int(socket.SHUT_WR)
 _UNREGISTERED: Final = -1
+_EVENTS: Final = READ | PEER_FIN | URGENT | EDGE
 _END: Final = ERROR | HANGUP | PEER_FIN
 
 _INT: Final = struct.Struct("i")
@@ -90,7 +95,7 @@ def raise_mmap_threshold() -> None:
     bytes(4 * READ_BULK)
 
 
-class TcpTransport(Transport):
+class TcpTransport(Transport, Pollable):
     """Owner of a connected, non-blocking socket.
 
     :param poller: serves it.
@@ -105,7 +110,6 @@ class TcpTransport(Transport):
         "_fd",
         "_fin_seen",
         "_high",
-        "_hung_up",
         "_must_buffer",
         "_observer",
         "_poller",
@@ -133,20 +137,17 @@ class TcpTransport(Transport):
         self._must_buffer = False  # something waits, or it is closing
         self._reading = True
         self._fin_seen = False  # nothing more is to be learnt from PEER_FIN
-        self._hung_up = False  # nor from HANGUP
         self._closing = False
         self._resetting = False  # closing with an RST
         self._ended = False  # connection_lost was called or is about to be
         protocol.connection_made(self)
-        if self._reading:
-            self._register()
+        self._register()
 
     # From the poller.
 
-    def ready(self, ready: int) -> None:
-        """See :class:`~exporter.relay.poller.Pollable`."""
-        if ready != READ:
-            self._ready(ready)
+    def ready(self, events: int) -> None:
+        if events != READ:
+            self._ready(events)
             return
         to = self._destination
         if to is None or to._must_buffer or not self._reading:
@@ -168,6 +169,8 @@ class TcpTransport(Transport):
         elif read_size != _BULK:
             data = self._read_more(data, read_size)
             size = len(data)
+        elif size == _BULK:
+            self._rearm()
         try:
             sent = write(to._fd, data)
         except OSError as error:
@@ -176,19 +179,22 @@ class TcpTransport(Transport):
             if sent != size:
                 to._buffer(data[sent:])
         try:
-            events = self._observer.feed(data, self._poller.now)
+            observed = self._observer.feed(data, self._poller.now)
         except Exception as error:
             self._protocol.observing_failed(error)
         else:
-            if events is not None:
-                self._protocol.events_received(events)
+            if observed is not None:
+                self._protocol.events_received(observed)
 
     def _ready(self, events: int) -> None:
-        if self._reading:
-            if events != WRITE:  # bytes, or an error or hang-up, which reading brings
-                self._read()
-        elif events & _END:
-            self._end_while_paused(events)
+        if events != WRITE:  # bytes, or an error or hang-up, which reading brings
+            self._read()
+        if events & URGENT:  # which cut that read short
+            self._read()
+        if events & _END:  # is behind the bytes
+            self._read()
+            if not self._reading:
+                self._end_while_paused(events)
         waiting = self._waiting
         if events & ~READ and waiting is not None and waiting.size:
             self._flush(waiting)
@@ -207,6 +213,8 @@ class TcpTransport(Transport):
             self._read_less(read_size)
         elif read_size != _BULK:
             data = self._read_more(data, read_size)
+        elif len(data) == _BULK:
+            self._rearm()
         if data:
             self._protocol.data_received(data)
         else:
@@ -220,21 +228,25 @@ class TcpTransport(Transport):
         """Many bytes came: ask for many from now on, and for some at once if few had been asked for."""
         self._read_size = _BULK
         if read_size != READ_SMALL:
+            if len(data) == read_size:
+                self._rearm()
             return data
         try:
-            return data + read(self._fd, READ_MEDIUM)
+            more = read(self._fd, READ_MEDIUM)
         except BlockingIOError:
-            pass
+            return data
         except OSError as error:  # is reported but once; ``data`` came before it
             self._poller.defer_close(self._fatal_error, error)
-        return data
+            return data
+        if not 0 < len(more) < READ_MEDIUM:
+            self._rearm()
+        return data + more
 
     def _read_failed(self, error: OSError) -> None:
         if not isinstance(error, BlockingIOError):
             self._fatal_error(error)
 
     def failed(self, error: Exception) -> None:
-        """See :class:`~exporter.relay.poller.Pollable`."""
         self._fatal_error(error)
 
     def _read_fin(self) -> None:
@@ -242,8 +254,6 @@ class TcpTransport(Transport):
         self._fin_seen = True
         if not self._protocol.eof_received():
             self.close()
-        elif not self._closing:
-            self._register()
 
     def _end_while_paused(self, events: int) -> None:
         """Handle an end of the peer, certain or possible, while reading is paused."""
@@ -252,14 +262,8 @@ class TcpTransport(Transport):
         if events & ERROR and (code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self._fatal_error(OSError(code, os.strerror(code)))
             return
-        if events & HANGUP:
-            self._hung_up = True
-        if self._closing:
-            self._fin_seen = True
-        elif not self._fin_seen:
+        if not self._closing and not self._fin_seen:
             self._read_to_fin()
-        if not self._ended:
-            self._register()
 
     def _read_to_fin(self) -> None:
         """Read the FIN and the bytes before it, although reading is paused, if these are not too many."""
@@ -286,24 +290,26 @@ class TcpTransport(Transport):
 
     def _register(self) -> None:
         """Have the poller call for the events that matter now."""
-        events = READ if self._reading else 0 if self._fin_seen else PEER_FIN
-        if self.get_write_buffer_size():
-            events |= WRITE
-        elif self._hung_up and not events:
-            events = _UNREGISTERED  # the kernel reports a hang-up again and again
+        events = _EVENTS | WRITE if self.get_write_buffer_size() else _EVENTS
         if events == self._registered:
             return
         try:
             if self._registered == _UNREGISTERED:
                 self._poller.register(self._fd, self, events)
-            elif events != _UNREGISTERED:
-                self._poller.modify(self._fd, events)
             else:
-                self._poller.unregister(self._fd)
+                self._poller.modify(self._fd, events)
         except OSError as error:  # the kernel has no more memory, or room
             self._fatal_error(error)
         else:
             self._registered = events
+
+    def _rearm(self) -> None:
+        """Have the poller call for bytes and ends that the kernel holds already."""
+        if self._registered != _UNREGISTERED:
+            try:
+                self._poller.modify(self._fd, self._registered)
+            except OSError as error:
+                self._fatal_error(error)
 
     def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
         self._destination = destination if isinstance(destination, TcpTransport) else None
@@ -399,12 +405,11 @@ class TcpTransport(Transport):
         if self._reading and not self._closing:
             self._reading = False
             self._read_size = READ_SMALL
-            self._register()
 
     def resume_reading(self) -> None:
         if not self._reading and not self._closing:
             self._reading = True
-            self._register()
+            self._rearm()
 
     def is_reading(self) -> bool:
         return self._reading
@@ -452,7 +457,6 @@ class TcpTransport(Transport):
         if not self._resetting:
             self._end(None)
         elif self._in_kernel(termios.TIOCOUTQ):
-            self._register()
             asyncio.get_running_loop().call_later(poll, self._finish, min(2 * poll, MAX_RESET_POLL))
         else:
             self._fatal_error(None)

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from exporter.relay.poller import CLOCK_EVERY, MAX_TURN, READ, WRITE, Pollable, Poller
+from exporter.relay.poller import CLOCK_EVERY, EDGE, MAX_TURN, READ, WRITE, Pollable, Poller
 from exporter.relay.tcp import TcpTransport
 from tests.unit.relay.test_tcp import Kept
 from tests.waiting import until
 
 
-class Noted:
+class Noted(Pollable):
     """A target that writes down what it is told."""
 
     def __init__(self, do: Callable[[], None] | None = None) -> None:
@@ -206,6 +206,21 @@ async def test_turn_is_over_its_time_leaves_most_ends_to_the_next() -> None:
     assert in_first_turn == [CLOCK_EVERY]
     ours.close()
     theirs.close()
+
+
+async def test_poller_serves_every_event_that_is_reported_once() -> None:
+    """Edge-triggered events that a long turn did not reach are served in later ones, without another event."""
+    pairs = [pair() for _ in range(2 * CLOCK_EVERY)]
+    poller = Poller()
+    targets = [Noted(lambda: time.sleep(MAX_TURN)) for _ in pairs]
+    for (ours, theirs), target in zip(pairs, targets, strict=True):
+        poller.register(ours.fileno(), target, READ | EDGE)
+        theirs.send(b"x")
+    await until(lambda: all(target.events for target in targets))
+    for ours, theirs in pairs:
+        poller.unregister(ours.fileno())
+        ours.close()
+        theirs.close()
 
 
 async def test_poller_with_much_to_do_has_one_turn_in_each_iteration() -> None:

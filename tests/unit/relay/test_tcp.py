@@ -192,6 +192,23 @@ async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.Monkey
     tcp.abort()
 
 
+async def test_tcp_with_urgent_data_delivers_the_bytes_around_it() -> None:
+    """Urgent data cuts a read short (tcp(7)); the bytes behind it come nevertheless, and so does a FIN."""
+    kept = Kept()
+    tcp, wire = connected(kept)
+    wire.sock.send(b"before ")
+    wire.sock.send(b"!", socket.MSG_OOB)
+    wire.sock.send(b"behind")
+    await until(lambda: kept.data == b"before behind")
+    wire.sock.send(b", last ")
+    wire.sock.send(b"!", socket.MSG_OOB)
+    wire.sock.send(b"of all")
+    wire.fin()
+    await until(lambda: "eof" in kept.observed)
+    assert kept.data == b"before behind, last of all"
+    tcp.abort()
+
+
 async def test_what_waits_does_not_keep_what_was_sent() -> None:
     """Of a write that was taken in part only the rest stays in memory, however large the whole was."""
     tcp, _ = connected(Kept())
