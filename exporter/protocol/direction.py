@@ -34,18 +34,21 @@ PENDING: Final = -2
 BACKLOG: Final = -3
 
 #: First bytes as the flight recorder keeps them, by sender.
-RECORDED_FIRSTS: Final = {
-    sender: bytes(first & KEPT | WRITTEN | (BY_SERVER if sender is Peer.SERVER else 0) for first in range(256))
-    for sender in Peer
-}
-#: The same for plain frames of one opcode, 0 for all others, by that table and the opcode.
-RECORDED_SAME: Final = {
-    firsts: {
-        opcode: tuple(kept if PLAIN_OPCODE[first] == opcode else 0 for first, kept in enumerate(firsts))
+_BY_CLIENT: Final = bytes(first & KEPT | WRITTEN for first in range(256))
+_BY_SERVER: Final = bytes(first | BY_SERVER for first in _BY_CLIENT)
+
+
+def _plain(firsts: bytes) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(kept if PLAIN_OPCODE[first] == opcode else 0 for first, kept in enumerate(firsts))
         for opcode in (TEXT, BINARY)
-    }
-    for firsts in RECORDED_FIRSTS.values()
-}
+    )
+
+
+#: The same for plain frames of TEXT, and of BINARY; 0 for all others.
+_PLAIN_BY_CLIENT: Final = _plain(_BY_CLIENT)
+_PLAIN_BY_SERVER: Final = _plain(_BY_SERVER)
+_SERVER: Final = Peer.SERVER
 
 
 @mypyc_attr(acyclic=True)
@@ -98,13 +101,14 @@ class DirectionState(ByteObserver):
     ) -> None:
         self.counts = counts
         self.ring = Ring() if ring is None else ring
-        self._firsts = RECORDED_FIRSTS[sender]  # a frame's first byte -> how the flight recorder keeps it
+        # A frame's first byte -> how the flight recorder keeps it.
+        self._firsts = _BY_SERVER if sender is _SERVER else _BY_CLIENT
         self._heartbeats = heartbeats
         self.frames = 0
         self.payload = 0
         self.flushed = self.flushed_payload = 0  # of these two, counted in ``counts``
         self.opcode = TEXT  # of the frames counted since; most sessions begin with text
-        self._same = RECORDED_SAME[self._firsts][TEXT]  # first bytes of plain frames of ``opcode``
+        self._same = self._plain(TEXT)  # the same for plain frames of ``opcode``
         self.remaining = 0
         self.pending = b""
         self.backlog = b""
@@ -177,7 +181,10 @@ class DirectionState(ByteObserver):
         """Count plain frames of ``opcode`` from here on."""
         self.flush_counts()
         self.opcode = opcode
-        self._same = RECORDED_SAME[self._firsts][opcode]
+        self._same = self._plain(opcode)
+
+    def _plain(self, opcode: int) -> tuple[int, ...]:
+        return (_PLAIN_BY_SERVER if self._firsts is _BY_SERVER else _PLAIN_BY_CLIENT)[opcode - TEXT]
 
     def flush_counts(self) -> None:
         """Add the counts since the last call to the shared counters."""

@@ -225,6 +225,11 @@ class Session:
         return (self._client_close if peer is _CLIENT else self._server_close) is not None
 
     @property
+    def both_closed(self) -> bool:
+        """Whether both peers sent their Close frames."""
+        return self._client_close is not None and self._server_close is not None
+
+    @property
     def is_closing(self) -> bool:
         """Whether a Close frame has passed, TCP has begun to end, or the sidecar has begun the end."""
         return self.state is not _OPEN

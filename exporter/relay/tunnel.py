@@ -151,7 +151,7 @@ class Tunnel(LegOwner):
             for event in self.session.handle(peer, events, now):
                 if isinstance(event, CloseReceived):
                     answers_ours = peer is _CLIENT and self.state is _CLOSE_SENT
-                    if answers_ours or self.session.has_closed(peer.other):
+                    if answers_ours or self.session.both_closed:
                         self._make_record(self._ended_at or now)
                 elif isinstance(event, PingAnswered):
                     self.context.reporter.ping_answered(self.handshake.route, event.sender, event.seconds)
@@ -173,7 +173,7 @@ class Tunnel(LegOwner):
         if not self._ended_at:
             now = self._ended_at = clock()
             session.eof(peer, kind, now)
-            if kind is _FIN and session.has_closed(peer) and not session.has_closed(peer.other):
+            if kind is _FIN and session.has_closed(peer) and not session.both_closed:
                 self._await_answer()
             else:
                 self._make_record(now)
