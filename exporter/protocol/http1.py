@@ -31,7 +31,7 @@ from httptools import HttpParserError
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Unobserved
-from exporter.protocol.http1_parser import Phase, Request, RequestReader, Response, ResponseReader
+from exporter.protocol.http1_parser import Phase, Request, RequestReader, Response, ResponseReader, Tracker
 
 #: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
 #: does not let it, some do); 64 KiB is the limit of several servers for a whole request head.
@@ -98,7 +98,7 @@ class ParseFailed:
 Event = UpgradeRequested | UpgradeRejected | UpgradeAborted | Upgraded | ParseFailed
 
 
-class HandshakeTracker:
+class HandshakeTracker(Tracker):
     """Both directions of one HTTP/1.1 connection.
 
     :param max_head: bytes that a request's or response's head, or a body's trailers, may have.
@@ -110,7 +110,7 @@ class HandshakeTracker:
 
     __slots__ = (
         "_answering", "_events", "_opening", "_parked", "_requests", "_responses", "_switching", "_upgrading",
-        "_waiting", "finished", "max_head", "started",
+        "_waiting", "finished", "started",
     )  # fmt: skip
     __deletable__ = ("_requests", "_responses")
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+from httptools import HttpParserError, HttpRequestParser, HttpResponseParser
 from mypy_extensions import mypyc_attr
+
+from exporter.protocol.llhttp import feed
 
 #: Bytes of X-Forwarded-For, User-Agent and Sec-WebSocket-Protocol that are kept.
 MAX_TEXT: Final = 1024
@@ -127,26 +129,31 @@ class Response:
         return 100 <= self.status < 200 and self.status != 101
 
 
-class Tracker(Protocol):
+class Tracker:
     """Gets the messages of both readers.
 
     :ivar max_head: bytes that a head, or a body's trailers, may have.
     """
 
-    @property
-    def max_head(self) -> int: ...
+    __slots__ = ("max_head",)
+
+    max_head: int
 
     def request_head(self, is_head: bool, upgrade: Request | None) -> None:
         """Handle a request's head: whether its method is HEAD, and the request if it asks to upgrade."""
+        raise NotImplementedError
 
     def response_head(self, response: Response) -> bool:
         """Handle a response's head. Returns whether it answers a HEAD, and so has no body."""
+        raise NotImplementedError
 
     def response_done(self) -> None:
         """Handle the end of a response."""
+        raise NotImplementedError
 
     def head_too_large(self, message: str) -> None:
         """Handle a head, or trailers, of over ``max_head`` bytes; nothing more comes of it."""
+        raise NotImplementedError
 
 
 class Reader:
@@ -355,10 +362,7 @@ class RequestReader(Reader):
         parser = self._parser
         if parser is None:
             parser = self._parser = HttpRequestParser(self)
-        try:
-            parser.feed_data(data)
-        except HttpParserUpgrade:
-            return  # the head ends here; the tracker decides on the bytes that follow
+        feed(parser, data)
 
     def on_message_begin(self) -> None:
         self.begun = True
@@ -454,10 +458,7 @@ class ResponseReader(Reader):
         parser = self._parser
         if parser is None:
             parser = self._parser = HttpResponseParser(self)
-        try:
-            parser.feed_data(data)
-        except HttpParserUpgrade:
-            return
+        feed(parser, data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) not in _RESPONSE_LENGTHS:
