@@ -35,11 +35,6 @@ def format_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def format_peer(peername: object) -> str:
-    """Return a socket's peer address as text; empty for a Unix socket and for a peer that has disconnected."""
-    return format_host_port(peername[0], peername[1]) if isinstance(peername, tuple) else ""
-
-
 def parse_listen(text: str) -> Address:
     """Parse an address to listen on: ``:10010`` is every interface. Raises ValueError."""
     return _parse_host_port(text, _LISTEN, least=0)

@@ -16,7 +16,7 @@ from mypy_extensions import i64
 
 from exporter.protocol.http1_parser import Request
 
-#: From a request and the address of its TCP connection to the text that identifies the client; empty if nothing does.
+#: From a request and the host of its TCP connection to the text that identifies the client; empty if nothing does.
 Identity = Callable[[Request, str], str]
 
 #: An integer of 62 bits needs no object of its own where this is compiled.
@@ -50,10 +50,10 @@ def identity_source(source: str) -> Identity:
 
 def by_address(request: Request, client: str) -> str:
     """Return the first forwarded address, else the connection's, and the user agent."""
-    address = client
+    host = client
     if request.forwarded_for:
-        address = request.forwarded_for.partition(",")[0].strip() or client
-    return _without_port(address) + "\n" + request.user_agent
+        host = _without_port(request.forwarded_for.partition(",")[0].strip()) or client
+    return f"{host}\n{request.user_agent}"
 
 
 def by_cookie(name: str) -> Identity:

@@ -18,11 +18,12 @@ from zlib import crc32
 
 from mypy_extensions import i64, mypyc_attr
 
+from exporter.address import format_host_port
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import FRAMES, SLOT
 
 #: First byte of a packed record. Another version is another format.
-VERSION: Final = 2
+VERSION: Final = 3
 #: Bytes of a packed record at most, whatever its texts are.
 MAX_SIZE: Final = 4096
 #: Bytes of each text in a record at most, as UTF-8.
@@ -151,7 +152,8 @@ class SessionRecord:
         0 if it sent none.
     :ivar http_text: the server wrote HTTP text at a frame boundary after the 101.
     :ivar engine_io: the request's query names Engine.IO (``EIO=``).
-    :ivar peer_address: the client-side address without its port: the proxy in front, if there is one.
+    :ivar peer_address: the client-side address without its port: the proxy in front, if there is one; empty on a Unix
+        socket. ``peer_port`` is its port.
     :ivar frames: the flight recorder's slots, oldest first (:mod:`exporter.protocol.flight_recorder`).
     """
 
@@ -172,8 +174,8 @@ class SessionRecord:
     http_text: bool
     engine_io: bool
     path: str
-    address: str
     peer_address: str
+    peer_port: int
     forwarded_for: str
     subprotocol: str
     trace_id: str
@@ -198,8 +200,8 @@ class SessionRecord:
         http_text: bool = False,
         engine_io: bool = False,
         path: str = "",
-        address: str = "",
         peer_address: str = "",
+        peer_port: int = 0,
         forwarded_for: str = "",
         subprotocol: str = "",
         trace_id: str = "",
@@ -222,8 +224,8 @@ class SessionRecord:
         self.http_text = http_text
         self.engine_io = engine_io
         self.path = path
-        self.address = address
         self.peer_address = peer_address
+        self.peer_port = peer_port
         self.forwarded_for = forwarded_for
         self.subprotocol = subprotocol
         self.trace_id = trace_id
@@ -232,6 +234,11 @@ class SessionRecord:
     def peer(self, peer: Peer) -> PeerRecord:
         """Return the direction of ``peer``, a client or a server."""
         return self.client if peer is Peer.CLIENT else self.server
+
+    @property
+    def address(self) -> str:
+        """The client-side address with its port, as text; empty on a Unix socket."""
+        return format_host_port(self.peer_address, self.peer_port) if self.peer_address else ""
 
     @property
     def session_id(self) -> str:
@@ -266,11 +273,11 @@ _VERSION: Final = bytes((VERSION,))
 #: Where the texts begin.
 _TEXTS: Final = len(_VERSION) + _FIXED.size
 
-#: Bits of the length of each text: path, address, peer_address, forwarded_for, subprotocol, trace_id, the reasons of
-#: the client's and the server's Close. Each holds the text's limit.
-_WIDTHS: Final[tuple[int, ...]] = (10, 7, 7, 9, 7, 6, 7, 7)
+#: Bits of the length of each text: path, peer_address, forwarded_for, subprotocol, trace_id, the reasons of the
+#: client's and the server's Close. Each holds the text's limit.
+_WIDTHS: Final[tuple[int, ...]] = (10, 7, 9, 7, 6, 7, 7)
 _LIMITS: Final[tuple[int, ...]] = (
-    MAX_PATH, MAX_ADDRESS, MAX_ADDRESS, MAX_FORWARDED_FOR, MAX_SUBPROTOCOL, MAX_TRACE_ID, MAX_REASON, MAX_REASON
+    MAX_PATH, MAX_ADDRESS, MAX_FORWARDED_FOR, MAX_SUBPROTOCOL, MAX_TRACE_ID, MAX_REASON, MAX_REASON
 )  # fmt: skip
 
 #: Stand for a Close frame without a code, and for none.
@@ -286,7 +293,7 @@ def pack(record: SessionRecord, prefix: bytes = b"") -> bytes:
     client, server = record.client, record.server
     here, there = client.close, server.close
     texts = [
-        record.path, record.address, record.peer_address, record.forwarded_for, record.subprotocol, record.trace_id,
+        record.path, record.peer_address, record.forwarded_for, record.subprotocol, record.trace_id,
         "" if here is None else here.reason, "" if there is None else there.reason,
     ]  # fmt: skip
     text = "".join(texts)
@@ -308,6 +315,7 @@ def pack(record: SessionRecord, prefix: bytes = b"") -> bytes:
         samples = min(len(client.sample), MAX_SAMPLE) | min(len(server.sample), MAX_SAMPLE) << 10
     relay: i64 = record.relay
     route: i64 = record.route
+    port: i64 = record.peer_port
     proxy_code: i64 = record.proxy_code
     cause: i64 = 0 if record.proxy_cause is None else _CAUSES.index(record.proxy_cause) + 1
     flags: i64 = (1 if record.http_text else 0) | (2 if record.engine_io else 0)
@@ -316,7 +324,7 @@ def pack(record: SessionRecord, prefix: bytes = b"") -> bytes:
         relay | route << 16 | proxy_code << 32 | slots << 48,
         _peer_bits(client) | _peer_bits(server) << 32,
         _peer_index(record.first_close) | _peer_index(record.tcp_end) << 2 | _kind_index(record.tcp_end_kind) << 4
-        | flags << 6 | cause << 8 | samples << 16,
+        | flags << 6 | cause << 8 | samples << 16 | port << 36,
         lengths,
         client.frames, client.payload, client.last_message_size, client.largest_before, client.largest_message,
         _or_nan(client.last_frame_at), _or_nan(client.last_message_at), nan if here is None else here.at,
@@ -359,21 +367,21 @@ def unpack(message: bytes, start: i64 = 0) -> SessionRecord:
     slots: i64 = numbers >> 48
     samples = at + slots * SLOT
     second = samples + (rest >> 16 & 0x3FF)
-    if lengths or not 0 <= slots <= FRAMES or rest < 0 or second + (rest >> 26) != len(message):
+    if lengths or not 0 <= slots <= FRAMES or rest >> 52 or second + (rest >> 26 & 0x3FF) != len(message):
         raise ValueError("a record of another length than its parts")
     first_close, tcp_end, kind, cause = rest & 3, rest >> 2 & 3, rest >> 4 & 3, rest >> 8 & 0xFF
     if kind >= len(_KINDS) or cause > len(_CAUSES):
         raise ValueError("a record with an unknown kind or cause")
     return SessionRecord(
         numbers & 0xFFFF, fixed[0], numbers >> 16 & 0xFFFF, fixed[2], fixed[3], fixed[4], fixed[1],
-        _unpack_peer(fixed, 9, peers & 0xFFFFFFFF, texts[6], message[samples:second]),
-        _unpack_peer(fixed, 19, peers >> 32, texts[7], message[second:]),
+        _unpack_peer(fixed, 9, peers & 0xFFFFFFFF, texts[5], message[samples:second]),
+        _unpack_peer(fixed, 19, peers >> 32, texts[6], message[second:]),
         _PEERS[first_close - 1] if first_close else None,
         _PEERS[tcp_end - 1] if tcp_end else None,
         _KINDS[kind],
         _CAUSES[cause - 1] if cause else None,
-        numbers >> 32 & 0xFFFF, bool(rest & 0x40), bool(rest & 0x80), texts[0], texts[1], texts[2], texts[3], texts[4],
-        texts[5], message[at:samples],
+        numbers >> 32 & 0xFFFF, bool(rest & 0x40), bool(rest & 0x80), texts[0], texts[1], rest >> 36, texts[2],
+        texts[3], texts[4], message[at:samples],
     )  # fmt: skip
 
 

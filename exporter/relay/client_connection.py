@@ -67,19 +67,20 @@ class HttpLeg(Leg):
 class Connection(LegOwner):
     """A client's connection through the relay.
 
-    :param address: the client's, as text.
+    :param host: the client's address, empty on a Unix socket; ``port`` is its port.
     :param refusal: status of our own answer, if the client is not to reach the app; else 0.
     """
 
     __slots__ = (
-        "_address", "_arriving", "_client", "_closed", "_context", "_held", "_refusal", "_refused", "_requested_at",
-        "_server", "_task", "_timer", "_tracker",
+        "_arriving", "_client", "_closed", "_context", "_held", "_host", "_port", "_refusal", "_refused",
+        "_requested_at", "_server", "_task", "_timer", "_tracker",
     )  # fmt: skip
 
-    def __init__(self, context: RelayContext, address: str = "", refusal: int = 0) -> None:
+    def __init__(self, context: RelayContext, host: str = "", port: int = 0, refusal: int = 0) -> None:
         self._context = context
         self.half_close_timeouts = context.half_close_timeouts
-        self._address = address
+        self._host = host
+        self._port = port
         self._refusal = refusal  # 0 while the client may reach the app
         self._refused = bool(refusal)
         self._client = HttpLeg(_CLIENT, self)
@@ -215,7 +216,7 @@ class Connection(LegOwner):
         context = self._context
         now = clock()
         handshake = context.reporter.handshake_accepted(
-            event.request, event.response, self._address, now - self._requested_at, now
+            event.request, event.response, self._host, self._port, now - self._requested_at, now
         )
         client_counts, server_counts = context.reporter.frame_counts(handshake.route)
         engine_io = names_engine_io(event.request.target)

@@ -26,7 +26,8 @@ class Handshake:
     """
 
     __slots__ = (
-        "_address", "_forwarded_for", "_identity", "_path", "_seconds", "_subprotocol", "_trace_id", "number", "route",
+        "_forwarded_for", "_host", "_identity", "_path", "_port", "_seconds", "_subprotocol", "_trace_id", "number",
+        "route",
     )  # fmt: skip
 
     def __init__(
@@ -37,14 +38,16 @@ class Handshake:
         identity: int,
         request: Request,
         response: Response,
-        address: str,
+        host: str,
+        port: int,
     ) -> None:
         self.number = number
         self.route = route
         self._seconds = seconds
         self._identity = identity
         self._path = intern(request.target.partition("?")[0][:MAX_PATH])
-        self._address = address
+        self._host = host
+        self._port = port
         self._forwarded_for = request.forwarded_for[:MAX_FORWARDED_FOR]
         self._subprotocol = response.subprotocol and intern(response.subprotocol)
         self._trace_id = request.traceparent and trace_id(request.traceparent)
@@ -56,8 +59,8 @@ class Handshake:
         record.handshake_seconds = self._seconds
         record.identity = self._identity
         record.path = self._path
-        record.address = self._address
-        record.peer_address = self._address.rpartition(":")[0]
+        record.peer_address = self._host
+        record.peer_port = self._port
         record.forwarded_for = self._forwarded_for
         record.subprotocol = self._subprotocol
         record.trace_id = self._trace_id

@@ -285,7 +285,7 @@ class Reporter:
     # Handshakes and sessions.
 
     def handshake_accepted(
-        self, request: Request, response: Response, address: str, seconds: float, now: float
+        self, request: Request, response: Response, host: str, port: int, seconds: float, now: float
     ) -> Handshake:
         """Count a 101, and a session that opened with it."""
         index = self._router.index(request.target)
@@ -297,14 +297,14 @@ class Reporter:
         self._last_number += 1
         identity = 0
         try:
-            identity = keyed_hash(self._identity(request, address), self._key)
+            identity = keyed_hash(self._identity(request, host), self._key)
         except Exception as error:
             self.defect(error)
         if identity:
             self._openings.append(pack_opening(now - seconds, index, identity))
             if len(self._openings) >= MAX_OPENED:
                 self._send_openings()
-        return Handshake(self._last_number, index, seconds, identity, request, response, address)
+        return Handshake(self._last_number, index, seconds, identity, request, response, host, port)
 
     def frame_counts(self, route: int) -> tuple[FrameCounts, FrameCounts]:
         """Return the shared counters of a route's clients and servers, for scanners to add to."""

@@ -9,7 +9,6 @@ from random import random
 from socket import SocketType
 from typing import TypeVar
 
-from exporter.address import format_peer
 from exporter.protocol.enums import Cause
 from exporter.relay.client_connection import Connection
 from exporter.relay.context import Limits, RelayContext
@@ -85,14 +84,15 @@ class Relay:
         return self.context.sessions
 
     def _accept(self, sock: SocketType, address: object) -> None:
-        TcpTransport(self.context.poller, sock, self.on_accept(format_peer(address)))
+        host, port = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
+        TcpTransport(self.context.poller, sock, self.on_accept(host, port))
 
-    def on_accept(self, address: str) -> TransportProtocol:
-        """Return the protocol for a client that was accepted; ``address`` is the client's."""
+    def on_accept(self, host: str = "", port: int = 0) -> TransportProtocol:
+        """Return the protocol for a client that was accepted, with its address; without one on a Unix socket."""
         context = self.context
         limit = self._limits.max_connections
         is_full = limit and limit <= context.reporter.all_clients()
-        connection = Connection(context, address, 503 if is_full else 0)
+        connection = Connection(context, host, port, 503 if is_full else 0)
         context.connections.add(connection)
         context.note_clients()
         if self._tls is None:

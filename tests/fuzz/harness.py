@@ -298,7 +298,7 @@ class World:
             self.context.connections.add(somebody_else)  # who has the only place
         self.context.note_clients()
         asyncio.set_event_loop(loop)
-        self.client = self._in_loop(lambda: FakeTransport(loop, self.relay.on_accept("192.0.2.1:50000")))
+        self.client = self._in_loop(lambda: FakeTransport(loop, self.relay.on_accept("192.0.2.1", 50000)))
         self.context.connections.discard(somebody_else)
         self.context.note_clients()
         loop.turn(2)

@@ -61,6 +61,6 @@ def record(
     """Return the record of a session of so many seconds that closed at second 1000."""
     fields: dict[str, Any] = {
         "relay": 0, "number": 7, "opened_at": 1000.0 - seconds, "closed_at": 1000.0, "handshake_seconds": 0.003,
-        "path": "/chat/1", "address": "192.0.2.7:40000", "peer_address": "192.0.2.7", "subprotocol": "chat.v2",
+        "path": "/chat/1", "peer_address": "192.0.2.7", "peer_port": 40000, "subprotocol": "chat.v2",
     }  # fmt: skip
     return SessionRecord(**fields | {"client": client or PeerRecord(), "server": server or PeerRecord()} | more)

@@ -166,7 +166,7 @@ def test_closes_per_minute_are_the_last_hour() -> None:
 def test_close_fields_of_hostile_texts_are_printable(text: str) -> None:
     """Nothing that a peer chose acts on a terminal or breaks a line."""
     fields = close_fields(
-        record(path=text, subprotocol=text, forwarded_for=text, address=text), ending(reason=text), "all"
+        record(path=text, subprotocol=text, forwarded_for=text, peer_address=text), ending(reason=text), "all"
     )
     for name in ("path", "subprotocol", "forwarded_for", "client", "reason"):
         assert fields[name].isprintable()

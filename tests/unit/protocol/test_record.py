@@ -49,7 +49,7 @@ RECORDS = st.builds(
     st.integers(0, 65535), UNSIGNED_64, st.integers(0, 65535), SECONDS, SECONDS, SECONDS, UNSIGNED_64, PEERS, PEERS,
     st.none() | st.sampled_from(Peer), st.none() | st.sampled_from(Peer), st.sampled_from(TcpEndKind),
     st.none() | st.sampled_from(Cause), st.integers(0, 65535), st.booleans(), st.booleans(), texts(MAX_PATH),
-    texts(MAX_ADDRESS), texts(MAX_ADDRESS), texts(MAX_FORWARDED_FOR), texts(MAX_SUBPROTOCOL), texts(MAX_TRACE_ID),
+    texts(MAX_ADDRESS), st.integers(0, 65535), texts(MAX_FORWARDED_FOR), texts(MAX_SUBPROTOCOL), texts(MAX_TRACE_ID),
     st.integers(0, FRAMES).map(lambda frames: bytes(range(SLOT)) * frames),
 )  # fmt: skip
 
@@ -62,7 +62,7 @@ def largest() -> SessionRecord:
         PeerRecord(close=CloseFrame(4001, "a" + text, 2.0), sample=b"\xff" * 10_000, last_opcode=1),
     ]
     return SessionRecord(
-        client=peers[0], server=peers[1], path=text, address=text, peer_address=text, forwarded_for=text,
+        client=peers[0], server=peers[1], path=text, peer_address=text, forwarded_for=text,
         subprotocol=text, trace_id=text, frames=bytes(range(SLOT)) * 1000,
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_record_over_every_limit_is_cut_to_fit():
     assert len(packed) <= MAX_SIZE
     record = unpack(packed)
     limits = {
-        "path": MAX_PATH, "address": MAX_ADDRESS, "peer_address": MAX_ADDRESS, "forwarded_for": MAX_FORWARDED_FOR,
+        "path": MAX_PATH, "peer_address": MAX_ADDRESS, "forwarded_for": MAX_FORWARDED_FOR,
         "subprotocol": MAX_SUBPROTOCOL, "trace_id": MAX_TRACE_ID,
     }  # fmt: skip
     for name, limit in limits.items():
@@ -91,6 +91,15 @@ def test_record_over_every_limit_is_cut_to_fit():
         assert len(peer.sample) == MAX_SAMPLE
         assert peer.close is not None
         assert MAX_REASON - 4 < len(peer.close.reason.encode()) <= MAX_REASON
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "text"),
+    [("192.0.2.7", 5000, "192.0.2.7:5000"), ("2001:db8::1", 5000, "[2001:db8::1]:5000"), ("", 0, "")],
+)
+def test_record_address_of_ipv6_has_brackets(host, port, text):
+    """A record's address has the port, an IPv6 one has brackets, and that of a Unix socket is empty."""
+    assert SessionRecord(peer_address=host, peer_port=port).address == text
 
 
 @given(st.text())
