@@ -116,7 +116,7 @@ class SharedCounters(Collector):
 
     def opened_by_route(self, route: int) -> int:
         """Return the number of sessions of one route that were ever opened."""
-        return self._sum(self._layout.routes[route].opened)
+        return self._sum(self._layout.routes[route].handshakes + _SWITCHED)
 
     def active_by_route(self, route: int) -> int:
         """Return the number of sessions of one route that the relays count as open."""

@@ -106,7 +106,6 @@ class RouteCells:
     """Where one route's counters stand in a relay's block."""
 
     def __init__(self, block: _Block) -> None:
-        self.opened = block.take()
         self.active = block.take()
         #: Records that the observer could not take, by initiator in the order of :class:`Peer`.
         self.dropped = block.take(len(Peer))

@@ -81,7 +81,8 @@ class RelayContext:
 
     def session_closed(self, session: Tunnel) -> None:
         """Both TCP connections of a session are gone."""
-        self.sessions.pop(session, None)
+        if session in self.sessions:
+            del self.sessions[session]
         session.session.flush_counts()
         self.note_change()
 

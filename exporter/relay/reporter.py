@@ -1,7 +1,7 @@
 """The relay's reports to the observer: counters in shared memory, and messages that never wait.
 
-Counters are cells that only this relay writes (:mod:`exporter.protocol.counters`). Frames and payload bytes are counted
-by the scanners and brought to the cells once a second, and when the observer asks with FLUSH: in slices, so that
+Counters are cells that only this relay writes (:mod:`exporter.protocol.counters`). Frames, payload bytes and durations
+are counted apart and brought to the cells once a second, and when the observer asks with FLUSH: in slices, so that
 traffic goes first. Records, openings and notices go over a datagram socket (:mod:`exporter.protocol.messages`). If the
 kernel takes no more of them, a record is counted in the cells ``dropped`` of its route; a notice is lost, and the next
 one of its event carries how many were.
@@ -81,34 +81,37 @@ class _Cell:
 
 
 class _Histogram:
-    """A histogram's cells, for one that is observed by each session."""
+    """A histogram that each session observes, until it is brought to its cells."""
 
-    __slots__ = ("_buckets", "_places", "_sum")
+    __slots__ = ("_places", "_values")
 
     def __init__(self, cells: memoryview, places: HistogramCells) -> None:
         self._places = places
-        self._buckets = [_Cell(cells, places.start + index) for index in range(len(places.bounds) + 1)]
-        self._sum = _Cell(cells, places.start + len(self._buckets))
+        self._values = cells[places.start : places.start + places.size].tolist()  # the buckets, then the sum
 
     def observe(self, seconds: float) -> None:
         """Count one observation of ``seconds``."""
         amount = self._places.amount(seconds)
-        self._buckets[self._places.bucket(amount)].add(1)
-        self._sum.add(amount)
+        self._values[self._places.bucket(amount)] += 1
+        self._values[-1] += amount
 
     def add_first(self, count: int, seconds: float) -> None:
         """Add ``count`` observations that belong to the first bucket, of ``seconds`` in all."""
-        self._buckets[0].add(count)
-        self._sum.add(self._places.amount(seconds))
+        self._values[0] += count
+        self._values[-1] += self._places.amount(seconds)
+
+    def bring(self, cells: memoryview) -> None:
+        """Copy the counts to their cells."""
+        for cell, value in enumerate(self._values, self._places.start):
+            cells[cell] = value
 
 
 class _Route:
     """The cells of one route that each session writes."""
 
-    __slots__ = ("active", "handshake_duration", "opened", "switched")
+    __slots__ = ("active", "handshake_duration", "switched")
 
     def __init__(self, cells: memoryview, places: RouteCells) -> None:
-        self.opened = _Cell(cells, places.opened)
         self.active = _Cell(cells, places.active)
         self.switched = _Cell(cells, places.handshakes + _SWITCHED)
         self.handshake_duration = _Histogram(cells, places.handshake_duration)
@@ -226,8 +229,10 @@ class Reporter:
             self._start_flush()
 
     def _bring_counts(self) -> None:
-        """Copy the counters of frames, bytes and turns to the cells."""
+        """Copy the counters of frames and bytes and the histograms of each session and turn to the cells."""
         cells = self._cells
+        for counted in self._routes:
+            counted.handshake_duration.bring(cells)
         for route, peers in zip(self._layout.routes, self._counts, strict=True):
             for peer, counts in zip(PEERS, peers, strict=True):
                 start = route.frames[peer]
@@ -242,6 +247,7 @@ class Reporter:
         poller = self._context.poller
         self._loop_turns.add_first(poller.turns, poller.turn_seconds)
         poller.turns, poller.turn_seconds = 0, 0.0
+        self._loop_turns.bring(cells)
 
     def _on_long_turn(self, seconds: float) -> None:
         self._loop_turns.observe(seconds)
@@ -292,7 +298,6 @@ class Reporter:
         route = self._routes[index]
         route.switched.add(1)
         route.handshake_duration.observe(seconds)
-        route.opened.add(1)
         route.active.add(1)
         self._last_number += 1
         identity = 0

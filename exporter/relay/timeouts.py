@@ -37,7 +37,8 @@ class TimeoutQueue(Generic[_Item]):
 
     def remove(self, item: _Item) -> None:
         """Stop the time of ``item``; nothing happens if it is not in the queue."""
-        self._since.pop(item, None)
+        if item in self._since:
+            del self._since[item]
 
     def _look(self) -> None:
         self._timer = None

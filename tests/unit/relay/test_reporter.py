@@ -23,12 +23,12 @@ async def test_session_opens_and_closes_is_counted_and_sent_once() -> None:
     async with bench() as b:
         (route,) = b.observed.layout.routes[:1]
         client, server, watched = await b.session()
-        assert (b.observed.cells[route.opened], b.observed.cells[route.active]) == (1, 1)
+        assert (b.observed.cells[route.handshakes], b.observed.cells[route.active]) == (1, 1)
         await server.send(close(1001))
         await client.expect(close(1001))
         await client.send(close(1001, mask=KEY))
         await until(lambda: watched.endings, "the record has come")
-        assert (b.observed.cells[route.opened], b.observed.cells[route.active]) == (1, 0)
+        assert (b.observed.cells[route.handshakes], b.observed.cells[route.active]) == (1, 0)
         client.close()
         server.close()
         await b.quiet()
