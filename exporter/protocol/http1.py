@@ -31,7 +31,7 @@ from httptools import HttpParserError
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Unobserved
-from exporter.protocol.http1_parser import Phase, Request, RequestReader, Response, ResponseReader, Tracker
+from exporter.protocol.http1_parser import Phase, Request, Response, Tracker, put_back, take_readers
 
 #: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
 #: does not let it, some do); 64 KiB is the limit of several servers for a whole request head.
@@ -125,8 +125,7 @@ class HandshakeTracker(Tracker):
         self._switching: Response | None = None  # the 101 that has just been read
         self._parked: bytes | bytearray = b""
         self._opening = b""  # the connection's first bytes, while they are not known to be HTTP/1.1
-        self._requests = RequestReader(self)
-        self._responses = ResponseReader(self)
+        self._requests, self._responses = take_readers(self)
 
     @property
     def is_idle(self) -> bool:
@@ -152,6 +151,7 @@ class HandshakeTracker(Tracker):
         if not self.finished:
             self._abort()
             self._finish()
+            self._drop_parsers()
         return self._take_events()
 
     def _take_events(self) -> list[Event]:
@@ -160,13 +160,16 @@ class HandshakeTracker(Tracker):
         return events
 
     def release(self) -> None:
-        """Let go of the readers once :attr:`finished`. The last call."""
+        """Let go of the readers after :class:`Upgraded`. The last call."""
+        put_back(self._requests, self._responses)
         del self._requests, self._responses
 
     def _finish(self) -> None:
         self.finished = True
         self._waiting = self._parked = self._opening = b""
         self._upgrading = None
+
+    def _drop_parsers(self) -> None:
         self._requests.release()
         self._responses.release()
 
@@ -179,6 +182,7 @@ class HandshakeTracker(Tracker):
         if not self.finished:
             self._abort()
             self._finish()
+            self._drop_parsers()
             self._events.append(ParseFailed(reason, why))
 
     def _read_requests(self, data: bytes) -> None:

@@ -33,6 +33,9 @@ MAX_CHUNK_LINE: Final = 4096
 MAX_WORK: Final = 4096
 _HEAD_COST: Final = 16
 
+#: Readers that are kept for connections to come, of each kind.
+MAX_SPARE: Final = 16
+
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 #: Hexadecimal digits of a chunk's size at most: more is no length that exists.
 _MAX_DIGITS: Final = 15
@@ -40,10 +43,6 @@ _MAX_DIGITS: Final = 15
 #: Headers of a request that are read.
 _READ: Final = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
                           b"traceparent", b"cookie"})  # fmt: skip
-#: The lengths of their names: most other headers are skipped by that, without a copy of the name in lower case.
-_LENGTHS: Final = frozenset(map(len, _READ))
-#: The same for a response.
-_RESPONSE_LENGTHS: Final = frozenset(map(len, (b"content-length", b"transfer-encoding", b"sec-websocket-protocol")))
 
 
 class Phase(IntEnum):
@@ -165,7 +164,8 @@ class Reader:
     :ivar work: the cost of the current call so far.
     """
 
-    __slots__ = ("_chunked", "_complete", "_left", "_line", "_tail", "begun", "head_bytes", "phase", "tracker", "work")
+    __slots__ = ("_chunked", "_complete", "_left", "_line", "_reusable", "_tail", "begun", "head_bytes", "phase",
+                 "tracker", "work")  # fmt: skip
 
     #: Other callbacks of httptools; it finds None faster than no attribute.
     on_body = None
@@ -184,10 +184,16 @@ class Reader:
         self._tail = b""  # the last bytes of an incomplete head
         self._chunked = False
         self._complete = False  # llhttp saw the end of the head
+        self._reusable = False  # the parser can begin another head
 
     def release(self) -> None:
         """Let go of the parser, so that no cycle is left to the garbage collector."""
         raise NotImplementedError
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether a head has been read to its end, and the parser can begin another one."""
+        return self._reusable and self.phase is _HEAD and not self.head_bytes
 
     def _feed_parser(self, data: bytes) -> None:
         raise NotImplementedError
@@ -362,7 +368,7 @@ class RequestReader(Reader):
         parser = self._parser
         if parser is None:
             parser = self._parser = HttpRequestParser(self)
-        feed(parser, data)
+        self._reusable = feed(parser, data)
 
     def on_message_begin(self) -> None:
         self.begun = True
@@ -371,7 +377,8 @@ class RequestReader(Reader):
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) not in _LENGTHS or (name := name.lower()) not in _READ:
+        # Most others are skipped by their lengths, without a copy in lower case.
+        if len(name) not in (6, 7, 10, 11, 14, 15, 17) or (name := name.lower()) not in _READ:
             return
         match name:
             case b"upgrade":
@@ -418,7 +425,8 @@ class RequestReader(Reader):
                 _text(self._cookie),
             )
         length = self._length
-        self._parser = None
+        if not self._reusable:
+            self._parser = None
         self._target = self._cookie = self._forwarded_for = self._user_agent = self._traceparent = b""
         self._websocket = False
         self._length = 0
@@ -458,10 +466,10 @@ class ResponseReader(Reader):
         parser = self._parser
         if parser is None:
             parser = self._parser = HttpResponseParser(self)
-        feed(parser, data)
+        self._reusable = feed(parser, data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) not in _RESPONSE_LENGTHS:
+        if len(name) not in (14, 17, 22):
             return
         match name.lower():
             case b"content-length":
@@ -478,7 +486,8 @@ class ResponseReader(Reader):
         status = parser.get_status_code()
         response = Response(status, _text(self._subprotocol), status == 101 and parser.should_upgrade())
         length, until_close, chunked = self._length, self._until_close, self._chunked
-        self._parser = None
+        if not self._reusable:
+            self._parser = None
         self._subprotocol = b""
         self._length = -1
         self._until_close = self._chunked = False
@@ -493,6 +502,30 @@ class ResponseReader(Reader):
 
     def _message_complete(self) -> None:
         self.tracker.response_done()
+
+
+# A parser costs as much as it takes to read a head: those that stand before another head go from one connection to the
+# next, with their readers.
+_spare_requests: Final[list[RequestReader]] = []
+_spare_responses: Final[list[ResponseReader]] = []
+_NO_TRACKER: Final = Tracker()
+
+
+def take_readers(tracker: Tracker) -> tuple[RequestReader, ResponseReader]:
+    """Return the readers for a new connection."""
+    requests = _spare_requests.pop() if _spare_requests else RequestReader(_NO_TRACKER)
+    responses = _spare_responses.pop() if _spare_responses else ResponseReader(_NO_TRACKER)
+    requests.tracker = responses.tracker = tracker
+    return requests, responses
+
+
+def put_back(requests: RequestReader, responses: ResponseReader) -> None:
+    """Keep the readers of a connection that is upgraded for another one."""
+    requests.tracker = responses.tracker = _NO_TRACKER
+    if requests.is_reusable and len(_spare_requests) < MAX_SPARE:
+        _spare_requests.append(requests)
+    if responses.is_reusable and len(_spare_responses) < MAX_SPARE:
+        _spare_responses.append(responses)
 
 
 def _text(value: bytes | bytearray) -> str:

@@ -21,6 +21,7 @@ from exporter.protocol.http1 import (
     UpgradeRejected,
     UpgradeRequested,
 )
+from exporter.protocol.http1_parser import Request, Response
 from tests.wire import KEY, TEXT, close, cut_at, cuts, frame, singly
 
 
@@ -87,6 +88,8 @@ def play(steps: list[Step], max_head: int = 4096, end: bool = True) -> list[Told
         facts += talk.eof()
         assert talk.eof() == []
         assert talk.finished
+    if any(isinstance(fact, Upgraded) for fact in facts):
+        talk.release()  # its readers are the next conversation's
     return [plain(fact, on_timeout) for fact in facts]
 
 
@@ -395,6 +398,27 @@ def test_a_request_is_told_with_what_a_log_line_needs() -> None:
     assert isinstance(switched[0], Upgraded)
     response = switched[0].response
     assert (response.status, response.subprotocol) == (101, "chat.v2")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (), ("Connection: close",), ("Connection: Upgrade, close",), ("Content-Length: 0",), ("Content-Length: 4",),
+        (CHUNKED,), ("Cookie: a=b", "X-Forwarded-For: 192.0.2.1", "User-Agent: test/1", "traceparent: 00-ab-cd-01"),
+        ("Sec-WebSocket-Protocol: chat",), ("Transfer-Encoding: gzip",),
+    ],
+)  # fmt: skip
+def test_tracker_after_a_session_with_any_headers_reads_the_next_alone(headers: tuple[str, ...]) -> None:
+    """A head is read in the same way whatever heads an earlier connection's peers sent."""
+    for request in (upgrade("/a", *headers), upgrade("/a")):
+        for version in (request, request.replace(b"HTTP/1.1", b"HTTP/1.0")):
+            play([(C, version), (S, SWITCH[:-2] + "\r\n".join([*headers, "", ""]).encode())])
+    talk = HandshakeTracker()
+    (asked,) = talk.request(upgrade("/b"))
+    (switched,) = talk.response(SWITCH)
+    request_, response = Request("GET", "/b", upgrade=True, websocket=True), Response(101, upgrade=True)
+    assert [asked, switched] == [UpgradeRequested(request_), Upgraded(request_, response, b"", b"")]
+    talk.release()
 
 
 def test_it_is_idle_only_between_exchanges() -> None:
