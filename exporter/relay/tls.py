@@ -11,7 +11,7 @@ buffers (:class:`ssl.MemoryBIO`):
 
 A FIN in one direction is a ``close_notify`` alert followed by TCP's FIN (RFC 8446, section 6.1: each party closes its
 own direction), and either of them read is a FIN to the leg. Plaintext that one read brought is handed on in one piece,
-if it came in few records.
+if a turn of the poller suffices to decrypt it.
 The leg exists from the accept, so that the TLS handshake counts against the client's handshake timeout; bytes
 that the app sends before it is done wait here.
 
@@ -24,22 +24,29 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import Enum
+from itertools import chain
+from time import monotonic, thread_time
 from typing import Any, Final
 
 from exporter.protocol.direction import ByteObserver
 from exporter.relay.legs import Writing
-from exporter.relay.poller import Poller
+from exporter.relay.poller import MAX_TURN, Poller
 from exporter.relay.tcp import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 
 #: Plaintext that is read from OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
 _RECORD: Final = 16 * 1024
-#: Records that are read before others get their turn; one read of ciphertext may hold 20,000.
-MAX_RECORDS: Final = 512
+#: Records that OpenSSL gets at once: after one without plaintext, such as a KeyUpdate, it reads on by itself.
+MAX_RECORDS: Final = 64
+#: Bytes of a record's header, the last two of which are the length of the rest (RFC 8446, section 5.1).
+_HEADER: Final = 5
+#: Bytes of OpenSSL's own answers, as to a KeyUpdate, that a client may leave unread.
+MAX_ANSWERS: Final = 64 * 1024
+#: Seconds of work on what a client sent before its reset.
+MAX_SALVAGE_TIME: Final = 0.005
 
 
 class TlsState(Enum):
@@ -78,6 +85,9 @@ class TlsTransport(Transport):
         self._high = HIGH_WATER
         self._paused = False
         self._fin_read = False
+        self._ciphertext = memoryview(b"")  # that OpenSSL has not got yet
+        self._inside = 0  # bytes to come of the record that OpenSSL got a part of
+        self._answers = 0  # bytes of OpenSSL's own since TCP's buffer was empty
         self._behind = False  # records were left for later
         self._ended = False  # TCP's FIN was read
 
@@ -90,9 +100,11 @@ class TlsTransport(Transport):
 
     def received(self, data: bytes) -> None:
         """Take ciphertext of the client."""
-        self._incoming.write(data)
-        if not self._paused or self._state is _HANDSHAKE:
-            self._pump()
+        self._add(data)
+        self._pump()
+
+    def _add(self, data: bytes) -> None:
+        self._ciphertext = memoryview(bytes(self._ciphertext) + data if self._ciphertext else data)
 
     def ended(self) -> bool:
         """Take the client's FIN. One without ``close_notify`` before it ends the direction all the same."""
@@ -100,7 +112,6 @@ class TlsTransport(Transport):
             self._raw.close()
             return False
         self._ended = True
-        self._incoming.write_eof()
         self._pump()
         return True
 
@@ -128,20 +139,27 @@ class TlsTransport(Transport):
 
     def _pump(self) -> None:
         """Take the handshake forward, or hand on the plaintext there is."""
-        if self._behind or self._state is _CLOSING or (self._state is _HANDSHAKE and not self._shake_hands()):
-            return
-        self._hand_on()
+        if not self._behind:
+            self._hand_on()
 
     def _hand_on(self) -> bool:
-        """Hand on the plaintext of some records. Return whether none is left for later."""
-        if self._is_closing():
-            self._behind = False
-            return True
-        parts, over = self._read(MAX_RECORDS)
-        self._flush()
+        """Hand on the plaintext of the records that a turn has time for. Return whether none is left for later."""
+        began = monotonic()
+        parts: list[bytes] = []
+        over = late = False
+        more = not self._fin_read
+        while more and not self._is_waiting():
+            fed = self._feed()
+            if self._is_shaking_hands():
+                self._shake_hands()
+            if not self._is_shaking_hands() and not self._is_waiting():
+                over = self._read(parts)
+            late = bool(self._ciphertext) and monotonic() - began > MAX_TURN
+            more = not over and not late and (self._ended or (fed and bool(self._ciphertext)))
+        self._answer()
         if parts:
             self._protocol.data_received(b"".join(parts))
-        if len(parts) == MAX_RECORDS and not self._paused and not self._is_closing():
+        if late and not self._is_waiting():
             if not self._behind:
                 self._behind = True
                 self._raw.pause_reading()
@@ -157,6 +175,44 @@ class TlsTransport(Transport):
                 self.close()
         return True
 
+    def _feed(self) -> bool:
+        """Give OpenSSL the next records. Return whether there were any."""
+        data, size = self._ciphertext, self._inside
+        for _ in range(MAX_RECORDS):
+            if len(data) < size + _HEADER:
+                break
+            size += _HEADER + (data[size + 3] << 8) + data[size + 4]
+        if not data or not size:
+            if self._ended:
+                self._incoming.write(data)
+                self._ciphertext = memoryview(b"")
+                self._incoming.write_eof()
+            return False
+        self._inside = max(0, size - len(data))
+        size = min(size, len(data))
+        self._incoming.write(data[:size])
+        self._ciphertext = data[size:]
+        return True
+
+    def _answer(self) -> None:
+        """Send what OpenSSL answers to what it has read."""
+        if not self._raw.get_write_buffer_size():
+            self._answers = 0
+        data = self._outgoing.read()
+        self._answers += len(data)
+        if self._answers > MAX_ANSWERS and not self._is_closing():
+            self._on_failure("answers of TLS are left unread")
+            self.abort()
+        elif data:
+            self._raw.write(data)
+
+    def _is_shaking_hands(self) -> bool:
+        return self._state is _HANDSHAKE
+
+    def _is_waiting(self) -> bool:
+        """Return whether nothing may be handed on now."""
+        return self._state is _CLOSING or (self._paused and self._state is not _HANDSHAKE)
+
     def _resume_raw(self) -> None:
         if not self._paused and not self._behind and not self._ended and not self._raw.is_closing():
             self._raw.resume_reading()
@@ -164,16 +220,16 @@ class TlsTransport(Transport):
     def _is_closing(self) -> bool:
         return self._state is _CLOSING
 
-    def _shake_hands(self) -> bool:
+    def _shake_hands(self) -> None:
         self._poller.took_long = True  # a signature takes up to milliseconds
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
-            return False
+            return
         except (ssl.SSLError, OSError) as error:
             self._fail(error)
-            return False
+            return
         self._state = TlsState.OPEN
         self._flush()
         if early := b"".join(self._early):
@@ -181,25 +237,22 @@ class TlsTransport(Transport):
             self.write(early)
             if self._raw.get_write_buffer_size() <= self._high:
                 self._protocol.resume_writing()
-        return not self._paused
 
-    def _read(self, most: int) -> tuple[list[bytes], bool]:
-        """Return the plaintext of at most so many records, and whether the client's direction is over."""
-        parts: list[bytes] = []
-        while len(parts) < most:
+    def _read(self, parts: list[bytes]) -> bool:
+        """Add the plaintext of the records that OpenSSL has. Return whether the client's direction is over."""
+        while True:
             try:
                 part = self._tls.read(_RECORD)
             except ssl.SSLWantReadError:
-                return parts, False
+                return False
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return parts, True
+                return True
             except (ssl.SSLError, OSError) as error:
                 self._fail(error)
-                return parts, False
+                return False
             if not part:
-                return parts, True
+                return True
             parts.append(part)
-        return parts, False
 
     def _fail(self, error: Exception) -> None:
         """Send the alert that OpenSSL has for the client, and close."""
@@ -268,9 +321,13 @@ class TlsTransport(Transport):
     def read_remaining(self) -> Iterator[bytes]:
         if self._tls.version() is None:  # inside the handshake
             return
-        for data in self._raw.read_remaining():
-            self._incoming.write(data)
-        yield from self._read(sys.maxsize)[0]
+        began = thread_time()
+        for data in chain((b"",), self._raw.read_remaining()):
+            self._add(data)
+            while self._feed() and thread_time() - began < MAX_SALVAGE_TIME:
+                parts: list[bytes] = []
+                self._read(parts)
+                yield b"".join(parts)
 
     def idle_seconds(self) -> float:
         return self._raw.idle_seconds()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import socket
 import ssl
 import threading
@@ -24,6 +26,10 @@ from tests.waiting import WAIT_LIMIT, eventually
 CLIENTS = 8
 #: Frames whose every byte is a record of its own.
 PINGS = 10_000
+#: KeyUpdate messages (RFC 8446, section 4.6.3) whose answers are more than the kernel keeps for a client; the request
+#: for an answer.
+KEY_UPDATES, UPDATE_REQUESTED = 400_000, 1
+CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
 
 
 class Secured:
@@ -99,7 +105,67 @@ def early_fin(secured: Secured) -> None:
             connection.shutdown(socket.SHUT_WR)
 
 
-@pytest.mark.parametrize("play", [many_hellos, garbage_hellos, slow_hello, tiny_records, early_fin])
+def spoiled_hellos(secured: Secured) -> None:
+    """A good first flight, and then records without an end that are no part of a handshake."""
+    for record in (
+        CHANGE_CIPHER_SPEC,
+        b"\x16\x03\x03\x00\x01\x01",
+        b"\x17\x03\x03\x00\x00",
+        b"\x17\x03\x03\x00\x11" + bytes(17),
+    ):
+        with secured.connect() as connection, suppress(OSError):
+            connection.sendall(first_flight(secured.context) + record * 100_000)
+            while connection.recv(65536):
+                pass
+
+
+def openssl(function: str, client: Client, *arguments: int) -> int:
+    """Call a function of OpenSSL that Python does not offer, on a client's connection."""
+    library = ctypes.CDLL(_ssl.__file__)
+    call = getattr(library, function)
+    call.argtypes = [ctypes.c_void_p, *(ctypes.c_int for _ in arguments)]
+    connection = client.tls._sslobj  # type: ignore[attr-defined]
+    # PySSLSocket of Modules/_ssl.c: the head of an object, its socket, then the SSL.
+    address = ctypes.c_void_p.from_address(id(connection) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p))
+    return int(call(address, *arguments))
+
+
+def test_renegotiation_is_refused(secured: Secured) -> None:
+    """A client of TLS 1.2 gets no second handshake on its connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    client = Client(secured.sidecar.port, context)
+    assert openssl("SSL_renegotiate", client)
+    with pytest.raises(ssl.SSLError, match="renegotiation"):
+        client._do(client.tls.do_handshake)
+    client.socket.close()
+
+
+def test_key_updates_without_end_are_cut_off(secured: Secured) -> None:
+    """A client of TLS 1.3 that asks for new keys over and over and reads no answer is reset: short turns, no memory."""
+    sidecar = secured.sidecar
+    before = sidecar.scrape()
+    client = Client(sidecar.port, secured.context)
+    client.send(upgrade_request("/sink"))
+    client.some()
+
+    def flood() -> None:
+        for number in range(KEY_UPDATES):
+            assert openssl("SSL_key_update", client, UPDATE_REQUESTED)
+            client.tls.do_handshake()
+            if not number % 1000:
+                client._flush()
+
+    with growth(sidecar.relay_pid, SLACK + MAX_CLIENT), pytest.raises(ConnectionError):
+        flood()
+    client.socket.close()
+    added = sidecar.scrape().since(before)
+    assert long_turns(added) == 0
+    assert added.value("websocket_exporter_tls_errors_total") == 1
+
+
+@pytest.mark.parametrize("play", [many_hellos, garbage_hellos, slow_hello, tiny_records, early_fin, spoiled_hellos])
 def test_hostile_tls_clients_stay_within_bounds(secured: Secured, play: Callable[[Secured], None]) -> None:
     """While some clients do their worst below TLS, memory and turns are bounded, and others are served."""
     sidecar = secured.sidecar

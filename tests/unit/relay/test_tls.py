@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ import trustme
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
+from exporter.relay.poller import Poller
+from exporter.relay.tls import MAX_SALVAGE_TIME, TlsTransport
+from exporter.relay.transport import Transport, TransportProtocol
 from tests.certificates import issue, trusting
 from tests.e2e.conftest import raw_app
 from tests.e2e.harness.scrape import ACTIVE
@@ -275,3 +279,55 @@ def test_files_of_no_use_stop_the_start(flags: tuple[str, ...], words: tuple[str
     assert done.returncode in (1, 2)
     (line,) = done.stderr.splitlines()
     assert all(word in line for word in words), line
+
+
+class Below(Transport):
+    """TCP below a TLS layer: what was left in the kernel, and the answers."""
+
+    def __init__(self, left: list[bytes]) -> None:
+        self.left = left
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def read_remaining(self) -> Iterator[bytes]:
+        yield from self.left
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Above(TransportProtocol):
+    """The leg above a TLS layer."""
+
+    def connection_made(self, transport: Transport) -> None:
+        pass
+
+
+async def test_reset_behind_tiny_records_is_handled_in_bounded_time(authority: trustme.CA, tmp_path: Path) -> None:
+    """Of a MiB of records of one byte before a reset, the layer decrypts the first ones; large records it takes all."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*issue(authority, tmp_path))
+    for size, count in ((1, MIB // 23), (16384, 60)):
+        below = Below([])
+        layer = TlsTransport(context, Above(), pytest.fail, Poller())
+        layer.connected(below)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting(authority).wrap_bio(incoming, outgoing, server_hostname="localhost")
+        for _ in range(2):
+            with suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            layer.received(outgoing.read())
+            incoming.write(below.written)
+            below.written = b""
+        for _ in range(count):
+            client.write(bytes(size))
+        below.left = [outgoing.read()]
+        began = time.thread_time()
+        found = b"".join(layer.read_remaining())
+        assert time.thread_time() - began < 10 * MAX_SALVAGE_TIME
+        assert 0 < len(found) < count if size == 1 else len(found) == size * count
