@@ -2,7 +2,8 @@
 
 aiohttp is imported here for all of the admin port. Its client makes TLS contexts when it is imported, which read the
 machine's certificate authorities: time and memory for a client that is not used. OpenSSL's environment
-variables (SSL_CERT_FILE, SSL_CERT_DIR) name none meanwhile.
+variables (SSL_CERT_FILE, SSL_CERT_DIR) name none meanwhile. The extension of frozenlist would load the C++ library for
+a few lists of callbacks.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from contextlib import asynccontextmanager
 from time import monotonic, thread_time
 from typing import TypeVar
 
-_NONE = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
-_BEFORE = {name: os.environ.get(name) for name in _NONE}
-os.environ.update(_NONE)
+_MEANWHILE = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull, "FROZENLIST_NO_EXTENSIONS": "1"}
+_BEFORE = {name: os.environ.get(name) for name in _MEANWHILE}
+os.environ.update(_MEANWHILE)
 from aiohttp import web, web_response  # noqa: E402
 from aiohttp.http_exceptions import HttpProcessingError  # noqa: E402
 
