@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from time import monotonic, monotonic_ns
 from typing import NoReturn, cast
 
@@ -331,7 +332,7 @@ def run(settings: Settings) -> int:
     """Run a sidecar until a signal ends it. Returns the process's exit status."""
     _occupy_standard_streams()
     wakeup = catch_signals()
-    from exporter.observe.process import run_observer
+    from exporter.observe.process import ObserverProcess, run_observer
     from exporter.relay.process import run_relay
 
     try:
@@ -349,6 +350,8 @@ def run(settings: Settings) -> int:
     identity_key = os.urandom(KEY_SIZE)
     listen = replace(settings.listen, port=clients[0][0].getsockname()[1])
     admin_address = replace(settings.admin, port=admin[0].getsockname()[1])
+    make_observer = partial(ObserverProcess, settings, admin_address, admin, cells, os.getpid())
+    prepared = make_observer()  # with pages that it shares; one that is started anew reads its files anew
 
     def relay(number: int, slot: int, records: socket.socket, control: socket.socket) -> int:
         close_all(admin)
@@ -361,7 +364,8 @@ def run(settings: Settings) -> int:
             close_all(opened)
         with contextlib.suppress(OSError):  # a sandbox may forbid it
             os.nice(OBSERVER_NICE)
-        return run_observer(settings, listen, admin_address, admin, cells, records, control, first)
+        process = prepared if first else make_observer()
+        return run_observer(process, settings, listen, admin_address, records, control, first)
 
     def on_drain() -> None:
         if sys.stderr is not None and sys.stderr.isatty():

@@ -131,6 +131,7 @@ class Admin:
         self._share = TimeShare()
         self._exposition = Exposition(registry, backend.before_scrape, self._share)
         self._events = EventStream(backend.change_token, backend.unready, self._snapshot)
+        self._app = self.application()
         self._runner: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -142,7 +143,7 @@ class Admin:
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
         """Serve on sockets that listen."""
         self._runner = web.AppRunner(
-            self.application(),
+            self._app,
             access_log=None,
             handle_signals=False,
             keepalive_timeout=KEEP_ALIVE,

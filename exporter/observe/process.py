@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -56,28 +55,25 @@ _PHASES = tuple(DrainPhase)
 
 
 class ObserverProcess:
-    """Everything of one observer.
+    """Everything of one observer. It can be made before its process is forked, whose pages it shares then.
 
-    :param records: the records sockets of the relays, by slot.
-    :param first: whether no observer ran before this one.
+    :param admin: where the admin port is, with the port that was opened.
+    :param supervisor: the process whose children make up the sidecar.
     """
 
     def __init__(
         self,
         settings: Settings,
+        admin: Address,
         admin_sockets: Sequence[socket.socket],
         cells: SharedCells,
-        records: dict[int, socket.socket],
-        control: socket.socket,
-        first: bool,
-        log: Log,
+        supervisor: int,
     ) -> None:
+        self.page = _page_url(settings, admin)
         self._settings = settings
         self._admin_sockets = admin_sockets
         self._cells = cells
-        self._records = records
-        self._control = control
-        self._first = first
+        self._control: socket.socket
         self._log = structlog.get_logger("exporter")
         codes = settings.code_maps()
         routes = Router(settings.route).names
@@ -91,17 +87,15 @@ class ObserverProcess:
             known_label_sets(*codes.maps),
         )
         engine = "python" if frames.__file__.endswith(".py") else "compiled"
-        metrics = self.metrics = Metrics(self.shared, __version__, engine, os.getppid())
-        log.count(metrics.lines_suppressed, metrics.lines_dropped)
+        metrics = self.metrics = Metrics(self.shared, __version__, engine, supervisor)
         self._closes = RecentCloses(routes, metrics.lines_suppressed)
         self._history = ClosesPerMinute()
         reconnects = Reconnects(metrics.returned)
         self._prober = AppProbe(settings.upstream)
-        sinks = (metrics, self._history, self._closes, reconnects,
-                 SessionLog(log, routes, cast(LogEndings, settings.log_endings), metrics.lines_suppressed))  # fmt: skip
         self._intake = Intake(
-            codes, sinks, MonotonicScheduler(), self._prober, self._is_draining, reconnects.opened_batch,
-            self._on_notice, lambda slot: self._receiver.flushed(slot),
+            codes, (metrics, self._history, self._closes, reconnects), MonotonicScheduler(), self._prober,
+            self._is_draining, reconnects.opened_batch, self._on_notice,
+            lambda slot: self._receiver.flushed(slot),
         )  # fmt: skip
         self._receiver = Receiver(self._intake.receive, self._settle)
         self._began = monotonic()
@@ -128,20 +122,34 @@ class ObserverProcess:
         web_config = Path(settings.web_config_file) if settings.web_config_file else None
         self.admin = Admin(metrics.registry, backend, access, web_config)
 
-    async def run(self, started: dict[str, object]) -> None:
+    async def run(
+        self,
+        log: Log,
+        records: dict[int, socket.socket],
+        control: socket.socket,
+        first: bool,
+        started: dict[str, object],
+    ) -> None:
         """Serve until the supervisor says finish or stop, or has died.
 
+        :param records: the records sockets of the relays, by slot.
+        :param control: the socket to the supervisor.
+        :param first: whether no observer ran before this one.
         :param started: fields of the log line that says where the sidecar listens.
         """
+        metrics, which = self.metrics, cast(LogEndings, self._settings.log_endings)
+        log.count(metrics.lines_suppressed, metrics.lines_dropped)
+        self._intake.add(SessionLog(log, self._routes, which, metrics.lines_suppressed))
+        self._control = control
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_unexpected)
         self._control.setblocking(False)
         loop.add_reader(self._control, self._on_control)
-        for slot, sock in self._records.items():
+        for slot, sock in records.items():
             self._receiver.add(slot, sock)
         self._intake.start()
         await self.admin.serve(self._admin_sockets)
-        if self._first:
+        if first:
             self._log.info("exporter.started", **started)
         else:
             self._log.warning("observer.restarted")
@@ -149,7 +157,7 @@ class ObserverProcess:
         try:
             await self._stop.wait()
         finally:
-            if not self._first:
+            if not first:
                 reconciling.cancel()
             self._receiver.drain()
             self._intake.finish()
@@ -312,11 +320,10 @@ def _page_url(settings: Settings, admin: Address) -> str:
 
 
 def run_observer(
+    process: ObserverProcess,
     settings: Settings,
     listen: Address,
     admin: Address,
-    admin_sockets: Sequence[socket.socket],
-    cells: SharedCells,
     records: dict[int, socket.socket],
     control: socket.socket,
     first: bool,
@@ -326,8 +333,7 @@ def run_observer(
     :param listen: where clients connect, with the port that was opened.
     :param admin: where the admin port is, with the port that was opened.
     """
-    page = _page_url(settings, admin)
-    log = Log(cast(Format, settings.log_format), settings.log_level, reports=page)
+    log = Log(cast(Format, settings.log_format), settings.log_level, reports=process.page)
     started: dict[str, object] = {
         "version": __version__,
         "upstream": str(settings.upstream),
@@ -338,10 +344,9 @@ def run_observer(
     sys.setswitchinterval(0.001)  # health checks are answered while a thread makes an exposition
 
     async def main() -> None:
-        process = ObserverProcess(settings, admin_sockets, cells, records, control, first, log)
         if first and settings.log_format != "json" and sys.stdout.isatty():
-            introduce(settings, listen, page, await AppProbe(settings.upstream).accepts())
-        await process.run(started)
+            introduce(settings, listen, process.page, await AppProbe(settings.upstream).accepts())
+        await process.run(log, records, control, first, started)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
