@@ -7,4 +7,4 @@ import pytest
 from exporter.protocol.frame_runs import COMPILED
 
 #: Of a test that builds a defect into a class.
-plain_only = pytest.mark.skipif(COMPILED, reason="no test can alter a compiled class")
+plain_only = pytest.mark.skipif(COMPILED, reason="no test can alter a compiled class or constant")

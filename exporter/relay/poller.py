@@ -53,7 +53,7 @@ SHORT_TURN: Final = 0.0001
 #: Called for a connection that has ended, with its error or None.
 CloseCallback = Callable[[Exception | None], None]
 
-_clock: Final = monotonic
+_clock = monotonic  # not Final, so that a test can replace it in the compiled module as well
 
 
 @trait
