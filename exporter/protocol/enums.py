@@ -84,6 +84,7 @@ class Unobserved(StrEnum):
     HEAD_TOO_LARGE = "head-too-large"  # a request or response head above the configured size
     UPGRADE = "upgrade"  # switched to a protocol that is not WebSocket
     FRAME = "frame"  # a frame that cannot be followed (RFC 6455, sections 5.2 and 5.5)
+    OVERLOAD = "overload"  # sends more frames than the relay has time to parse, as many others do
     INTERNAL = "internal"  # a defect of ours: the traffic goes on, we stop listening
 
 

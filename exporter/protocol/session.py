@@ -197,7 +197,7 @@ class Session:
         return [WentUnobserved(why)]
 
     def stop_observing(self) -> None:
-        """Stop parsing both directions, for a defect of ours. An end without a Close so far stays unknown."""
+        """Stop parsing both directions, for a defect of ours or want of time. An end without a Close stays unknown."""
         self.unobserved = True
         for scanner in (self.client, self.server):
             scanner.unobserved = True

@@ -45,6 +45,7 @@ class RelayContext:
     :ivar refused: how many of these are being answered with 503.
     :ivar arriving: those whose first request's head has not come.
     :ivar stalled: legs whose write buffer is above its high-water mark.
+    :ivar behind: number of legs with bytes that are forwarded and not yet observed.
     """
 
     arriving: TimeoutQueue[Connection]
@@ -60,6 +61,7 @@ class RelayContext:
         self.connections: set[Connection] = set()
         self.refused = 0
         self.stalled: dict[TunnelLeg, None] = {}
+        self.behind = 0
         self._changed: asyncio.Event | None = None  # from when somebody first waits for it
 
     @property

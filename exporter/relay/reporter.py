@@ -349,12 +349,12 @@ class Reporter:
         self._routes[route].active.add(-1)
         self.defect(error)
 
-    def session_unobserved(self, handshake: Handshake, opened_at: float, why: str) -> None:
-        """Count a session that cannot be parsed any more."""
-        self._cells[self._layout.unobserved[Unobserved.FRAME]] += 1
+    def session_unobserved(self, handshake: Handshake, opened_at: float, reason: Unobserved, why: str) -> None:
+        """Count a session that is not parsed any more."""
+        self._cells[self._layout.unobserved[reason]] += 1
         name = session_id(self._relay, handshake.number, opened_at)
         route = self._router.names[handshake.route]
-        self.notice("session.unobserved", "warning", session_id=name, route=route, reason=Unobserved.FRAME, why=why)
+        self.notice("session.unobserved", "warning", session_id=name, route=route, reason=reason, why=why)
 
     def ping_answered(self, route: int, sender: Peer, seconds: float) -> None:
         """Count the round-trip time of a ping of ``sender``."""

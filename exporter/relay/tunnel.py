@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.enums import Cause, Peer, TcpEndKind
+from exporter.protocol.enums import Cause, Peer, TcpEndKind, Unobserved
 from exporter.protocol.frame_header import Events
 from exporter.protocol.session import CloseReceived, PingAnswered, Session, WentUnobserved
 from exporter.relay.legs import FIN_READ, OPEN, LegOwner, Writing
@@ -156,17 +156,28 @@ class Tunnel(LegOwner):
                 elif isinstance(event, PingAnswered):
                     self.context.reporter.ping_answered(self.handshake.route, event.sender, event.seconds)
                 elif isinstance(event, WentUnobserved):
-                    self.context.reporter.session_unobserved(self.handshake, self.session.began, event.why)
+                    self._report_unobserved(Unobserved.FRAME, event.why)
         except Exception as error:
             self.fail_open(error)
 
     def fail_open(self, error: Exception) -> None:
         """Go on unobserved after a defect."""
+        self._stop_observing()
+        self.context.reporter.defect(error)
+
+    def give_up_observing(self) -> None:
+        """Go on unobserved: the relay has too many frames to parse."""
+        self._stop_observing()
+        self._report_unobserved(Unobserved.OVERLOAD, "too many sessions send more frames than can be parsed in time")
+
+    def _report_unobserved(self, reason: Unobserved, why: str) -> None:
+        self.context.reporter.session_unobserved(self.handshake, self.session.began, reason, why)
+
+    def _stop_observing(self) -> None:
         for leg in (self.client, self.server):
             passing = FORWARD if leg.passing is TO_BOUNDARY else leg.passing
             leg.set_passing(passing, NULL_OBSERVER)
         self.session.stop_observing()
-        self.context.reporter.defect(error)
 
     def on_leg_end(self, peer: Peer, kind: TcpEndKind) -> None:
         session = self.session

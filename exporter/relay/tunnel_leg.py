@@ -2,7 +2,8 @@
 
 A scanner parses a bounded number of frames in one call (:class:`~exporter.protocol.frames.FrameScanner`). If it leaves
 some for later, the leg is *behind*: it stops reading, the poller calls it again in later turns, and an end of the leg
-that is noticed meanwhile takes effect when everything before it has been observed.
+that is noticed meanwhile takes effect when everything before it has been observed. When too many legs are behind, the
+session of the next one goes on unobserved: memory, and the time until an end is counted, stay bounded.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Passing(Enum):
 FORWARD: Final = Passing.FORWARD
 TO_BOUNDARY: Final = Passing.TO_BOUNDARY
 DISCARD: Final = Passing.DISCARD
+
+
+#: Legs that may be behind at a time, each with the bytes of one read; the session of another is not observed any more.
+MAX_BEHIND: Final = 64
 
 
 class Backlog:
@@ -97,11 +102,15 @@ class TunnelLeg(Leg):
         now = clock()
         self.tunnel.handle(self.peer, events, now)
         if self.observer.backlog and self._backlog is None:
+            context = self.tunnel.context
+            context.poller.took_long = True
+            if context.behind >= MAX_BEHIND:
+                self.tunnel.give_up_observing()
+                return
+            context.behind += 1
             self._backlog = Backlog(now)
             self.transport.pause_reading()
-            poller = self.tunnel.context.poller
-            poller.run_later(self.observe_more)
-            poller.took_long = True
+            context.poller.run_later(self.observe_more)
 
     def observing_failed(self, error: Exception) -> None:
         self.tunnel.fail_open(error)
@@ -132,6 +141,7 @@ class TunnelLeg(Leg):
         if self.observer.backlog:
             return False
         self._backlog = None
+        self.tunnel.context.behind -= 1
         if backlog.lost:
             self._lost(backlog.error)
         elif backlog.fin:

@@ -8,9 +8,12 @@ from contextlib import suppress
 
 import pytest
 
+from tests.compiled import plain_only
+from tests.e2e.harness.scrape import CLOSED
 from tests.e2e.harness.sidecar import Sidecar, open_session
 from tests.e2e.harness.wire import Peer, RawApp
 from tests.hostile.harness import MAX_CLIENT, SLACK, growth, long_turns, timed
+from tests.integration.faults.harness import troubled
 
 #: Bytes of one flood.
 FLOOD = 4 * 1024 * 1024
@@ -63,3 +66,16 @@ def test_dense_frames_turns_stay_short(raw_app: RawApp, name: str, clients: int,
         added = sidecar.settled(before, endings=clients)
         assert long_turns(added) == 0
         assert added.value("websocket_frames_total", sender="client") >= FLOOD // 6 - 100
+
+
+@plain_only
+def test_dense_frames_of_too_many_clients_go_on_unobserved(raw_app: RawApp) -> None:
+    """When the relay has too much to parse, further sessions are forwarded alone; each end is counted."""
+    with troubled(raw_app.port, altered=["exporter.relay.tunnel_leg.MAX_BEHIND=2"]) as sidecar:
+        before = sidecar.scrape()
+        flood(sidecar, raw_app, FLOODS["reserved opcodes"], 8)
+        added = sidecar.settled(before, endings=8)
+        unobserved = added.value("websocket_unobserved_connections_total", reason="overload")
+        assert unobserved >= 1
+        assert added.value(CLOSED, cause="unobserved") == unobserved
+        assert added.value("websocket_unobserved_connections_total") == unobserved
