@@ -34,7 +34,7 @@ class Opcode(IntEnum):
     PONG = 0xA
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class Control:
     """A whole Close, Ping or Pong frame, its payload unmasked; or an Engine.IO heartbeat as a ping or pong."""

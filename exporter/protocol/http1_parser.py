@@ -40,10 +40,6 @@ _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 #: Hexadecimal digits of a chunk's size at most: more is no length that exists.
 _MAX_DIGITS: Final = 15
 
-#: Headers of a request that are read.
-_READ: Final = frozenset({b"upgrade", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"user-agent",
-                          b"traceparent", b"cookie"})  # fmt: skip
-
 
 class Phase(IntEnum):
     """Where in a message a direction stands; see the diagram."""
@@ -67,7 +63,7 @@ _LENGTH: Final = Phase.LENGTH
 # A dataclass's own __init__ is never compiled: these have one of their own.
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class Request:
     """The head of a request to upgrade. Texts are as sent, decoded as Latin-1; empty if absent.
@@ -108,7 +104,7 @@ class Request:
         self.answered = False
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class Response:
     """A response's head. ``upgrade``: it is a 101 that switches protocols."""
@@ -377,10 +373,9 @@ class RequestReader(Reader):
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Most others are skipped by their lengths, without a copy in lower case.
-        if len(name) not in (6, 7, 10, 11, 14, 15, 17) or (name := name.lower()) not in _READ:
+        if len(name) not in (6, 7, 10, 11, 14, 15, 17):  # of those below: most others need no copy in lower case
             return
-        match name:
+        match name.lower():
             case b"upgrade":
                 # Not by `in`, which takes bytes for a number first, and makes an exception of it.
                 self._websocket |= value.lower().find(b"websocket") >= 0

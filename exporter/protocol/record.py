@@ -37,7 +37,7 @@ MAX_TRACE_ID: Final = 32
 MAX_SAMPLE: Final = 640
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class CloseFrame:
     """A Close frame that a peer sent.
@@ -58,7 +58,7 @@ class CloseFrame:
         self.at = at
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class PeerRecord:
     """One peer of a session: the frames that it sent, and the bytes that waited for it.
@@ -133,7 +133,7 @@ class PeerRecord:
         self.sample = sample
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class SessionRecord:
     """One session, from its 101 to its close.

@@ -44,7 +44,7 @@ class State(IntEnum):
     CLOSED = 2
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 @dataclass(slots=True, init=False)
 class CloseReceived:
     """``sender`` sent its Close frame."""

@@ -15,6 +15,7 @@ import asyncio
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from os import write
 from socket import socket
 from typing import TYPE_CHECKING, Final, SupportsIndex
 
@@ -140,6 +141,7 @@ class Reporter:
     ) -> None:
         self._relay = relay
         self._records = records
+        self._records_fd = records.fileno()
         self._cells = cells
         self._layout = layout
         self._blocks = blocks
@@ -263,7 +265,7 @@ class Reporter:
 
     def _send(self, message: bytes) -> bool:
         try:
-            self._records.send(message)
+            write(self._records_fd, message)
         except OSError:  # full, or the observer is gone for good
             return False
         return True

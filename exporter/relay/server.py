@@ -84,8 +84,8 @@ class Relay:
         return self.context.sessions
 
     def _accept(self, sock: SocketType, address: object) -> None:
-        host, port = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
-        TcpTransport(self.context.poller, sock, self.on_accept(host, port))
+        protocol = self.on_accept(address[0], address[1]) if isinstance(address, tuple) else self.on_accept()
+        TcpTransport(self.context.poller, sock, protocol)
 
     def on_accept(self, host: str = "", port: int = 0) -> TransportProtocol:
         """Return the protocol for a client that was accepted, with its address; without one on a Unix socket."""

@@ -22,6 +22,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from os import write
 from socket import SocketType
 from typing import Any, Final, cast
 
@@ -41,7 +42,7 @@ QUEUE_FULL_RETRY = 0.02
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _ABSENT = {errno.ECONNREFUSED, errno.ENOENT}
-#: Errors of send(2) while connect(2) is under way; the second one is not Linux'.
+#: Errors of write(2) while connect(2) is under way; the second one is not Linux'.
 _UNDER_WAY: Final = {errno.EAGAIN, errno.ENOTCONN}
 #: Results of a connect(2) that has succeeded.
 _THERE: Final = {0, errno.EISCONN}
@@ -205,7 +206,7 @@ def _dial(family: int, target: Any) -> tuple[SocketType, bool]:
     try:
         error = sock.connect_ex(target)
         if error == errno.EINPROGRESS:
-            sock.send(b"")
+            write(sock.fileno(), b"")
         elif error == errno.EAGAIN and family == _UNIX:  # its queue is full (unix(7))
             return sock, False
         elif error:
