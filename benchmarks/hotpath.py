@@ -1,7 +1,7 @@
 """The hot path alone: fixed scripts of chunks, driven in-process through a tunnel's legs, to be counted.
 
-The kernel is left out: read and write are stood in for. What is counted is what is ours, the same on every machine: for
-each chunk a socket that is ready, one read, one write, one look by the scanner.
+What is counted is what is ours, the same on every machine: for each chunk a socket that is ready, one read, one write,
+one look by the scanner. Memory stands in for the sockets.
 
     python -m benchmarks.hotpath SCRIPT TIMES
 
@@ -11,9 +11,10 @@ free of what the start of the process cost.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -66,11 +67,19 @@ SCRIPTS = {
 class _Socket:
     """Stands for a connected socket: what is read is what was put there, what is written is taken whole, at once."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("socket")
 
     def fileno(self) -> int:
         return self._fd
+
+    def receive(self, data: bytes) -> None:
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, data, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
 class _Poller(Poller):
@@ -93,21 +102,15 @@ class _Context:
     reporter = _Reporter()
 
 
-#: In place of read(2) and write(2), by descriptor: what is to be read, and how much of it is taken. A look-up in a dict
-#: is as cheap as a call of C can be, and takes two arguments as they do.
-_readable: dict[int, bytes] = {}
-_taken: dict[int, int] = {}
-
-
 class End:
     """One end of a fresh session, whose bytes come in one chunk after another.
 
     :ivar leg: the tunnel's, of this end.
     """
 
-    def __init__(self, fd: int, other: int) -> None:
-        self._fd, self._other = fd, other
-        self.tcp = TcpTransport(_Poller(), _Socket(fd), TransportProtocol())  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        self.socket = _Socket()
+        self.tcp = TcpTransport(_Poller(), self.socket, TransportProtocol())  # type: ignore[arg-type]
         self.tcp._read_size = tcp._BULK  # so that the first read of much takes all of it
 
     @property
@@ -119,23 +122,18 @@ class End:
 
     def send(self, data: bytes) -> None:
         """``data`` has come and is ready to be read."""
-        _readable[self._fd] = data
-        _taken[self._other] = len(data)
+        self.socket.receive(data)
         self.tcp.ready(READ)
 
 
 @contextmanager
 def session() -> Iterator[tuple[End, End]]:
-    """Both ends of one fresh session; meanwhile no socket of this process is read or written."""
-    real = tcp.read, tcp.write
-    tcp.read, tcp.write = _readable.get, _taken.get  # type: ignore[assignment]
-    try:
-        client, server = End(1, 2), End(2, 1)
+    """Both ends of one fresh session."""
+    client, server = End(), End()
+    with closing(client.socket), closing(server.socket):
         heard = Session(new_frame_counts(), new_frame_counts())
         Tunnel(_Context(), None, heard, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
         yield client, server
-    finally:
-        tcp.read, tcp.write = real
 
 
 def drive(script: Script, times: int) -> None:

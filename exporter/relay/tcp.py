@@ -39,7 +39,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from fcntl import ioctl
-from os import read, write
 from socket import SocketType
 from typing import Any, Final
 
@@ -69,6 +68,10 @@ RESET_POLL: Final = 0.01
 MAX_RESET_POLL: Final = 1.0
 
 _SALVAGE = 64 * 1024  # bytes at a time
+
+# Once compiled, a name that is not final is looked up each time.
+read: Final = os.read
+write: Final = os.write
 
 # As plain integers, which need no detour over an enum.
 _SHUT_WR: Final = int(socket.SHUT_WR)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from benchmarks import gate
@@ -11,7 +9,6 @@ from benchmarks.hotpath import SCRIPTS, drive, session
 from exporter.protocol.direction import PAYLOAD
 from exporter.protocol.frame_header import Events
 from exporter.protocol.frames import FrameScanner
-from exporter.relay import tcp
 
 #: Under valgrind each script takes seconds; these two are what most traffic is.
 COUNTED = ("pp64", "pipe")
@@ -70,7 +67,7 @@ def test_scripts_are_whole_frames(name: str) -> None:
 
 
 def test_drive_three_times_repeats_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that is driven three times is fed three times, of both peers, and sockets are as before."""
+    """A script that is driven three times is fed three times, of both peers."""
     fed: list[int] = []
     feed = FrameScanner.feed
 
@@ -81,5 +78,3 @@ def test_drive_three_times_repeats_the_script(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(FrameScanner, "feed", note)
     drive(SCRIPTS["pp64"], 3)
     assert fed == [136, 132] * 3
-    assert tcp.read is os.read
-    assert tcp.write is os.write

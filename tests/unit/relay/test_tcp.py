@@ -16,6 +16,7 @@ from exporter.relay import tcp as module
 from exporter.relay.poller import Poller
 from exporter.relay.tcp import HIGH_WATER, READ_BULK, READ_MEDIUM, READ_SMALL, SHORT_READS, TcpTransport
 from exporter.relay.transport import Transport, TransportProtocol
+from tests.compiled import plain_only
 from tests.unit.relay.harness import Wire, ended
 from tests.unit.relay.test_legs import tcp_pair
 from tests.waiting import until
@@ -158,6 +159,7 @@ async def test_what_has_come_is_told_at_once() -> None:
     tcp.abort()
 
 
+@plain_only
 async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """After much, as much is asked for again although its tail was short; after many short reads, little, until more
     than that comes."""
@@ -232,6 +234,7 @@ async def test_a_reset_behind_few_bytes_is_told_behind_them() -> None:
         assert (len(kept.data), [type(error) for error in kept.lost]) == (size, [ConnectionResetError])
 
 
+@plain_only
 @pytest.mark.parametrize("then", [BlockingIOError(), ConnectionResetError(), b""], ids=repr)
 async def test_few_bytes_that_were_all_are_told_before_what_comes_next(
     then: BaseException | bytes, monkeypatch: pytest.MonkeyPatch
