@@ -29,7 +29,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from mypy_extensions import mypyc_attr, trait
+from mypy_extensions import mypyc_attr
 
 # Events, as epoll has them, so that nothing needs translation.
 READ: Final = 0x1  # EPOLLIN
@@ -56,7 +56,6 @@ CloseCallback = Callable[[Exception | None], None]
 _clock = monotonic  # not Final, so that a test can replace it in the compiled module as well
 
 
-@trait
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Pollable:
     """Owner of a registered descriptor."""

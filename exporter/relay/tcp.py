@@ -43,7 +43,7 @@ from socket import SocketType
 from typing import Any, Final
 
 from exporter.protocol.direction import ByteObserver
-from exporter.relay.poller import EDGE, ERROR, HANGUP, PEER_FIN, READ, URGENT, WRITE, Pollable, Poller
+from exporter.relay.poller import EDGE, ERROR, HANGUP, PEER_FIN, READ, URGENT, WRITE, Poller
 from exporter.relay.transport import Transport, TransportProtocol
 
 #: Bytes of one read in bulk: large reads cost least a byte.
@@ -98,7 +98,7 @@ def raise_mmap_threshold() -> None:
     bytes(4 * READ_BULK)
 
 
-class TcpTransport(Transport, Pollable):
+class TcpTransport(Transport):
     """Owner of a connected, non-blocking socket.
 
     :param poller: serves it.

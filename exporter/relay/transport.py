@@ -12,6 +12,7 @@ from mypy_extensions import mypyc_attr
 
 from exporter.protocol.direction import ByteObserver
 from exporter.protocol.frame_header import Events
+from exporter.relay.poller import Pollable
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -52,8 +53,8 @@ class TransportProtocol:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Transport:
-    """One end of a connection: a TCP or Unix socket, or a layer such as TLS above it."""
+class Transport(Pollable):
+    """One end of a connection: a TCP or Unix socket, which a poller serves, or a layer such as TLS above it."""
 
     __slots__ = ()
 
