@@ -56,6 +56,7 @@ build/compiled/.made: $(VENV)/.compile setup.py pyproject.toml $(shell find expo
 	cp -r exporter grafana setup.py pyproject.toml README.md LICENSE build/compiled
 	cd build/compiled && WEBSOCKET_EXPORTER_COMPILE=1 $(CURDIR)/$(PYTHON) setup.py --quiet build_ext --inplace >build.log 2>&1 \
 	  || { cat build.log; exit 1; }
+	$(PYTHON) -m compileall -q build/compiled/exporter
 	@touch $@
 
 compiled: build/compiled/.made  ## compile the busiest modules as the image has them, in build/compiled; needs cc
