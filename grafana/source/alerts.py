@@ -20,7 +20,7 @@ from exporter.protocol.enums import Cause, ConnectError
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS
 from grafana.source import recording_rules as recording
 from grafana.source import texts
-from grafana.source.config import CRASHED, DROPPED, FAULTS, KNOWN_AGES, LEAVING, BurnWindow, Config, ConfigError
+from grafana.source.config import CRASHED, DROPPED, FAULTS, KNOWN_AGES, LEAVING, MINUTE, BurnWindow, Config, ConfigError
 from grafana.source.promql import (
     CONTROLLER,
     CPU,
@@ -66,6 +66,7 @@ class Alert:
     :ivar pods: a query for the pods concerned and a number for each, with ``%s`` for the values of ``by``.
     :ivar by: labels that the expression keeps.
     :ivar variant: distinguishes rules of one name; empty for the only or the gravest one.
+    :ivar began: seconds for which its cause must have lasted before the expression holds.
     :ivar holds: seconds for which the expression must hold.
     :ivar keep_firing: seconds for which it goes on firing when the expression no longer holds.
     :ivar fixed: whether ``severities`` leaves its severity alone: a lesser degree, or a row of the error budget.
@@ -83,6 +84,7 @@ class Alert:
     compared: str = ""
     pods: str = ""
     variant: str = ""
+    began: float = 0
     holds: float = 0
     keep_firing: float = 0
     labels: dict[str, str] = field(default_factory=dict)
@@ -543,7 +545,10 @@ def _down(config: Config) -> Iterator[Alert]:
     build, draining, up = ours(config, catalogue.BUILD), ours(config, catalogue.DRAINING), ours(config, UP)
     known = f"last_over_time({over(build, config.seconds(config.memory))})"
     stopped = f"last_over_time({over(draining, config.seconds(config.stopped))}) == 1"
-    mute = aggregate("count", JOB, f"{up} == 0\nand {on(POD)} {known}\nunless {on(POD)} ({stopped})")
+    mute = f"{up} == 0\nand {on(POD)} {known}\nunless {on(POD)} ({stopped})"
+    # The same pod for all that time, not one after the other.
+    mute_for = max(MINUTE, config.down_for - MINUTE)
+    long_mute = f"{mute}\nand {on(POD)} (max_over_time({over(up, config.seconds(mute_for))}) == 0)"
     answering = aggregate("count", JOB, build)
     drained = f"last_over_time({over(draining, config.seconds(config.gone))}) == 1"
     gone = f"last_over_time({over(build, config.seconds(config.gone))})\nunless {on(POD)} ({drained})"
@@ -554,7 +559,7 @@ def _down(config: Config) -> Iterator[Alert]:
     yield Alert(
         name,
         "No sidecar of a job answers, or all are gone without a drain.",
-        f"({mute} or {lately})\nunless {answering}",
+        f"({aggregate('count', JOB, mute)} or {lately})\nunless {answering}",
         CRITICAL,
         f"{texts.WORKLOAD}: {does} not answer Prometheus, and no other is left",
         "All traffic passes through the sidecars: clients may be cut off, and nothing is counted.",
@@ -568,7 +573,7 @@ def _down(config: Config) -> Iterator[Alert]:
     yield Alert(
         name,
         "Some sidecars of a job are discovered and do not answer.",
-        f"{mute}\nand {answering}",
+        f"{aggregate('count', JOB, long_mute)}\nand {answering}",
         WARNING,
         f"{texts.WORKLOAD}: {does} not answer Prometheus",
         "Other sidecars of this job answer.",
@@ -577,7 +582,8 @@ def _down(config: Config) -> Iterator[Alert]:
         pods=silent,
         variant="some",
         fixed=True,
-        holds=config.down_for,
+        began=mute_for,
+        holds=MINUTE,
         labels={"state": "some-silent"},
         dashboard=FLEET,
     )

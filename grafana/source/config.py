@@ -69,7 +69,6 @@ class BurnWindow:
 BURN_WINDOWS = (
     BurnWindow(14.4, HOUR, 5 * MINUTE, 10, "critical"),
     BurnWindow(6, 6 * HOUR, 30 * MINUTE, 20, "critical"),
-    BurnWindow(3, DAY, 2 * HOUR, 30, "warning"),
     BurnWindow(1, 3 * DAY, 6 * HOUR, 50, "warning"),
 )
 

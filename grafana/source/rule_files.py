@@ -175,7 +175,7 @@ def _rule(alert: Alert, config: Config) -> dict[str, Any]:
         rule["keep_firing_for"] = duration(config.seconds(alert.keep_firing))
     rule["labels"] = labels(alert, config)
     fixed = ",".join(f"{key}='{value}'" for key, value in rule["labels"].items() if key in DISTINCT)
-    lines = [texts.since(alert.name, alert.by, fixed)]
+    lines = [texts.since(alert.name, alert.by, fixed, alert.began)]
     if alert.pods:
         lines[0] += f" Pods: {texts.pods(alert.pods, _values(alert))}."
     rule["annotations"] = annotate(alert, config, alert.summary + alert.compared, lines)

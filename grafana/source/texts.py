@@ -64,16 +64,18 @@ def pods(query: str, labels: Iterable[str]) -> str:
     return asked(query, labels, f"{{{{ range $i, $s := . }}}}{{{{ with $s }}}}{one}{{{{ end }}}}{{{{ end }}}}", "none")
 
 
-def since(alert: str, labels: Iterable[str], fixed: str) -> str:
-    """Return the time since which the alert is active; the time of now as it begins.
+def since(alert: str, labels: Iterable[str], fixed: str, began: float) -> str:
+    """Return the time at which the alert's cause began.
 
     :param labels: those that its expression keeps.
     :param fixed: matchers of the labels that the rule adds.
+    :param began: seconds before the alert was active.
     """
+    before = f" - {began:g}" if began else ""
     chosen = ",".join([f"alertname='{alert}'", fixed, *(f"{label}='%s'" for label in labels)])
     clock = '{{ (. | first | value | toTime).UTC.Format "15:04" }} UTC'
-    now = '{{ with query "vector(time())" }}' + clock + "{{ end }}"
-    return f"Since {asked(f'ALERTS_FOR_STATE{{{chosen}}}', labels, clock, now)}."
+    now = f'{{{{ with query "vector(time(){before})" }}}}{clock}{{{{ end }}}}'
+    return f"Since {asked(f'ALERTS_FOR_STATE{{{chosen}}}{before}', labels, clock, now)}."
 
 
 def dashboard(grafana_url: str, uid: str, labels: Iterable[str]) -> str:
