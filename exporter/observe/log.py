@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import accumulate
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -21,9 +21,9 @@ from typing import IO, Any, Literal
 
 import orjson
 import structlog
-from structlog.processors import add_log_level, format_exc_info
+from structlog.processors import TimeStamper, add_log_level, format_exc_info
 from structlog.stdlib import ProcessorFormatter
-from structlog.typing import EventDict
+from structlog.typing import EventDict, FilteringBoundLogger
 
 from exporter import __version__
 from exporter.address import Address
@@ -61,6 +61,7 @@ class Log:
     :param level: the least level that is logged.
     :param stream: standard output by default; None, as when it is closed, drops every line.
     :param reports: the URL before ``/closes``, for lines on a terminal; empty for none.
+    :ivar closes: the logger of closes, whose number :class:`SessionLog` limits.
     """
 
     def __init__(
@@ -72,21 +73,26 @@ class Log:
         self._on_suppressed: Callable[[int], None] = lambda lines: None
         self._writer = _Writer(stream)
         self._throttle = Throttle(LINES_PER_SECOND, lambda lines: self._on_suppressed(lines), monotonic)
-        render = self._render = _TerminalLine(reports, terminal) if console else _json_line
+        stamp = TimeStamper(fmt="iso", utc=True)
+        render = _TerminalLine(reports, terminal) if console else _json_line
         handler = _LibraryHandler(self._writer)
         handler.setFormatter(
             ProcessorFormatter(
-                foreign_pre_chain=[add_log_level, _stamp],  # events of asyncio and aiohttp
+                foreign_pre_chain=[add_log_level, stamp],  # events of asyncio and aiohttp
                 processors=[ProcessorFormatter.remove_processors_meta, format_exc_info, render, _to_text],
             )
         )
         logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
         logging.captureWarnings(True)
+        wrapper = structlog.make_filtering_bound_logger(level)
         structlog.configure(
-            processors=[self._limit, add_log_level, _stamp, format_exc_info, render],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
+            processors=[self._limit, add_log_level, stamp, format_exc_info, render],
+            wrapper_class=wrapper,
             logger_factory=lambda *_: self._writer,
             cache_logger_on_first_use=True,
+        )
+        self.closes: FilteringBoundLogger = structlog.wrap_logger(
+            self._writer, [add_log_level, stamp, render], wrapper, cache_logger_on_first_use=True
         )
 
     def count(self, suppressed: Callable[[int], None], dropped: Callable[[int], None]) -> None:
@@ -98,12 +104,8 @@ class Log:
         """Write the lines that wait, for :data:`LAST_LINES` seconds at most."""
         self._writer.close()
 
-    def write(self, event: EventDict) -> None:
-        """Write an event that has a level already, past structlog: of a close, the one event that comes in numbers."""
-        self._writer.info(self._render(None, "", _stamp(None, "", event)))
-
     def _limit(self, logger: Any, method: str, event: EventDict) -> EventDict:
-        """Drop events over a number a second."""
+        """Drop events over a number a second; :class:`SessionLog` has a limit of its own."""
         if not self._throttle.hit():
             raise structlog.DropEvent
         return event
@@ -112,28 +114,26 @@ class Log:
 class SessionLog:
     """Log closed sessions.
 
-    :param log: configured for this process.
+    :param log: whose logger for closes is used.
     :param routes: the names of the routes.
-    :param which: which closes are logged, if the log's level lets them pass.
+    :param which: which closes are logged.
     :param suppressed: called with the number of closes that are over the limit.
     """
 
     def __init__(self, log: Log, routes: Sequence[str], which: LogEndings, suppressed: Callable[[int], None]) -> None:
-        levels = logging.getLogger()
-        self._log = log
+        self._log = log.closes
         self._routes = routes
-        self._abnormal = which != "none" and levels.isEnabledFor(logging.WARNING)
-        self._others = which == "all" and levels.isEnabledFor(logging.INFO)
+        self._which = which
         self._throttle = Throttle(LINES_PER_SECOND, suppressed, monotonic)
 
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Log one close, as a warning if it is abnormal."""
+        if self._which == "none":
+            return
         abnormal = is_abnormal(ending.cause)
-        if (self._abnormal if abnormal else self._others) and self._throttle.hit():
+        if (abnormal or self._which == "all") and self._throttle.hit():
             fields = close_fields(record, ending, self._routes[record.route])
-            fields["event"] = CLOSED
-            fields["level"] = "warning" if abnormal else "info"
-            self._log.write(fields)
+            (self._log.warning if abnormal else self._log.info)(CLOSED, **fields)
 
 
 def introduce(settings: Settings, listen: Address, page: str, accepts: bool | None) -> None:
@@ -149,11 +149,6 @@ def introduce(settings: Settings, listen: Address, page: str, accepts: bool | No
     print(f"  app       {settings.upstream} {answer[accepts]}")
     print(f"  page      {page}/")
     print(f"  metrics   {page}/metrics", flush=True)
-
-
-def _stamp(logger: Any, method: str, event: EventDict) -> EventDict:
-    event["timestamp"] = f"{datetime.now(UTC).isoformat()[:-6]}Z"
-    return event
 
 
 def _json_line(logger: Any, method: str, event: EventDict) -> bytes:
