@@ -19,7 +19,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from time import monotonic
 from typing import Final, Protocol
 
@@ -52,6 +52,8 @@ SLICE = 0.25
 MAX_TOGETHER = 32
 #: Records that may wait; with more, the oldest is classified with the circumstances known so far.
 MAX_WAITING = 4096
+#: Records that are classified before others get their turn.
+BATCH = 64
 #: Drops that are remembered for the ones after them, per side.
 MAX_DROPS = 8192
 #: Seconds between two checks of the app's listening socket, idle and while sessions open.
@@ -161,6 +163,8 @@ class Intake:
         self._listeners = Listeners()
         self._last_probe = float("-inf")
         self._probing = False
+        self._answered: list[int] = []  # keys of the records that still have to take the answer
+        self._accepts: bool | None = None  # the answer
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._refresh_timer: Timer | None = None
@@ -283,10 +287,13 @@ class Intake:
 
     def _schedule(self) -> None:
         """Set the timer for the first record or probe that is due."""
-        due = [self._due(waiting) for waiting in self._waiting.values() if not (self._probing and waiting.probes)]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._answered:
+            self._set_timer(self._scheduler.time())
+            return
+        due = [self._due(waiting) for waiting in self._waiting.values() if not (self._probing and waiting.probes)]
         if due:
             self._set_timer(min(due))
 
@@ -305,11 +312,13 @@ class Intake:
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self._answered:
+            self._take_answer()
+            return
         now = self._scheduler.time()
-        for key, waiting in list(self._waiting.items()):
-            if waiting.probe_at is None and self._due(waiting) <= now:
-                del self._waiting[key]
-                self._pass_on(waiting.record, None)
+        together = (key for key, waiting in self._waiting.items() if waiting.probe_at is None)
+        for key in list(islice((key for key in together if self._due(self._waiting[key]) <= now), BATCH)):
+            self._pass_on(self._waiting.pop(key).record, None)
         if not self._probing and any(
             waiting.probe_at is not None and self._due(waiting) <= now for waiting in self._waiting.values()
         ):
@@ -320,17 +329,29 @@ class Intake:
 
     def _on_answer(self, accepts: bool | None) -> None:
         """Take the answer of the probe that started last."""
-        self._probing = False
         self._check_listener()
-        for key, waiting in list(self._waiting.items()):
-            if waiting.probe_at is None or waiting.probe_at > self._last_probe + TOGETHER:
+        self._accepts = accepts
+        asked = self._last_probe + TOGETHER
+        self._answered = [
+            key
+            for key, waiting in reversed(self._waiting.items())
+            if waiting.probe_at is not None and waiting.probe_at <= asked
+        ]
+        self._take_answer()
+
+    def _take_answer(self) -> None:
+        """Have some records take the answer."""
+        for _ in range(min(BATCH, len(self._answered))):
+            key = self._answered.pop()
+            if (waiting := self._waiting.get(key)) is None:  # another took its place
                 continue
             waiting.probes -= 1
-            if waiting.probes and self._needs_second_probe(waiting.record, accepts):
+            if waiting.probes and self._needs_second_probe(waiting.record, self._accepts):
                 waiting.probe_at = waiting.record.closed_at + SECOND_PROBE
                 continue
             del self._waiting[key]
-            self._pass_on(waiting.record, accepts)
+            self._pass_on(waiting.record, self._accepts)
+        self._probing = bool(self._answered)
         self._schedule()
 
     def _check_listener(self) -> None:

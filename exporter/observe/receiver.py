@@ -21,7 +21,7 @@ from exporter.protocol.messages import FLUSH, MAX_MESSAGE
 #: usual buffer holds a hundred records.
 PAUSE: Final = 0.01
 #: Messages that are read from one relay before others get their turn.
-BATCH: Final = 256
+BATCH: Final = 128
 #: Seconds for which :meth:`Receiver.flush` waits until the relays have brought their counters up to date.
 FLUSH_TIMEOUT: Final = 0.1
 

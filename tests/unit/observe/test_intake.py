@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -64,6 +65,13 @@ class Clock:
             if not timer.cancelled:
                 timer.callback()
         self.now = end
+
+    def step(self) -> None:
+        """Run the next timer."""
+        when, _, timer = heapq.heappop(self._due)
+        self.now = max(self.now, when)
+        if not timer.cancelled:
+            timer.callback()
 
     @property
     def pending(self) -> int:
@@ -474,6 +482,21 @@ def test_intake_table_is_bounded(stage: Stage) -> None:
     stage.intake.finish()
     assert len(stage.seen) == MAX_WAITING + 50
     assert len({record.number for record, _ in stage.seen}) == MAX_WAITING + 50
+
+
+@pytest.mark.parametrize("by", [SERVER, CLIENT])
+def test_intake_many_ends_at_once_are_classified_in_portions(stage: Stage, by: Peer) -> None:
+    """A callback classifies a bounded number of the sessions that ended together; all get the same cause."""
+    stage.app.accepting = False
+    for _ in range(10 * intake.BATCH):
+        stage.drop(by)
+    turns = []
+    while len(stage.seen) < 10 * intake.BATCH:
+        turns.append(len(stage.seen))
+        stage.clock.step()
+    turns.append(len(stage.seen))
+    assert max(after - before for before, after in pairwise(turns)) <= intake.BATCH
+    assert stage.causes == ["app-down" if by is SERVER else "connection-lost"] * 10 * intake.BATCH
 
 
 def test_intake_finish_passes_everything_on_and_stops(stage: Stage) -> None:
