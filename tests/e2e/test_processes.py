@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import bcrypt
+
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -78,6 +80,22 @@ def test_observer_killed_under_load_no_session_notices_and_counts_go_on() -> Non
             end(*kept)
     finally:
         app.close()
+
+
+def test_observer_started_anew_reads_its_web_config_anew(tmp_path: Path) -> None:
+    """An observer after the first asks at once for the logins that the file demands by then."""
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    file = tmp_path / "web.yml"
+    file.write_text("basic_auth_users: {}\n")
+    sidecar = Sidecar(free_port(), "--web-config-file", str(file))
+    try:
+        assert sidecar.get("/metrics")[0] == 200
+        file.write_text(f"basic_auth_users: {{prometheus: {hashed}}}\n")
+        os.kill(sidecar.observer_pid, signal.SIGKILL)
+        eventually(lambda: "observer.restarted" in sidecar.process.output(), "another observer runs")
+        assert sidecar.get("/metrics")[0] == 401
+    finally:
+        sidecar.stop()
 
 
 def test_observer_stopped_records_wait_and_none_is_lost() -> None:
