@@ -340,8 +340,8 @@ class _AiohttpLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         log = structlog.get_logger("exporter")
-        if isinstance(error, HttpProcessingError):
-            log.debug("admin.bad_request", status=error.code)
+        if isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
+            log.debug("admin.bad_request", message=str(error))
         else:
             log.error("exporter.defect", message=record.getMessage(), exc_info=error)
 

@@ -186,6 +186,17 @@ async def test_connection_that_ends_before_its_answer_is_no_defect() -> None:
     assert logs == []
 
 
+async def test_request_with_a_body_that_cannot_be_decoded_is_no_defect() -> None:
+    """A stranger cannot have tracebacks logged."""
+    head = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: deflate\r\nContent-Length: 10\r\n\r\n"
+    with capture_logs() as logs:
+        async with serving() as (_, port):
+            client = await Client().connect(port)
+            await client.send(head + b"0123456789")
+            assert await client.is_closed()
+    assert [line["event"] for line in logs] == ["admin.bad_request"]
+
+
 async def test_connections_end_with_the_server() -> None:
     """Closing the server closes the port and every connection."""
     async with serving() as (admin, port):
