@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
 from exporter.address import Address
-from exporter.connections import Connections
+from exporter.connections import PROTECTED_TIME, Connections
 from exporter.kubernetes import webhook
 from exporter.kubernetes.command import inject
 from exporter.kubernetes.settings import TENANT_SETTINGS
@@ -247,7 +247,7 @@ class NoCertificate:
 
 async def stays_open(reader: asyncio.StreamReader) -> bool:
     try:
-        return bool(await asyncio.wait_for(reader.read(), 0.2))
+        return bool(await asyncio.wait_for(reader.read(), 2 * PROTECTED_TIME))  # refused clients wait for a while
     except TimeoutError:
         return True
     except ConnectionError:
