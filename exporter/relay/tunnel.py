@@ -311,7 +311,8 @@ class Tunnel(LegOwner):
 
     def _can_close_server(self) -> bool:
         """Return whether the app reads on, and its client has sent it neither Close nor FIN nor half a frame."""
-        client_ended = self.client.state is FIN_READ and self.server.writing is not Writing.FLUSHING
+        writing = self.server.writing
+        client_ended = writing is Writing.FIN_SENT or (self.client.state is FIN_READ and writing is Writing.OPEN)
         if client_ended or self.session.has_closed(_CLIENT) or self.client.is_behind:
             return False
         return self.session.client.at_boundary and self.server.state is OPEN
