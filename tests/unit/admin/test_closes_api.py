@@ -416,8 +416,11 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-async def test_a_client_that_leaves_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_leaves_in_the_middle(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Making stops, the place is free, nothing is logged as an error."""
+    monkeypatch.setattr("exporter.admin.responses.SHARE", 1.0)
     fake = FakeSidecar()
     book = CountingBook(fake)
     async with served(fake) as client:
