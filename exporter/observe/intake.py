@@ -163,7 +163,7 @@ class Intake:
         self._listeners = Listeners()
         self._last_probe = float("-inf")
         self._probing = False
-        self._answered: list[int] = []  # keys of the records that still have to take the answer
+        self._answered: list[int] = []  # keys of the records that the answer is not applied to yet
         self._accepts: bool | None = None  # the answer
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -316,8 +316,8 @@ class Intake:
             self._take_answer()
             return
         now = self._scheduler.time()
-        together = (key for key, waiting in self._waiting.items() if waiting.probe_at is None)
-        for key in list(islice((key for key in together if self._due(self._waiting[key]) <= now), BATCH)):
+        due = (key for key, waiting in self._waiting.items() if waiting.probe_at is None and self._due(waiting) <= now)
+        for key in list(islice(due, BATCH)):
             self._pass_on(self._waiting.pop(key).record, None)
         if not self._probing and any(
             waiting.probe_at is not None and self._due(waiting) <= now for waiting in self._waiting.values()
@@ -340,7 +340,7 @@ class Intake:
         self._take_answer()
 
     def _take_answer(self) -> None:
-        """Have some records take the answer."""
+        """Apply the answer to at most :data:`BATCH` records."""
         for _ in range(min(BATCH, len(self._answered))):
             key = self._answered.pop()
             if (waiting := self._waiting.get(key)) is None:  # another took its place
