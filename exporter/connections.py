@@ -5,7 +5,7 @@
        │                                                   ├─ an answer that is not read for 10 s: closed
        └─ over the limit: another is closed, or this one   └─ a request of too many bytes: closed
 
-A pipelined request waits until most of the answers before it have been read, and for its time after many others.
+A pipelined request waits until most of the answers before it have been read; after a burst, also for :data:`PACE`.
 
 At the limit a connection of the address with the most is closed: an idle one, else the oldest, if the new client's
 address has none or two fewer, or the oldest has been served for :data:`PROTECTED_TIME`. Otherwise the new one is closed
@@ -36,7 +36,7 @@ KEEP_ALIVE = 15.0
 UNREAD_TIME = 10.0
 #: Seconds without a request after which a connection is idle, and for which a new one keeps its place at the limit.
 PROTECTED_TIME = 1.0
-#: Clients that are refused and not closed at once: those who come back without a pause come back less often.
+#: Refused clients that stay connected for :data:`PROTECTED_TIME`, so that they reconnect less often.
 MAX_REFUSED = 256
 #: Connections that are accepted before others get their turn.
 BATCH = 16
@@ -48,7 +48,7 @@ MAX_REQUEST = 65536
 BUFFERS = {socket.SO_SNDBUF: 65536, socket.SO_RCVBUF: 32768}
 #: Seconds between checks of the times above.
 _INTERVAL = 1.0
-#: Seconds to wait when descriptors have run out, and after connections were refused: one wake-up is for many of them.
+#: Seconds to wait when descriptors have run out; after refusals, so that one wake-up accepts many clients.
 _PAUSE = 0.1
 _REST = 0.005
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -247,10 +247,10 @@ class _Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._received = 0  # bytes since a request ended
-        self._due = 0.0  # when the next request may come, had there been no burst
+        self._due = 0.0  # monotonic time of the next request at the steady rate
 
     async def begin_request(self) -> None:
-        """Note that a request is answered from now on, in its time and once the answers before it have been read."""
+        """Note that a request is answered from now on; wait for its pace, and until earlier answers were read."""
         self.requested = self.busy = True
         self._received = 0
         now = monotonic()
@@ -291,7 +291,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.busy:
             self._received += len(data)
-        if self._received > self._max_request:  # the watch closes it: at once, another would soon have its place
+        if self._received > self._max_request:  # the watch closes it; closed at once, it would reconnect at once
             cast(asyncio.Transport, self._transport).pause_reading()
         else:
             self.inner.data_received(data)

@@ -138,7 +138,7 @@ async def send_bytes(request: web.Request, content_type: str, body: bytes) -> we
 
 @asynccontextmanager
 async def _bounded(request: web.Request) -> AsyncIterator[None]:
-    """Bound the time of an answer; its reader may go."""
+    """Bound the time of an answer, and ignore that its reader disconnected."""
     try:
         async with asyncio.timeout(ANSWER_TIME):
             yield

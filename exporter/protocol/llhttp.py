@@ -1,4 +1,4 @@
-"""Feeds llhttp's parsers. Not compiled: the interpreter catches an exception for half of what compiled code takes."""
+"""Feed llhttp's parsers. Not compiled: to catch an exception costs the interpreter half as much as compiled code."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ and only when the peer's kernel has acknowledged everything: an RST overtakes by
 
 The socket is registered edge-triggered (epoll(7)): the kernel reports once that bytes have come. A read that brings
 fewer than it asked for has taken them all, unless urgent data cut it short, which is an event of its own. After any
-other read, and when reading begins again, ``_rearm`` has the kernel look anew.
+other read, and when reading begins again, ``_rearm`` has epoll report what the kernel still holds.
 
 The peer's end is reported while reading is paused, too. An RST is taken at once. A FIN is read at once, with the bytes
 before it, unless these are more than :data:`MAX_SALVAGE`.

@@ -45,7 +45,7 @@ MAX_RECORDS: Final = 64
 _HEADER: Final = 5
 #: Bytes of OpenSSL's own answers, as to a KeyUpdate, that a client may leave unread.
 MAX_ANSWERS: Final = 64 * 1024
-#: Seconds of work on what a client sent before its reset.
+#: Seconds of CPU time to decrypt data that a client sent before it reset the connection.
 MAX_SALVAGE_TIME: Final = 0.005
 
 
@@ -195,7 +195,7 @@ class TlsTransport(Transport):
         return True
 
     def _answer(self) -> None:
-        """Send what OpenSSL answers to what it has read."""
+        """Send the records that OpenSSL wrote itself, such as KeyUpdates; reset a client that leaves them unread."""
         if not self._raw.get_write_buffer_size():
             self._answers = 0
         data = self._outgoing.read()

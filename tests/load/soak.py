@@ -83,7 +83,7 @@ class Result:
         if self.defects or self.restarts:
             found.append(f"{self.defects} defects, {self.restarts} restarts of a relay")
         if self.long_turns > self.preempted + DISTURBED * self.turns:
-            found.append(f"{self.long_turns} turns over 10 ms, the relay lost its core {self.preempted} times")
+            found.append(f"{self.long_turns} turns over 10 ms, the relay was preempted {self.preempted} times")
         if missing := [name for name, rounds in self.played.items() if not rounds]:
             found.append(f"not played: {missing}")
         return found
@@ -101,7 +101,7 @@ class Result:
         lines.append("descriptors: {} at first, {} at most, {} in the end".format(*descriptors))
         ends = f"{self.active} active, {self.lingering} until the app ended"
         lines.append(f"sessions: {self.opened} opened, {self.closed} closed, {ends}")
-        lines.append(f"turns: {self.turns}, over 10 ms {self.long_turns}, core lost {self.preempted} times")
+        lines.append(f"turns: {self.turns}, over 10 ms {self.long_turns}, preempted {self.preempted} times")
         lines.append(f"defects: {self.defects}, restarts: {self.restarts}")
         return "\n".join(f"  {line}" for line in lines)
 
