@@ -131,8 +131,8 @@ def session() -> Iterator[tuple[End, End]]:
     """Both ends of one fresh session."""
     client, server = End(), End()
     with closing(client.socket), closing(server.socket):
-        heard = Session(new_frame_counts(), new_frame_counts())
-        Tunnel(_Context(), None, heard, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
+        session = Session(new_frame_counts(), new_frame_counts())
+        Tunnel(_Context(), None, session, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
         yield client, server
 
 

@@ -88,7 +88,7 @@ def per_minute(labels: Iterable[str], selector: str) -> str:
     return f"60 * {per_second(labels, selector)}"
 
 
-Pace = Callable[[Iterable[str], str], str]
+Rate = Callable[[Iterable[str], str], str]
 
 
 def in_range(labels: Iterable[str], selector: str) -> str:
@@ -96,14 +96,14 @@ def in_range(labels: Iterable[str], selector: str) -> str:
     return by(labels, f"increase({selector}[$__range])")
 
 
-def that_happened(labels: Iterable[str], selector: str, pace: Pace = per_minute) -> str:
+def that_happened(labels: Iterable[str], selector: str, rate: Rate = per_minute) -> str:
     """Return events by ``labels``, without the series that are zero in the whole time range.
 
     Every route exposes over a hundred series that start at zero; a legend with all of them is of no use.
     """
     labels = tuple(labels)
     happened = by(labels, f"increase({selector}[$__range] @ end())")
-    return f"{pace(labels, selector)} and {happened} > 0"
+    return f"{rate(labels, selector)} and {happened} > 0"
 
 
 def quantile(share: float, histogram: Metric, labels: Iterable[str] = (), **matchers: str) -> str:
@@ -148,7 +148,7 @@ def abnormal() -> str:
 
 
 __all__ = [
-    "POD_LABEL", "SIDECAR", "Not", "Pace", "abnormal", "buckets", "by", "by_server", "closed", "expected", "in_range",
+    "POD_LABEL", "SIDECAR", "Not", "Rate", "abnormal", "buckets", "by", "by_server", "closed", "expected", "in_range",
     "of_sidecars", "on", "one_of", "per_minute", "per_second", "quantile", "rate", "recorded", "series",
     "server_faults", "share", "that_happened",
 ]  # fmt: skip

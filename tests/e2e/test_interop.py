@@ -89,7 +89,7 @@ def seen_by(app: Process) -> list[str]:
 
 
 def both_ways(bench: Bench, stack: Stack, talk: Client, deflate: bool) -> Transcript:
-    """Hold the conversation direct and through the sidecar; everything that either peer saw is the same."""
+    """Hold the dialogue direct and through the sidecar; everything that either peer saw is the same."""
     app = bench.app(stack)
     said = len(seen_by(app))
     direct = talk(f"ws://127.0.0.1:{bench.upstream_port}", deflate)

@@ -60,13 +60,13 @@ def scanner(data: bytes) -> None:
     step = 64 * stride + 1 if stride & 1 else stride + 1
     tally = new_frame_counts()
     ours = FrameScanner(tally)
-    heard: list[Control | Unparseable] = []
+    seen: list[Control | Unparseable] = []
     at = 0
     while at < len(stream):
         size = 1 + (at * 7 + stride) % step
         before = ours.frames
         events = ours.feed(stream[at : at + size], at / 1000)
-        heard += events or ()
+        seen += events or ()
         while ours.backlog:
             assert not ours.at_boundary
             assert events is not None, "a backlog is reported"
@@ -74,7 +74,7 @@ def scanner(data: bytes) -> None:
             assert len(events) <= MAX_CONTROLS
             before = ours.frames
             events = ours.resume(at / 1000)
-            heard += events or ()
+            seen += events or ()
         at += size
         assert len(ours.pending) <= MAX_PENDING
     theirs = read(stream)
@@ -82,46 +82,46 @@ def scanner(data: bytes) -> None:
     ours.flush_counts()
     assert ours.payload == theirs.payload == tally[PAYLOAD]
     assert tally[:PAYLOAD] == [theirs.frames.count(opcode) for opcode in range(PAYLOAD)]
-    controls = [(item.opcode, item.payload) for item in heard if isinstance(item, Control)]
+    controls = [(item.opcode, item.payload) for item in seen if isinstance(item, Control)]
     assert controls[-MAX_CONTROLS:] == theirs.controls[-MAX_CONTROLS:]
     remaining = iter(theirs.controls)
     assert all(control in remaining for control in controls), "in order, none made up"
-    assert ours.unobserved == theirs.lost == any(isinstance(item, Unparseable) for item in heard)
-    assert sum(isinstance(item, Unparseable) for item in heard) <= 1
+    assert ours.unobserved == theirs.lost == any(isinstance(item, Unparseable) for item in seen)
+    assert sum(isinstance(item, Unparseable) for item in seen) <= 1
     over = theirs.lost or 8 in theirs.frames
     assert ours.at_boundary == (not over and len(stream) in theirs.boundaries)
 
 
 def http(data: bytes) -> None:
     """A script of what client and server send before the 101."""
-    conversation = HandshakeTracker(max_head=8192)
+    handshake = HandshakeTracker(max_head=8192)
     sent = {peer: bytearray() for peer in PEERS}
     asked = answered = 0
     last: object = None
     for move in moves(data):
         if move.kind is not Kind.DATA or not move.data:
             continue
-        was_over = conversation.finished
+        was_over = handshake.finished
         sent[move.peer] += move.data
-        facts = conversation.request(move.data) if move.peer is Peer.CLIENT else conversation.response(move.data)
-        assert not (was_over and facts), "told something after the end"
-        for fact in facts:
-            assert not isinstance(last, Upgraded | ParseFailed), "told something after the last"
-            last = fact
-            asked += isinstance(fact, UpgradeRequested)
-            answered += isinstance(fact, UpgradeRejected | UpgradeAborted | Upgraded)
+        events = handshake.request(move.data) if move.peer is Peer.CLIENT else handshake.response(move.data)
+        assert not (was_over and events), "no event after the end"
+        for event in events:
+            assert not isinstance(last, Upgraded | ParseFailed), "no event after the last"
+            last = event
+            asked += isinstance(event, UpgradeRequested)
+            answered += isinstance(event, UpgradeRejected | UpgradeAborted | Upgraded)
             assert asked - answered in (0, 1)
-            if isinstance(fact, Upgraded):
-                assert sent[Peer.CLIENT].endswith(fact.client)
-                assert sent[Peer.SERVER].endswith(fact.server)
-                assert fact.response.status == 101
-        assert len(conversation._parked) <= MAX_EARLY
-        assert conversation.finished == isinstance(last, Upgraded | ParseFailed)
-    for fact in conversation.eof():
-        assert isinstance(fact, UpgradeAborted)
+            if isinstance(event, Upgraded):
+                assert sent[Peer.CLIENT].endswith(event.client)
+                assert sent[Peer.SERVER].endswith(event.server)
+                assert event.response.status == 101
+        assert len(handshake._parked) <= MAX_EARLY
+        assert handshake.finished == isinstance(last, Upgraded | ParseFailed)
+    for event in handshake.eof():
+        assert isinstance(event, UpgradeAborted)
         answered += 1
     assert asked == answered, "every handshake is answered once"
-    assert conversation.eof() == []
+    assert handshake.eof() == []
 
 
 @cache
@@ -144,11 +144,11 @@ def session(data: bytes) -> None:
     for number, move in enumerate(moves(data)):
         match move.kind:
             case Kind.DATA:
-                for fact in ours.feed(move.peer, move.data, number):
-                    if isinstance(fact, CloseReceived):
-                        closes.append(fact.sender)
-                        first = first or (fact.sender if not ours.ended_by_proxy else Peer.PROXY)
-                    unobserved += isinstance(fact, WentUnobserved)
+                for event in ours.feed(move.peer, move.data, number):
+                    if isinstance(event, CloseReceived):
+                        closes.append(event.sender)
+                        first = first or (event.sender if not ours.ended_by_proxy else Peer.PROXY)
+                    unobserved += isinstance(event, WentUnobserved)
             case Kind.FIN | Kind.RESET:
                 ours.eof(move.peer, TcpEndKind.FIN if move.kind is Kind.FIN else TcpEndKind.RESET, number)
             case Kind.TURN:

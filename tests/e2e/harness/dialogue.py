@@ -1,6 +1,6 @@
-"""One conversation, held by clients of four makes, and what each peer saw of it.
+"""One dialogue, held by clients of four makes, and what each peer saw of it.
 
-The same conversation is held twice, direct and through the sidecar, and the two transcripts must be equal. A client
+The same dialogue is held twice, direct and through the sidecar, and the two transcripts must be equal. A client
 sends :data:`MESSAGES`, reads until the last of them comes back, and closes with 4000 "bye"; then it opens another
 session, asks the app to close, and is told 4001 "done".
 """
@@ -73,13 +73,13 @@ LAST = (TEXT, b"over")
 ECHOES = tuple((message.kind, message.whole) for message in MESSAGES)
 
 Client = Callable[[str, bool], Transcript]
-"""Holds the conversation at a URL, offering permessage-deflate or not."""
+"""Holds the dialogue at a URL, offering permessage-deflate or not."""
 
 
-def run_apart(conversation: Coroutine[Any, Any, T]) -> T:
+def run_apart(dialogue: Coroutine[Any, Any, T]) -> T:
     """Run it on a loop in a thread of its own: a browser's driver has one running in ours."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, conversation).result()
+        return thread.submit(asyncio.run, dialogue).result()
 
 
 def websockets_client(url: str, deflate: bool) -> Transcript:
@@ -162,7 +162,7 @@ def node_client(url: str, deflate: bool) -> Transcript:
             return _from_json(json.loads(client.output().splitlines()[-1]))
 
 
-#: What a page does to hold the conversation. A page sends whole messages; the browser fragments as it likes.
+#: What a page does to hold the dialogue. A page sends whole messages; the browser fragments as it likes.
 SCRIPT = """async ([url, messages]) => {
   const told = { extensions: "", messages: [], closes: [] };
   const bytes = (part) => Uint8Array.from(atob(part), (char) => char.charCodeAt(0));
