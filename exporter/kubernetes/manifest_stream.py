@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, kind_of
 from exporter.kubernetes.workloads import named
 from exporter.kubernetes.yaml_edit import edited
-from exporter.kubernetes.yaml_values import TOO_DEEP, block_yaml, dumped, load_yaml, plain_copy
+from exporter.kubernetes.yaml_values import TOO_DEEP, block_yaml, load_yaml, plain_copy
 
 _SEPARATOR = re.compile(r"^---(?:[ \t][^\r\n]*)?(?:\r?\n|\Z)|^---(?=[ \t])", re.MULTILINE)
 _BARE_SEPARATOR = re.compile(r"---[ \t]*(#.*)?\r?\n?")
@@ -48,7 +48,7 @@ class Document:
         text = edited(self.text, self.loaded, self.value, is_json=self.is_json)
         if text is not None:
             return text, False
-        return dumped(self.value, is_json=self.is_json), True
+        return _dumped(self.value, is_json=self.is_json), True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ManifestFile:
         number = len(self.documents) + 1
         if is_json:
             tail = [self.documents.pop()] if not self.documents[-1].text else []
-            text = dumped(value, is_json=True).rstrip("\n")
+            text = _dumped(value, is_json=True).rstrip("\n")
             self.documents += [Document("\n", text, value, True, number), *tail]
             return
         ends = (self.documents[-1].text or self.documents[-1].before).endswith("\n")
@@ -236,3 +236,7 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _dumped(value: Any, *, is_json: bool) -> str:
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n" if is_json else block_yaml(value, 0)

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from itertools import groupby
+from textwrap import indent
 from typing import Any
 
 from ruamel.yaml.error import YAMLError
@@ -32,16 +33,12 @@ _ALIAS = re.compile(r"\s*:\s*(\*[^\s,\[\]{}]+)")
 _WRAPPED = re.compile(r"\{<<: \[(\*[^\s,\[\]{}]+)\](?:, .*)?\}", re.DOTALL)
 _MERGE = "tag:yaml.org,2002:merge"
 
+_Range = tuple[int, int]
+"""Start and end of an entry in the text."""
+
 
 class _CannotEdit(Exception):
     """The text has a layout that the edits do not cover."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Edit:
-    start: int
-    end: int
-    text: str
 
 
 def edited(text: str, old: Any, new: Any, *, is_json: bool) -> str | None:
@@ -60,7 +57,7 @@ def edited(text: str, old: Any, new: Any, *, is_json: bool) -> str | None:
 
 
 class _Editor:
-    """Edits of one text."""
+    """Edits of one text: start, end, and the text to put there."""
 
     def __init__(self, text: str, is_json: bool) -> None:
         self.newline = "\r\n" if "\r\n" in text else "\n"
@@ -68,7 +65,7 @@ class _Editor:
         self.text = text + self.added_newline
         self.is_json = is_json
         self.tight = is_json and '": ' not in text
-        self.edits: list[_Edit] = []
+        self.edits: list[tuple[int, int, str]] = []
 
     def edit(self, old: Any, new: Any) -> str:
         root = yaml_reader().compose(self.text)
@@ -77,16 +74,21 @@ class _Editor:
         self.offset = _list_offset(root)
         self.step = _step(root)
         self._change(root, old, new)
-        return self._apply().removesuffix(self.added_newline)
-
-    def _apply(self) -> str:
         parts, position = [], 0
-        for edit in sorted(self.edits, key=lambda edit: (edit.start, edit.end)):
-            if edit.start < position:
+        for start, end, text in sorted(self.edits, key=lambda edit: edit[:2]):
+            if start < position:
                 raise _CannotEdit
-            parts += [self.text[position : edit.start], edit.text.replace("\n", self.newline)]
-            position = edit.end
-        return "".join(parts) + self.text[position:]
+            parts += [self.text[position:start], text.replace("\n", self.newline)]
+            position = end
+        return ("".join(parts) + self.text[position:]).removesuffix(self.added_newline)
+
+    def _replace(self, start: int, end: int, text: str) -> None:
+        self.edits.append((start, end, text))
+
+    def _replace_node(self, node: Node, text: str) -> None:
+        if node.start_mark.index == node.end_mark.index:
+            raise _CannotEdit
+        self._replace(node.start_mark.index, node.end_mark.index, text)
 
     def _change(self, node: Node, old: Any, new: Any) -> None:
         if same(old, new):
@@ -95,16 +97,10 @@ class _Editor:
             self._change_mapping(node, old, new)
         elif isinstance(node, SequenceNode) and isinstance(old, list) and isinstance(new, list):
             self._change_list(node, old, new)
-        elif isinstance(node, ScalarNode) and not isinstance(new, dict | list):
-            self._replace_scalar(node, new)
+        elif isinstance(node, ScalarNode) and node.style in (None, "'", '"') and not isinstance(new, dict | list):
+            self._replace_node(node, self._scalar(new, node.style))
         else:
             raise _CannotEdit
-
-    def _replace_scalar(self, node: ScalarNode, new: Any) -> None:
-        start, end = node.start_mark.index, node.end_mark.index
-        if start == end or node.style not in (None, "'", '"'):
-            raise _CannotEdit
-        self.edits.append(_Edit(start, end, self._scalar(new, node.style)))
 
     def _scalar(self, value: Any, style: str | None = None) -> str:
         if isinstance(value, str) and not self.is_json:
@@ -123,7 +119,7 @@ class _Editor:
         merged = old.keys() - pairs.keys()
         if not pairs.keys() <= old.keys() or (merged and len(pairs) == len(node.value)):
             raise _CannotEdit  # keys that are not strings
-        if not all(key in new and same(old[key], new[key]) for key in merged):
+        if not _holds(new, old, merged):
             raise _CannotEdit
         if merged and not pairs.keys() & new.keys() and self._unwrap_alias(node, merged, new):
             return
@@ -138,54 +134,45 @@ class _Editor:
                 self._empty(node, value_node)
             else:
                 self._change(value_node, old[key], new[key])
-        entries = [_Range(key.start_mark.index, self._end(value, key)) for key, value in node.value]
+        entries = [(key.start_mark.index, self._end(value, key)) for key, value in node.value]
         added = {key: value for key, value in new.items() if key not in old}
         self._splice(node, entries, [key.tag == _MERGE or key.value in new for key, _ in node.value], added)
 
     def _wrap_alias(self, key: Node, old: Any, new: Any) -> None:
         """Merge the mapping of an alias into a new mapping that has more keys."""
         found = _ALIAS.match(self.text, key.end_mark.index)
-        if found is None or not isinstance(old, dict) or not isinstance(new, dict):
+        if found is None or not isinstance(old, dict) or not isinstance(new, dict) or not _holds(new, old, old):
             raise _CannotEdit
-        if not all(name in new and same(old[name], new[name]) for name in old):
-            raise _CannotEdit
-        parts = [f"<<: [{found[1]}]"]
-        parts += [f"{self._key(name)}: {json.dumps(new[name], ensure_ascii=False)}" for name in new if name not in old]
-        self.edits.append(_Edit(found.start(1), found.end(1), "{" + ", ".join(parts) + "}"))
+        added = [
+            f"{self._scalar(name)}: {json.dumps(new[name], ensure_ascii=False)}" for name in new if name not in old
+        ]
+        self._replace(*found.span(1), "{" + ", ".join([f"<<: [{found[1]}]", *added]) + "}")
 
     def _unwrap_alias(self, node: MappingNode, merged: Collection[str], new: dict[Any, Any]) -> bool:
         """Undo `_wrap_alias` if the mapping holds the alias' keys alone. Returns False if it was not wrapped."""
-        start, end = node.start_mark.index, node.end_mark.index
-        found = _WRAPPED.fullmatch(self.text, start, end)
+        found = _WRAPPED.fullmatch(self.text, node.start_mark.index, node.end_mark.index)
         if found is None or new.keys() != merged:
             return False
-        self.edits.append(_Edit(start, end, found[1]))
+        self._replace_node(node, found[1])
         return True
 
     def _fill(self, parent: CollectionNode, key: Node, value: Node, new: Any) -> None:
         """Write a value where there was none."""
         if parent.flow_style:
-            self._replace_token(value, json.dumps(new, ensure_ascii=False))
+            self._replace_node(value, json.dumps(new, ensure_ascii=False))
             return
         end = self._end(value, key)
         if value.start_mark.index < value.end_mark.index <= end:  # `null` or `~` is written there
-            self.edits.append(_Edit(key.end_mark.index, end, ":"))
+            self._replace(key.end_mark.index, end, ":")
         shift = self.offset if isinstance(new, list) else 2
-        text = _indented(block_yaml(new, self.offset), key.start_mark.column + shift)
-        self._insert_lines(end, text)
-
-    def _replace_token(self, value: Node, text: str) -> None:
-        start, end = value.start_mark.index, value.end_mark.index
-        if start == end:
-            raise _CannotEdit
-        self.edits.append(_Edit(start, end, text))
+        self._insert_lines(end, block_yaml(new, self.offset), key.start_mark.column + shift)
 
     def _empty(self, parent: MappingNode, value: Node) -> None:
         """Leave a key without a value."""
         if parent.flow_style or (isinstance(value, CollectionNode) and value.flow_style):
-            self._replace_token(value, "null")
-            return
-        self._delete_lines(value.start_mark.index, self._end(value))
+            self._replace_node(value, "null")
+        else:
+            self._delete_lines(value.start_mark.index, self._end(value))
 
     # lists
 
@@ -194,196 +181,143 @@ class _Editor:
         kept = [(value, item) for value, item, stays in zip(node.value, old, keep, strict=True) if stays]
         for (value, item), wanted in zip(kept, new, strict=False):
             self._change(value, item, wanted)
-        entries = [_Range(self._item_start(node, value), self._end(value)) for value in node.value]
+        starts = [value.start_mark.index for value in node.value]
+        if not node.flow_style:
+            starts = [self.text.rindex("-", 0, start) for start in starts]
+        entries = list(zip(starts, map(self._end, node.value), strict=True))
         self._splice(node, entries, keep, new[len(kept) :])
-
-    def _item_start(self, node: SequenceNode, value: Node) -> int:
-        start: int = value.start_mark.index
-        return start if node.flow_style else self.text.rindex("-", 0, start)
 
     # both
 
     def _splice(self, node: CollectionNode, entries: list[_Range], keep: list[bool], added: Any) -> None:
         """Delete the entries that are not kept, add the new ones after the last."""
-        if not all(keep) and not any(keep) and not node.flow_style:
+        if not node.flow_style and not any(keep) and entries:
             raise _CannotEdit  # a block collection cannot be empty
-        for first, last in _runs(keep):
-            if node.flow_style:
-                self._delete_flow(entries, first, last)
-            else:
-                self._delete_block(entries, first, last)
+        for stays, run in groupby(range(len(keep)), keep.__getitem__):
+            first, *rest = run
+            if not stays:
+                delete = self._delete_flow if node.flow_style else self._delete_block
+                delete(entries, first, rest[-1] if rest else first)
         if not added:
             return
-        if not node.flow_style:
-            text = _indented(block_yaml(added, self.offset if isinstance(added, dict) else 0), _column(node, self.text))
-            self._insert_lines(entries[-1].end, text)
-            return
-        kept = [entry for entry, stays in zip(entries, keep, strict=True) if stays]
-        self._insert_flow(node, kept, added)
+        if node.flow_style:
+            self._insert_flow(node, [entry for entry, stays in zip(entries, keep, strict=True) if stays], added)
+        else:
+            text = block_yaml(added, self.offset if isinstance(added, dict) else 0)
+            self._insert_lines(entries[-1][1], text, self._column(entries[0][0]))
 
     def _delete_flow(self, entries: Sequence[_Range], first: int, last: int) -> None:
+        start, end = entries[first][0], entries[last][1]
         if first > 0:
-            self.edits.append(_Edit(entries[first - 1].end, entries[last].end, ""))
+            start = entries[first - 1][1]
         elif last + 1 < len(entries):
-            self.edits.append(_Edit(entries[0].start, entries[last + 1].start, ""))
-        else:
-            self.edits.append(_Edit(entries[0].start, entries[last].end, ""))
+            end = entries[last + 1][0]
+        self._replace(start, end, "")
 
     def _delete_block(self, entries: Sequence[_Range], first: int, last: int) -> None:
-        start = entries[first].start
-        line = self.text.rfind("\n", 0, start) + 1
-        if self.text[line:start].strip():  # the first key behind a dash: the next one takes its place
-            if last + 1 == len(entries):
-                raise _CannotEdit
-            self.edits.append(_Edit(start, entries[last + 1].start, ""))
-            return
-        self._delete_lines(start, entries[last].end)
+        start = entries[first][0]
+        if self._begins_line(start):
+            self._delete_lines(start, entries[last][1])
+        elif last + 1 < len(entries):  # the first key behind a dash: the next one takes its place
+            self._replace(start, entries[last + 1][0], "")
+        else:
+            raise _CannotEdit
 
     def _delete_lines(self, start: int, end: int) -> None:
-        start = self.text.rfind("\n", 0, start) + 1
-        self.edits.append(_Edit(start, self._next_line(end), ""))
+        self._replace(start - self._column(start), self._next_line(end), "")
 
-    def _insert_lines(self, after: int, text: str) -> None:
+    def _insert_lines(self, after: int, text: str, column: int) -> None:
         position = self._next_line(after)
-        self.edits.append(_Edit(position, position, text))
+        self._replace(position, position, indent(text, " " * column))
 
     def _insert_flow(self, node: Node, kept: Sequence[_Range], added: Any) -> None:
-        column = self._own_line(kept[-1].start) if kept else None
+        column = self._column(kept[-1][0]) if kept and self._begins_line(kept[-1][0]) else None
         comma, colon = (",", ":") if self.tight else (", ", ": ")
-        between = ",\n" + " " * column if column is not None else comma
-        indent = self.step if column is not None else None
-        separators = (comma if indent is None else ",", colon)
+        between, step = (comma, None) if column is None else (",\n" + " " * column, self.step)
         texts = []
         for key in added:
             value = added[key] if isinstance(added, dict) else key
-            value = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
+            separators = (comma if step is None else ",", colon)
+            value = json.dumps(value, indent=step, separators=separators, ensure_ascii=False)
             value = value.replace("\n", "\n" + " " * (column or 0))
-            texts.append(f"{self._key(key)}{colon}{value}" if isinstance(added, dict) else value)
+            texts.append(f"{self._scalar(key)}{colon}{value}" if isinstance(added, dict) else value)
         text = between.join(texts)
-        position = kept[-1].end if kept else node.start_mark.index + 1
-        self.edits.append(_Edit(position, position, between + text if kept else text))
+        position = kept[-1][1] if kept else node.start_mark.index + 1
+        self._replace(position, position, between + text if kept else text)
 
-    def _key(self, key: str) -> str:
-        return key if not self.is_json and is_plain(key) else json.dumps(key, ensure_ascii=False)
+    def _column(self, index: int) -> int:
+        return index - (self.text.rfind("\n", 0, index) + 1)
 
-    def _own_line(self, index: int) -> int | None:
-        """Return the column of a position that has only blanks before it on its line."""
-        line = self.text.rfind("\n", 0, index) + 1
-        return index - line if line and not self.text[line:index].strip() else None
+    def _begins_line(self, index: int) -> bool:
+        return not self.text[index - self._column(index) : index].strip()
 
     def _next_line(self, index: int) -> int:
         if index > 0 and self.text[index - 1] == "\n":  # block scalars end with their line break
             return index
-        return self._after("\n", index)
-
-    def _after(self, character: str, index: int) -> int:
-        found: int = self.text.index(character, index)
-        return found + 1
-
-    def _alias_end(self, key: Node) -> int:
-        """Return the end of `key: *alias`: the node of an alias is elsewhere in the text."""
-        found = _ALIAS.match(self.text, key.end_mark.index)
-        if found is None:
-            raise _CannotEdit
-        return found.end()
+        return self.text.index("\n", index) + 1
 
     def _end(self, node: Node, key: Node | None = None) -> int:
         """Return the end of a node's last character, without comments and blank lines after it."""
-        if key is not None and node.start_mark.index < key.end_mark.index:
-            return self._alias_end(key)
-        if isinstance(node, MappingNode) and not node.flow_style:
-            inner_key, inner = node.value[-1]
-            return self._end(inner, inner_key)
-        if isinstance(node, SequenceNode) and not node.flow_style:
-            return self._end(node.value[-1])
-        if node.start_mark.index == node.end_mark.index:
-            if key is None:
+        if key is not None and node.start_mark.index < key.end_mark.index:  # an alias: its node is elsewhere
+            found = _ALIAS.match(self.text, key.end_mark.index)
+            if found is None:
                 raise _CannotEdit
-            return self._after(":", key.end_mark.index)
-        end: int = node.end_mark.index
-        return end
+            return found.end()
+        if isinstance(node, CollectionNode) and not node.flow_style:
+            last = node.value[-1]
+            return self._end(last[1], last[0]) if isinstance(node, MappingNode) else self._end(last)
+        if node.start_mark.index < node.end_mark.index:
+            return int(node.end_mark.index)
+        if key is None:
+            raise _CannotEdit
+        return self.text.index(":", key.end_mark.index) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
-    start: int
-    end: int
+def _holds(new: dict[Any, Any], old: dict[Any, Any], keys: Collection[str]) -> bool:
+    """Return whether `new` has the old values under `keys`."""
+    return all(key in new and same(old[key], new[key]) for key in keys)
 
 
 def _kept(old: Sequence[Any], new: Sequence[Any]) -> list[bool]:
     """Return for each old item whether it is kept, perhaps changed. Items of `new` after the kept ones are added."""
-    if len(old) == len(new) and [_names(item) for item in old] != [_names(item) for item in new]:
+    before, after = [_identity(item) for item in old], [_identity(item) for item in new]
+    if len(old) == len(new) and before != after:
         return [True] * len(old)
     keep, position = [], 0
-    for item in old:
-        stays = position < len(new) and _names(item) == _names(new[position])
+    for identity in before:
+        stays = after[position : position + 1] == [identity]
         keep.append(stays)
         position += stays
     return keep
 
 
-def _names(item: Any) -> Any:
-    """Return the identity of a list item: its port, its name, or itself."""
+def _identity(item: Any) -> Any:
+    """Return what identifies a list item: its port, its name, its kind and name, or all of it."""
     if not isinstance(item, dict):
         return item
     for key in ("containerPort", "name"):
         if key in item:
             return item[key]
-    return json.dumps(item, sort_keys=True, default=str) if "kind" not in item else _identity(item)
-
-
-def _identity(item: dict[str, Any]) -> Any:
+    if "kind" not in item:
+        return item
     metadata = item.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     return item.get("apiVersion"), item["kind"], metadata.get("namespace"), metadata.get("name")
 
 
-def _runs(keep: Sequence[bool]) -> list[tuple[int, int]]:
-    """Return first and last index of every run of entries that are not kept."""
-    runs: list[tuple[int, int]] = []
-    for index, stays in enumerate(keep):
-        if stays:
-            continue
-        if runs and runs[-1][1] == index - 1:
-            runs[-1] = (runs[-1][0], index)
-        else:
-            runs.append((index, index))
-    return runs
-
-
-def _indented(text: str, column: int) -> str:
-    return "".join(" " * column + line if line.strip() else line for line in text.splitlines(keepends=True))
-
-
-def _column(node: Node, text: str) -> int:
-    first = node.value[0][0] if isinstance(node, MappingNode) else node.value[0]
-    index: int = first.start_mark.index
-    if isinstance(node, SequenceNode):
-        index = text.rindex("-", 0, index)
-    return index - (text.rfind("\n", 0, index) + 1)
-
-
-def _mappings(node: Node, seen: set[int]) -> Iterator[MappingNode]:
-    """Yield the mappings of a tree, each once although aliases share nodes."""
-    if id(node) in seen or isinstance(node, ScalarNode):
-        return
-    seen.add(id(node))
-    if isinstance(node, MappingNode):
-        yield node
-    for child in node.value:
-        for inner in child if isinstance(child, tuple) else (child,):
-            yield from _mappings(inner, seen)
-
-
 def _list_offset(root: Node) -> int:
     """Return the columns from a key to the list items below it in this text; 0 if it has no block list."""
-    offsets = (
-        max(0, value.start_mark.column - key.start_mark.column)
-        for node in _mappings(root, set())
-        for key, value in node.value
-        if isinstance(value, SequenceNode) and not value.flow_style
-    )
-    return next(offsets, 0)
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, MappingNode):
+            for key, value in node.value:
+                if isinstance(value, SequenceNode) and not value.flow_style:
+                    return max(0, int(value.start_mark.column) - int(key.start_mark.column))
+            nodes += [value for _, value in reversed(node.value)]
+        elif isinstance(node, SequenceNode):
+            nodes += reversed(node.value)
+    return 0
 
 
 def _step(root: Node) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -27,9 +27,8 @@ _PLAIN = re.compile(
     r"[A-Za-z_/][A-Za-z0-9_./=:*-]*[A-Za-z0-9_/*]|[A-Za-z_]"
     r"|--[A-Za-z0-9_./=:*-]*[A-Za-z0-9_/*]|[0-9]+(m|Ki|Mi|Gi)"
 )
-_TRUE = {"y", "yes", "true", "on"}
-_FALSE = {"n", "no", "false", "off"}
-_WORDS = "|".join(form for word in sorted(_TRUE | _FALSE) for form in (word, word.capitalize(), word.upper()))
+_BOOLEANS = SafeConstructor.bool_values.keys()
+_WORDS = "|".join(form for word in sorted(_BOOLEANS) for form in (word, word.capitalize(), word.upper()))
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
@@ -38,33 +37,26 @@ _SCALARS = (
     ("int", "-+0123456789", "[-+]?(?:0[0-7_]*|[1-9][0-9_]*)"),
     ("float", "-+.0123456789", r"[-+]?(?:\.[0-9][0-9_]*|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?"),
     ("float", "-+.", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"),
-    ("null", "~nN", "~|null|Null|NULL"),
+    ("null", ["", *"~nN"], "|~|null|Null|NULL"),
     ("merge", "<", "<<"),
 )
 """Unquoted scalars that are not strings: tag, first characters, pattern; the first that matches counts."""
-
-
-def _rules() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    rules: dict[str, list[tuple[str, re.Pattern[str]]]] = {"": [(_TAG + "null", re.compile(""))]}
-    for tag, first, pattern in _SCALARS:
-        for character in first:
-            rules.setdefault(character, []).append((_TAG + tag, re.compile(rf"(?:{pattern})\Z")))
-    return rules
-
-
-_RULES = _rules()
 
 
 class _Resolver(VersionedResolver):
     """Give an unquoted scalar the type that Kubernetes gives it, whatever %YAML says."""
 
     @property
-    def versioned_resolver(self) -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-        return _RULES
+    def versioned_resolver(self) -> Any:
+        return self.yaml_implicit_resolvers
+
+
+for _name, _first, _pattern in _SCALARS:
+    _Resolver.add_implicit_resolver_base(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
 class _Constructor(SafeConstructor):
-    """Build Python values; 010 is 8, yes is true."""
+    """Build Python values; 010 is 8."""
 
     def construct_integer(self, node: ScalarNode) -> int:
         text = self.construct_scalar(node).replace("_", "").lower()
@@ -73,12 +65,8 @@ class _Constructor(SafeConstructor):
             digits = "0o" + digits
         return -int(digits, 0) if text.startswith("-") else int(digits, 0)
 
-    def construct_boolean(self, node: ScalarNode) -> bool:
-        return self.construct_scalar(node).lower() in _TRUE
-
 
 _Constructor.add_constructor(_TAG + "int", _Constructor.construct_integer)
-_Constructor.add_constructor(_TAG + "bool", _Constructor.construct_boolean)
 
 
 def yaml_reader() -> YAML:
@@ -104,18 +92,13 @@ def load_json(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [inner for outer in level for inner in _children(outer)]
-        if not level:
-            return value
-    raise ValueError(TOO_DEEP)
-
-
-def _children(value: Any) -> Iterable[Any]:
-    """Return the mappings and lists directly inside a value."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return (one for one in inner if isinstance(one, dict | list))
+    level: list[Any] = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        inside = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for one in inside if isinstance(one, dict | list)]
+    if level:
+        raise ValueError(TOO_DEEP)
+    return value
 
 
 def plain_copy(value: Any) -> Any:
@@ -141,11 +124,6 @@ def _copy(value: Any, levels: int, budget: list[int]) -> Any:
 
 def _key(key: Any) -> Any:
     return json.dumps(key) if isinstance(key, bool | int | float) else key
-
-
-def dumped(value: Any, *, is_json: bool) -> str:
-    """Write a whole document in one style, for a layout that cannot be edited in place."""
-    return json.dumps(value, indent=4, ensure_ascii=False) + "\n" if is_json else block_yaml(value, 0)
 
 
 def block_yaml(value: Any, offset: int) -> str:
@@ -182,4 +160,4 @@ def _quoted(value: Any) -> Any:
 
 def is_plain(text: str) -> bool:
     """Return whether every YAML reader reads the unquoted text as this string."""
-    return bool(_PLAIN.fullmatch(text)) and text.lower() not in _TRUE | _FALSE | {"null"} and ": " not in text
+    return bool(_PLAIN.fullmatch(text)) and text.lower() not in {*_BOOLEANS, "null"} and ": " not in text
