@@ -47,12 +47,7 @@ HANDSHAKE_DURATION = Metric(
     "Time from the request to upgrade to the head of its answer.",
     HANDSHAKE_BUCKETS,
 )
-ACTIVE = Metric(
-    "websocket_connections_active",
-    "gauge",
-    ("route",),
-    "Open WebSocket connections.",
-)
+ACTIVE = Metric("websocket_connections_active", "gauge", ("route",), "Open WebSocket connections.")
 CLOSED = Metric(
     "websocket_connections_closed_total",
     "counter",
@@ -72,12 +67,7 @@ INCOMPLETE = Metric(
     ("route", "initiator"),
     "Closes with a Close frame that the other peer did not answer before TCP ended.",
 )
-FRAMES = Metric(
-    "websocket_frames_total",
-    "counter",
-    ("route", "sender", "opcode"),
-    "Frames by sender and opcode.",
-)
+FRAMES = Metric("websocket_frames_total", "counter", ("route", "sender", "opcode"), "Frames by sender and opcode.")
 PAYLOAD = Metric(
     "websocket_payload_bytes_total",
     "counter",
@@ -91,10 +81,7 @@ UNOBSERVED = Metric(
     "Connections forwarded but no longer parsed, by reason.",
 )
 CONNECT_ERRORS = Metric(
-    "websocket_upstream_connect_errors_total",
-    "counter",
-    ("reason",),
-    "Failed connections to the app, by reason.",
+    "websocket_upstream_connect_errors_total", "counter", ("reason",), "Failed connections to the app, by reason."
 )
 IDLE_BEFORE_DROP = Metric(
     "websocket_idle_before_drop_seconds",
@@ -116,24 +103,6 @@ RECONNECT_DELAY = Metric(
     ("route", "after_cause"),
     "Time from a session's close to the same client's next handshake.",
     RECONNECT_BUCKETS,
-)
-ACCEPT_PAUSES = Metric(
-    "websocket_exporter_accept_pauses_total",
-    "counter",
-    (),
-    "Times accepting paused because file descriptors or memory ran out.",
-)
-TLS_ERRORS = Metric(
-    "websocket_exporter_tls_errors_total",
-    "counter",
-    (),
-    "Failed TLS connections of clients to the data port.",
-)
-LINES_DROPPED = Metric(
-    "websocket_exporter_log_lines_dropped_total",
-    "counter",
-    (),
-    "Log lines lost because standard output was blocked, closed or full.",
 )
 SUSPECT_CLOSES = Metric(
     "websocket_suspect_closes_total",
@@ -161,37 +130,32 @@ LARGEST_MESSAGE = Metric(
     "Largest message of a session, at its close.",
     MESSAGE_BUCKETS,
 )
-RELAYS = Metric(
-    "websocket_exporter_relays",
-    "gauge",
-    (),
-    "Relay processes, as --workers sets them.",
-)
-RELAY_RESTARTS = Metric(
-    "websocket_exporter_relay_restarts_total",
+ACCEPT_PAUSES = Metric(
+    "websocket_exporter_accept_pauses_total",
     "counter",
     (),
-    "Relay processes restarted after they died.",
+    "Times accepting paused because file descriptors or memory ran out.",
+)
+TLS_ERRORS = Metric(
+    "websocket_exporter_tls_errors_total", "counter", (), "Failed TLS connections of clients to the data port."
+)
+RELAYS = Metric("websocket_exporter_relays", "gauge", (), "Relay processes, as --workers sets them.")
+RELAY_RESTARTS = Metric(
+    "websocket_exporter_relay_restarts_total", "counter", (), "Relay processes restarted after they died."
 )
 LOOP_TURN = Metric(
-    "websocket_exporter_loop_turn_seconds",
-    "histogram",
-    (),
-    "Duration of one event-loop turn of a relay.",
-    TURN_BUCKETS,
+    "websocket_exporter_loop_turn_seconds", "histogram", (), "Duration of one event-loop turn of a relay.", TURN_BUCKETS
 )
 LINES_SUPPRESSED = Metric(
-    "websocket_exporter_log_lines_suppressed_total",
+    "websocket_exporter_log_lines_suppressed_total", "counter", (), "Log lines and reports over the rate limit."
+)
+LINES_DROPPED = Metric(
+    "websocket_exporter_log_lines_dropped_total",
     "counter",
     (),
-    "Log lines and reports over the rate limit.",
+    "Log lines lost because standard output was blocked, closed or full.",
 )
-DRAINING = Metric(
-    "websocket_exporter_draining",
-    "gauge",
-    (),
-    "Drain in progress: 1, else 0.",
-)
+DRAINING = Metric("websocket_exporter_draining", "gauge", (), "Drain in progress: 1, else 0.")
 DRAIN_SESSIONS = Metric(
     "websocket_exporter_drain_sessions_remaining",
     "gauge",
@@ -211,33 +175,5 @@ BUILD = Metric(
     "Constant 1, labelled by version, Python version and engine (python or compiled).",
 )
 
-CATALOGUE: tuple[Metric, ...] = (
-    HANDSHAKES,
-    HANDSHAKE_DURATION,
-    ACTIVE,
-    CLOSED,
-    LIFETIME,
-    INCOMPLETE,
-    FRAMES,
-    PAYLOAD,
-    UNOBSERVED,
-    CONNECT_ERRORS,
-    IDLE_BEFORE_DROP,
-    PING_RTT,
-    RECONNECT_DELAY,
-    SUSPECT_CLOSES,
-    STALLED,
-    STALL_DURATION,
-    LARGEST_MESSAGE,
-    ACCEPT_PAUSES,
-    TLS_ERRORS,
-    RELAYS,
-    RELAY_RESTARTS,
-    LOOP_TURN,
-    LINES_SUPPRESSED,
-    LINES_DROPPED,
-    DRAINING,
-    DRAIN_SESSIONS,
-    DRAIN_SECONDS,
-    BUILD,
-)
+#: All of them, in the order of the reference.
+CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from time import monotonic_ns
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -28,9 +29,9 @@ from exporter.protocol.counters import (
     SLOTS_PER_RELAY,
     STATUSES,
     HistogramCells,
+    Labels,
     ObserverLayout,
     RelayLayout,
-    RouteCells,
 )
 from exporter.protocol.enums import PEERS, Cause, Peer
 
@@ -44,6 +45,10 @@ RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SER
                  Cause.DRAIN)  # fmt: skip
 #: Handshake statuses that stand for a class; their series appear when they are first counted.
 _STATUS_CLASSES = frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"})
+
+_Cells = TypeVar("_Cells")
+_Label = TypeVar("_Label", bound=str)
+_Place = TypeVar("_Place", int, HistogramCells)
 
 
 class SharedCounters(Collector):
@@ -105,10 +110,7 @@ class SharedCounters(Collector):
     def closed(self) -> Counter[LabelSet]:
         """Return the number of closes by code, cause and initiator, over all routes."""
         cells = self._snapshot()
-        closed: Counter[LabelSet] = Counter()
-        for route in range(len(self.routes)):
-            closed.update(cells.closed(route))
-        return closed
+        return sum((cells.closed(route) for route in range(len(self.routes))), Counter())
 
     def closed_by_route(self, route: int) -> int:
         """Return the number of closes of one route, those included whose records the observer could not take."""
@@ -141,45 +143,50 @@ class SharedCounters(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield every family that is counted in cells, all from one snapshot."""
-        cells = self._snapshot()
-        yield self._handshakes(cells)
-        yield self._histograms(cells, catalogue.HANDSHAKE_DURATION, lambda at: {(): at.handshake_duration})
-        active = _family(catalogue.ACTIVE)
-        for route, name in enumerate(self.routes):
-            active.add_metric((name,), cells.active(route))
-        yield active
+        cells, layout = self._snapshot(), self._layout
+        relays, closes = cells.relays, cells.closes
+        routes = tuple(zip(self.routes, layout.routes, strict=False))
+        ended = tuple(zip(self.routes, self.closes_layout.routes, strict=False))
+        statuses = (
+            ((route, status), at.handshakes + place)
+            for route, at in routes
+            for place, status in enumerate(STATUSES)
+            if status not in _STATUS_CLASSES or relays[at.handshakes + place]
+        )
+        yield _values(catalogue.HANDSHAKES, statuses, relays)
+        yield _histograms(
+            catalogue.HANDSHAKE_DURATION, (((route,), at.handshake_duration) for route, at in routes), relays
+        )
+        active = [cells.active(route) for route in range(len(routes))]
+        yield _values(catalogue.ACTIVE, (((name,), route) for route, name in enumerate(self.routes)), active)
         yield self._closed_family(cells)
-        yield from self._closes_histograms(cells)
-        yield self._values(
-            cells,
-            catalogue.FRAMES,
-            lambda at: {
-                (peer, opcode): at.frames[peer] + place for peer in PEERS for place, opcode in enumerate(OPCODES)
-            },
+        lifetimes = _by_label(ended, lambda at: at.lifetime)
+        yield _histograms(catalogue.LIFETIME, lifetimes, closes, self.lifetime_exemplars)
+        yield _histograms(catalogue.IDLE_BEFORE_DROP, _by_label(ended, lambda at: at.idle_before_drop), closes)
+        yield _histograms(catalogue.LARGEST_MESSAGE, _by_label(ended, lambda at: at.largest_message), closes)
+        delays = (
+            (labels, histogram)
+            for labels, histogram in _by_label(ended, lambda at: at.reconnect_delay)
+            if labels[1] in RETURN_CAUSES or any(closes[histogram.start : histogram.start + histogram.size])
         )
-        yield self._values(cells, catalogue.PAYLOAD, lambda at: {(peer,): at.payload[peer] for peer in PEERS})
-        yield self._histograms(cells, catalogue.PING_RTT, lambda at: {(peer,): at.ping_rtt[peer] for peer in PEERS})
-        yield self._values(cells, catalogue.STALLED, lambda at: {(peer,): at.stalled[peer] for peer in PEERS})
-        yield self._histograms(
-            cells, catalogue.STALL_DURATION, lambda at: {(peer,): at.stall_duration[peer] for peer in PEERS}
+        yield _histograms(catalogue.RECONNECT_DELAY, delays, closes)
+        frames = (
+            ((route, peer, opcode), at.frames[peer] + place)
+            for route, at in routes
+            for peer in PEERS
+            for place, opcode in enumerate(OPCODES)
         )
-        layout = self._layout
-        for metric, places in (
-            (catalogue.UNOBSERVED, {(str(reason),): cell for reason, cell in layout.unobserved.items()}),
-            (catalogue.CONNECT_ERRORS, {(str(error),): cell for error, cell in layout.connect_errors.items()}),
-            (catalogue.ACCEPT_PAUSES, {(): layout.accept_pauses}),
-            (catalogue.TLS_ERRORS, {(): layout.tls_errors}),
-        ):
-            family = _family(metric)
-            for labels, cell in places.items():
-                family.add_metric(labels, cells.sum(cell))
-            yield family
-        restarts = _family(catalogue.RELAY_RESTARTS)
-        restarts.add_metric((), cells.closes[self.closes_layout.relay_restarts])
-        yield restarts
-        turns = _histogram_family(catalogue.LOOP_TURN)
-        _add_histogram(turns, (), layout.loop_turns, cells.sum)
-        yield turns
+        yield _values(catalogue.FRAMES, frames, relays)
+        yield _values(catalogue.PAYLOAD, _by_label(routes, lambda at: at.payload), relays)
+        yield _histograms(catalogue.PING_RTT, _by_label(routes, lambda at: at.ping_rtt), relays)
+        yield _values(catalogue.STALLED, _by_label(routes, lambda at: at.stalled), relays)
+        yield _histograms(catalogue.STALL_DURATION, _by_label(routes, lambda at: at.stall_duration), relays)
+        yield _values(catalogue.UNOBSERVED, (((why,), cell) for why, cell in layout.unobserved.items()), relays)
+        yield _values(catalogue.CONNECT_ERRORS, (((why,), cell) for why, cell in layout.connect_errors.items()), relays)
+        yield _values(catalogue.ACCEPT_PAUSES, [((), layout.accept_pauses)], relays)
+        yield _values(catalogue.TLS_ERRORS, [((), layout.tls_errors)], relays)
+        yield _values(catalogue.RELAY_RESTARTS, [((), self.closes_layout.relay_restarts)], closes)
+        yield _histograms(catalogue.LOOP_TURN, [((), layout.loop_turns)], relays)
         for metric, value in (
             (catalogue.RELAYS, len(self._relays) / SLOTS_PER_RELAY),
             (catalogue.DRAINING, float(self.is_draining())),
@@ -194,125 +201,74 @@ class SharedCounters(Collector):
     def _snapshot(self) -> _Snapshot:
         """Copy all blocks: closes first, so that none is there without its opening."""
         closes = self.closes.tolist()
-        return _Snapshot([cells.tolist() for cells in self._relays], closes, self._layout, self.closes_layout)
-
-    def _handshakes(self, cells: _Snapshot) -> Family:
-        family = _family(catalogue.HANDSHAKES)
-        for route, at in self._by_route():
-            for place, status in enumerate(STATUSES):
-                count = cells.sum(at.handshakes + place)
-                if count or status not in _STATUS_CLASSES:
-                    family.add_metric((route, status), count)
-        return family
+        relays = [cells.tolist() for cells in self._relays]
+        return _Snapshot([*map(sum, zip(*relays, strict=True))], closes, self._layout, self.closes_layout.label_sets)
 
     def _closed_family(self, cells: _Snapshot) -> Family:
-        family = _family(catalogue.CLOSED)
+        metric = catalogue.CLOSED
+        family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
         for route, name in enumerate(self.routes):
             closed = cells.closed(route)
             for labels in sorted(self._known.union(closed)):
-                family.add_sample(
-                    catalogue.CLOSED.name,
-                    dict(zip(catalogue.CLOSED.labels, (name, *labels), strict=True)),
-                    closed[labels],
-                    exemplar=self.exemplars.get((route, labels)),
-                )
+                values = dict(zip(metric.labels, (name, *labels), strict=True))
+                exemplar = self.exemplars.get((route, labels))
+                family.add_sample(metric.name, values, closed[labels], exemplar=exemplar)
         return family
 
-    def _values(
-        self, cells: _Snapshot, metric: Metric, places: Callable[[RouteCells], dict[tuple[str, ...], int]]
-    ) -> Family:
-        """Return a family with, for each route, the label values and cells that ``places`` returns."""
-        family = _family(metric)
-        for route, at in self._by_route():
-            for labels, cell in places(at).items():
-                family.add_metric((route, *labels), cells.sum(cell))
-        return family
 
-    def _histograms(
-        self, cells: _Snapshot, metric: Metric, places: Callable[[RouteCells], dict[tuple[str, ...], HistogramCells]]
-    ) -> Family:
-        family = _histogram_family(metric)
-        for route, at in self._by_route():
-            for labels, histogram in places(at).items():
-                _add_histogram(family, (route, *labels), histogram, cells.sum)
-        return family
-
-    def _closes_histograms(self, cells: _Snapshot) -> Iterator[Family]:
-        value = cells.closes.__getitem__
-        lifetime, idle, largest, delay = (
-            _histogram_family(metric)
-            for metric in (
-                catalogue.LIFETIME, catalogue.IDLE_BEFORE_DROP, catalogue.LARGEST_MESSAGE, catalogue.RECONNECT_DELAY,
-            )
-        )  # fmt: skip
-        for route, at in zip(self.routes, self.closes_layout.routes, strict=False):
-            for peer, histogram in at.lifetime.items():
-                _add_histogram(lifetime, (route, peer), histogram, value, self.lifetime_exemplars)
-            for peer, histogram in at.idle_before_drop.items():
-                _add_histogram(idle, (route, peer), histogram, value)
-            for peer, histogram in at.largest_message.items():
-                _add_histogram(largest, (route, peer), histogram, value)
-            for cause, histogram in at.reconnect_delay.items():
-                if cause in RETURN_CAUSES or any(map(value, range(histogram.start, histogram.start + histogram.size))):
-                    _add_histogram(delay, (route, cause), histogram, value)
-        yield from (lifetime, idle, largest, delay)
-
-    def _by_route(self) -> Iterator[tuple[str, RouteCells]]:
-        return zip(self.routes, self._layout.routes, strict=False)
-
-
+@dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """All cells as of one moment."""
+    """All cells as of one moment: the sums over all relays, and those of closes."""
 
-    def __init__(
-        self, relays: list[list[int]], closes: list[int], layout: RelayLayout, closes_layout: ObserverLayout
-    ) -> None:
-        self._relays = relays
-        self.closes = closes
-        self._layout = layout
-        self._label_sets = closes_layout.label_sets
-
-    def sum(self, cell: int) -> int:
-        """Return the value of a cell, over all relays."""
-        return sum(cells[cell] for cells in self._relays)
+    relays: list[int]
+    closes: list[int]
+    layout: RelayLayout
+    label_sets: Sequence[LabelSet]
 
     def active(self, route: int) -> int:
         """Return the sessions that opened and have not been counted as closed."""
-        opened = self.sum(self._layout.routes[route].handshakes + _SWITCHED)
-        return max(0, opened - self.closed(route).total())
+        return max(0, self.relays[self.layout.routes[route].handshakes + _SWITCHED] - self.closed(route).total())
 
     def closed(self, route: int) -> Counter[LabelSet]:
         """Return the closes of one route that were counted, records that the observer could not take included."""
-        first = route * len(self._label_sets)
-        counts = self.closes[first : first + len(self._label_sets)]
-        closed = Counter({labels: count for labels, count in zip(self._label_sets, counts, strict=True) if count})
-        dropped = self._layout.routes[route].dropped
-        for place, peer in enumerate(Peer):
-            if count := self.sum(dropped + place):
+        first = route * len(self.label_sets)
+        counts = self.closes[first : first + len(self.label_sets)]
+        closed = Counter({labels: count for labels, count in zip(self.label_sets, counts, strict=True) if count})
+        for place, peer in enumerate(Peer, self.layout.routes[route].dropped):
+            if count := self.relays[place]:
                 closed[UNKNOWN, Cause.UNCLASSIFIED, peer] += count
         return closed
 
 
-def _add_histogram(
-    family: HistogramMetricFamily,
-    labels: Sequence[str],
-    histogram: HistogramCells,
-    value: Callable[[int], int],
-    exemplars: Mapping[tuple[Any, ...], Exemplar] = MappingProxyType({}),
-) -> None:
-    *counts, total = (value(histogram.start + place) for place in range(histogram.size))
-    bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
-    buckets: list[Any] = [
-        (bound, count, exemplars.get((*labels, bucket)))
-        for bucket, (bound, count) in enumerate(zip(bounds, accumulate(counts), strict=True))
-    ]
-    family.add_metric(labels, buckets, total / histogram.unit)
+def _by_label(
+    routes: Iterable[tuple[str, _Cells]], places: Callable[[_Cells], Mapping[_Label, _Place]]
+) -> Iterator[tuple[Labels, _Place]]:
+    """Yield what ``places`` returns for each route, with the route's name and the label value."""
+    return (((route, label), place) for route, at in routes for label, place in places(at).items())
 
 
-def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:
+def _values(metric: Metric, places: Iterable[tuple[Labels, int]], cells: Sequence[int]) -> Family:
+    """Return a family of cells, each with its label values."""
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    return kind(metric.name, metric.help, labels=metric.labels)
+    family = kind(metric.name, metric.help, labels=metric.labels)
+    for labels, place in places:
+        family.add_metric(labels, cells[place])
+    return family
 
 
-def _histogram_family(metric: Metric) -> HistogramMetricFamily:
-    return HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+def _histograms(
+    metric: Metric,
+    places: Iterable[tuple[Labels, HistogramCells]],
+    cells: Sequence[int],
+    exemplars: Mapping[tuple[Any, ...], Exemplar] = MappingProxyType({}),
+) -> Family:
+    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, histogram in places:
+        *counts, total = cells[histogram.start : histogram.start + histogram.size]
+        bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
+        buckets: list[Any] = [
+            (bound, count, exemplars.get((*labels, bucket)))
+            for bucket, (bound, count) in enumerate(zip(bounds, accumulate(counts), strict=True))
+        ]
+        family.add_metric(labels, buckets, total / histogram.unit)
+    return family
