@@ -7,6 +7,7 @@ prometheus-client's own. :mod:`exporter.observe.catalogue` lists both.
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from time import time
 from typing import Final
 
@@ -39,10 +40,12 @@ class Metrics:
     :param shared: the relays' counters.
     :param version: of the sidecar, for ``build_info``.
     :param engine: ``python`` or ``compiled``, for ``build_info``.
-    :param supervisor: the process whose children make up the sidecar, for ``process_*``; None is this one alone.
+    :param supervisor: the process whose children make up the sidecar, for ``process_*``.
+    :ivar lines_suppressed: counts log lines that were over the rate limit.
+    :ivar lines_dropped: counts log lines that could not be written.
     """
 
-    def __init__(self, shared: SharedCounters, version: str, engine: str, supervisor: int | None = None) -> None:
+    def __init__(self, shared: SharedCounters, version: str, engine: str, supervisor: int) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.shared = shared
@@ -50,10 +53,10 @@ class Metrics:
         self._cells, self._layout = shared.closes, shared.closes_layout
         self._incomplete = self._counter(catalogue.INCOMPLETE)
         self._suspect = self._counter(catalogue.SUSPECT_CLOSES)
-        self._lines_suppressed = self._counter(catalogue.LINES_SUPPRESSED)
-        self._lines_dropped = self._counter(catalogue.LINES_DROPPED)
-        self._build = Gauge(*_arguments(catalogue.BUILD), registry=self.registry)
-        self._build.labels(version, platform.python_version(), engine).set(1)
+        self.lines_suppressed: Callable[[int], None] = self._counter(catalogue.LINES_SUPPRESSED).inc
+        self.lines_dropped: Callable[[int], None] = self._counter(catalogue.LINES_DROPPED).inc
+        build = Gauge(*_arguments(catalogue.BUILD), registry=self.registry)
+        build.labels(version, platform.python_version(), engine).set(1)
         self.registry.register(Processes(supervisor))
         for route in shared.routes:  # a series that first appears at 1 has no increase
             for peer in Peer:
@@ -86,14 +89,6 @@ class Metrics:
     def returned(self, route: int, cause: Cause, seconds: float) -> None:
         """Count one client that came back ``seconds`` after its session had closed with ``cause``."""
         self._layout.routes[route].reconnect_delay[cause].observe(self._cells, seconds)
-
-    def lines_suppressed(self, lines: int) -> None:
-        """Count log lines that were over the rate limit."""
-        self._lines_suppressed.inc(lines)
-
-    def lines_dropped(self, lines: int) -> None:
-        """Count log lines that could not be written."""
-        self._lines_dropped.inc(lines)
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(*_arguments(metric), registry=self.registry)

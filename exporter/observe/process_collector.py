@@ -29,16 +29,16 @@ class _Usage(NamedTuple):
 class Processes(Collector):
     """Read CPU time, memory and descriptors; nothing where there is no ``/proc``.
 
-    :param supervisor: a process whose children count as well; None is this process alone.
+    :param supervisor: a process whose children count as well.
     :param proc: where proc(5) is mounted.
     """
 
-    def __init__(self, supervisor: int | None = None, proc: Path = Path("/proc")) -> None:
-        self._supervisor = supervisor
+    def __init__(self, supervisor: int, proc: Path = Path("/proc")) -> None:
+        self._supervisor = str(supervisor)
         self._proc = proc
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._page = resource.getpagesize()
-        self._boot = self._booted()
+        self._boot = _number(proc / "stat", "btime ")
 
     def collect(self) -> Iterator[Family]:
         """Yield the families."""
@@ -61,56 +61,38 @@ class Processes(Collector):
             value=sum(usage.cpu for usage in processes),
         )
 
-    def _booted(self) -> int | None:
-        try:
-            lines = (self._proc / "stat").read_text().splitlines()
-        except OSError:
-            return None
-        return next((int(line.split()[1]) for line in lines if line.startswith("btime ")), None)
-
     def _processes(self) -> list[str]:
-        if self._supervisor is None:
-            return ["self"]
-        supervisor = str(self._supervisor)
+        if not self._boot:
+            return []
         try:
-            children = (self._proc / supervisor / "task" / supervisor / "children").read_text().split()
+            children = (self._proc / self._supervisor / "task" / self._supervisor / "children").read_text().split()
         except OSError:  # a kernel without CONFIG_PROC_CHILDREN
             return ["self"]
-        return [supervisor, *children]
+        return [self._supervisor, *children]
 
     def _usage(self, process: str) -> _Usage | None:
         """Return a process's usage; None if it has ended."""
         folder = self._proc / process
-        if self._boot is None:
-            return None
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()  # proc(5), from the third on
-            descriptors = self._descriptors(folder)
+            # A directory's size is the number of descriptors since Linux 6.2.
+            descriptors = (folder / "fd").stat().st_size or len(os.listdir(folder / "fd"))
         except OSError:
             return None
-        user, system, ended_user, ended_system, started, virtual, resident = (
-            int(fields[at]) for at in (11, 12, 13, 14, 19, 20, 21)
-        )
-        ended = 0 if self._supervisor is None else ended_user + ended_system
+        *times, started, virtual, resident = (int(fields[at]) for at in (11, 12, 13, 14, 19, 20, 21))
         return _Usage(
-            (user + system + ended) / self._ticks,
+            sum(times) / self._ticks,
             started / self._ticks + self._boot,
             virtual,
-            self._shared_once(folder) or resident * self._page,
+            _number(folder / "smaps_rollup", "Pss:") * 1024 or resident * self._page,
             descriptors,
         )
 
-    def _shared_once(self, folder: Path) -> int:
-        """Return the proportional set size in bytes; 0 if the kernel does not show it, or for a process alone."""
-        if self._supervisor is None:
-            return 0
-        try:
-            lines = (folder / "smaps_rollup").read_text().splitlines()
-        except OSError:
-            return 0
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
-    def _descriptors(self, folder: Path) -> int:
-        """Return the number of open descriptors: the directory's size since Linux 6.2, else that of its listing."""
-        directory = folder / "fd"
-        return directory.stat().st_size or len(os.listdir(directory))
+def _number(file: Path, name: str) -> int:
+    """Return the number in the line that begins with ``name``; 0 without one, or if the kernel does not show it."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from exporter.observe.metrics import Metrics
@@ -34,7 +35,7 @@ class Observed:
         self.closes_layout = ObserverLayout(len(routes), CODES)
         self.closes = cells(self.closes_layout.size)
         self.shared = self.counters(routes)
-        self.metrics = Metrics(self.shared, "1.2.3", "python")
+        self.metrics = Metrics(self.shared, "1.2.3", "python", os.getpid())
 
     def counters(self, routes: tuple[str, ...] = ROUTES) -> SharedCounters:
         """Return counters on the same cells, as an observer that is started anew has them."""

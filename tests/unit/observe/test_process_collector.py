@@ -18,23 +18,27 @@ def values(collector: Processes) -> dict[str, float]:
     return {sample.name: sample.value for family in collector.collect() for sample in family.samples}
 
 
-def test_processes_of_one_process_are_the_librarys() -> None:
+def test_processes_of_a_supervisor_without_children_are_the_librarys() -> None:
     """The same names, types, help texts and, but for what moves meanwhile, values as the library's own collector."""
-    ours = {family.name: family for family in Processes().collect()}
+    ours = {family.name: family for family in Processes(os.getpid()).collect()}
     theirs = {family.name: family for family in ProcessCollector(registry=CollectorRegistry()).collect()}
     assert ours.keys() == theirs.keys() != set()
     for name, family in theirs.items():
         assert (ours[name].type, ours[name].documentation) == (family.type, family.documentation)
         assert [sample.name for sample in ours[name].samples] == [sample.name for sample in family.samples]
-        assert ours[name].samples[0].value == pytest.approx(family.samples[0].value, rel=0.5, abs=1)
+    mine, library = values(Processes(os.getpid())), {name: family.samples[0].value for name, family in theirs.items()}
+    for name in ("process_virtual_memory_bytes", "process_start_time_seconds", "process_open_fds", "process_max_fds"):
+        assert mine[name] == pytest.approx(library[name], rel=0.5, abs=1)
+    assert 0 < mine["process_resident_memory_bytes"] < 2 * library["process_resident_memory_bytes"]  # shared pages once
+    assert mine["process_cpu_seconds_total"] >= library["process_cpu_seconds"]  # with ended children
 
 
 def test_a_descriptor_more_is_one_more() -> None:
     """Each open descriptor counts once."""
-    before = values(Processes())["process_open_fds"]
+    before = values(Processes(os.getpid()))["process_open_fds"]
     extra = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
     try:
-        assert values(Processes())["process_open_fds"] == before + 5
+        assert values(Processes(os.getpid()))["process_open_fds"] == before + 5
     finally:
         for descriptor in extra:
             os.close(descriptor)
@@ -54,22 +58,23 @@ def test_a_kernel_that_does_not_say_how_many_is_asked_for_the_list(
         return answer
 
     monkeypatch.setattr(Path, "stat", stat)
-    assert values(Processes())["process_open_fds"] == listed
+    assert values(Processes(os.getpid()))["process_open_fds"] == listed
 
 
 def test_without_proc_there_is_nothing(tmp_path: Path) -> None:
     """No /proc, no metrics, no error."""
-    assert values(Processes(proc=tmp_path)) == {}
+    assert values(Processes(os.getpid(), tmp_path)) == {}
 
 
 def test_processes_of_a_supervisor_are_its_own_and_its_childrens() -> None:
     """With a supervisor the memory and CPU time of all its processes are summed, and the fullest table of descriptors
     counts."""
     code = "import os, time; held = [os.open('/dev/null', 0) for _ in range(200)]; print(flush=True); time.sleep(60)"
+    alone = values(Processes(os.getpid()))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        alone, together = values(Processes()), values(Processes(os.getpid()))
+        together = values(Processes(os.getpid()))
         child.kill()
     assert together["process_open_fds"] > 200 > alone["process_open_fds"]
     assert together["process_virtual_memory_bytes"] > alone["process_virtual_memory_bytes"]
