@@ -23,7 +23,9 @@ from itertools import islice, pairwise
 from time import monotonic
 from typing import Final, Protocol
 
-from exporter.observe.probe import Listeners
+from mypy_extensions import mypyc_attr
+
+from exporter.observe.probe import AppProbe, Listeners
 from exporter.protocol.classify import Ending, classify, depends_on_app, is_drop
 from exporter.protocol.enums import Peer
 from exporter.protocol.evidence import Circumstances, Confidence
@@ -70,23 +72,7 @@ class Sink(Protocol):
         """Take the ending of one session."""
 
 
-class Timer(Protocol):
-    """A callback that is due later."""
-
-    def cancel(self) -> None:
-        """Do not call it."""
-
-
-class Scheduler(Protocol):
-    """The part of an event loop that the intake uses; its time is the monotonic clock of the records."""
-
-    def time(self) -> float:
-        """Return the time in seconds."""
-
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` at a time."""
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)  # tests move the time
 class MonotonicScheduler:
     """The event loop's timers on the clock of the records."""
 
@@ -94,32 +80,22 @@ class MonotonicScheduler:
         """Return monotonic seconds."""
         return monotonic()
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Call ``callback`` at ``when``."""
         return asyncio.get_running_loop().call_later(max(0.0, when - monotonic()), callback)
-
-
-class Prober(Protocol):
-    """Probes the app's port."""
-
-    def begin(self, done: Callable[[bool | None], None]) -> None:
-        """Begin a probe; call ``done`` with its answer (:meth:`exporter.observe.probe.AppProbe.accepts`)."""
-
-    def listener(self) -> frozenset[int] | None:
-        """Return identifiers of the app's listening sockets; None if unknown."""
 
 
 @dataclass(slots=True)
 class Waiting:
     """A record that waits.
 
-    :ivar probe_at: when a probe is due; one that starts up to :data:`TOGETHER` earlier answers for it as well. None if
-        it does not depend on the app.
-    :ivar probes: probes that it still waits for.
+    :ivar due: when it is classified, or a probe for it is due; one that starts up to :data:`TOGETHER` earlier answers
+        for it as well.
+    :ivar probes: probes that it still waits for; 0 if it does not depend on the app.
     """
 
     record: SessionRecord
-    probe_at: float | None
+    due: float
     probes: int
 
 
@@ -139,12 +115,12 @@ class Intake:
         self,
         codes: CodeMaps,
         sinks: Sequence[Sink],
-        scheduler: Scheduler,
-        prober: Prober,
+        scheduler: MonotonicScheduler,
+        prober: AppProbe,
         draining: Callable[[], bool],
-        on_opened: Callable[[Sequence[Opened]], None] = lambda opened: None,
-        on_notice: Callable[[int, Notice], None] = lambda relay, notice: None,
-        on_flushed: Callable[[int], None] = lambda relay: None,
+        on_opened: Callable[[Sequence[Opened]], None],
+        on_notice: Callable[[int, Notice], None],
+        on_flushed: Callable[[int], None],
     ) -> None:
         self.terminating = False
         self.last_close = float("-inf")
@@ -165,14 +141,9 @@ class Intake:
         self._probing = False
         self._answered: list[int] = []  # keys of the records that the answer is not applied to yet
         self._accepts: bool | None = None  # the answer
-        self._timer: Timer | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._refresh_timer: Timer | None = None
-
-    @property
-    def waiting(self) -> int:
-        """Records that wait for circumstances."""
-        return len(self._waiting)
+        self._refresh_timer: asyncio.TimerHandle | None = None
 
     def waiting_by_route(self, route: int) -> int:
         """Return how many records of a route wait."""
@@ -216,13 +187,14 @@ class Intake:
         while len(self._waiting) >= MAX_WAITING:
             _, oldest = self._waiting.popitem(last=False)
             self._pass_on(oldest.record, None)
-        probes, settle = 0, SETTLE if drop else CLOSE_SETTLE
         if by_app:
             probes = 2 if drop or self._draining() or self.terminating else 1
-        waiting = Waiting(record, record.closed_at + settle if probes else None, probes)
+            waiting = Waiting(record, record.closed_at + (SETTLE if drop else CLOSE_SETTLE), probes)
+        else:
+            waiting = Waiting(record, record.closed_at + GROUP_WAIT, 0)
         self._waiting[self._next_key] = waiting
         self._next_key += 1
-        if not (self._probing and probes):
+        if not (self._probing and waiting.probes):
             self._set_timer(self._due(waiting))
 
     def finish(self) -> None:
@@ -306,9 +278,7 @@ class Intake:
         self._timer = self._scheduler.call_at(max(when, self._scheduler.time()), self._on_timer)
 
     def _due(self, waiting: Waiting) -> float:
-        if waiting.probe_at is None:
-            return waiting.record.closed_at + GROUP_WAIT
-        return max(waiting.probe_at, self._last_probe + PROBE_INTERVAL)
+        return max(waiting.due, self._last_probe + PROBE_INTERVAL) if waiting.probes else waiting.due
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -316,12 +286,10 @@ class Intake:
             self._take_answer()
             return
         now = self._scheduler.time()
-        due = (key for key, waiting in self._waiting.items() if waiting.probe_at is None and self._due(waiting) <= now)
+        due = (key for key, waiting in self._waiting.items() if not waiting.probes and waiting.due <= now)
         for key in list(islice(due, BATCH)):
             self._pass_on(self._waiting.pop(key).record, None)
-        if not self._probing and any(
-            waiting.probe_at is not None and self._due(waiting) <= now for waiting in self._waiting.values()
-        ):
+        if not self._probing and any(one.probes and self._due(one) <= now for one in self._waiting.values()):
             self._probing = True
             self._last_probe = now
             self._prober.begin(self._on_answer)
@@ -333,9 +301,7 @@ class Intake:
         self._accepts = accepts
         asked = self._last_probe + TOGETHER
         self._answered = [
-            key
-            for key, waiting in reversed(self._waiting.items())
-            if waiting.probe_at is not None and waiting.probe_at <= asked
+            key for key, waiting in reversed(self._waiting.items()) if waiting.probes and waiting.due <= asked
         ]
         self._take_answer()
 
@@ -347,7 +313,7 @@ class Intake:
                 continue
             waiting.probes -= 1
             if waiting.probes and self._needs_second_probe(waiting.record, self._accepts):
-                waiting.probe_at = waiting.record.closed_at + SECOND_PROBE
+                waiting.due = waiting.record.closed_at + SECOND_PROBE
                 continue
             del self._waiting[key]
             self._pass_on(waiting.record, self._accepts)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from exporter.observe import intake
-from exporter.observe.intake import MAX_DROPS, MAX_TOGETHER, MAX_WAITING, Drops, Intake
+from exporter.observe.intake import MAX_DROPS, MAX_TOGETHER, MAX_WAITING, Drops, Intake, MonotonicScheduler
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.messages import (
@@ -40,7 +40,7 @@ class Later:
         self.cancelled = True
 
 
-class Clock:
+class Clock(MonotonicScheduler):
     """A scheduler whose time the test moves."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ def test_intake_close_with_a_reason_is_passed_on_at_once(stage: Stage, by: Peer,
     record = stage.close(by, code, reason)
     assert [seen for seen, _ in stage.seen] == [record]
     assert stage.app.probes == []
-    assert stage.intake.waiting == 0
+    assert stage.intake.waiting_by_route(0) == 0
 
 
 @pytest.mark.parametrize("code", [1000, None, 1011])
@@ -477,7 +477,7 @@ def test_intake_table_is_bounded(stage: Stage) -> None:
     stage.app.hold = True
     for _ in range(MAX_WAITING + 50):
         stage.drop()
-    assert stage.intake.waiting == MAX_WAITING
+    assert stage.intake.waiting_by_route(0) == MAX_WAITING
     assert stage.causes == ["connection-lost"] * 50
     stage.intake.finish()
     assert len(stage.seen) == MAX_WAITING + 50
@@ -524,7 +524,7 @@ def test_intake_every_record_is_passed_on_once(stage: Stage) -> None:
     stage.clock.advance(5.0)
     numbers = [record.number for record, _ in stage.seen]
     assert sorted(numbers) == list(range(1, 601))
-    assert stage.intake.waiting == 0
+    assert stage.intake.waiting_by_route(0) == 0
 
 
 def test_receive_passes_each_kind_on(stage: Stage) -> None:
