@@ -70,10 +70,10 @@ class Query:
 
 def select(reports: RecentCloses, query: Query) -> Iterator[CloseReport]:
     """Yield matching reports, newest first; none if the one to continue from is gone, for so are older ones."""
-    number = reports.number(query.before) if query.before else None
-    if query.before and number is None:
+    last = reports.find(query.before) if query.before else None
+    if query.before and last is None:
         return
-    for _, report in reports.walk(number):
+    for _, report in reports.walk(last and last[0]):
         if query.matches(report.fields):
             yield report
 
@@ -167,15 +167,16 @@ class ClosesApi:
             self._readers -= 1
 
     async def _one(self, request: web.Request, session_id: str, html: bool) -> web.StreamResponse:
-        report = self._reports.get(session_id)
-        if report is None:
+        found = self._reports.find(session_id)
+        if found is None:
             said = f"no report of session {session_id[:64]!r} is kept: it closed normally, is open or is too old"
             if html:
                 return await send(request, HTML, [pages.missing_page(said)], status=404)
             return await send(request, TEXT, [f"{said}\n"], status=404)
+        report = found[1].as_dict()
         if html:
-            return await send(request, HTML, [pages.report_page(report.as_dict())])
-        return await send(request, JSON, [json.dumps(report.as_dict()) + "\n"])
+            return await send(request, HTML, [pages.report_page(report)])
+        return await send(request, JSON, [json.dumps(report) + "\n"])
 
     async def _list(self, request: web.Request, query: Query, html: bool) -> web.StreamResponse:
         if html:

@@ -17,7 +17,7 @@ from exporter.protocol.classify import Ending
 from exporter.protocol.enums import PEERS, Peer
 from exporter.protocol.flight_recorder import unpack
 from exporter.protocol.frame_header import Opcode
-from exporter.protocol.record import PeerRecord, SessionRecord
+from exporter.protocol.record import SessionRecord
 
 #: Reports that are kept: about 3 KB each, 1.5 MB in all.
 MAX_REPORTS = 500
@@ -89,17 +89,17 @@ class CloseReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields with ``last_frames``, ready for JSON."""
-        return {**self.fields, "last_frames": list(self._frames())}
-
-    def _frames(self) -> Iterator[dict[str, Any]]:
-        for frame in unpack(self.frames, 0):
-            yield {
+        frames = [
+            {
                 "sender": str(frame.sender),
                 "opcode": _OPCODES.get(frame.opcode, "reserved"),
                 "fin": frame.fin,
                 "length": frame.length,
                 "age_s": round(max(0.0, self.closed_at - frame.at), 4),
             }
+            for frame in unpack(self.frames, 0)
+        ]
+        return {**self.fields, "last_frames": frames}
 
 
 def report(record: SessionRecord, ending: Ending, route: str, ended_at: float) -> CloseReport:
@@ -116,8 +116,9 @@ def report(record: SessionRecord, ending: Ending, route: str, ended_at: float) -
         "cut_in_frame": [str(peer) for peer in PEERS if record.peer(peer).in_frame],
         "cut_in_message": [str(peer) for peer in PEERS if record.peer(peer).fragmented],
     }
-    if any(record.peer(peer).sample for peer in PEERS):
-        fields["last_message"] = {str(peer): _sample(record.peer(peer)) for peer in PEERS}
+    samples = {str(peer): record.peer(peer).sample.decode("utf-8", "backslashreplace") for peer in PEERS}
+    if any(samples.values()):
+        fields["last_message"] = {peer: sanitize(sample, MAX_SAMPLE) for peer, sample in samples.items()}
     return CloseReport(fields, record.frames, record.closed_at)
 
 
@@ -160,14 +161,13 @@ class RecentCloses:
         self,
         routes: Sequence[str],
         suppressed: Callable[[int], None] = lambda reports: None,
-        limit: int = MAX_REPORTS,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.total = 0
         self._routes = routes
         self._clock = clock
         self._throttle = Throttle(REPORTS_PER_SECOND, suppressed, clock)
-        self._reports: deque[CloseReport] = deque(maxlen=limit)
+        self._reports: deque[CloseReport] = deque(maxlen=MAX_REPORTS)
 
     def __len__(self) -> int:
         return len(self._reports)
@@ -192,13 +192,9 @@ class RecentCloses:
         while (number := number - 1) >= (oldest := self.total - len(self._reports)):
             yield number, self._reports[number - oldest]
 
-    def number(self, session_id: str) -> int | None:
-        """Return the number of one session's report; None if it is not kept."""
-        return next((number for number, close in self.walk() if close.fields["session_id"] == session_id), None)
-
-    def get(self, session_id: str) -> CloseReport | None:
-        """Return one session's report; None if it is not kept."""
-        return next((close for _, close in self.walk() if close.fields["session_id"] == session_id), None)
+    def find(self, session_id: str) -> tuple[int, CloseReport] | None:
+        """Return one session's report and its number; None if it is not kept."""
+        return next((found for found in self.walk() if found[1].fields["session_id"] == session_id), None)
 
 
 class ClosesPerMinute:
@@ -218,10 +214,6 @@ class ClosesPerMinute:
         return int(self._clock() // 60)
 
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
-        """Count a close in the current minute."""
-        self.add(ending)
-
-    def add(self, ending: Ending) -> None:
         """Count a close in the current minute."""
         minute = self.minute
         if (bucket := self._buckets.get(minute)) is None:
@@ -252,10 +244,6 @@ def _ping_unanswered(record: SessionRecord, initiator: Peer) -> float:
     """Return the seconds for which a ping of the peer that ended the session had no pong; 0 if none waited."""
     at = record.peer(initiator).ping_at if initiator is not _PROXY else None
     return _age(at, record.closed_at) or 0.0
-
-
-def _sample(peer: PeerRecord) -> str:
-    return sanitize(peer.sample.decode("utf-8", "backslashreplace"), MAX_SAMPLE)
 
 
 def _age(at: float | None, now: float) -> float | None:

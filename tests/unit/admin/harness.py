@@ -20,6 +20,7 @@ from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.flight_recorder import BY_SERVER, FRAMES, KEPT, WRITTEN, Ring
+from exporter.protocol.record import SessionRecord
 
 
 def ring(frames: int = 4) -> Ring:
@@ -101,7 +102,7 @@ class FakeSidecar:
     def end(self, code: str, cause: Cause, initiator: Peer = Peer.SERVER, times: int = 1) -> None:
         """So many sessions end like this, now."""
         for _ in range(times):
-            self.history.add(Ending(code, cause, initiator, clean=True))
+            self.history.session_closed(SessionRecord(), Ending(code, cause, initiator, clean=True))
             if is_abnormal(cause):
                 number = self.closes.total
                 real = int(code) if code.isdecimal() and code != "1006" else None

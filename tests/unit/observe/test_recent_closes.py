@@ -7,6 +7,7 @@ import json
 import pytest
 
 from exporter.observe.recent_closes import (
+    MAX_REPORTS,
     MAX_SAMPLE,
     MINUTES,
     REPORTS_PER_SECOND,
@@ -113,21 +114,21 @@ def test_recent_closes_keep_abnormal_and_suspect_closes() -> None:
     kept = [(number, close.fields["cause"]) for number, close in closes.walk()]
     assert kept == [(1, "normal"), (0, "connection-lost")]
     assert closes.total == len(closes) == 2
-    session_id = record(number=1).session_id
-    assert closes.number(session_id) == 0
-    found = closes.get(session_id)
+    found = closes.find(record(number=1).session_id)
     assert found is not None
-    assert found.fields["route"] == "/chat/*"
+    assert (found[0], found[1].fields["route"]) == (0, "/chat/*")
 
 
 def test_recent_closes_are_bounded_and_numbered_since_the_start() -> None:
     """The oldest report goes; numbers do not move; walking on from a number goes to older ones."""
-    closes = RecentCloses(ROUTES, limit=3, clock=Clock())
-    for number in range(5):
+    clock = Clock()
+    closes = RecentCloses(ROUTES, clock=clock)
+    for number in range(MAX_REPORTS + 2):
+        clock.now += 1
         closes.session_closed(record(number=number), LOST)
-    assert [number for number, _ in closes.walk()] == [4, 3, 2]
+    assert [number for number, _ in closes.walk()] == [*range(MAX_REPORTS + 1, 1, -1)]
     assert [number for number, _ in closes.walk(3)] == [2]
-    assert closes.get(record(number=0).session_id) is None
+    assert closes.find(record(number=0).session_id) is None
 
 
 def test_recent_closes_over_the_ceiling_are_suppressed_and_counted() -> None:
