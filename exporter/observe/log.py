@@ -22,7 +22,6 @@ from typing import IO, Any, Literal
 import orjson
 import structlog
 from structlog.processors import TimeStamper, add_log_level, format_exc_info
-from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger
 
 from exporter import __version__
@@ -75,14 +74,7 @@ class Log:
         self._throttle = Throttle(LINES_PER_SECOND, lambda lines: self._on_suppressed(lines), monotonic)
         stamp = TimeStamper(fmt="iso", utc=True)
         render = _TerminalLine(reports, terminal) if console else _json_line
-        handler = _LibraryHandler(self._writer)
-        handler.setFormatter(
-            ProcessorFormatter(
-                foreign_pre_chain=[add_log_level, stamp],  # events of asyncio and aiohttp
-                processors=[ProcessorFormatter.remove_processors_meta, format_exc_info, render, _to_text],
-            )
-        )
-        logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+        logging.basicConfig(handlers=[_LibraryHandler()], level=level.upper(), force=True)
         logging.captureWarnings(True)
         wrapper = structlog.make_filtering_bound_logger(level)
         structlog.configure(
@@ -128,10 +120,8 @@ class SessionLog:
 
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Log one close, as a warning if it is abnormal."""
-        if self._which == "none":
-            return
         abnormal = is_abnormal(ending.cause)
-        if (abnormal or self._which == "all") and self._throttle.hit():
+        if (self._which == "all" or (abnormal and self._which == "abnormal")) and self._throttle.hit():
             fields = close_fields(record, ending, self._routes[record.route])
             (self._log.warning if abnormal else self._log.info)(CLOSED, **fields)
 
@@ -174,10 +164,6 @@ def _dumps(event: EventDict) -> bytes:
     return orjson.dumps({"event": ascii(event)[: MAX_LINE // 2]})
 
 
-def _to_text(logger: Any, method: str, line: Any) -> str:
-    return str(line, "utf-8")
-
-
 class _TerminalLine:
     """Render an event as one short line for a person: local time, then the close or the event with its fields."""
 
@@ -188,7 +174,10 @@ class _TerminalLine:
     def __call__(self, logger: Any, method: str, event: EventDict) -> bytes:
         level, exception = event.pop("level", method), event.pop("exception", "")
         event.pop("timestamp", None)
-        body = self._close(event) if event.get("event") == CLOSED else self._other(event)
+        if event.get("event") == CLOSED:
+            body = self._close(event)
+        else:
+            body = "  ".join([str(event.pop("event", "")), *(f"{key}={value}" for key, value in event.items())])
         line = f"{datetime.now():%H:%M:%S} {body}"
         if self._colours and level in _COLOURS:
             line = f"{_COLOURS[level]}{line}\x1b[0m"
@@ -201,20 +190,13 @@ class _TerminalLine:
             report = f"  {self._reports}/closes/{event['session_id']}"
         return f"{code} {event['cause']} by {event['initiator']}  {event['path']}  {event['duration_s']:.1f}s{report}"
 
-    def _other(self, event: EventDict) -> str:
-        name = event.pop("event", "")
-        return "  ".join([str(name), *(f"{key}={value}" for key, value in event.items())])
-
 
 class _LibraryHandler(logging.Handler):
-    """Pass lines of the standard library's logging on."""
-
-    def __init__(self, writer: _Writer) -> None:
-        super().__init__()
-        self._writer = writer
+    """Log events of asyncio and aiohttp as our own."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._writer.info(self.format(record).encode("utf-8", "backslashreplace"))
+        log = getattr(structlog.get_logger(), record.levelname.lower())
+        log(record.getMessage(), exc_info=record.exc_info)
 
 
 class _Writer:

@@ -71,17 +71,11 @@ class AppProbe:
         """Begin :meth:`accepts`, and call ``done`` with its answer."""
 
         def answered(task: asyncio.Task[bool | None]) -> None:
-            self._task = None
             if not task.cancelled():
                 done(task.result())
 
         self._task = asyncio.get_running_loop().create_task(self.accepts())
         self._task.add_done_callback(answered)
-
-    def close(self) -> None:
-        """Cancel a probe that is under way."""
-        if self._task is not None:
-            self._task.cancel()
 
     def listener(self) -> frozenset[int] | None:
         """Return identifiers of the sockets that listen on the app's port; None if they are not in this namespace.

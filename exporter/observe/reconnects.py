@@ -34,10 +34,8 @@ class Reconnects:
     :param returned: called once for each client that came back.
     """
 
-    def __init__(self, returned: OnReturn, max_closes: int = MAX_CLOSES, max_openings: int = MAX_OPENINGS) -> None:
+    def __init__(self, returned: OnReturn) -> None:
         self._returned = returned
-        self._max_closes = max_closes
-        self._max_openings = max_openings
         self._closes: OrderedDict[int, tuple[float, Cause]] = OrderedDict()
         self._openings: OrderedDict[int, tuple[float, int]] = OrderedDict()
 
@@ -45,35 +43,25 @@ class Reconnects:
         return len(self._closes) + len(self._openings)
 
     def opened_batch(self, batch: Sequence[Opened]) -> None:
-        """Note handshakes."""
+        """Note handshakes; an identity of 0 is no client."""
         for opened in batch:
-            self.opened(opened.identity, opened.route, opened.opened_at)
-
-    def opened(self, identity: int, route: int, at: float) -> None:
-        """Note a handshake at monotonic time ``at``; an ``identity`` of 0 is no client."""
-        if not identity:
-            return
-        close = self._closes.get(identity)
-        if close is not None and close[0] <= at:
-            del self._closes[identity]
-            self._report(route, close, at)
-        else:
-            _keep(self._openings, identity, (at, route), self._max_openings)
+            identity, at = opened.identity, opened.opened_at
+            close = self._closes.get(identity)
+            if close is not None and close[0] <= at:
+                del self._closes[identity]
+                self._report(opened.route, close, at)
+            elif identity:
+                _keep(self._openings, identity, (at, opened.route), MAX_OPENINGS)
 
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
-        """Note the close of a session."""
-        self.closed(record.identity, ending.cause, record.closed_at)
-
-    def closed(self, identity: int, cause: Cause, at: float) -> None:
-        """Note a close at monotonic time ``at``; an ``identity`` of 0 is no client."""
-        if not identity:
-            return
+        """Note the close of a session; an identity of 0 is no client."""
+        identity, at = record.identity, record.closed_at
         opening = self._openings.get(identity)
         if opening is not None and opening[0] >= at:
             del self._openings[identity]
-            self._report(opening[1], (at, cause), opening[0])
-        else:
-            _keep(self._closes, identity, (at, cause), self._max_closes)
+            self._report(opening[1], (at, ending.cause), opening[0])
+        elif identity:
+            _keep(self._closes, identity, (at, ending.cause), MAX_CLOSES)
 
     def _report(self, route: int, close: tuple[float, Cause], at: float) -> None:
         if (delay := at - close[0]) <= LONGEST:

@@ -88,7 +88,7 @@ def test_accepts_unresolvable_name_is_unknown() -> None:
 
 
 def test_look_calls_back_with_the_answer() -> None:
-    """Each look is answered once, and close() cancels one that is under way."""
+    """Each look is answered once; one that the end of the loop cancels is not."""
 
     async def look(app: Address) -> list[bool | None]:
         probe, answers = AppProbe(app), []
@@ -97,11 +97,7 @@ def test_look_calls_back_with_the_answer() -> None:
             async with asyncio.timeout(5):
                 while len(answers) < count:
                     await asyncio.sleep(0.001)
-            probe.close()
-            probe.begin(answers.append)
-            probe.close()
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        probe.begin(answers.append)
         return answers
 
     with listening() as sock:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from exporter.observe.reconnects import LONGEST, Reconnects
+from exporter.observe.reconnects import LONGEST, MAX_CLOSES, MAX_OPENINGS, Reconnects
 from exporter.protocol.enums import Cause
+from exporter.protocol.messages import Opened
+from exporter.protocol.record import SessionRecord
+from tests.unit.observe.harness import ending
 
-LOST = Cause.CONNECTION_LOST
+LOST = ending("1006", Cause.CONNECTION_LOST)
 
 
-def matched(*events: tuple[str, int, float], limit: int = 100) -> list[tuple[int, Cause, float]]:
+def matched(*events: tuple[str, int, float]) -> list[tuple[int, Cause, float]]:
     """Return the returns that a sequence of openings (on route 5) and closes brings."""
     found: list[tuple[int, Cause, float]] = []
-    table = Reconnects(lambda *back: found.append(back), limit, limit)
+    table = Reconnects(lambda *back: found.append(back))
     for kind, identity, at in events:
         if kind == "opened":
-            table.opened(identity, 5, at)
+            table.opened_batch([Opened(at, 5, identity)])
         else:
-            table.closed(identity, LOST, at)
-    assert len(table) <= 2 * limit
+            table.session_closed(SessionRecord(identity=identity, closed_at=at), LOST)
+    assert len(table) <= MAX_CLOSES + MAX_OPENINGS
     return found
 
 
 def test_reconnects_of_the_same_client_are_measured_in_either_order() -> None:
     """The delay is the same whether the close or the handshake after it is known first."""
-    assert matched(("closed", 1, 10.0), ("opened", 1, 12.5)) == [(5, LOST, 2.5)]
-    assert matched(("opened", 1, 12.5), ("closed", 1, 10.0)) == [(5, LOST, 2.5)]
+    assert matched(("closed", 1, 10.0), ("opened", 1, 12.5)) == [(5, LOST.cause, 2.5)]
+    assert matched(("opened", 1, 12.5), ("closed", 1, 10.0)) == [(5, LOST.cause, 2.5)]
 
 
 def test_reconnects_of_others_are_not_matched() -> None:
@@ -47,8 +50,9 @@ def test_reconnects_after_the_longest_delay_are_new_visits() -> None:
 
 def test_reconnects_tables_are_bounded() -> None:
     """A full table drops its oldest entry."""
-    events = [("closed", client, 1.0) for client in range(1, 12)]
-    assert matched(*events, ("opened", 1, 2.0), limit=10) == []
-    assert len(matched(*events, ("opened", 2, 2.0), limit=10)) == 1
-    openings = [("opened", client, 1.0) for client in range(1, 50)]
-    assert len(matched(*openings, ("closed", 49, 0.5), limit=10)) == 1
+    events = [("closed", client, 1.0) for client in range(1, MAX_CLOSES + 2)]
+    assert matched(*events, ("opened", 1, 2.0)) == []
+    assert len(matched(*events, ("opened", 2, 2.0))) == 1
+    openings = [("opened", client, 1.0) for client in range(1, MAX_OPENINGS + 2)]
+    assert matched(*openings, ("closed", 1, 0.5)) == []
+    assert len(matched(*openings, ("closed", 2, 0.5))) == 1
