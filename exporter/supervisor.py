@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from time import monotonic, monotonic_ns
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from exporter.config import Settings
 from exporter.listening import CannotListen, close_all, open_listeners
@@ -64,8 +64,10 @@ class State(Enum):
     FINISHING = "finishing"
 
 
-#: Runs relay number N: N, its slot of cells, its records socket, its control socket. Returns the exit status.
-RelayMain = Callable[[int, int, socket.socket, socket.socket], int]
+#: Runs a child with its control socket. Returns the exit status.
+Main = Callable[[socket.socket], int]
+#: Makes a relay before its process is forked, whose pages it shares then: its number, slot of cells, records socket.
+MakeRelay = Callable[[int, int, socket.socket], Main]
 #: Runs the observer: records sockets by slot, its control socket, whether it is the first. Returns the exit status.
 ObserverMain = Callable[[dict[int, socket.socket], socket.socket, bool], int]
 
@@ -74,17 +76,18 @@ ObserverMain = Callable[[dict[int, socket.socket], socket.socket, bool], int]
 class _Child:
     """A relay or the observer.
 
-    :ivar pid: 0 while it does not run.
     :ivar slot: the relay's slot of shared cells.
     :ivar records: the relay's end of its records sockets until it is forked.
+    :ivar pid: 0 while it does not run.
     :ivar control: the supervisor's end of its control sockets.
     :ivar start_at: when it is to be started, on the monotonic clock; None for not at all.
     """
 
     name: str
+    main: Main
     slot: int = -1
-    pid: int = 0
     records: socket.socket | None = None
+    pid: int = 0
     control: socket.socket | None = None
     started_at: float = 0.0
     start_at: float | None = 0.0
@@ -103,7 +106,7 @@ class Supervisor:
     def __init__(
         self,
         workers: int,
-        relay: RelayMain,
+        make_relay: MakeRelay,
         observer: ObserverMain,
         cells: SharedCells,
         wakeup: socket.socket,
@@ -112,23 +115,24 @@ class Supervisor:
         self.state = State.SERVING
         self._wakeup = wakeup
         self._on_drain = on_drain
-        self._relay_main = relay
-        self._observer_main = observer
+        self._make_relay = make_relay
         self._cells = cells
         self._selector = selectors.DefaultSelector()
         self._records: dict[int, socket.socket] = {}  # the observer's ends, by slot
-        self._observer = _Child("observer")
-        self._relays = [_Child(f"relay-{number}", slot=SLOTS_PER_RELAY * number) for number in range(workers)]
+        self._observer = _Child(
+            "observer", lambda control: observer(self._records, control, not self._observer.started_at)
+        )
+        self._relays = [_Child(f"relay-{n}", *self._prepare(SLOTS_PER_RELAY * n)) for n in range(workers)]
+        self._children = [self._observer, *self._relays]
         self._signals = 0
-        self._observer_starts = 0
 
     def run(self) -> int:
         """Supervise until all children have ended on purpose. Returns the exit status."""
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signals)
-        for child in self._relays:
-            self._open_records(child)
         while self.state is not State.FINISHING or self._observer.pid:
-            self._start_due()
+            for child in self._children:
+                if child.start_at is not None and child.start_at <= monotonic():
+                    self._start(child)
             for key, _ in self._selector.select(self._seconds_to_start()):
                 key.data()
             self._advance()
@@ -136,80 +140,60 @@ class Supervisor:
 
     # Starting.
 
-    def _open_records(self, child: _Child) -> None:
-        child.records, observers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (child.records, observers_end):
+    def _prepare(self, slot: int) -> tuple[Main, int, socket.socket]:
+        """Make the relay of ``slot``. Returns its main, slot and records socket."""
+        records, self._records[slot] = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (records, self._records[slot]):
             end.setblocking(False)
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, QUEUE)
-        self._records[child.slot] = observers_end
-
-    def _start_due(self) -> None:
-        for child in (self._observer, *self._relays):
-            if child.start_at is None or child.start_at > monotonic():
-                continue
-            if child is self._observer:
-                self._start_observer()
-            elif not child.started_at:
-                self._start_relay(child)
-            else:
-                self._restart_relay(child)
-
-    def _start_observer(self) -> None:
-        first = self._observer_starts == 0
-        self._observer_starts += 1
-        self._fork(self._observer, lambda control: self._observer_main(self._records, control, first))
-
-    def _start_relay(self, child: _Child) -> None:
-        number, records = self._relays.index(child), child.records
-        assert records is not None
         # A relay that hangs before its first heartbeat is to be noticed as well.
-        self._cells.slots[child.slot][self._cells.relay_layout.heartbeat] = monotonic_ns()
-        self._fork(child, lambda control: self._relay_main(number, child.slot, records, control))
-        records.close()
-        child.records = None
+        self._cells.slots[slot][self._cells.relay_layout.heartbeat] = monotonic_ns()
+        return self._make_relay(slot // SLOTS_PER_RELAY, slot, records), slot, records
 
-    def _restart_relay(self, child: _Child) -> None:
+    def _start(self, child: _Child) -> None:
+        if child is self._observer or not child.started_at:
+            self._fork(child)
+            return
         slot = child.slot ^ 1
         if slot in self._records:  # the observer has not settled the last relay of that slot
             child.start_at = monotonic() + BACKOFF
             return
-        child.slot = slot
-        self._open_records(child)
-        self._start_relay(child)
+        child.main, child.slot, child.records = self._prepare(slot)
+        self._fork(child)
         self._cells.observer[self._cells.observer_layout.relay_restarts] += 1
         self._send(self._observer, {"do": "relay", "slot": slot}, self._records[slot])
 
-    def _fork(self, child: _Child, main: Callable[[socket.socket], int]) -> None:
+    def _fork(self, child: _Child) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         _flush_standard_streams()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._be(child, lambda: main(theirs))
+            self._be(child, theirs)
         theirs.close()
+        if child.records is not None:
+            child.records.close()
+            child.records = None
         ours.setblocking(False)
         child.pid, child.control, child.started_at, child.start_at = pid, ours, monotonic(), None
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_message(child))
 
-    def _be(self, child: _Child, main: Callable[[], int]) -> NoReturn:
+    def _be(self, child: _Child, control: socket.socket) -> NoReturn:
         """Be ``child`` and end. Signals to the process group are the supervisor's, which passes them on."""
         status = os.EX_SOFTWARE
         try:
-            signal.set_wakeup_fd(-1)
-            for number in (*DRAIN_SIGNALS, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for key in list(self._selector.get_map().values()):
-                cast(socket.socket, key.fileobj).close()
+            signal.set_wakeup_fd(-1)  # what is left of a signal's handler does nothing
+            self._wakeup.close()
             self._selector.close()
-            for other in self._relays:
-                if other is not child and other.records is not None:
-                    other.records.close()
+            for other in self._children:
+                for sock in (other.control, other.records):
+                    if sock is not None and sock is not child.records:
+                        sock.close()
             if child is not self._observer:
                 for records in self._records.values():
                     records.close()
-            status = main()
+            status = child.main(control)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -218,7 +202,7 @@ class Supervisor:
             os._exit(status)
 
     def _seconds_to_start(self) -> float | None:
-        times = [child.start_at for child in (*self._relays, self._observer) if child.start_at is not None]
+        times = [child.start_at for child in self._children if child.start_at is not None]
         return max(0.0, min(times) - monotonic()) if times else None
 
     # Signals and deaths.
@@ -248,7 +232,7 @@ class Supervisor:
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                for child in (*self._relays, self._observer):
+                for child in self._children:
                     if child.pid == found[0]:
                         self._on_death(child, os.waitstatus_to_exitcode(found[1]))
 
@@ -333,7 +317,7 @@ def run(settings: Settings) -> int:
     _occupy_standard_streams()
     wakeup = catch_signals()
     from exporter.observe.process import ObserverProcess, run_observer
-    from exporter.relay.process import run_relay
+    from exporter.relay.process import RelayProcess, run_relay
 
     try:
         certificate = read_files(settings)
@@ -353,11 +337,16 @@ def run(settings: Settings) -> int:
     make_observer = partial(ObserverProcess, settings, admin_address, admin, cells, os.getpid())
     prepared = make_observer()  # with pages that it shares; one that is started anew reads its files anew
 
-    def relay(number: int, slot: int, records: socket.socket, control: socket.socket) -> int:
-        close_all(admin)
-        for others in (opened for index, opened in enumerate(clients) if index != number):
-            close_all(others)
-        return run_relay(settings, identity_key, number, slot, clients[number], cells, records, control, certificate)
+    def make_relay(number: int, slot: int, records: socket.socket) -> Main:
+        process = RelayProcess(settings, identity_key, number, slot, cells, records, clients[number], certificate)
+
+        def relay(control: socket.socket) -> int:
+            close_all(admin)
+            for others in (opened for index, opened in enumerate(clients) if index != number):
+                close_all(others)
+            return run_relay(process, control)
+
+        return relay
 
     def observer(records: dict[int, socket.socket], control: socket.socket, first: bool) -> int:
         for opened in clients:
@@ -374,9 +363,10 @@ def run(settings: Settings) -> int:
             limit = f"{settings.drain_timeout:g}"
             print(f"draining {sessions} {noun}, up to {limit} s; Ctrl-C again to quit now", file=sys.stderr)
 
+    supervisor = Supervisor(workers, make_relay, observer, cells, wakeup, on_drain)
     gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
     gc.enable()
-    return Supervisor(workers, relay, observer, cells, wakeup, on_drain).run()
+    return supervisor.run()
 
 
 def _occupy_standard_streams() -> None:

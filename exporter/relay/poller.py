@@ -89,7 +89,7 @@ class Poller:
         self.turn_seconds = 0.0
         self.on_long_turn: Callable[[float], None] | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._epoll = select.epoll()
+        self._epoll: select.epoll
         self._targets: list[Pollable | None] = []  # by descriptor, of which the kernel takes the lowest ones
         self._registered = 0
         self._ready: list[tuple[int, int]] = []  # found ready, from _next on not served yet
@@ -101,6 +101,8 @@ class Poller:
 
     def register(self, fd: int, target: Pollable, events: int) -> None:
         """Call ``target`` for ``events`` on ``fd`` from now on. Raises OSError."""
+        if not self._targets:  # the process has been forked: no other shares it
+            self._epoll = select.epoll()
         self._epoll.register(fd, events)
         if not self._registered:
             self._loop = asyncio.get_running_loop()
@@ -153,7 +155,7 @@ class Poller:
         targets = self._targets
         ready, at = self._ready, self._next
         if at >= len(ready):
-            ready, at = self._epoll.poll(0, BATCH), 0
+            ready, at = self._epoll.poll(0, BATCH) if targets else [], 0
             self._ready = ready
         began = self.now = _clock()
         look_at = at + CLOCK_EVERY

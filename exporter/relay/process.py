@@ -46,7 +46,12 @@ COLLECTIONS = (3000, 2, 1000)
 
 
 class RelayProcess:
-    """A relay and its control socket."""
+    """Everything of one relay. It is made before its process is forked, whose pages it shares then.
+
+    :param number: which relay it is.
+    :param slot: its block of shared cells.
+    :param records: its datagram socket to the observer, not blocking.
+    """
 
     def __init__(
         self,
@@ -56,11 +61,10 @@ class RelayProcess:
         slot: int,
         cells: SharedCells,
         records: socket,
-        control: socket,
         listening: Sequence[socket],
         certificate: ReloadingCert | None,
     ) -> None:
-        self._control = control
+        self._control: socket
         self._listening = listening
         self._certificate = certificate
         self._certificate_path = settings.tls_cert
@@ -85,14 +89,14 @@ class RelayProcess:
             min(settings.record_payload, MAX_SAMPLE),
         )
         self.drain = Drain(self.relay, _plan(settings))
-        self._stop: asyncio.Event
+        self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Serve until the supervisor says stop, or a drain that ends the process is over."""
+    async def run(self, control: socket) -> None:
+        """Serve until the supervisor says stop on ``control``, or a drain that ends the process is over."""
+        self._control = control
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_unexpected)
-        self._stop = asyncio.Event()
         loop.add_reader(self._control.fileno(), self._on_control)
         self.reporter.on_tick = self.drain.report
         self.reporter.start(self.relay.context)
@@ -181,21 +185,13 @@ def _plan(settings: Settings) -> Plan:
     )
 
 
-def run_relay(
-    settings: Settings,
-    identity_key: bytes,
-    number: int,
-    slot: int,
-    sockets: Sequence[socket],
-    cells: SharedCells,
-    records: socket,
-    control: socket,
-    certificate: ReloadingCert | None,
-) -> int:
-    """Run relay ``number`` until it has been stopped. Return the exit status."""
+def run_relay(process: RelayProcess, control: socket) -> int:
+    """Run a relay until it has been stopped. Return the exit status.
+
+    :param control: the socket to the supervisor.
+    """
     gc.set_threshold(*COLLECTIONS)
     control.setblocking(False)
-    process = RelayProcess(settings, identity_key, number, slot, cells, records, control, sockets, certificate)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(process.run())
+        runner.run(process.run(control))
     return 0

@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import sys
+from functools import partial
 
 from exporter.protocol.counters import ObserverLayout, RelayLayout, SharedCells
 from exporter.supervisor import Supervisor, catch_signals
@@ -63,7 +64,7 @@ def main() -> int:
     workers = int(sys.argv[1])
     layouts = RelayLayout(1), ObserverLayout(1, ["1006"])
     cells = SharedCells(memoryview(bytearray(8 * SharedCells.size(*layouts, workers))).cast("q"), *layouts, workers)
-    status = Supervisor(workers, relay, observer, cells, catch_signals()).run()
+    status = Supervisor(workers, partial(partial, relay), observer, cells, catch_signals()).run()
     say(event="end", status=status, restarts=cells.observer[layouts[1].relay_restarts])
     return status
 

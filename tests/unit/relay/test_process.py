@@ -36,8 +36,8 @@ class Running:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         settings = Settings(upstream=app.address, drain_timeout=2.0, drain_spread=0.0)
-        process = RelayProcess(settings, bytes(KEY_SIZE), 0, 0, shared, records, control, [listening], None)
-        self.task = asyncio.get_running_loop().create_task(process.run())
+        process = RelayProcess(settings, bytes(KEY_SIZE), 0, 0, shared, records, [listening], None)
+        self.task = asyncio.get_running_loop().create_task(process.run(control))
 
     def say(self, **message: object) -> None:
         """Send a control message."""
