@@ -8,6 +8,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,13 +24,8 @@ from exporter.kubernetes.manifest_stream import join_files
 from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings
 from exporter.kubernetes.workloads import TEMPLATES, parse_template_path
 from exporter.listening import CannotListen, open_listeners
-from exporter.options import ENV_PREFIX
+from exporter.options import Option
 from exporter.units import parse_timeout
-
-
-def _variable(name: str) -> str:
-    return f"{ENV_PREFIX}{name.replace('-', '_').upper()}"
-
 
 _setting_options = add_options(OPTIONS.values(), check_required=False)
 
@@ -87,7 +83,6 @@ def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator
     "--filename",
     multiple=True,
     default=("-",),
-    show_default=False,
     metavar="FILE",
     help="Manifest file; - is stdin, the default. Repeatable.",
 )
@@ -124,15 +119,12 @@ def inject(
     and NetworkPolicies in the input are changed to match, everything else passes through byte for byte. Warnings go
     to stderr. Invalid input prints one line on stderr, nothing on stdout, and exits with status 2.
     """
-    settings = None if remove else _settings(options)
+    change = remove_from_streams if remove else partial(inject_streams, settings=_settings(options))
     scope = Scope(only, strict, {**TEMPLATES, **dict(pod_template_path)})
     inputs = _read(filename)
     warnings: list[str] = []
     try:
-        if settings is None:
-            outputs = remove_from_streams(inputs, warnings.append, scope)
-        else:
-            outputs = inject_streams(inputs, settings, warnings.append, scope)
+        outputs = change(inputs, warn=warnings.append, scope=scope)
     except ManifestError as error:
         _fail("inject", str(error))
     for warning in warnings:
@@ -142,70 +134,39 @@ def inject(
     sys.stdout.buffer.flush()
 
 
+_NOT_TENANT = ", ".join(name for name in OPTIONS if name not in TENANT_SETTINGS)
+
+
 def _parse_tenant(text: str) -> frozenset[str]:
     """Parse names of settings separated by commas or white space, or `all`."""
     names = frozenset(text.replace(",", " ").split())
     if names == {"all"}:
         return frozenset(OPTIONS)
-    for name in sorted(names):
-        if name not in OPTIONS:
-            raise ValueError(f"{name!r} is no setting; expected all, or some of {', '.join(_not_tenant())}")
+    for name in sorted(names - OPTIONS.keys()):
+        raise ValueError(f"{name!r} is no setting; expected all, or some of {_NOT_TENANT}")
     return names
 
 
-def _not_tenant() -> list[str]:
-    return [name for name in OPTIONS if name not in TENANT_SETTINGS]
+_SERVER_OPTIONS = (
+    Option("bind", ":8443", parse_listen, "Address for HTTPS.", "[HOST]:PORT"),
+    Option("tls_cert", None, Path, "Certificate chain, PEM.", "PATH", required=True),
+    Option("tls_key", None, Path, "Private key, PEM.", "PATH", required=True),
+    Option("tls_check", "10s", parse_timeout, "Interval between checks for new TLS files.", "DURATION"),
+    Option(
+        "tenant_settings",
+        "",
+        _parse_tenant,
+        f"Further settings that annotations may change, of {_NOT_TENANT}.",
+        "NAME,...|all",
+    ),
+)
 
 
 @click.command(name="webhook")
-@click.option(
-    "--bind",
-    default=":8443",
-    envvar=_variable("bind"),
-    show_default=True,
-    metavar="[HOST]:PORT",
-    type=Parsed(parse_listen),
-    help="Address for HTTPS.",
-)
-@click.option(
-    "--tls-cert",
-    type=click.Path(path_type=Path),
-    required=True,
-    envvar=_variable("tls-cert"),
-    help="Certificate chain, PEM.",
-)
-@click.option(
-    "--tls-key",
-    type=click.Path(path_type=Path),
-    required=True,
-    envvar=_variable("tls-key"),
-    help="Private key, PEM.",
-)
-@click.option(
-    "--tls-check",
-    default="10s",
-    show_default=True,
-    metavar="DURATION",
-    type=Parsed(parse_timeout),
-    envvar=_variable("tls-check"),
-    help="Interval between checks for new TLS files.",
-)
-@click.option(
-    "--tenant-settings",
-    default="",
-    metavar="NAME,...|all",
-    type=Parsed(_parse_tenant),
-    envvar=_variable("tenant-settings"),
-    help=f"Further settings that annotations may change, of {', '.join(_not_tenant())}.",
-)
+@add_options(_SERVER_OPTIONS)
 @_setting_options
 def webhook(
-    bind: Address,
-    tls_cert: Path,
-    tls_key: Path,
-    tls_check: float,
-    tenant_settings: frozenset[str],
-    **options: Any,
+    bind: Address, tls_cert: Path, tls_key: Path, tls_check: float, tenant_settings: frozenset[str], **options: Any
 ) -> None:
     """Serve inject as a Kubernetes mutating admission webhook, POST /inject.
 

@@ -1,8 +1,9 @@
-"""Errors in manifests, reported in one line that names the document and the field; checked access to fields."""
+"""Errors in manifests, in one line that names the document and the field; checked access to fields."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 Warn = Callable[[str], None]
@@ -13,7 +14,8 @@ class ManifestError(ValueError):
     """A manifest that cannot be changed as requested; `str()` is one line.
 
     field: the path inside the document, such as `spec.template.spec.containers`; may be empty.
-    where: the document, such as `chat.yaml: document 2, Deployment shop/chat`; added by a caller that has it.
+    where: the document, such as `chat.yaml: document 2, Deployment shop/chat`.
+    A caller that has them adds the document and the beginning of the path, see `located`.
     """
 
     def __init__(self, field: str, message: str, where: str = "") -> None:
@@ -28,6 +30,17 @@ class ManifestError(ValueError):
 
 class NotInjectable(ManifestError):
     """An object that takes no sidecar and may pass through unchanged, such as one without a TCP port."""
+
+
+@contextmanager
+def located(where: str = "", path: str = "") -> Iterator[None]:
+    """Complete the place of a ManifestError: the document, unless it has one, and the path of what it is in."""
+    try:
+        yield
+    except ManifestError as error:
+        error.where = error.where or where
+        error.field = join(path, error.field)
+        raise
 
 
 _KINDS = {
@@ -46,7 +59,7 @@ def kind_of(value: object) -> str:
     return _KINDS.get(type(value), type(value).__name__)
 
 
-def mapping_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
+def mapping_at(parent: Mapping[str, Any], key: str, path: str = "") -> dict[str, Any]:
     """Return the mapping under `key`, a new empty one if absent or null. Raises ManifestError for another type."""
     value = parent.get(key)
     if value is None:
@@ -86,5 +99,20 @@ def strings_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, str]
 
 
 def join(path: str, key: str) -> str:
-    """Return `spec.ports` for `spec` and `ports`; an empty path gives the key alone."""
-    return f"{path}.{key}" if path else key
+    """Return `spec.ports` for `spec` and `ports`; an empty one of them gives the other."""
+    return ".".join(filter(None, (path, key)))
+
+
+def group_of(obj: dict[str, Any]) -> str:
+    """Return the API group: `apps` of `apps/v1`, empty for the core."""
+    version = obj.get("apiVersion")
+    return version.rpartition("/")[0] if isinstance(version, str) else ""
+
+
+def named(obj: dict[str, Any]) -> str:
+    """Return an object's name for messages: `Deployment shop/chat`."""
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = metadata.get("name") or metadata.get("generateName") or "without a name"
+    namespace = metadata.get("namespace")
+    return f"{obj.get('kind')} {namespace}/{name}" if namespace else f"{obj.get('kind')} {name}"

@@ -14,8 +14,7 @@ from typing import Any
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, kind_of
-from exporter.kubernetes.workloads import named
+from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, kind_of, named
 from exporter.kubernetes.yaml_edit import edited
 from exporter.kubernetes.yaml_values import TOO_DEEP, block_yaml, load_yaml, plain_copy
 
@@ -36,19 +35,13 @@ class Document:
     before: str
     text: str
     value: Any
-    is_json: bool
     number: int
+    is_json: bool = field(init=False)
     loaded: Any = field(init=False)
 
     def __post_init__(self) -> None:
+        self.is_json = _is_json(self.text)
         self.loaded = plain_copy(self.value)
-
-    def render(self) -> tuple[str, bool]:
-        """Return the text for the present value, and whether it was rewritten as a whole, without its comments."""
-        text = edited(self.text, self.loaded, self.value, is_json=self.is_json)
-        if text is not None:
-            return text, False
-        return _dumped(self.value, is_json=self.is_json), True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +54,33 @@ class Located:
     siblings: list[Any] | None
     object: dict[str, Any]
 
+    def remove(self) -> None:
+        """Remove the object from its list, or its document from the file."""
+        if self.siblings is None:
+            self.file.documents[:] = [one for one in self.file.documents if one is not self.document]
+        else:
+            self.siblings[:] = [one for one in self.siblings if one is not self.object]
+
+    def add(self, obj: dict[str, Any]) -> None:
+        """Add an object at the end of its list, or of its file."""
+        if self.siblings is None:
+            self.file.append(obj, is_json=self.document.is_json)
+        else:
+            self.siblings.append(obj)
+
 
 @dataclass(slots=True)
 class ManifestFile:
     """One input with its documents, empty ones (comments only) included."""
 
     name: str
-    text: str
     documents: list[Document]
 
     @classmethod
     def read(cls, name: str, text: str) -> ManifestFile:
         """Cut an input into documents. Raises ManifestError that names document and line."""
         documents = _read_json(text, name) if text.startswith("{", _after_blank(text, 0)) else None
-        return cls(name, text, list(_read_yaml(text, name)) if documents is None else documents)
+        return cls(name, list(_read_yaml(text, name)) if documents is None else documents)
 
     def objects(self, refuse: Warn | None = None) -> Iterator[Located]:
         """Yield every Kubernetes object. Content that is no object raises NotInjectable, or goes to `refuse`."""
@@ -86,32 +92,36 @@ class ManifestFile:
                 except NotInjectable as error:
                     if refuse is None:
                         raise
-                    refuse(str(error))
+                    refuse(f"{error} (passed through)")
 
     def append(self, value: dict[str, Any], *, is_json: bool) -> None:
         """Add a document at the end."""
-        number = len(self.documents) + 1
+        number, last = len(self.documents) + 1, self.documents[-1]
         if is_json:
-            tail = [self.documents.pop()] if not self.documents[-1].text else []
-            text = _dumped(value, is_json=True).rstrip("\n")
-            self.documents += [Document("\n", text, value, True, number), *tail]
-            return
-        ends = (self.documents[-1].text or self.documents[-1].before).endswith("\n")
-        before = "---\n" if ends else "\n---\n"
-        self.documents.append(Document(before, block_yaml(value, 0), value, False, number))
+            position = len(self.documents) - (not last.text)  # ahead of the blank end of a stream
+            self.documents.insert(position, Document("\n", _dumped(value, is_json=True).rstrip("\n"), value, number))
+        else:
+            before = "---\n" if (last.text or last.before).endswith("\n") else "\n---\n"
+            self.documents.append(Document(before, block_yaml(value, 0), value, number))
 
     def render(self, warn: Warn) -> str:
-        """Return the file's text for the present values."""
+        """Return the file's text for the present values; warn of a document that loses its comments."""
         parts = []
         for document in self.documents:
-            text, rewritten = document.render()
-            if rewritten:
+            text = edited(document.text, document.loaded, document.value, is_json=document.is_json)
+            if text is None:
+                text = _dumped(document.value, is_json=document.is_json)
                 warn(
                     f"{self.name}: document {document.number}: rewritten without its comments: "
                     "its layout (aliases, tags) cannot be edited in place"
                 )
             parts += [document.before, text]
         return "".join(parts)
+
+
+def _dumped(value: Any, *, is_json: bool) -> str:
+    """Write a whole document in one style."""
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n" if is_json else block_yaml(value, 0)
 
 
 def join_files(texts: Iterable[str]) -> str:
@@ -156,24 +166,18 @@ def _read_json(text: str, name: str) -> list[Document] | None:
     """Cut a stream of JSON values; None if it is not one (YAML in flow style begins alike)."""
     documents: list[Document] = []
     decoder, position = json.JSONDecoder(), 0
-    while True:
-        start = _after_blank(text, position)
+    while (start := _after_blank(text, position)) < len(text):
         number = len(documents) + 1
-        if start == len(text):
-            break
         try:
             value, end = decoder.raw_decode(text, start)
-        except ValueError:
+            documents.append(Document(text[position:start], text[start:end], plain_copy(value), number))
+        except json.JSONDecodeError:
             return None
-        except RecursionError:
-            raise ManifestError("", TOO_DEEP, f"{name}: document {number}") from None
-        try:
-            value = plain_copy(value)
-        except ValueError as error:
-            raise ManifestError("", str(error), f"{name}: document {number}") from None
-        documents.append(Document(text[position:start], text[start:end], value, True, number))
+        except (ValueError, RecursionError) as error:
+            reason = TOO_DEEP if isinstance(error, RecursionError) else str(error)
+            raise ManifestError("", reason, f"{name}: document {number}") from None
         position = end
-    documents.append(Document(text[position:], "", None, True, number))
+    documents.append(Document(text[position:], "", None, len(documents) + 1))
     return documents
 
 
@@ -185,19 +189,14 @@ def _after_blank(text: str, position: int) -> int:
 def _read_yaml(text: str, name: str) -> Iterator[Document]:
     number = 0
     for before, body, line in _cut(text):
-        number += bool(body.strip())
-        where = f"{name}: document {max(number, 1)}"
-        try:
-            value = load_yaml(body) if body.strip() else None
-        except MarkedYAMLError as error:
-            raise ManifestError("", _yaml_problem(error, line), where) from None
-        except YAMLError as error:
-            raise ManifestError("", f"cannot be read: {str(error).splitlines()[0]}", where) from None
-        except ValueError as error:
-            raise ManifestError("", str(error), where) from None
-        if value is None:
-            number -= bool(body.strip())  # comments only
-        yield Document(before, body, value, _is_json(body), number)
+        value = None
+        if body.strip():
+            try:
+                value = load_yaml(body)
+            except (YAMLError, ValueError) as error:
+                raise ManifestError("", _problem(error, line), f"{name}: document {number + 1}") from None
+        number += value is not None  # else comments only
+        yield Document(before, body, value, number)
 
 
 def _cut(text: str) -> Iterator[tuple[str, str, int]]:
@@ -221,7 +220,12 @@ def _cut(text: str) -> Iterator[tuple[str, str, int]]:
     yield before, text[start:], line + text.count("\n", counted, start)
 
 
-def _yaml_problem(error: MarkedYAMLError, line: int) -> str:
+def _problem(error: Exception, line: int) -> str:
+    """Return what is wrong in a document after so many lines, on one line."""
+    if not isinstance(error, YAMLError):
+        return str(error)
+    if not isinstance(error, MarkedYAMLError):
+        return f"cannot be read: {str(error).splitlines()[0]}"
     mark = error.problem_mark or error.context_mark
     place = f"line {line + mark.line + 1}, column {mark.column + 1}: " if mark else ""
     problem = " ".join((error.problem or error.context or "cannot be read").split())
@@ -236,7 +240,3 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _dumped(value: Any, *, is_json: bool) -> str:
-    return json.dumps(value, indent=4, ensure_ascii=False) + "\n" if is_json else block_yaml(value, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, join, list_at, mapping_at, strings_at
+from exporter.kubernetes.errors import ManifestError, list_at, mapping_at, strings_at
 from exporter.kubernetes.settings import ORIGINAL
 
 Note = dict[str, Any]
@@ -41,31 +41,24 @@ def prune(parent: dict[str, Any], key: str, note: Note) -> None:
             parent[key] = None
 
 
-def write_note(annotations: dict[str, Any], note: Note) -> None:
-    """Add the note to annotations."""
+def annotate(obj: dict[str, Any], note: Note) -> None:
+    """Add the note to the annotations of an object or pod template."""
+    metadata = ensure(obj, "metadata", {}, "", note)
+    annotations = ensure(metadata, "annotations", {}, "metadata", note)
     annotations[ORIGINAL] = json.dumps(note, sort_keys=True, separators=(",", ":"))
 
 
-def annotate(obj: dict[str, Any], note: Note) -> None:
-    """Add the note to an object's annotations."""
-    metadata = ensure(obj, "metadata", {}, "", note)
-    write_note(ensure(metadata, "annotations", {}, "metadata", note), note)
-
-
-def read_note(parent: dict[str, Any], path: str) -> Note | None:
+def read_note(parent: dict[str, Any]) -> Note | None:
     """Return the note of an object or pod template, None if it has none. Raises ManifestError if it is damaged."""
-    where = join(path, "metadata")
-    text = strings_at(mapping_at(parent, "metadata", path), "annotations", where).get(ORIGINAL)
+    text = strings_at(mapping_at(parent, "metadata"), "annotations", "metadata").get(ORIGINAL)
     if text is None:
         return None
     try:
         note = json.loads(text)
     except (ValueError, RecursionError):
         note = None
-    if not isinstance(note, dict) or not all(
-        isinstance(note[key], kind) for key, kind in _TYPES.items() if key in note
-    ):
-        raise ManifestError(f"{where}.annotations.{ORIGINAL}", "is damaged: remove the sidecar by hand")
+    if not isinstance(note, dict) or not all(isinstance(note[key], _TYPES[key]) for key in _TYPES.keys() & note.keys()):
+        raise ManifestError(f"metadata.annotations.{ORIGINAL}", "is damaged: remove the sidecar by hand")
     return note
 
 

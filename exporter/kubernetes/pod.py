@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from exporter.kubernetes.container import (
@@ -30,7 +29,7 @@ from exporter.kubernetes.container import (
     sidecar_container,
 )
 from exporter.kubernetes.errors import ManifestError, Warn, join, list_at, mapping_at, strings_at
-from exporter.kubernetes.original import Note, ensure, prune, read_note, remove_note, write_note
+from exporter.kubernetes.original import Note, annotate, ensure, prune, read_note, remove_note
 from exporter.kubernetes.ports import ContainerPort, app_port, declared, free_name, used_names
 from exporter.kubernetes.settings import CONTAINER, LABEL, NATIVE_PORT_NAMES_SINCE, ORIGINAL, Scrape, Settings
 
@@ -38,65 +37,53 @@ _PROMETHEUS = "prometheus.io/"
 _SLEEP = re.compile(r"\s*(?:/bin/)?sleep\s+(\d+)s?\s*")
 
 
-@dataclass(frozen=True, slots=True)
-class AppPort:
-    """The app's port as it was before the sidecar took over its name."""
-
-    number: int
-    name: str | None
+def find_sidecar(spec: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the container of a pod spec that has the sidecar's name."""
+    containers = [*list_at(spec, "initContainers", "spec"), *list_at(spec, "containers", "spec")]
+    return next((one for one in containers if one.get("name") == CONTAINER), None)
 
 
-def find_sidecar(spec: dict[str, Any], where: str) -> dict[str, Any] | None:
-    """Return the container of a pod spec that has the sidecar's name. where: the spec's path."""
-    for key in ("initContainers", "containers"):
-        for container in list_at(spec, key, where):
-            if container.get("name") == CONTAINER:
-                return container
-    return None
-
-
-def inject_pod(template: dict[str, Any], path: str, settings: Settings, warn: Warn) -> AppPort:
-    """Add the sidecar to a pod template that has none, in place, and return the app's port. path: the template's.
+def inject_pod(template: dict[str, Any], settings: Settings, warn: Warn) -> ContainerPort:
+    """Add the sidecar to a pod template that has none, in place, and return the app's port as it was.
 
     Raises ManifestError, NotInjectable among them; an error other than NotInjectable leaves it half changed.
     """
-    spec, where = template["spec"], join(path, "spec")
-    if find_sidecar(spec, where) is not None:
-        raise ManifestError(where, f"there is a container named {CONTAINER} already, without annotation {ORIGINAL}")
-    _check_system(spec, where)
-    app = app_port(template, where, settings)
-    _check_ports(spec, where, app, settings)
+    spec = template["spec"]
+    if find_sidecar(spec) is not None:
+        raise ManifestError("spec", f"there is a container named {CONTAINER} already, without annotation {ORIGINAL}")
+    _check_system(spec)
+    app = app_port(template, settings)
+    _check_ports(spec, app, settings)
     note: Note = {"container": app.container.get("name"), "port": app.number}
-    listening = _take_over(spec, where, app, settings, note)
+    listening = _take_over(spec, app, settings, note)
     _redirect_handlers(app, note)
     held = settings.hold_app and _add_prestop(app, settings, note, warn)
     note["grace"] = spec.get("terminationGracePeriodSeconds")
-    spec["terminationGracePeriodSeconds"] = grace_period(settings, _grace(spec, where), held=held)
+    spec["terminationGracePeriodSeconds"] = grace_period(settings, _grace(spec), held=held)
     key = "initContainers" if settings.runs_native else "containers"
-    ensure(spec, key, [], where, note).append(sidecar_container(settings, app.number, listening))
-    metadata = ensure(template, "metadata", {}, path, note)
-    labels = ensure(metadata, "labels", {}, join(path, "metadata"), note)
+    ensure(spec, key, [], "spec", note).append(sidecar_container(settings, app.number, listening))
+    metadata = ensure(template, "metadata", {}, "", note)
+    labels = ensure(metadata, "labels", {}, "metadata", note)
     if LABEL not in labels:
         labels[LABEL] = "true"
         note["label"] = True
-    annotations = ensure(metadata, "annotations", {}, join(path, "metadata"), note)
     if settings.scrape is Scrape.ANNOTATIONS:
-        _add_scrape_annotations(annotations, settings, note, warn)
-    write_note(annotations, note)
+        _add_scrape_annotations(ensure(metadata, "annotations", {}, "metadata", note), settings, note, warn)
+    annotate(template, note)
     if spec.get("hostNetwork"):
         warn(f"the pod uses the node's network: clients that connect to port {app.number} bypass the sidecar")
-    return AppPort(app.number, note.get("name"))
+    return app
 
 
-def _check_system(spec: dict[str, Any], where: str) -> None:
+def _check_system(spec: dict[str, Any]) -> None:
     for key, inner in (("os", "name"), ("nodeSelector", "kubernetes.io/os")):
-        if mapping_at(spec, key, where).get(inner) == "windows":
-            raise ManifestError(f"{where}.{key}", "the sidecar runs on Linux nodes only")
+        if mapping_at(spec, key, "spec").get(inner) == "windows":
+            raise ManifestError(f"spec.{key}", "the sidecar runs on Linux nodes only")
 
 
-def _check_ports(spec: dict[str, Any], where: str, app: ContainerPort, settings: Settings) -> None:
+def _check_ports(spec: dict[str, Any], app: ContainerPort, settings: Settings) -> None:
     sidecar = {settings.listen_port: "listen-port", settings.admin_port: "admin-port"}
-    for port in (app, *declared(spec, where)):
+    for port in (app, *declared(spec)):
         if port.number in sidecar:
             raise ManifestError(
                 f"{port.container_path}.ports",
@@ -104,30 +91,31 @@ def _check_ports(spec: dict[str, Any], where: str, app: ContainerPort, settings:
             )
 
 
-def _grace(spec: dict[str, Any], where: str) -> int:
+def _grace(spec: dict[str, Any]) -> int:
     value = spec.get("terminationGracePeriodSeconds")
     if value is None:
         return DEFAULT_GRACE_PERIOD
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ManifestError(f"{where}.terminationGracePeriodSeconds", f"must be a number of seconds, is {value!r}")
+        raise ManifestError("spec.terminationGracePeriodSeconds", f"must be a number of seconds, is {value!r}")
     return value
 
 
-def _take_over(spec: dict[str, Any], where: str, app: ContainerPort, settings: Settings, note: Note) -> dict[str, Any]:
+def _take_over(spec: dict[str, Any], app: ContainerPort, settings: Settings, note: Note) -> dict[str, Any]:
     """Move name and hostPort of the app's port to the sidecar's, note it, and return them."""
-    used = used_names(spec, where)
-    name = app.name
-    if name is None or app.entry is None:
+    used, entry = used_names(spec), app.entry or {}
+    if app.name is None:
         name = free_name("websocket", used)
     else:
-        note["name"] = name
-        note["renamed"] = app.entry["name"] = free_name(f"app-{name}", used)
-    host = {} if spec.get("hostNetwork") or app.entry is None else _pop(app.entry, ("hostPort", "hostIP"))
+        name = note["name"] = app.name
+        note["renamed"] = entry["name"] = free_name(f"app-{name}", used)
+    host: dict[str, Any] = {
+        key: entry.pop(key) for key in ("hostPort", "hostIP") if key in entry and not spec.get("hostNetwork")
+    }
     if host:
         note["host"] = host
     if not settings.runs_native:
         return {"name": name, **host}
-    needs_name = "name" in note and settings.kubernetes < NATIVE_PORT_NAMES_SINCE
+    needs_name = app.name is not None and settings.kubernetes < NATIVE_PORT_NAMES_SINCE
     if needs_name or host:
         mirror = {"containerPort": settings.listen_port, "protocol": "TCP", **host}
         note["mirror"] = settings.listen_port
@@ -135,28 +123,22 @@ def _take_over(spec: dict[str, Any], where: str, app: ContainerPort, settings: S
     return {"name": name}
 
 
-def _pop(mapping: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: mapping.pop(key) for key in keys if key in mapping}
-
-
 def _handlers(container: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every httpGet and tcpSocket of a container's probes and hooks, with the path inside the container."""
     lifecycle = mapping_at(container, "lifecycle", where)
-    parents = [(key, container) for key in ("startupProbe", "livenessProbe", "readinessProbe")]
-    parents += [(key, lifecycle) for key in ("postStart", "preStop")]
-    for key, parent in parents:
-        probe = mapping_at(parent, key, where)
+    for key in ("startupProbe", "livenessProbe", "readinessProbe", "postStart", "preStop"):
+        probe = mapping_at(container if key.endswith("Probe") else lifecycle, key, where)
         for handler in ("httpGet", "tcpSocket"):
             if handler in probe:
                 yield f"{key}.{handler}", mapping_at(probe, handler, join(where, key))
 
 
 def _redirect_handlers(app: ContainerPort, note: Note) -> None:
-    if "name" not in note:
+    if app.name is None:
         return
     probes = []
     for key, handler in _handlers(app.container, app.container_path):
-        if handler.get("port") == note["name"]:
+        if handler.get("port") == app.name:
             handler["port"] = app.number
             probes.append(key)
     if probes:
@@ -206,28 +188,28 @@ def _add_scrape_annotations(annotations: dict[str, Any], settings: Settings, not
     note["annotations"] = sorted(added)
 
 
-def remove_pod(template: dict[str, Any], path: str) -> bool:
+def remove_pod(template: dict[str, Any]) -> bool:
     """Undo inject_pod, in place. Returns False if there is nothing to undo."""
-    note = read_note(template, path)
+    note = read_note(template)
     if note is None:
         return False
-    spec, where = template["spec"], join(path, "spec")
+    spec = template["spec"]
     for key in ("initContainers", "containers"):
         if spec.get(key):
-            spec[key] = [one for one in list_at(spec, key, where) if one.get("name") != CONTAINER]
+            spec[key] = [one for one in list_at(spec, key, "spec") if one.get("name") != CONTAINER]
     prune(spec, "initContainers", note)
-    for container in list_at(spec, "containers", where):
+    for index, container in enumerate(list_at(spec, "containers", "spec")):
         if container.get("name") == note.get("container"):
-            _restore_container(container, where, note)
-    if "grace" in note and note["grace"] is None:
-        spec.pop("terminationGracePeriodSeconds", None)
-    elif "grace" in note:
+            _restore_container(container, f"spec.containers[{index}]", note)
+    if "grace" in note:
         spec["terminationGracePeriodSeconds"] = note["grace"]
+        if note["grace"] is None:
+            del spec["terminationGracePeriodSeconds"]
     metadata = template["metadata"]
     for key in note.get("annotations", []):
         metadata["annotations"].pop(key, None)
     if note.get("label"):
-        strings_at(metadata, "labels", join(path, "metadata")).pop(LABEL, None)
+        strings_at(metadata, "labels", "metadata").pop(LABEL, None)
         prune(metadata, "labels", note)
     remove_note(template, note)
     return True
@@ -238,13 +220,11 @@ def _restore_container(container: dict[str, Any], where: str, note: Note) -> Non
     if "mirror" in note:
         container["ports"] = ports = [port for port in ports if port.get("containerPort") != note["mirror"]]
     for port in ports:
-        if port.get("containerPort") != note.get("port") or port.get("protocol", "TCP") != "TCP":
-            continue
-        if "name" in note and port.get("name") == note.get("renamed"):
-            port["name"] = note["name"]
+        is_apps = port.get("containerPort") == note.get("port") and port.get("protocol", "TCP") == "TCP"
+        if is_apps and ("name" not in note or port.get("name") == note.get("renamed")):
             port.update(note.get("host", {}))
-        elif "name" not in note:
-            port.update(note.get("host", {}))
+            if "name" in note:
+                port["name"] = note["name"]
     for key, handler in _handlers(container, where):
         if key in note.get("probes", []) and handler.get("port") == note.get("port"):
             handler["port"] = note.get("name", handler["port"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from exporter.kubernetes.errors import ManifestError, join, mapping_at, strings_at
+from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.settings import ADMIN_PORT_NAME, GENERATED, LABEL
 from exporter.kubernetes.workloads import Workload
 
@@ -24,7 +26,7 @@ def pod_monitor(workload: Workload) -> dict[str, Any]:
     if workload.namespace:
         metadata["namespace"] = workload.namespace
     metadata["labels"] = {JOB_LABEL: job}
-    metadata["annotations"] = {GENERATED: f"{workload.kind}/{workload.name}"}
+    metadata["annotations"] = {GENERATED: workload.key}
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
@@ -44,14 +46,40 @@ def pod_monitor(workload: Workload) -> dict[str, Any]:
 
 def _selector(workload: Workload) -> dict[str, str]:
     """Return the workload's matchLabels, which stay the same over releases, or else the pods' own labels."""
-    selector = mapping_at(mapping_at(workload.object, "spec", ""), "selector", "spec") if workload.path else {}
+    selector = mapping_at(mapping_at(workload.source.object, "spec"), "selector", "spec") if workload.path else {}
     own = {key: value for key, value in workload.labels.items() if key != LABEL}
     return strings_at(selector, "matchLabels", "spec.selector") or own
 
 
-def generated_for(obj: dict[str, Any]) -> str | None:
+def set_monitors(
+    objects: Iterable[Located], wanted: Iterable[tuple[Located, dict[str, Any]]], handled: Collection[str] | None
+) -> None:
+    """Replace, drop and add the generated PodMonitors of the input.
+
+    wanted: those to have, each with the object to stand beside. handled: workloads (`Deployment/chat`) whose other
+    PodMonitors go; None: those of all.
+    """
+    missing = {_key(monitor): (beside, monitor) for beside, monitor in wanted}
+    for one in objects:
+        workload = _generated_for(one.object)
+        if workload is None:
+            continue
+        _, kept = missing.pop(_key(one.object), (None, None))
+        if kept is not None:
+            one.object.clear()
+            one.object.update(kept)
+        elif handled is None or workload in handled:
+            one.remove()
+    for beside, monitor in missing.values():
+        beside.add(monitor)
+
+
+def _key(monitor: dict[str, Any]) -> str:
+    return f"{monitor['metadata'].get('namespace', '')}/{monitor['metadata'].get('name')}"
+
+
+def _generated_for(obj: dict[str, Any]) -> str | None:
     """Return the workload (`Deployment/chat`) that `inject` made a PodMonitor for, None for any other object."""
-    metadata = obj.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    annotations = (obj.get("metadata") or {}).get("annotations")
     found = annotations.get(GENERATED) if isinstance(annotations, dict) else None
     return found if obj.get("kind") == "PodMonitor" and isinstance(found, str) else None

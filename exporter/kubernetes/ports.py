@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, kind_of, list_at
+from exporter.kubernetes.errors import ManifestError, NotInjectable, kind_of, list_at, mapping_at
 from exporter.kubernetes.settings import PREFIX, Settings
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -21,55 +21,51 @@ class ContainerPort:
     """A TCP port of a container. `entry` is its item in the container's `ports`, None if it is not declared."""
 
     number: int
+    name: str | None
     container: dict[str, Any]
     container_path: str
     entry: dict[str, Any] | None
-
-    @property
-    def name(self) -> str | None:
-        """The port's name, if it has one."""
-        return self.entry.get("name") if self.entry else None
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.container.get("name"), self.name, self.number) if part)
 
 
-def declared(spec: dict[str, Any], path: str) -> Iterator[ContainerPort]:
+def declared(spec: dict[str, Any]) -> Iterator[ContainerPort]:
     """Yield every TCP port that the ordinary containers of a pod spec declare. Raises ManifestError."""
-    for index, container in enumerate(list_at(spec, "containers", path)):
-        container_path = f"{path}.containers[{index}]"
+    for index, container in enumerate(list_at(spec, "containers", "spec")):
+        container_path = f"spec.containers[{index}]"
         for number, entry in enumerate(list_at(container, "ports", container_path)):
-            port, where = entry.get("containerPort"), f"{container_path}.ports[{number}]"
+            port, name, where = entry.get("containerPort"), entry.get("name"), f"{container_path}.ports[{number}]"
             if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
                 shown = port if isinstance(port, int | str) else kind_of(port)
                 raise ManifestError(f"{where}.containerPort", f"must be a port number (1 to 65535), is {shown}")
-            if not isinstance(entry.get("name"), str | None):
-                raise ManifestError(f"{where}.name", f"must be a string, is {kind_of(entry['name'])}")
+            if not isinstance(name, str | None):
+                raise ManifestError(f"{where}.name", f"must be a string, is {kind_of(name)}")
             if entry.get("protocol", "TCP") == "TCP":
-                yield ContainerPort(port, container, container_path, entry)
+                yield ContainerPort(port, name, container, container_path, entry)
 
 
-def app_port(template: dict[str, Any], path: str, settings: Settings) -> ContainerPort:
-    """Return the port to put the sidecar in front of. path: of the pod spec.
+def app_port(template: dict[str, Any], settings: Settings) -> ContainerPort:
+    """Return the port to put the sidecar in front of.
 
     Raises NotInjectable if there is no TCP port, ManifestError if the port cannot be determined.
     """
-    spec, where = template["spec"], f"{path}.containers"
-    containers = list_at(spec, "containers", path)
+    spec, where = template["spec"], "spec.containers"
+    containers = list_at(spec, "containers", "spec")
     if not containers:
         raise ManifestError(where, "there is no container")
     hint = f"choose with --port or the annotation {PREFIX}port"
     wanted = settings.container
     if wanted is not None and all(container.get("name") != wanted for container in containers):
         raise ManifestError(where, f"no container is named {wanted!r}")
-    fitting = [port for port in declared(spec, path) if wanted is None or port.container.get("name") == wanted]
+    fitting = [port for port in declared(spec) if wanted is None or port.container.get("name") == wanted]
     if settings.port is None:
         if not fitting:
             raise NotInjectable(where, f"no container declares a TCP port; {hint}")
     elif settings.port.isdecimal():
         fitting = [port for port in fitting if port.number == int(settings.port)]
         if not fitting:
-            return _undeclared(template, containers, path, int(settings.port), wanted)
+            return _undeclared(template, containers, int(settings.port), wanted)
     else:
         fitting = [port for port in fitting if port.name == settings.port]
         if not fitting:
@@ -83,29 +79,28 @@ def app_port(template: dict[str, Any], path: str, settings: Settings) -> Contain
 
 
 def _undeclared(
-    template: dict[str, Any], containers: list[dict[str, Any]], path: str, number: int, wanted: str | None
+    template: dict[str, Any], containers: list[dict[str, Any]], number: int, wanted: str | None
 ) -> ContainerPort:
     """Return a port that no container declares: containerPort only informs, so the app may listen there."""
-    metadata = template.get("metadata") or {}
-    annotations = metadata.get("annotations") or {}
+    annotations = mapping_at(mapping_at(template, "metadata"), "annotations", "metadata")
     only = containers[0].get("name") if len(containers) == 1 else None
     name = wanted or annotations.get(_DEFAULT_CONTAINER) or only
     for index, container in enumerate(containers):
         if container.get("name") == name:
-            return ContainerPort(number, container, f"{path}.containers[{index}]", None)
+            return ContainerPort(number, None, container, f"spec.containers[{index}]", None)
     raise ManifestError(
-        f"{path}.containers",
+        "spec.containers",
         f"no container declares port {number}; choose one with --container or the annotation {PREFIX}container",
     )
 
 
-def used_names(spec: dict[str, Any], path: str) -> set[str]:
+def used_names(spec: dict[str, Any]) -> set[str]:
     """Return all port names in a pod spec, init containers included."""
     return {
         entry["name"]
         for key in ("initContainers", "containers")
-        for index, container in enumerate(list_at(spec, key, path))
-        for entry in list_at(container, "ports", f"{path}.{key}[{index}]")
+        for index, container in enumerate(list_at(spec, key, "spec"))
+        for entry in list_at(container, "ports", f"spec.{key}[{index}]")
         if isinstance(entry.get("name"), str)
     }
 

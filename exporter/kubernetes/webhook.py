@@ -170,8 +170,8 @@ def _inject(pod: dict[str, Any], settings: Settings, tenant: Collection[str], wa
         own = replace(own, scrape=Scrape.NONE)
     if not isinstance(pod.get("spec"), dict):
         raise ManifestError("spec", f"must be a mapping, is {kind_of(pod.get('spec'))}")
-    port = inject_pod(pod, "", own, warnings.append)
-    warnings.extend(mesh_warnings(pod, "", port.number, own))
+    app = inject_pod(pod, own, warnings.append)
+    warnings.extend(mesh_warnings(pod, app.number, own))
 
 
 def _patch(old: Any, new: Any, path: str) -> Iterator[dict[str, Any]]:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, join, kind_of, mapping_at, strings_at
+from exporter.kubernetes.errors import (
+    ManifestError,
+    NotInjectable,
+    group_of,
+    join,
+    kind_of,
+    mapping_at,
+    named,
+    strings_at,
+)
+from exporter.kubernetes.manifest_stream import Located
+from exporter.kubernetes.settings import parse_annotations
 
 Templates = Mapping[tuple[str, str], str]
 """API group and kind to the path of the pod template inside the object."""
@@ -41,11 +52,11 @@ class Workload:
     path: of the pod template inside the object, such as `spec.template`; empty for a Pod.
     """
 
+    source: Located
     kind: str
     name: str
     namespace: str | None
     path: str
-    object: dict[str, Any]
     template: dict[str, Any]
 
     @property
@@ -55,27 +66,17 @@ class Workload:
         return strings_at(metadata, "labels", join(self.path, "metadata"))
 
     @property
+    def key(self) -> str:
+        """Its kind and name, such as `Deployment/chat`."""
+        return f"{self.kind}/{self.name}"
+
+    @property
     def is_batch(self) -> bool:
         """Whether its pods are meant to complete."""
         return self.kind in {"Job", "CronJob"}
 
     def __str__(self) -> str:
-        return named(self.object)
-
-
-def group_of(obj: dict[str, Any]) -> str:
-    """Return the API group: `apps` of `apps/v1`, empty for the core."""
-    version = obj.get("apiVersion")
-    return version.rpartition("/")[0] if isinstance(version, str) else ""
-
-
-def named(obj: dict[str, Any]) -> str:
-    """Return an object's name for messages: `Deployment shop/chat`."""
-    metadata = obj.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    name = metadata.get("name") or metadata.get("generateName") or "without a name"
-    namespace = metadata.get("namespace")
-    return f"{obj.get('kind')} {namespace}/{name}" if namespace else f"{obj.get('kind')} {name}"
+        return named(self.source.object)
 
 
 def parse_template_path(text: str) -> tuple[tuple[str, str], str]:
@@ -87,15 +88,18 @@ def parse_template_path(text: str) -> tuple[tuple[str, str], str]:
     return (group, kind), path
 
 
-def workload_of(obj: dict[str, Any], templates: Templates = TEMPLATES) -> Workload | None:
+def workload_of(source: Located, templates: Templates) -> Workload | None:
     """Return the workload that an object is, None if it carries no pod template.
 
     Raises NotInjectable for a template in an unknown kind or elsewhere, ManifestError for one that is missing.
     """
+    obj = source.object
     group, kind = group_of(obj), str(obj.get("kind"))
     path = templates.get((group, kind))
     if path is None:
-        _refuse_unknown(obj, group, kind)
+        if found := _find_template(obj, "", _SEARCH_DEPTH):
+            resource = f"{kind}.{group}" if group else kind
+            raise NotInjectable(found, f"unknown kind; to inject it, pass --pod-template-path {resource}={found}")
         return None
     template, at = obj, ""
     for key in path.split(".") if path else ():
@@ -108,16 +112,9 @@ def workload_of(obj: dict[str, Any], templates: Templates = TEMPLATES) -> Worklo
         template = inner
     if not isinstance(template.get("spec"), dict):
         raise ManifestError(join(at, "spec"), f"must be a mapping, is {kind_of(template.get('spec'))}")
-    metadata = mapping_at(obj, "metadata", "")
+    metadata = mapping_at(obj, "metadata")
     name = metadata.get("name") or metadata.get("generateName") or ""
-    return Workload(kind, str(name), metadata.get("namespace"), path, obj, template)
-
-
-def _refuse_unknown(obj: dict[str, Any], group: str, kind: str) -> None:
-    path = _find_template(obj, "", _SEARCH_DEPTH)
-    if path:
-        resource = f"{kind}.{group}" if group else kind
-        raise NotInjectable(path, f"unknown kind; to inject it, pass --pod-template-path {resource}={path}")
+    return Workload(source, kind, str(name), metadata.get("namespace"), path, template)
 
 
 def _find_template(value: dict[str, Any], path: str, depth: int) -> str | None:
@@ -135,19 +132,20 @@ def _find_template(value: dict[str, Any], path: str, depth: int) -> str | None:
     return None
 
 
-def annotation_places(workload: Workload) -> Iterator[tuple[dict[str, str], str]]:
-    """Yield every annotations mapping of a workload with its path: the object's first, the pod template's last."""
-    inner, path = workload.object, ""
-    for key in (None, *(workload.path.split(".") if workload.path else ())):
-        if key is not None:
-            inner, path = inner[key], join(path, key)
-        if "metadata" in inner:
-            where = join(path, "metadata")
-            yield strings_at(mapping_at(inner, "metadata", path), "annotations", where), f"{where}.annotations"
+def annotated_settings(workload: Workload) -> dict[str, str]:
+    """Return the settings in a workload's annotations as name to text; the pod template's win over outer ones."""
+    texts: dict[str, str] = {}
+    obj, path = workload.source.object, ""
+    for key in ("", *filter(None, workload.path.split("."))):
+        obj, path = obj[key] if key else obj, join(path, key)
+        where = join(path, "metadata")
+        annotations = strings_at(mapping_at(obj, "metadata", path), "annotations", where)
+        texts |= parse_annotations(annotations, f"{where}.annotations")
+    return texts
 
 
 def helm_hook(workload: Workload) -> str | None:
     """Return the Helm hook that a workload is (`test`, `pre-upgrade`), None if it is part of the release."""
-    annotations = mapping_at(mapping_at(workload.object, "metadata", ""), "annotations", "metadata")
+    annotations = mapping_at(mapping_at(workload.source.object, "metadata"), "annotations", "metadata")
     hook = annotations.get("helm.sh/hook")
     return hook if isinstance(hook, str) else None

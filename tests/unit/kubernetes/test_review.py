@@ -69,7 +69,7 @@ def test_an_annotated_pod_gets_what_inject_gives() -> None:
     """The patched pod is, value for value, what inject makes of the same pod."""
     obj = pod(WANTED)
     expected = copy.deepcopy(obj)
-    inject_pod(expected, "", make_settings(), lambda _text: None)
+    inject_pod(expected, make_settings(), lambda _text: None)
     assert patched(obj, respond(obj)) == expected
     assert expected["spec"]["initContainers"][0]["name"] == "websocket-exporter"
 
@@ -95,7 +95,7 @@ def test_a_pod_that_does_not_ask_is_left_alone(annotations: dict[str, str] | Non
 def test_a_pod_with_the_sidecar_is_left_alone() -> None:
     """A pod whose workload went through inject already is not changed, whatever the webhook's flags are."""
     obj = pod(WANTED)
-    inject_pod(obj, "", make_settings(drain_timeout="40s"), lambda _text: None)
+    inject_pod(obj, make_settings(drain_timeout="40s"), lambda _text: None)
     assert "patch" not in respond(obj)
 
 
