@@ -18,7 +18,8 @@ and only when the peer's kernel has acknowledged everything: an RST overtakes by
 
 The socket is registered edge-triggered (epoll(7)): the kernel reports once that bytes have come. A read that brings
 fewer than it asked for has taken them all, unless urgent data cut it short, which is an event of its own. After any
-other read, and when reading begins again, ``_rearm`` has epoll report what the kernel still holds.
+other read it reads on later in the turn, or ``_rearm`` has epoll report what the kernel still holds, as it does when
+reading begins again. Bytes that come with a FIN leave with a FIN, in one segment.
 
 The peer's end is reported while reading is paused, too. An RST is taken at once. A FIN is read at once, with the bytes
 before it, unless these are more than :data:`MAX_SALVAGE`.
@@ -77,7 +78,10 @@ write: Final = os.write
 _SHUT_WR: Final = int(socket.SHUT_WR)
 _UNREGISTERED: Final = -1
 _EVENTS: Final = READ | PEER_FIN | URGENT | EDGE
+_LAST: Final = READ | PEER_FIN  # the peer's last bytes, if any, and its FIN
 _END: Final = ERROR | HANGUP | PEER_FIN
+#: Holds bytes back for a FIN that follows at once; the kernel waits for it 0.2 s at most (tcp(7), TCP_CORK).
+_MORE: Final = int(socket.MSG_MORE)
 
 _INT: Final = struct.Struct("i")
 _ZERO: Final = bytes(_INT.size)
@@ -149,12 +153,9 @@ class TcpTransport(Transport):
     # From the poller.
 
     def ready(self, events: int) -> None:
-        if events != READ:
-            self._ready(events)
-            return
         to = self._destination
-        if to is None or to._must_buffer or not self._reading:
-            self._read()
+        if (events != READ and events != _LAST) or to is None or to._must_buffer or not self._reading:
+            self._ready(events)
             return
         read_size = self._read_size
         try:  # _read(), to.write(data) and the protocol's data_received, without the calls
@@ -173,9 +174,10 @@ class TcpTransport(Transport):
             data = self._read_more(data, read_size)
             size = len(data)
         elif size == _BULK:
-            self._rearm()
+            self._poller.run_later(self._read_on)
+        is_last = events == _LAST and size < read_size
         try:
-            sent = write(to._fd, data)
+            sent = to._sock.send(data, _MORE) if is_last else write(to._fd, data)
         except OSError as error:
             to._write_failed(data, error)
         else:
@@ -188,6 +190,19 @@ class TcpTransport(Transport):
         else:
             if observed is not None:
                 self._protocol.events_received(observed)
+        if is_last and self._reading:
+            self._read_fin()
+        elif events != READ:
+            self._ready(events)
+
+    def _read_on(self) -> bool:
+        """Read what a full read in bulk may have left; in this turn if there is time."""
+        try:
+            self.ready(READ)
+        except Exception as error:
+            self.failed(error)
+            raise
+        return True
 
     def _ready(self, events: int) -> None:
         if events != WRITE:  # bytes, or an error or hang-up, which reading brings
