@@ -132,7 +132,7 @@ def session() -> Iterator[tuple[End, End]]:
     client, server = End(), End()
     with closing(client.socket), closing(server.socket):
         session = Session(new_frame_counts(), new_frame_counts())
-        Tunnel(_Context(), None, session, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
+        Tunnel(_Context(), session, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
         yield client, server
 
 

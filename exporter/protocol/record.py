@@ -243,12 +243,7 @@ class SessionRecord:
     @property
     def session_id(self) -> str:
         """The name of the session in the log and in reports: another for each session, after a restart as well."""
-        return session_id(self.relay, self.number, self.opened_at)
-
-
-def session_id(relay: int, number: int, opened_at: float) -> str:
-    """Return the name of a session in the log and in reports."""
-    return f"{crc32(_OPENED.pack(relay, opened_at)):08x}-{number:x}"
+        return f"{crc32(_OPENED.pack(self.relay, self.opened_at)):08x}-{self.number:x}"
 
 
 _OPENED: Final = Struct("<Hd")

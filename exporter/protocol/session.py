@@ -13,8 +13,8 @@ A session owns two scanners, one for each direction, and gathers
 - whether a direction could not be parsed any more, or held HTTP text;
 - whether the sidecar itself began the end.
 
-:meth:`Session.record` returns all this as a :class:`~exporter.protocol.record.SessionRecord`. The two directions are
-independent: when a client sends a frame that cannot be parsed, the server's Close 1002 that answers it still counts.
+All this goes into its :class:`~exporter.protocol.record.SessionRecord`. The two directions are independent: when a
+client sends a frame that cannot be parsed, the server's Close 1002 that answers it still counts.
 
 A session has no clock and no socket. Its caller passes in bytes with their times, and the ends of TCP connections.
 """
@@ -79,7 +79,6 @@ _SERVER: Final = Peer.SERVER
 _OPEN: Final = State.OPEN
 _CLOSING: Final = State.CLOSING
 _CLOSED: Final = State.CLOSED
-_FIN: Final = TcpEndKind.FIN
 _CLOSE: Final = int(Opcode.CLOSE)
 _PING: Final = int(Opcode.PING)
 
@@ -93,29 +92,25 @@ class Session:
 
     :param client: shared counters for the frames that the client sends.
     :param server: shared counters for the frames that the server sends.
-    :param now: when it began, on the clock of :meth:`feed` and :meth:`eof`.
+    :param record: what is known of it since its 101, at the least when that passed, on the clock of :meth:`feed` and
+        :meth:`eof`; by default it passed at 0. In a session with ``engine_io`` one-byte text frames ``2`` and ``3`` are
+        pings and pongs.
     :param sample: bytes of each peer's last message to keep; 0 keeps none.
-    :param engine_io: the request's query names Engine.IO: one-byte text frames ``2`` and ``3`` are pings and pongs.
     :ivar state: how far its end has come.
     :ivar closed_at: when it closed: both Close frames had passed, or a TCP connection ended. None before.
     :ivar unobserved: a direction could not be parsed any more.
     """
 
     __slots__ = (
-        "_client_close", "_engine_io", "_first_close", "_http_text", "_pings", "_proxy_cause", "_proxy_code",
-        "_server_close", "_tcp_end", "_tcp_end_kind", "began", "client", "closed_at", "ring", "server", "state",
+        "_client_close", "_pings", "_server_close", "client", "closed_at", "record", "ring", "server", "state",
         "unobserved",
     )  # fmt: skip
 
     def __init__(
-        self,
-        client: FrameCounts,
-        server: FrameCounts,
-        now: float = 0.0,
-        sample: int = 0,
-        engine_io: bool = False,
+        self, client: FrameCounts, server: FrameCounts, record: SessionRecord | None = None, sample: int = 0
     ) -> None:
-        self.began = now
+        self.record = SessionRecord() if record is None else record
+        engine_io = self.record.engine_io
         self.ring = ring = Ring()
         if sample:
             self.client: FrameScanner = SamplingFrameScanner(client, _CLIENT, ring, sample, engine_io)
@@ -126,15 +121,8 @@ class Session:
         self.state = _OPEN
         self.closed_at: float | None = None
         self.unobserved = False
-        self._engine_io = engine_io
-        self._http_text = False
         self._client_close: CloseFrame | None = None
         self._server_close: CloseFrame | None = None
-        self._first_close: Peer | None = None
-        self._tcp_end: Peer | None = None
-        self._tcp_end_kind = _FIN
-        self._proxy_cause: Cause | None = None
-        self._proxy_code = 0
         self._pings: tuple[tuple[Peer, bytes, float], ...] = ()  # not answered yet, oldest first
 
     def scanner(self, sender: Peer) -> FrameScanner:
@@ -163,7 +151,7 @@ class Session:
         for event in events:
             if isinstance(event, Unparseable):
                 if sender is _SERVER and self.server.http_text:
-                    self._http_text = self._first_close is None
+                    self.record.http_text = self.record.first_close is None
                 else:
                     reported += self.mark_unobserved(event.why)
             elif event.opcode == _CLOSE:
@@ -209,9 +197,10 @@ class Session:
             self._client_close = seen
         else:
             self._server_close = seen
-        if self._first_close is None:
-            self._first_close = sender
-        answered = self._first_close is not sender or (self._proxy_code and sender is _CLIENT)
+        record = self.record
+        if record.first_close is None:
+            record.first_close = sender
+        answered = record.first_close is not sender or (record.proxy_code and sender is _CLIENT)
         self._advance(_CLOSED if answered else _CLOSING, now)
         return CloseReceived(sender, seen)
 
@@ -236,8 +225,8 @@ class Session:
 
     def eof(self, sender: Peer, kind: TcpEndKind, now: float) -> None:
         """Note the end of the TCP connection that ``sender``'s bytes came from. Only the first counts."""
-        if self._tcp_end is None:
-            self._tcp_end, self._tcp_end_kind = sender, kind
+        if self.record.tcp_end is None:
+            self.record.tcp_end, self.record.tcp_end_kind = sender, kind
             self._advance(_CLOSED, now)
 
     def end_by_proxy(self, cause: Cause, code: int | None) -> None:
@@ -246,34 +235,25 @@ class Session:
         Has no effect once a peer has begun the end: its own code and cause stand.
         """
         if self.state is _OPEN:
-            self._proxy_cause, self._proxy_code = cause, code or 0
+            self.record.proxy_cause, self.record.proxy_code = cause, code or 0
             self._advance(_CLOSING)
 
     @property
     def ended_by_proxy(self) -> bool:
         """Whether the sidecar began the end."""
-        return self._proxy_cause is not None
+        return self.record.proxy_cause is not None
 
-    def record(self, now: float) -> SessionRecord:
-        """Return the session's record, with everything that its frames and ends showed.
+    def finish(self, now: float) -> SessionRecord:
+        """Return the session's record, completed with what its frames showed.
 
-        ``now`` stands for the time of the close where none was seen. The caller adds the handshake and
-        the times since when bytes wait for a peer.
+        ``now`` stands for the time of the close where none was seen.
         """
-        return SessionRecord(
-            opened_at=self.began,
-            closed_at=now if self.closed_at is None else self.closed_at,
-            client=self._peer_record(_CLIENT),
-            server=self._peer_record(_SERVER),
-            first_close=self._first_close,
-            tcp_end=self._tcp_end,
-            tcp_end_kind=self._tcp_end_kind,
-            proxy_cause=self._proxy_cause,
-            proxy_code=self._proxy_code,
-            http_text=self._http_text,
-            engine_io=self._engine_io,
-            frames=self.ring.in_order(),
-        )
+        record = self.record
+        record.closed_at = now if self.closed_at is None else self.closed_at
+        record.client = self._peer_record(_CLIENT)
+        record.server = self._peer_record(_SERVER)
+        record.frames = self.ring.in_order()
+        return record
 
     def _peer_record(self, peer: Peer) -> PeerRecord:
         scanner = self.scanner(peer)

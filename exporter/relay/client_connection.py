@@ -30,7 +30,7 @@ from exporter.protocol.http1 import (
 )
 from exporter.protocol.session import Session
 from exporter.relay.context import RelayContext
-from exporter.relay.handshake import names_engine_io
+from exporter.relay.handshake import open_record
 from exporter.relay.legs import FIN_READ, GONE, OPEN, UNCONNECTED, Leg, LegOwner
 from exporter.relay.proxy_protocol import proxy_header
 from exporter.relay.tcp import READ_SMALL
@@ -214,14 +214,10 @@ class Connection(LegOwner):
 
     def _open_session(self, event: Upgraded) -> None:
         context = self._context
-        now = clock()
-        handshake = context.reporter.handshake_accepted(
-            event.request, event.response, self._host, self._port, now - self._requested_at, now
-        )
-        client_counts, server_counts = context.reporter.frame_counts(handshake.route)
-        engine_io = names_engine_io(event.request.target)
-        session = Session(client_counts, server_counts, now, context.sample, engine_io)
-        tunnel = Tunnel(context, handshake, session, self._client.transport, self._server.transport)
+        record = open_record(event.request, event.response, self._host, self._port, self._requested_at, clock())
+        client_counts, server_counts = context.reporter.session_opened(record, event.request)
+        session = Session(client_counts, server_counts, record, context.sample)
+        tunnel = Tunnel(context, session, self._client.transport, self._server.transport)
         client_fin, server_fin = self._client.state is FIN_READ, self._server.state is FIN_READ
         self._client.wait_no_more()
         self._server.wait_no_more()

@@ -25,7 +25,7 @@ from exporter.protocol.client_identity import Identity, keyed_hash
 from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, HistogramCells, RelayLayout, RouteCells
 from exporter.protocol.direction import PAYLOAD, FrameCounts, new_frame_counts
 from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
-from exporter.protocol.http1_parser import Request, Response
+from exporter.protocol.http1_parser import Request
 from exporter.protocol.labels import Router
 from exporter.protocol.messages import (
     FLUSHED,
@@ -38,8 +38,7 @@ from exporter.protocol.messages import (
     encode_record,
     pack_opening,
 )
-from exporter.protocol.record import SessionRecord, session_id
-from exporter.relay.handshake import Handshake
+from exporter.protocol.record import SessionRecord
 from exporter.relay.timeouts import clock
 
 if TYPE_CHECKING:
@@ -261,7 +260,7 @@ class Reporter:
                 self._cells[route.stalled[peer]] = 0
         for leg in self._context.stalled:
             if leg.waiting_since <= since:
-                self._cells[self._layout.routes[leg.tunnel.handshake.route].stalled[leg.peer]] += 1
+                self._cells[self._layout.routes[leg.tunnel.session.record.route].stalled[leg.peer]] += 1
 
     def _send(self, message: bytes) -> bool:
         try:
@@ -292,30 +291,29 @@ class Reporter:
 
     # Handshakes and sessions.
 
-    def handshake_accepted(
-        self, request: Request, response: Response, host: str, port: int, seconds: float, now: float
-    ) -> Handshake:
-        """Count a 101, and a session that opened with it."""
-        index = self._router.index(request.target)
-        route = self._routes[index]
-        route.switched.add(1)
-        route.handshake_duration.observe(seconds)
-        route.active.add(1)
+    def session_opened(self, record: SessionRecord, request: Request) -> tuple[FrameCounts, FrameCounts]:
+        """Count a 101, and the session that opened with it; complete its record.
+
+        Return the counters of its route, the client's and the server's, for scanners to add to.
+        """
         self._last_number += 1
-        identity = 0
+        record.relay = self._relay
+        record.number = self._last_number
+        record.route = self._router.index(request.target)
+        route = self._routes[record.route]
+        route.switched.add(1)
+        route.handshake_duration.observe(record.handshake_seconds)
+        route.active.add(1)
         try:
-            identity = keyed_hash(self._identity(request, host), self._key)
+            record.identity = keyed_hash(self._identity(request, record.peer_address), self._key)
         except Exception as error:
             self.defect(error)
-        if identity:
-            self._openings.append(pack_opening(now - seconds, index, identity))
+        if record.identity:
+            asked_at = record.opened_at - record.handshake_seconds
+            self._openings.append(pack_opening(asked_at, record.route, record.identity))
             if len(self._openings) >= MAX_OPENED:
                 self._send_openings()
-        return Handshake(self._last_number, index, seconds, identity, request, response, host, port)
-
-    def frame_counts(self, route: int) -> tuple[FrameCounts, FrameCounts]:
-        """Return the shared counters of a route's clients and servers, for scanners to add to."""
-        return self._counts[route]
+        return self._counts[record.route]
 
     def _send_openings(self) -> None:
         if self._openings:
@@ -337,7 +335,6 @@ class Reporter:
 
     def session_closed(self, record: SessionRecord) -> None:
         """Report a session that closed."""
-        record.relay = self._relay
         if not self._send(encode_record(record)):
             initiator = record.first_close or record.tcp_end or Peer.PROXY
             if record.proxy_cause is not None:
@@ -351,11 +348,10 @@ class Reporter:
         self._routes[route].active.add(-1)
         self.defect(error)
 
-    def session_unobserved(self, handshake: Handshake, opened_at: float, reason: Unobserved, why: str) -> None:
+    def session_unobserved(self, record: SessionRecord, reason: Unobserved, why: str) -> None:
         """Count a session that is not parsed any more."""
         self._cells[self._layout.unobserved[reason]] += 1
-        name = session_id(self._relay, handshake.number, opened_at)
-        route = self._router.names[handshake.route]
+        name, route = record.session_id, self._router.names[record.route]
         self.notice("session.unobserved", "warning", session_id=name, route=route, reason=reason, why=why)
 
     def ping_answered(self, route: int, sender: Peer, seconds: float) -> None:

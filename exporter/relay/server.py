@@ -109,7 +109,7 @@ class Relay:
         while True:
             oldest = clock() - self._limits.max_session_age
             for tunnel in list(self.sessions):
-                if (left := tunnel.session.began - oldest) > spread:
+                if (left := tunnel.session.record.opened_at - oldest) > spread:
                     break
                 if random() * left < AGE_INTERVAL:
                     tunnel.close(Cause.LIMIT, _GOING_AWAY, self.close_timeout)

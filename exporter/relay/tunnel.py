@@ -44,7 +44,6 @@ from exporter.relay.tunnel_leg import DISCARD, FORWARD, NULL_OBSERVER, TO_BOUNDA
 
 if TYPE_CHECKING:
     from exporter.relay.context import RelayContext
-    from exporter.relay.handshake import Handshake
 
 #: Seconds that an app may take to read our Close and to end TCP, once its client has not answered ours.
 FINAL_CLOSE_TIMEOUT = 1.0
@@ -97,21 +96,17 @@ class EarlyData:
 class Tunnel(LegOwner):
     """One session in the relay.
 
-    :param handshake: its opening handshake.
     :ivar context: the relay's.
     :ivar client: the leg to the client; ``server`` that to the app.
     """
 
     __slots__ = (
-        "_cause", "_code", "_ended_at", "_record_timer", "_recorded", "_timer", "client", "context", "handshake",
-        "server", "session", "state",
+        "_cause", "_code", "_ended_at", "_record_timer", "_recorded", "_timer", "client", "context", "server",
+        "session", "state",
     )  # fmt: skip
 
-    def __init__(
-        self, context: RelayContext, handshake: Handshake, session: Session, client: Transport, server: Transport
-    ) -> None:
+    def __init__(self, context: RelayContext, session: Session, client: Transport, server: Transport) -> None:
         self.context = context
-        self.handshake = handshake
         self.session = session
         self.half_close_timeouts = context.half_close_timeouts
         self.state = _OPEN
@@ -154,7 +149,7 @@ class Tunnel(LegOwner):
                     if answers_ours or self.session.both_closed:
                         self._make_record(self._ended_at or now)
                 elif isinstance(event, PingAnswered):
-                    self.context.reporter.ping_answered(self.handshake.route, event.sender, event.seconds)
+                    self.context.reporter.ping_answered(self.session.record.route, event.sender, event.seconds)
                 elif isinstance(event, WentUnobserved):
                     self._report_unobserved(Unobserved.FRAME, event.why)
         except Exception as error:
@@ -171,7 +166,7 @@ class Tunnel(LegOwner):
         self._report_unobserved(Unobserved.OVERLOAD, "too many sessions send more frames than can be parsed in time")
 
     def _report_unobserved(self, reason: Unobserved, why: str) -> None:
-        self.context.reporter.session_unobserved(self.handshake, self.session.began, reason, why)
+        self.context.reporter.session_unobserved(self.session.record, reason, why)
 
     def _stop_observing(self) -> None:
         for leg in (self.client, self.server):
@@ -215,13 +210,12 @@ class Tunnel(LegOwner):
         if self._record_timer is not None:
             self._record_timer.cancel()
         try:
-            record = self.session.record(closed_at)
-            self.handshake.fill(record)
+            record = self.session.finish(closed_at)
             record.client.waiting_since = self.client.waiting_since or None
             record.server.waiting_since = self.server.waiting_since or None
             self.context.reporter.session_closed(record)
         except Exception as error:
-            self.context.reporter.record_lost(self.handshake.route, error)
+            self.context.reporter.record_lost(self.session.record.route, error)
 
     # Closing on purpose.
 

@@ -185,7 +185,7 @@ class TunnelLeg(Leg):
         if self.waiting_since:
             tunnel = self.tunnel
             del tunnel.context.stalled[self]
-            tunnel.context.reporter.stall_ended(tunnel.handshake.route, self.peer, clock() - self.waiting_since)
+            tunnel.context.reporter.stall_ended(tunnel.session.record.route, self.peer, clock() - self.waiting_since)
             self.waiting_since = 0.0
 
 

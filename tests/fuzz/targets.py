@@ -38,6 +38,7 @@ from exporter.protocol.http1 import (
 )
 from exporter.protocol.labels import known_label_sets
 from exporter.protocol.presets import PRESETS
+from exporter.protocol.record import SessionRecord
 from exporter.protocol.record import pack as pack_record
 from exporter.protocol.record import unpack as unpack_record
 from exporter.protocol.session import CloseReceived, Session, WentUnobserved
@@ -137,7 +138,7 @@ def _known() -> frozenset[tuple[str, Cause, Peer]]:
 
 def session(data: bytes) -> None:
     """A script of frames, ends of TCP, and our own doing; one of an odd length is Engine.IO's."""
-    ours = Session(new_frame_counts(), new_frame_counts(), engine_io=len(data) % 2 == 1)
+    ours = Session(new_frame_counts(), new_frame_counts(), SessionRecord(engine_io=len(data) % 2 == 1))
     closes: list[Peer] = []
     unobserved = 0
     first: object = None
@@ -165,7 +166,7 @@ def session(data: bytes) -> None:
     if not ours.is_closing:
         ours.eof(Peer.CLIENT, TcpEndKind.FIN, 1000.0)
         first = Peer.CLIENT
-    record = ours.record(1000.0)
+    record = ours.finish(1000.0)
     packed = pack_record(record)
     assert pack_record(unpack_record(packed)) == packed
     for accepts in (True, False, None):

@@ -54,7 +54,7 @@ def opening_raises() -> None:
     def defective(self: Reporter, *arguments: object) -> Any:
         raise BuiltIn("opened")
 
-    Reporter.handshake_accepted = defective  # type: ignore[assignment, method-assign]
+    Reporter.session_opened = defective  # type: ignore[assignment, method-assign]
 
 
 def closing_raises() -> None:
@@ -64,7 +64,7 @@ def closing_raises() -> None:
     def defective(self: Session, now: float) -> Any:
         raise BuiltIn("closed")
 
-    Session.record = defective  # type: ignore[method-assign]
+    Session.finish = defective  # type: ignore[method-assign]
 
 
 def http_raises() -> None:

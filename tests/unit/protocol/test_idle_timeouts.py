@@ -8,16 +8,17 @@ from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.evidence import Circumstances
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, IdleCutoffs
+from exporter.protocol.record import SessionRecord
 from exporter.protocol.session import Session
 
 
 def cause_of(*steps, ended_by, at, began=100.0):
     """The cause of a session of these frames whose TCP ended at a time."""
-    session = Session(new_frame_counts(), new_frame_counts(), now=began)
+    session = Session(new_frame_counts(), new_frame_counts(), SessionRecord(opened_at=began))
     for sender, data, now in steps:
         session.feed(sender, data, now)
     session.eof(ended_by, TcpEndKind.FIN, at)
-    return classify(session.record(at), Circumstances(app_accepts=True), CloseCodeMap()).cause
+    return classify(session.finish(at), Circumstances(app_accepts=True), CloseCodeMap()).cause
 
 
 @pytest.mark.parametrize("seconds", KNOWN_CUTOFFS)

@@ -50,8 +50,8 @@ def test_flood_of_pings_keeps_the_oldest_and_the_newest():
         session.feed(Peer.CLIENT, ping(b"%d" % number), float(number))
         session.feed(Peer.SERVER, ping(b"%d" % number), float(number))
     assert len(session._pings) == 2 * MAX_PINGS
-    assert session.record(1000.0).client.ping_at == 0.0
+    assert session.finish(1000.0).client.ping_at == 0.0
     assert session.feed(Peer.SERVER, pong(b"5"), 1000.0) == []
     assert session.feed(Peer.SERVER, pong(b"999"), 1000.0) == [PingAnswered(Peer.CLIENT, 1.0)]
-    assert session.record(1000.0).client.ping_at is None
-    assert session.record(1000.0).server.ping_at == 0.0
+    assert session.finish(1000.0).client.ping_at is None
+    assert session.finish(1000.0).server.ping_at == 0.0

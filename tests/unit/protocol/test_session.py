@@ -40,7 +40,7 @@ def session() -> Session:
 
 def end(s: Session, app_accepts: bool = True) -> Ended:
     """How a session's record is classified."""
-    found = classify(s.record(LATER), Circumstances(app_accepts=app_accepts), BOOK)
+    found = classify(s.finish(LATER), Circumstances(app_accepts=app_accepts), BOOK)
     return found.code, found.cause, found.initiator, found.clean, found.reason, found.close_unanswered
 
 

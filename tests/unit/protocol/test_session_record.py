@@ -7,7 +7,7 @@ import pytest
 from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import unpack as unpack_frames
-from exporter.protocol.record import CloseFrame, pack, unpack
+from exporter.protocol.record import CloseFrame, SessionRecord, pack, unpack
 from exporter.protocol.session import PingAnswered, Session, State, WentUnobserved
 from tests.wire import BINARY, KEY, PING, PONG, TEXT, close, frame
 
@@ -15,14 +15,15 @@ CLIENT, SERVER = Peer.CLIENT, Peer.SERVER
 HTTP = b"HTTP/1.1 500 Internal Server Error\r\n\r\n"
 
 
-def session(**settings) -> Session:
+def session(sample: int = 0, engine_io: bool = False) -> Session:
     """A session that began at 100 s."""
-    return Session(new_frame_counts(), new_frame_counts(), 100.0, **settings)
+    record = SessionRecord(opened_at=100.0, engine_io=engine_io)
+    return Session(new_frame_counts(), new_frame_counts(), record, sample)
 
 
 def test_record_of_a_fresh_session_shows_nothing() -> None:
     """Before the first frame there are no times, sizes and opcodes, and the caller's time is that of the close."""
-    record = session().record(105.0)
+    record = session().finish(105.0)
     assert (record.opened_at, record.closed_at) == (100.0, 105.0)
     for peer in (record.client, record.server):
         assert (peer.frames, peer.last_frame_at, peer.last_message_at, peer.last_opcode) == (0, None, None, -1)
@@ -39,7 +40,7 @@ def test_record_of_a_dropped_session_holds_what_came_before_the_end() -> None:
     s.feed(CLIENT, frame(TEXT, bytes(20), fin=False, mask=KEY)[:-5], 103.0)
     s.eof(SERVER, TcpEndKind.RESET, 103.5)
     s.eof(CLIENT, TcpEndKind.FIN, 104.0)
-    record = s.record(999.0)
+    record = s.finish(999.0)
     assert (record.closed_at, record.tcp_end, record.tcp_end_kind) == (103.5, SERVER, TcpEndKind.RESET)
     client, server = record.client, record.server
     assert (client.frames, client.payload) == (2, 315)
@@ -63,7 +64,7 @@ def test_record_of_a_closing_handshake_has_both_close_frames(first: Peer) -> Non
     s.feed(first.other, close(1000), 102.0)
     assert (s.state, s.closed_at) == (State.CLOSED, 102.0)
     s.eof(first, TcpEndKind.FIN, 103.0)
-    record = s.record(104.0)
+    record = s.finish(104.0)
     assert (record.first_close, record.closed_at) == (first, 102.0)
     assert record.peer(first).close == CloseFrame(1001, "bye", 101.0)
     assert record.peer(first.other).close == CloseFrame(1000, "", 102.0)
@@ -77,7 +78,7 @@ def test_record_of_an_end_by_the_proxy_has_its_cause_and_code() -> None:
     assert s.state is State.CLOSING
     s.feed(CLIENT, close(1001, mask=KEY), 101.0)
     assert s.state is State.CLOSED
-    record = s.record(102.0)
+    record = s.finish(102.0)
     assert (record.proxy_cause, record.proxy_code, record.closed_at) == (Cause.DRAIN, 1001, 101.0)
 
 
@@ -88,7 +89,7 @@ def test_record_of_a_cut_by_the_proxy_has_no_code() -> None:
     s.feed(CLIENT, close(1000, mask=KEY), 101.0)
     assert s.state is State.CLOSING
     s.eof(SERVER, TcpEndKind.FIN, 102.0)
-    record = s.record(103.0)
+    record = s.finish(103.0)
     assert (record.proxy_cause, record.proxy_code, record.closed_at) == (Cause.LIMIT, 0, 102.0)
 
 
@@ -99,7 +100,7 @@ def test_record_has_the_time_of_the_oldest_unanswered_ping() -> None:
     s.feed(CLIENT, frame(PONG, b"1", mask=KEY), 101.5)
     s.feed(SERVER, frame(PING, b"2"), 121.0)
     s.feed(SERVER, frame(PING, b"3"), 141.0)
-    record = s.record(150.0)
+    record = s.finish(150.0)
     assert (record.server.ping_at, record.client.ping_at) == (121.0, None)
 
 
@@ -107,9 +108,9 @@ def test_record_with_engine_io_counts_heartbeats_as_pings() -> None:
     """``2`` of the server waits for ``3`` of the client, and neither is a message."""
     s = session(engine_io=True)
     assert s.feed(SERVER, frame(TEXT, b"2"), 101.0) == []
-    assert s.record(102.0).server.ping_at == 101.0
+    assert s.finish(102.0).server.ping_at == 101.0
     assert s.feed(CLIENT, frame(TEXT, b"3", mask=KEY), 101.25) == [PingAnswered(SERVER, 0.25)]
-    record = s.record(102.0)
+    record = s.finish(102.0)
     assert record.engine_io
     assert (record.server.ping_at, record.server.last_message_at, record.client.last_message_at) == (None, None, None)
 
@@ -119,7 +120,7 @@ def test_record_shows_http_text_of_the_server() -> None:
     s = session()
     assert s.feed(SERVER, frame(TEXT, b"a") + HTTP, 101.0) == []
     assert not s.unobserved
-    assert s.record(102.0).http_text
+    assert s.finish(102.0).http_text
 
 
 def test_record_shows_no_http_text_after_a_close_frame() -> None:
@@ -127,14 +128,14 @@ def test_record_shows_no_http_text_after_a_close_frame() -> None:
     s = session()
     s.feed(CLIENT, close(1000, mask=KEY), 101.0)
     s.feed(SERVER, HTTP, 102.0)
-    assert not s.record(103.0).http_text
+    assert not s.finish(103.0).http_text
 
 
 def test_http_text_of_a_client_is_a_malformed_frame() -> None:
     """A client that writes HTTP cannot be followed."""
     s = session()
     assert s.feed(CLIENT, HTTP, 101.0) == [WentUnobserved("HTTP text instead of a frame")]
-    record = s.record(102.0)
+    record = s.finish(102.0)
     assert (record.http_text, record.client.unobserved, record.server.unobserved) == (False, True, False)
 
 
@@ -142,6 +143,6 @@ def test_record_with_samples_fits_its_size() -> None:
     """A sample is cut to what a record carries."""
     s = session(sample=5000)
     s.feed(CLIENT, frame(TEXT, b"x" * 5000, mask=KEY), 101.0)
-    record = s.record(102.0)
+    record = s.finish(102.0)
     assert record.client.sample == b"x" * 640
     assert unpack(pack(record)) == record

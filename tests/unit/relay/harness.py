@@ -210,7 +210,7 @@ class Observed:
     def receive(self) -> None:
         """Take in every message, and every session that is open."""
         for tunnel in self.context.sessions:
-            self._watch(tunnel.handshake.number).tunnel = tunnel
+            self._watch(tunnel.session.record.number).tunnel = tunnel
         with suppress(BlockingIOError):
             while message := self.messages.recv(MAX_MESSAGE):
                 match decode(message):

@@ -69,7 +69,7 @@ async def test_sessions_of_one_age_are_not_ended_together(monkeypatch: pytest.Mo
         opened = [await b.session() for _ in range(20)]
         nearly = asyncio.get_running_loop().time() - 8.9  # 0.1 s from the last tenth
         for session in b.relay.sessions:
-            session.session.began = nearly
+            session.session.record.opened_at = nearly
         observed = await asyncio.gather(*(closes(client, server) for client, server, _ in opened))
         assert max(observed) - min(observed) > 0.2, (
             "of a second; that it is less by chance is one case in 10 to the 12th"
@@ -80,7 +80,7 @@ async def test_sessions_of_one_age_are_not_ended_together(monkeypatch: pytest.Mo
 
 def began(relay: listener.Relay) -> float:
     """When the oldest session began; uvloop's clock is the monotonic one, too."""
-    return min(tunnel.session.began for tunnel in relay.sessions)
+    return min(tunnel.session.record.opened_at for tunnel in relay.sessions)
 
 
 async def test_no_limit_means_no_watching() -> None:
