@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from exporter import __version__
-from exporter.click_options import add_options
 from exporter.config import Group, Settings, options, unknown_variables
+from exporter.options import add_options
 
 #: Commands that live in packages of their own: name -> module that holds a click command of that name.
 _ELSEWHERE = {

@@ -1,22 +1,23 @@
-"""Tables of settings: a dataclass whose fields hold flag, parser, default and help.
+"""Tables of settings: a dataclass whose fields hold flag, parser, default and help, and the click options made of it.
 
-:mod:`exporter.click_options` makes click options of them. `run` has its table in :mod:`exporter.config`, `inject` and
-`webhook` theirs in :mod:`exporter.kubernetes.settings`. A parser takes the text that a user wrote and returns a value,
-or raises ValueError with the accepted form as its text.
+`run` has its table in :mod:`exporter.config`, `inject` and `webhook` theirs in :mod:`exporter.kubernetes.settings`. A
+parser takes the text that a user wrote and returns a value, or raises ValueError with the accepted form as its text.
+click is imported where a command line is read: a sidecar that runs needs none.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from exporter.units import parse_bool
 
 ENV_PREFIX = "WEBSOCKET_EXPORTER_"
 
 Parse = Callable[[str], Any]
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +96,37 @@ def setting(
 def options_of(settings: type) -> list[Option]:
     """Return the options of a dataclass whose fields are all made by :func:`setting`, in their order."""
     return [Option(one.name, **one.metadata) for one in dataclasses.fields(settings)]
+
+
+def parsed(parse: Parse) -> Callable[[Any], Any]:
+    """Return the click type for a parser: the error for an invalid text names it."""
+    from click import BadParameter
+
+    def convert(value: Any) -> Any:
+        try:
+            return named(parse, value) if isinstance(value, str) else value  # else it is parsed already
+        except ValueError as error:
+            raise BadParameter(str(error)) from error
+
+    return convert
+
+
+def add_options(options: Iterable[Option], *, check_required: bool = True) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds the options to a click command."""
+    import click
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed([*options]):
+            shown: dict[str, Any] = {"help": option.help, "envvar": option.variable if option.environment else None}
+            flags = f"{option.flag}/{option.negative}" if option.negative else option.flag
+            if option.switch:
+                shown |= {"is_flag": True, "default": option.default == "true", "show_default": bool(option.negative)}
+            else:
+                shown |= {"type": parsed(option.parse), "metavar": option.metavar, "multiple": option.many}
+                shown |= {"required": option.required and check_required}
+                if option.default is not None:
+                    shown |= {"default": option.default, "show_default": bool(option.default)}
+            command = click.option(flags, option.field, **shown)(command)
+        return command
+
+    return decorate

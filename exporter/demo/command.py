@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from exporter.address import Address, parse_listen
-from exporter.click_options import Parsed
 from exporter.demo import DemoError
 from exporter.demo.chat_server import Bug, BugKind
 from exporter.demo.runner import Plan, run
+from exporter.options import parsed
 from exporter.units import parse_duration
 
-_ADDRESS: dict[str, Any] = {"type": Parsed(parse_listen), "metavar": "[HOST]:PORT"}
-_DURATION: dict[str, Any] = {"type": Parsed(parse_duration), "metavar": "DURATION"}
+_ADDRESS: dict[str, Any] = {"type": parsed(parse_listen), "metavar": "[HOST]:PORT"}
+_DURATION: dict[str, Any] = {"type": parsed(parse_duration), "metavar": "DURATION"}
 _KINDS = click.Choice([kind.value for kind in BugKind])
 
 

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 import click
 
 from exporter.address import Address, parse_listen
-from exporter.click_options import Parsed, add_options
 from exporter.kubernetes.errors import ManifestError
 from exporter.kubernetes.inject import Scope
 from exporter.kubernetes.inject import inject as inject_streams
@@ -24,7 +23,7 @@ from exporter.kubernetes.manifest_stream import join_files
 from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings
 from exporter.kubernetes.workloads import TEMPLATES, parse_template_path
 from exporter.listening import CannotListen, open_listeners
-from exporter.options import Option
+from exporter.options import Option, add_options, parsed
 from exporter.units import parse_timeout
 
 _setting_options = add_options(OPTIONS.values(), check_required=False)
@@ -91,7 +90,7 @@ def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator
     "--only",
     multiple=True,
     metavar="KIND/NAME",
-    type=Parsed(_parse_only),
+    type=parsed(_parse_only),
     help="Workload to change; others pass through. Repeatable.",
 )
 @click.option("--diff", is_flag=True, help="Print a unified diff instead of the manifests.")
@@ -100,7 +99,7 @@ def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator
     "--pod-template-path",
     multiple=True,
     metavar="KIND.GROUP=PATH",
-    type=Parsed(parse_template_path),
+    type=parsed(parse_template_path),
     help="Custom kind with a pod template, such as GameServer.agones.dev=spec.template. Repeatable.",
 )
 @_setting_options

@@ -8,8 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from exporter.click_options import add_options
-from exporter.options import options_of, setting
+from exporter.options import add_options, options_of, setting
 from exporter.units import parse_bool, parse_port
 
 
