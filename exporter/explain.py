@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from exporter.protocol.causes import CAUSES, CauseInfo
 from exporter.protocol.close_codes import LABELS, REGISTRY, CodeInfo, may_be_sent, unregistered
@@ -35,7 +36,7 @@ class Subject:
     """
 
     title: str
-    rows: tuple[tuple[str, str], ...]
+    rows: Sequence[tuple[str, str]]
     data: Data
     possible: bool = True
 
@@ -49,7 +50,7 @@ def subject(text: str, presets: Sequence[str] = ()) -> Subject:
         return _code(int(text), presets)
     if text in LABELS:
         name, meaning = LABELS[text]
-        return Subject(f"{text} {name}", (("Meaning", meaning),), {"label": text, "name": name, "meaning": meaning})
+        return Subject(f"{text} {name}", [("Meaning", meaning)], {"label": text, "name": name, "meaning": meaning})
     if text in list(Cause):
         return _cause(CAUSES[Cause(text)])
     raise ValueError(f"{text}: expected a code, {', '.join(LABELS)} or a cause: {', '.join(sorted(Cause))}")
@@ -64,33 +65,25 @@ def preset_subject(name: str) -> Subject:
         rows += [(str(code), f"{text.cause}, if its reason text matches {text.pattern.pattern}") for text in texts]
     codes = [{"code": code, "cause": cause} for code, cause in preset.codes.items()]
     data: Data = {"preset": name, "source": preset.source, "subprotocols": list(preset.subprotocols), "codes": codes}
-    return Subject(name, (("Source", preset.source), *rows), data)
+    return Subject(name, [("Source", preset.source), *rows], data)
 
 
 def _code(code: int, presets: Sequence[str]) -> Subject:
-    meanings = [(name, cause) for name in presets if (cause := _preset_cause(name, code)) is not None]
-    given = tuple((name, f"{cause}: {CAUSES[cause].meaning}") for name, cause in meanings)
+    meanings = {name: cause for name in presets if (cause := _preset_cause(name, code)) is not None}
     info = REGISTRY.get(code)
     if info is None:
-        note = unregistered(code)
-        data: Data = {"code": code, "registered": False, "may_be_sent": may_be_sent(code), "note": note}
-        data |= {"presets": dict(meanings)} if presets else {}
-        return Subject(f"{code} {note}.", given, data, may_be_sent(code))
-    data = {
-        "code": code,
-        "registered": True,
-        "may_be_sent": info.on_the_wire,
-        "name": info.name,
-        "meaning": info.meaning,
-        "seen": info.seen,
-        "remedy": info.remedy,
-        "reconnect": info.reconnect,
-        "reconnect_how": info.reconnect_how,
-        "cause": info.cause,
-        "severity": info.severity,
-    }
-    data |= {"presets": dict(meanings)} if presets else {}
-    return Subject(f"{code} {info.name}", (*_rows(info), *given), data)
+        possible, note = may_be_sent(code), unregistered(code)
+        data: Data = {"code": code, "registered": False, "may_be_sent": possible, "note": note}
+        title, rows = f"{code} {note}.", []
+    else:
+        possible = True
+        data = {"code": code, "registered": True, "may_be_sent": info.on_the_wire}
+        data |= _data(info, "name", "meaning", "seen", "remedy", "reconnect", "reconnect_how", "cause", "severity")
+        title, rows = f"{code} {info.name}", _rows(info)
+    if presets:
+        data["presets"] = meanings
+    rows += [(name, f"{cause}: {CAUSES[cause].meaning}") for name, cause in meanings.items()]
+    return Subject(title, rows, data, possible)
 
 
 def _preset_cause(name: str, code: int) -> Cause | None:
@@ -100,8 +93,8 @@ def _preset_cause(name: str, code: int) -> Cause | None:
     return next((cause for span, cause in preset.ranges if code in span), None)
 
 
-def _rows(info: CodeInfo) -> tuple[tuple[str, str], ...]:
-    return (
+def _rows(info: CodeInfo) -> list[tuple[str, str]]:
+    return [
         ("Meaning", info.meaning),
         ("Seen when", info.seen),
         ("What to do", info.remedy),
@@ -109,30 +102,25 @@ def _rows(info: CodeInfo) -> tuple[tuple[str, str], ...]:
         ("Cause label", info.cause),
         ("Severity", _SEVERITIES[info.severity]),
         ("In a frame", "yes" if info.on_the_wire else "never; only reported by the peer that notices"),
-    )
+    ]
 
 
 def _cause(info: CauseInfo) -> Subject:
-    codes = [str(code) for code, registered in REGISTRY.items() if registered.cause is info.cause]
+    codes = [code for code, registered in REGISTRY.items() if registered.cause is info.cause]
     rows = (
         ("Meaning", info.meaning),
         ("What to do", info.remedy),
         ("Severity", _SEVERITIES[info.severity]),
         ("Initiator", ", ".join(info.initiators)),
         ("Logged", "as a warning, with a report" if info.abnormal else "at level info, without a report"),
-        ("Codes", ", ".join(codes) or "none of its own"),
+        ("Codes", ", ".join(map(str, codes)) or "none of its own"),
     )
-    data: Data = {
-        "cause": info.cause,
-        "severity": info.severity,
-        "abnormal": info.abnormal,
-        "server_fault": info.server_fault,
-        "initiators": list(info.initiators),
-        "codes": [int(code) for code in codes],
-        "meaning": info.meaning,
-        "remedy": info.remedy,
-    }
-    return Subject(info.cause, rows, data)
+    data = _data(info, "cause", "severity", "abnormal", "server_fault", "initiators")
+    return Subject(info.cause, rows, data | {"codes": codes} | _data(info, "meaning", "remedy"))
+
+
+def _data(info: CodeInfo | CauseInfo, *fields: str) -> Data:
+    return {field: getattr(info, field) for field in fields}
 
 
 def as_json(subjects: Iterable[Subject]) -> str:
@@ -140,50 +128,46 @@ def as_json(subjects: Iterable[Subject]) -> str:
     return json.dumps([subject.data for subject in subjects], indent=2)
 
 
-def as_text(subjects: Sequence[Subject], width: int = WIDTH) -> str:
+def as_text(subjects: Sequence[Subject]) -> str:
     """Return all of ``subjects``: two different ones of the same kind side by side, others one below the other."""
     if len(subjects) == 2:
         left, right = subjects
         headings = [heading for heading, _ in left.rows]
         if left != right and len(headings) > 2 and headings == [heading for heading, _ in right.rows]:
-            return _side_by_side(left, right, width)
-    return "\n\n".join(_one(subject, width) for subject in subjects)
+            return _side_by_side(left, right)
+    return "\n\n".join(map(_one, subjects))
 
 
-def _one(subject: Subject, width: int) -> str:
-    wrap = _wrapper(width - _LABEL_WIDTH - 2)
-    lines = textwrap.wrap(subject.title, width)
+def _one(subject: Subject) -> str:
+    lines = textwrap.wrap(subject.title, WIDTH)
     for heading, text in subject.rows:
-        lines += [f"  {heading if n == 0 else '':{_LABEL_WIDTH}}{line}" for n, line in enumerate(wrap(text))]
+        for n, line in enumerate(_wrap(text, WIDTH - _LABEL_WIDTH - 2)):
+            lines.append(f"  {heading if n == 0 else '':{_LABEL_WIDTH}}{line}")
     return "\n".join(lines)
 
 
-def _wrapper(width: int) -> Callable[[str], list[str]]:
+def _wrap(text: str, width: int) -> list[str]:
     """Wrap text, breaking words only where nothing else fits: addresses."""
-    return textwrap.TextWrapper(width, break_on_hyphens=False).wrap
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
-def _side_by_side(left: Subject, right: Subject, width: int) -> str:
-    column = (width - _LABEL_WIDTH - 3) // 2
-    wrap = _wrapper(column)
+def _side_by_side(left: Subject, right: Subject) -> str:
+    column = (WIDTH - _LABEL_WIDTH - 3) // 2
 
     def row(heading: str, first: str, second: str) -> list[str]:
-        firsts, seconds = wrap(first), wrap(second)
-        height = max(len(firsts), len(seconds))
-        firsts += [""] * (height - len(firsts))
-        seconds += [""] * (height - len(seconds))
+        pairs = zip_longest(_wrap(first, column), _wrap(second, column), fillvalue="")
         return [
-            f"{heading if n == 0 else '':{_LABEL_WIDTH}}{a:{column}}   {b}".rstrip()
-            for n, (a, b) in enumerate(zip(firsts, seconds, strict=True))
+            f"{heading if n == 0 else '':{_LABEL_WIDTH}}{a:{column}}   {b}".rstrip() for n, (a, b) in enumerate(pairs)
         ]
 
     lines = row("", left.title, right.title)
     lines += row("", "-" * column, "-" * column)
-    pairs = list(zip(left.rows, right.rows, strict=True))
-    for (heading, mine), (_, other) in pairs:
-        if mine != other:
+    same = []
+    for (heading, mine), (_, other) in zip(left.rows, right.rows, strict=True):
+        if mine == other:
+            same.append(heading.lower())
+        else:
             lines += [*row(heading, mine, other), ""]
-    same = [heading.lower() for (heading, mine), (_, other) in pairs if mine == other]
     if same:
-        lines += textwrap.wrap(f"The same for both: {', '.join(same)}.", width)
+        lines += textwrap.wrap(f"The same for both: {', '.join(same)}.", WIDTH)
     return "\n".join(lines).rstrip()
