@@ -183,7 +183,9 @@ class Intake:
             self._pass_on(record, None)
             return
         if drop:
-            self._remember(record)
+            drops, key = self._drops(record)
+            passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
+            drops.add(key, record.closed_at, max(at for at in passed if at is not None))
         while len(self._waiting) >= MAX_WAITING:
             _, oldest = self._waiting.popitem(last=False)
             self._pass_on(oldest.record, None)
@@ -205,12 +207,6 @@ class Intake:
         self._timer = self._refresh_timer = None
         while self._waiting:
             self._pass_on(self._waiting.popitem(last=False)[1].record, None)
-
-    def _remember(self, record: SessionRecord) -> None:
-        passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
-        last_frame_at = max(at for at in passed if at is not None)
-        drops, key = self._drops(record)
-        drops.add(key, record.closed_at, last_frame_at)
 
     def _drops(self, record: SessionRecord) -> tuple[Drops, str]:
         """Return the drops among which the record's companions are: by the server, or by one client-side address."""
@@ -263,9 +259,9 @@ class Intake:
             self._timer.cancel()
             self._timer = None
         if self._answered:
-            self._set_timer(self._scheduler.time())
-            return
-        due = [self._due(waiting) for waiting in self._waiting.values() if not (self._probing and waiting.probes)]
+            due = [self._scheduler.time()]
+        else:
+            due = [self._due(waiting) for waiting in self._waiting.values() if not (self._probing and waiting.probes)]
         if due:
             self._set_timer(min(due))
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import accumulate
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -73,7 +74,7 @@ class Log:
         self._writer = _Writer(stream)
         self._throttle = Throttle(LINES_PER_SECOND, lambda lines: self._on_suppressed(lines), monotonic)
         stamp = TimeStamper(fmt="iso", utc=True)
-        render = _TerminalLine(reports, terminal) if console else _json_line
+        render = partial(_terminal_line, reports, terminal) if console else _json_line
         logging.basicConfig(handlers=[_LibraryHandler()], level=level.upper(), force=True)
         logging.captureWarnings(True)
         wrapper = structlog.make_filtering_bound_logger(level)
@@ -164,31 +165,21 @@ def _dumps(event: EventDict) -> bytes:
     return orjson.dumps({"event": ascii(event)[: MAX_LINE // 2]})
 
 
-class _TerminalLine:
-    """Render an event as one short line for a person: local time, then the close or the event with its fields."""
-
-    def __init__(self, reports: str, colours: bool) -> None:
-        self._reports = reports
-        self._colours = colours
-
-    def __call__(self, logger: Any, method: str, event: EventDict) -> bytes:
-        level, exception = event.pop("level", method), event.pop("exception", "")
-        event.pop("timestamp", None)
-        if event.get("event") == CLOSED:
-            body = self._close(event)
-        else:
-            body = "  ".join([str(event.pop("event", "")), *(f"{key}={value}" for key, value in event.items())])
-        line = f"{datetime.now():%H:%M:%S} {body}"
-        if self._colours and level in _COLOURS:
-            line = f"{_COLOURS[level]}{line}\x1b[0m"
-        return (f"{line}\n{exception}" if exception else line).encode("utf-8", "backslashreplace")
-
-    def _close(self, event: EventDict) -> str:
-        code = event["close_code"] or event["code"]
-        report = ""
-        if self._reports and is_abnormal(event["cause"]):
-            report = f"  {self._reports}/closes/{event['session_id']}"
-        return f"{code} {event['cause']} by {event['initiator']}  {event['path']}  {event['duration_s']:.1f}s{report}"
+def _terminal_line(reports: str, colours: bool, logger: Any, method: str, event: EventDict) -> bytes:
+    """Return the event as one short line for a person: local time, then the close or the event with its fields."""
+    level, exception = event.pop("level", method), event.pop("exception", "")
+    event.pop("timestamp", None)
+    name = event.pop("event", "")
+    if name == CLOSED:
+        report = f"  {reports}/closes/{event['session_id']}" if reports and is_abnormal(event["cause"]) else ""
+        code, closed = event["close_code"] or event["code"], f"{event['cause']} by {event['initiator']}"
+        body = f"{code} {closed}  {event['path']}  {event['duration_s']:.1f}s{report}"
+    else:
+        body = "  ".join([str(name), *(f"{key}={value}" for key, value in event.items())])
+    line = f"{datetime.now():%H:%M:%S} {body}"
+    if colours and level in _COLOURS:
+        line = f"{_COLOURS[level]}{line}\x1b[0m"
+    return (f"{line}\n{exception}" if exception else line).encode("utf-8", "backslashreplace")
 
 
 class _LibraryHandler(logging.Handler):

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -163,13 +162,9 @@ def _local_addresses(app: Address) -> frozenset[bytes]:
     if any(host.is_loopback for host in hosts):
         hosts += [ip_address("0.0.0.0"), ip_address("::")]
     hosts += [ip_address(f"::ffff:{host}") for host in hosts if host.version == 4]
-    return frozenset(_table_address(host, app.port) for host in hosts)
-
-
-def _table_address(host: IPv4Address | IPv6Address, port: int) -> bytes:
-    """Return an address as the kernel prints it: each 32-bit word in the machine's byte order."""
-    words = (host.packed[start : start + 4] for start in range(0, len(host.packed), 4))
-    return f"{''.join(f'{int.from_bytes(word, sys.byteorder):08X}' for word in words)}:{port:04X}".encode()
+    # The kernel prints each 32-bit word in the machine's byte order.
+    words = ("".join(f"{word:08X}" for word in memoryview(host.packed).cast("I")) for host in hosts)
+    return frozenset(f"{address}:{app.port:04X}".encode() for address in words)
 
 
 def _inodes(table: Path, addresses: frozenset[bytes]) -> set[int]:
