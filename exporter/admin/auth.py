@@ -15,7 +15,7 @@ import secrets
 import sys
 from base64 import b64decode
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ from threading import get_native_id
 
 import structlog
 
-from exporter.admin.responses import web
+from exporter.admin.responses import Handler, web
 from exporter.admin.web_config import BadWebConfig, WebConfig, fingerprint, load
 
 #: Password checks of one address that may wait for the one in progress (each takes a part of a second of a core).
@@ -34,10 +34,6 @@ PASSWORD_NICE = 10
 MAX_REMEMBERED = 64
 #: The hash that a password is compared with if there is no such user, so that both take as long.
 _NOBODY = b"$2b$10$......................6uU8IFWWqSLDjqlFhBKlKfqXq9XzKLe"
-
-
-class TooMany(Exception):
-    """Too many logins of one address wait to be checked."""
 
 
 class BasicAuth:
@@ -60,7 +56,7 @@ class BasicAuth:
         self._remembered.clear()
 
     async def accepts(self, user: str, password: str, address: str) -> bool:
-        """Return whether this user has this password. Raises TooMany."""
+        """Return whether this user has this password. Raises HTTPServiceUnavailable if too many logins wait."""
         hashed = self.users.get(user)
         login = hmac.digest(self._secret, repr((user, password, hashed)).encode(), "sha256")
         if login in self._remembered:
@@ -74,7 +70,8 @@ class BasicAuth:
 
     async def _checked(self, password: bytes, hashed: bytes | None, address: str) -> bool:
         if self._waiting[address] >= MAX_WAITING:
-            raise TooMany
+            text = "too many logins wait to be checked\n"
+            raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "5"})
         self._waiting[address] += 1
         try:
             async with self._turns[address]:
@@ -109,8 +106,6 @@ OPEN = frozenset({"/livez", "/readyz"})
 OPEN_FROM_LOOPBACK = frozenset({"/drain"})
 #: Under this name a request holds whether its sender has logged in.
 _LOGGED_IN: web.RequestKey[bool] = web.RequestKey("logged-in", bool)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AuthMiddleware:
@@ -161,12 +156,9 @@ class AuthMiddleware:
         if request.path in OPEN_FROM_LOOPBACK and is_loopback(request.remote):
             return await handler(request)
         login = _login(request.headers.get("Authorization", ""))
-        try:
-            if login is not None and await self._logins.accepts(*login, request.remote or ""):
-                request[_LOGGED_IN] = True
-                return await handler(request)
-        except TooMany:
-            return web.Response(status=503, text="too many logins wait to be checked\n", headers={"Retry-After": "5"})
+        if login is not None and await self._logins.accepts(*login, request.remote or ""):
+            request[_LOGGED_IN] = True
+            return await handler(request)
         headers = {"WWW-Authenticate": 'Basic realm="websocket-exporter", charset="UTF-8"'}
         return web.Response(status=401, text="unauthorized\n", headers=headers)
 
@@ -185,8 +177,7 @@ def is_loopback(remote: str | None) -> bool:
         address = ipaddress.ip_address(remote or "")
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _login(header: str) -> tuple[str, str] | None:

@@ -5,22 +5,21 @@ Parameters are read strictly: one that is unknown or invalid is answered with 40
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from multidict import MultiMapping
 
 from exporter.admin.pages import closes as pages
 from exporter.admin.responses import HTML, JSON, TEXT, line, send, web
+from exporter.observe.recent_closes import CloseReport, RecentCloses
 from exporter.protocol.enums import Cause
-
-if TYPE_CHECKING:
-    from exporter.observe.recent_closes import CloseReport, RecentCloses
 
 FORMATS = ("json", "html")
 FILTERS = ("code", "cause", "route")
@@ -33,10 +32,6 @@ _LONGEST = 60
 
 _CODE = re.compile(r"\d{4}|3xxx|4xxx|invalid|unknown", re.ASCII)
 _SESSION = re.compile(r"[0-9a-f]+-[0-9a-f]+", re.ASCII)
-
-
-class BadQuery(Exception):
-    """A parameter is unknown or invalid; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,44 +74,48 @@ def select(reports: RecentCloses, query: Query) -> Iterator[CloseReport]:
 
 
 def wants_html(parameters: MultiMapping[str], accept: str) -> bool:
-    """Return whether to answer with HTML: by ``format``, else if Accept prefers it to JSON. Raises BadQuery."""
+    """Return whether to answer with HTML: by ``format``, else if Accept prefers it to JSON. Raises HTTPBadRequest."""
     if chosen := _single(parameters, "format"):
         if chosen not in FORMATS:
-            raise BadQuery(f"format: {_cut(chosen)} is neither json nor html")
+            raise _bad(f"format: {_cut(chosen)} is neither json nor html")
         return chosen == "html"
     return _quality(accept, "text/html") > _quality(accept, "application/json")
 
 
 def read(parameters: MultiMapping[str], html: bool) -> Query:
-    """Return the query of a list of reports. An empty value is no filter. Raises BadQuery."""
+    """Return the query of a list of reports. An empty value is no filter. Raises HTTPBadRequest."""
     refuse_unknown(parameters, PARAMETERS)
     given = {name: _single(parameters, name) for name in PARAMETERS}
     if given["code"] and not _CODE.fullmatch(given["code"]):
-        raise BadQuery(f"code: {_cut(given['code'])} is no code label such as 1011, 4xxx, invalid or unknown")
+        raise _bad(f"code: {_cut(given['code'])} is no code label such as 1011, 4xxx, invalid or unknown")
     if given["cause"] and given["cause"] not in Cause.__members__.values():
-        raise BadQuery(f"cause: {_cut(given['cause'])} is none of {', '.join(Cause)}")
+        raise _bad(f"cause: {_cut(given['cause'])} is none of {', '.join(Cause)}")
     if given["before"] and not _SESSION.fullmatch(given["before"]):
-        raise BadQuery(f"before: {_cut(given['before'])} is no session id")
+        raise _bad(f"before: {_cut(given['before'])} is no session id")
     limit = PAGE if html else None
     if given["limit"]:
         if not re.fullmatch(r"[1-9]\d{0,3}", given["limit"], re.ASCII):
-            raise BadQuery(f"limit: {_cut(given['limit'])} is no whole number from 1 to 9999")
+            raise _bad(f"limit: {_cut(given['limit'])} is no whole number from 1 to 9999")
         limit = int(given["limit"])
     return Query(given["code"], given["cause"], given["route"], limit, given["before"])
 
 
 def refuse_unknown(parameters: MultiMapping[str], known: tuple[str, ...]) -> None:
-    """Raise BadQuery for a parameter that is not among ``known``."""
+    """Raise HTTPBadRequest for a parameter that is not among ``known``."""
     for name in parameters:
         if name not in known:
-            raise BadQuery(f"{_cut(name)} is no parameter here; known are {', '.join(known)}")
+            raise _bad(f"{_cut(name)} is no parameter here; known are {', '.join(known)}")
 
 
 def _single(parameters: MultiMapping[str], name: str) -> str:
     values = parameters.getall(name, [])
     if len(values) > 1:
-        raise BadQuery(f"{name}: given {len(values)} times, once is enough")
+        raise _bad(f"{name}: given {len(values)} times, once is enough")
     return values[0] if values else ""
+
+
+def _bad(why: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=f"{why}\n")
 
 
 def _cut(value: str) -> str:
@@ -143,7 +142,7 @@ class ClosesApi:
 
     def __init__(self, reports: RecentCloses) -> None:
         self._reports = reports
-        self._readers = 0
+        self._places = asyncio.Semaphore(MAX_READERS)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes to a router."""
@@ -151,20 +150,15 @@ class ClosesApi:
         router.add_get("/closes/{session_id}", self._handle)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if self._readers >= MAX_READERS:
+        if self._places.locked():
             return line(503, f"{MAX_READERS} readers are being answered already", {"Retry-After": "5"})
-        self._readers += 1
-        try:
+        async with self._places:
             html = wants_html(request.query, request.headers.get("Accept", ""))
             session_id = request.match_info.get("session_id")
-            if session_id is not None:
-                refuse_unknown(request.query, ("format",))
-                return await self._one(request, session_id, html)
-            return await self._list(request, read(request.query, html), html)
-        except BadQuery as error:
-            return line(400, str(error))
-        finally:
-            self._readers -= 1
+            if session_id is None:
+                return await self._list(request, read(request.query, html), html)
+            refuse_unknown(request.query, ("format",))
+            return await self._one(request, session_id, html)
 
     async def _one(self, request: web.Request, session_id: str, html: bool) -> web.StreamResponse:
         found = self._reports.find(session_id)

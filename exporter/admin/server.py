@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator,
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, thread_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -34,6 +34,7 @@ from exporter.admin.responses import (
     HTML,
     SERVER,
     TIME_SHARE,
+    Handler,
     HttpProcessingError,
     TimeShare,
     as_json,
@@ -44,10 +45,8 @@ from exporter.admin.responses import (
 )  # fmt: skip
 from exporter.admin.state import State, snapshot
 from exporter.connections import KEEP_ALIVE, MAX_CONNECTIONS, Connections
+from exporter.observe.recent_closes import RecentCloses
 from exporter.units import parse_duration
-
-if TYPE_CHECKING:
-    from exporter.observe.recent_closes import RecentCloses
 
 #: Seconds within which a drain must begin for GET /drain?wait=... to wait for it: an app's preStop hook, which asks so
 #: that the app gets its SIGTERM only afterwards, may come a moment before the hook that begins the drain.
@@ -64,8 +63,6 @@ _SESSIONS = re.compile(r"/(closes|events)(/.*)?")
 #: Values of Sec-Fetch-Site for requests that no other site made.
 _OWN_SITE = ("none", "same-origin")
 _NOT_HERE = "only for loopback and logged-in users; see --closes-from-anywhere"
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)

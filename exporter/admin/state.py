@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from exporter.admin.pages.wording import (
@@ -26,14 +26,9 @@ from exporter.admin.pages.wording import (
     tone_of,
     when,
 )
+from exporter.observe.recent_closes import Kind, RecentCloses
 from exporter.protocol.causes import CAUSES, is_server_fault
 from exporter.protocol.enums import Cause, Peer
-
-if TYPE_CHECKING:
-    from exporter.observe.recent_closes import RecentCloses
-
-#: Label values of a close: code, cause, initiator.
-Kind = tuple[str, str, str]
 
 #: Groups of equal closes that the landing page shows; the reports behind them are a link away.
 MAX_GROUPS = 8
@@ -71,14 +66,12 @@ def snapshot(state: State, reasons: Sequence[str], reports: RecentCloses | None)
     """
     span = next((span for span in SPANS if state.uptime < 60 * span), SPANS[-1])
     minutes = list(state.minutes)[-span:]
-    hour: Counter[Kind] = Counter()
-    for minute in filter(None, state.minutes):
-        hour.update(minute)
+    hour: Counter[Kind] = sum(map(Counter, state.minutes), Counter())
     return {
         "now": round(time(), 3),
         "status": _status(state, reasons),
         "standing": "draining" if state.draining else "unready" if reasons else "ready",
-        "up": _up(state.uptime),
+        "up": f"{int(state.uptime)} s" if state.uptime < 60 else duration(state.uptime // 60 * 60),
         "span": span,
         "period": f"last {span} minutes" if span < SPANS[-1] else "last hour",
         "active": f"{state.active:,}",
@@ -96,10 +89,6 @@ def snapshot(state: State, reasons: Sequence[str], reports: RecentCloses | None)
     }
 
 
-def _up(seconds: float) -> str:
-    return f"{int(seconds)} s" if seconds < 60 else duration(seconds // 60 * 60)
-
-
 def _status(state: State, reasons: Sequence[str]) -> str:
     if state.draining:
         return "Draining: sessions are being closed, new clients are refused"
@@ -107,8 +96,7 @@ def _status(state: State, reasons: Sequence[str]) -> str:
 
 
 def _is_fault(kind: Kind) -> bool:
-    _, cause, initiator = kind
-    return is_server_fault(Cause(cause), Peer(initiator))
+    return is_server_fault(Cause(kind[1]), Peer(kind[2]))
 
 
 def _is_routine(kind: Kind) -> bool:
@@ -124,28 +112,25 @@ def _card(
 ) -> dict[str, Any]:
     """Return one of the two cards: the closes that belong to it, and their causes, the most frequent first."""
     lately: Counter[str] = Counter()
-    always: Counter[str] = Counter()
-    for counts, sums in ((hour, lately), (ever, always)):
-        for kind, count in counts.items():
-            if belongs(kind):
-                sums[kind[1]] += count
+    for kind, count in hour.items():
+        if belongs(kind):
+            lately[kind[1]] += count
     parts = [{"key": cause, "hour": f"{count:,}"} for cause, count in lately.most_common()]
     return {
         "hour": f"{lately.total():,}" if lately.total() else none,
-        "ever": f"{always.total():,}",
+        "ever": f"{_sum(ever, filter(belongs, ever)):,}",
         "any": lately.total() > 0,
         "parts": parts,
-        "minutes": [sum(count for kind, count in minute.items() if belongs(kind)) for minute in minutes],
+        "minutes": [_sum(minute, filter(belongs, minute)) for minute in minutes],
     }
 
 
 def _tones(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:
     """Return a series for each tone, for the chart."""
-    found: dict[str, list[int]] = {name: [0] * len(minutes) for name in TONES}
-    for place, minute in enumerate(minutes):
-        for (_, cause, initiator), count in minute.items():
-            found[tone(cause, initiator)][place] += count
-    return found
+    return {
+        name: [_sum(minute, (kind for kind in minute if tone(*kind[1:]) == name)) for minute in minutes]
+        for name in TONES
+    }
 
 
 def _causes(
@@ -153,12 +138,11 @@ def _causes(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table: causes by initiator that were seen, faults of the server first."""
     kinds: dict[tuple[str, str], list[Kind]] = {}
-    for kind, count in ever.items():
-        if count:
-            kinds.setdefault((kind[1], kind[2]), []).append(kind)
-    order = {name: place for place, name in enumerate(TONES)}
-    causes = {str(cause): place for place, cause in enumerate(CAUSES)}
-    for cause, initiator in sorted(kinds, key=lambda key: (order[tone(*key)], causes[key[0]], key[1])):
+    for kind in filter(ever.get, ever):
+        kinds.setdefault(kind[1:], []).append(kind)
+    tones, causes = list(TONES), list(CAUSES)
+    ranked = sorted(kinds, key=lambda by: (tones.index(tone(*by)), causes.index(Cause(by[0])), by[1]))
+    for cause, initiator in ranked:
         own = kinds[cause, initiator]
         yield {
             "key": f"{cause}-{initiator}",

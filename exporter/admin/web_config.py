@@ -17,7 +17,6 @@ The YAML library is imported only where there is such a file.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import ssl
 from collections.abc import Mapping
@@ -144,13 +143,12 @@ def _why(error: OSError) -> str:
     return str(getattr(error, "reason", None) or error.strerror or error)
 
 
-def fingerprint(files: tuple[Path, ...]) -> bytes:
-    """Return a digest of the files' contents; a file that cannot be read counts as empty."""
-    digest = hashlib.sha256()
+def fingerprint(files: tuple[Path, ...]) -> tuple[bytes, ...]:
+    """Return the files' contents; a file that cannot be read counts as empty."""
+    contents = []
     for path in files:
         try:
-            content = path.read_bytes()
+            contents.append(path.read_bytes())
         except OSError:
-            content = b""
-        digest.update(len(content).to_bytes(8, "big") + content)
-    return digest.digest()
+            contents.append(b"")
+    return tuple(contents)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from exporter.admin.pages.layout import chips, code_entry, glossary, page_end, page_head, text
+from exporter.admin.pages.layout import PAGE_END, chips, code_entry, glossary, page_head, text
 from exporter.admin.pages.wording import (
     chip,
     code_of,
@@ -25,11 +25,11 @@ from exporter.admin.pages.wording import (
     tone_of,
     when,
 )
+from exporter.observe.recent_closes import CloseReport, RecentCloses
 from exporter.protocol.close_codes import ABNORMAL
 
 if TYPE_CHECKING:
     from exporter.admin.closes_api import Query
-    from exporter.observe.recent_closes import CloseReport, RecentCloses
 
 Fields = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ def list_page(reports: RecentCloses, query: Query, found: Iterator[CloseReport])
     if next(found, None) is not None:
         older = text(query.link(limit=str(query.limit), before=last))
         yield f'<p><a class="more" rel="next" href="{older}">Older reports</a></p>'
-    yield f"{glossary()}</main>{page_end()}"
+    yield f"{glossary()}</main>{PAGE_END}"
 
 
 def report_page(report: Fields) -> str:
@@ -74,14 +74,14 @@ def report_page(report: Fields) -> str:
 {code_entry(explain(code_of(report)))}
 <p><a href="/closes/{name}?format=json">This report as JSON</a></p>
 </main>"""
-    return f"{page_head(f'{code_of(report)} {title(report)}: websocket-exporter')}{body}{page_end()}"
+    return f"{page_head(f'{code_of(report)} {title(report)}: websocket-exporter')}{body}{PAGE_END}"
 
 
 def missing_page(message: str) -> str:
     """Return the page for a report that is not kept."""
     body = f"""<header><p class="crumbs"><a href="/">This sidecar</a> / <a href="/closes">{_TITLE}</a></p>
 <h1>No such report</h1></header><main id="main"><p>{text(message.capitalize())}.</p></main>"""
-    return f"{page_head('No such report: websocket-exporter')}{body}{page_end()}"
+    return f"{page_head('No such report: websocket-exporter')}{body}{PAGE_END}"
 
 
 def _nothing(reports: RecentCloses, query: Query) -> str:

@@ -8,10 +8,11 @@ new row is a clone of the ``template`` beside the rows, which is made here by th
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporter.admin.pages.layout import DOCS, chip_list, glossary, page_end, page_head, text
+from exporter.admin.pages.layout import DOCS, PAGE_END, chip_list, glossary, page_head, text
 from exporter.admin.pages.wording import TONES, iso
 from exporter.admin.state import State
 
@@ -25,11 +26,8 @@ How a cause is decided: <a href="{DOCS}/diagnosis.md">diagnosis</a>.
 Questions: <a href="{DOCS}/troubleshooting.md">troubleshooting</a>.</p>
 </footer>
 <p id="announcer" class="unseen" role="status" aria-live="polite"></p>"""
-_BLANK_PART: Data = {"key": "", "hour": ""}
-_BLANK_CAUSE: Data = {"key": "", "cause": "", "by": "", "tone": "", "codes": [], "hour": "", "ever": ""}
-_BLANK_GROUP: Data = dict.fromkeys(
-    ("key", "title", "tone", "path", "times", "all", "link", "when", "conclusion", "evidence"), ""
-) | {"code": [], "ended_at": 0}
+#: A row of which every value is empty: the template of new ones.
+_BLANK: Data = defaultdict(str, codes=[], code=[], ended_at=0)
 
 
 def render(state: State, shown: Data, listed: bool = True) -> str:
@@ -49,7 +47,7 @@ def render(state: State, shown: Data, listed: bool = True) -> str:
 {glossary()}
 </main>
 {_FOOTER}
-<script type="application/json" id="first" data-listed="{json.dumps(listed)}">{first}</script>{page_end()}"""
+<script type="application/json" id="first" data-listed="{json.dumps(listed)}">{first}</script>{PAGE_END}"""
 
 
 def _header(state: State, shown: Data) -> str:
@@ -89,7 +87,7 @@ def _card(name: str, heading: str, about: str, row: Data) -> str:
 <h3 id="{name}-title">{heading}</h3>
 <div class="big"><p><b data-text="{name}.hour">{text(row["hour"])}</b> <span>in the last hour</span></p>
 <svg class="spark" data-spark="{name}.minutes" aria-hidden="true" hidden></svg></div>
-<ul class="parts" data-list="{name}.parts"><template>{_part(_BLANK_PART)}</template>{parts}</ul>
+<ul class="parts" data-list="{name}.parts"><template>{_part(_BLANK)}</template>{parts}</ul>
 <p class="soft"><span data-text="{name}.ever">{text(row["ever"])}</span> since the start. {about}</p>
 </article>"""
 
@@ -123,7 +121,6 @@ def _fact(heading: str, name: str, value: str, rest: str, alarm: str = "", alarm
 def _chart(shown: Data) -> str:
     tones = shown["tones"]
     legend = "".join(f'<li data-tone="{name}">{text(words)}</li>' for name, words in TONES.items())
-    blank = _minute({"key": "", **dict.fromkeys(TONES, "")})
     heads = "".join(f'<th scope="col" class="number">{name}</th>' for name in TONES)
     newest_first = enumerate(reversed(list(zip(*(tones[name] for name in TONES), strict=True))))
     rows = "".join(
@@ -138,12 +135,12 @@ def _chart(shown: Data) -> str:
 <details id="minutes"><summary>Closes by the minute as a table</summary>
 <table><caption class="unseen">Closes in each minute in which there were any, newest first</caption>
 <thead><tr><th scope="col">Minutes ago</th>{heads}</tr></thead>
-<tbody data-list="table"><template>{blank}</template>{rows}</tbody></table>
+<tbody data-list="table"><template>{_minute(_BLANK)}</template>{rows}</tbody></table>
 </details>
 </section>"""
 
 
-def _minute(row: Mapping[str, str]) -> str:
+def _minute(row: Data) -> str:
     cells = "".join(f'<td class="number" data-text="{name}">{text(row[name])}</td>' for name in TONES)
     return f'<tr data-key="{text(row["key"])}"><th scope="row" data-text="key">{text(row["key"])}</th>{cells}</tr>'
 
@@ -154,7 +151,7 @@ def _causes(rows: Sequence[Data]) -> str:
 <table class="causes"><caption class="unseen">Closes by cause and initiator, server faults first</caption>
 <thead><tr><th scope="col">Cause</th><th scope="col" class="trend"><span class="unseen">By the minute</span></th>
 <th scope="col" class="number">Last hour</th><th scope="col" class="number">Since start</th></tr></thead>
-<tbody data-list="causes"><template>{_cause(_BLANK_CAUSE)}</template>{"".join(map(_cause, rows))}</tbody></table>
+<tbody data-list="causes"><template>{_cause(_BLANK)}</template>{"".join(map(_cause, rows))}</tbody></table>
 <p class="none" data-empty="causes"{" hidden" if rows else ""}>No connection has closed since the start.</p>
 </section>"""
 
@@ -171,7 +168,7 @@ def _cause(row: Data) -> str:
 def _groups(rows: Sequence[Data]) -> str:
     return f"""<section aria-labelledby="groups-title">
 <h2 id="groups-title">Recent abnormal closes</h2>
-<ol class="reports" data-list="groups"><template>{_group(_BLANK_GROUP)}</template>{"".join(map(_group, rows))}</ol>
+<ol class="reports" data-list="groups"><template>{_group(_BLANK)}</template>{"".join(map(_group, rows))}</ol>
 <p class="none" data-empty="groups"{" hidden" if rows else ""}>None so far.</p>
 <p><a href="/closes">All reports, with filters</a></p>
 </section>"""

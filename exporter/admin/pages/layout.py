@@ -14,7 +14,7 @@ from pathlib import Path
 
 from exporter.admin.pages.wording import GLOSSARY, CodeMeaning, entry
 
-__all__ = ["DOCS", "HEADERS", "chip_list", "chips", "code_entry", "glossary", "page_end", "page_head", "text"]
+__all__ = ["DOCS", "HEADERS", "PAGE_END", "chip_list", "chips", "code_entry", "glossary", "page_head", "text"]
 
 
 #: Where the documents are.
@@ -25,16 +25,12 @@ DOCS = "https://github.com/websocket-exporter/websocket-exporter/blob/main/docs"
 _STATIC = Path(__file__).parents[1] / "static"
 
 
-def _asset(name: str) -> str:
-    return (_STATIC / name).read_text("utf-8").strip()
+_STYLE, _SCRIPT = ((_STATIC / name).read_text("utf-8").strip() for name in ("page.css", "page.js"))
 
 
 def _hash(asset: str) -> str:
     return f"'sha256-{b64encode(sha256(asset.encode()).digest()).decode()}'"
 
-
-_STYLE = _asset("page.css")
-_SCRIPT = _asset("page.js")
 
 #: Headers of every answer: nothing is loaded, framed or kept, and only our own script runs.
 HEADERS = {
@@ -62,9 +58,8 @@ def page_head(title: str) -> str:
 """
 
 
-def page_end() -> str:
-    """Return the end of a page."""
-    return f"""
+#: The end of a page.
+PAGE_END = f"""
 <script>{_SCRIPT}</script>
 </body>
 </html>

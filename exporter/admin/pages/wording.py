@@ -181,21 +181,18 @@ class CodeMeaning:
 
 def explain(code: str) -> CodeMeaning:
     """Return the meaning of a code or a label value of ``code``. Never raises."""
-    info = REGISTRY.get(int(code)) if code.isascii() and code.isdecimal() else None
-    if info is not None:
-        return CodeMeaning(
-            code,
-            info.name,
-            (
-                ("Meaning", info.meaning),
-                ("Seen when", info.seen),
-                ("What to do", info.remedy),
-                ("Reconnect", info.reconnect_how),
-            ),
+    number = int(code) if code.isascii() and code.isdecimal() else -1
+    if (info := REGISTRY.get(number)) is not None:
+        rows = (
+            ("Meaning", info.meaning),
+            ("Seen when", info.seen),
+            ("What to do", info.remedy),
+            ("Reconnect", info.reconnect_how),
         )
+        return CodeMeaning(code, info.name, rows)
     name, text = LABELS.get(code, ("", ""))
-    if not text and code.isascii() and code.isdecimal():
-        name, text = "Private use" if int(code) >= 4000 else "", f"A code that {unregistered(int(code))}."
+    if not text and number >= 0:
+        name, text = "Private use" if number >= 4000 else "", f"A code that {unregistered(number)}."
     return CodeMeaning(code, name, (("Meaning", text),) if text else ())
 
 

@@ -13,10 +13,11 @@ import bcrypt
 import pytest
 import trustme
 from aiohttp import ClientConnectorError, ClientOSError, ClientSession, ServerDisconnectedError
+from aiohttp.web import HTTPServiceUnavailable
 from prometheus_client import CollectorRegistry
 
 from exporter.admin import auth
-from exporter.admin.auth import BasicAuth, TooMany
+from exporter.admin.auth import BasicAuth
 from exporter.admin.server import Admin, AdminBackend
 from exporter.admin.web_config import BadWebConfig, load
 from tests.certificates import encrypt, issue, trusting
@@ -121,12 +122,12 @@ async def test_logins(tmp_path: Path) -> None:
 
 
 async def test_basic_auth_with_many_wrong_logins_of_one_address_refuses_some() -> None:
-    """Checks wait for each other; an address with too many in the queue gets TooMany."""
+    """Checks wait for each other; an address with too many in the queue is refused."""
     logins = BasicAuth()
     logins.admit({"prometheus": HASH.encode()})
     attempts = [logins.accepts("prometheus", f"guess {number}", "192.0.2.1") for number in range(auth.MAX_WAITING + 10)]
     results = await asyncio.gather(*attempts, return_exceptions=True)
-    assert sum(isinstance(result, TooMany) for result in results) == 10
+    assert sum(isinstance(result, HTTPServiceUnavailable) for result in results) == 10
     assert sum(result is False for result in results) == auth.MAX_WAITING
     assert await logins.accepts("prometheus", "secret", "192.0.2.1")
 
