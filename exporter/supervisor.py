@@ -25,7 +25,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from time import monotonic, monotonic_ns
@@ -77,7 +77,7 @@ class _Child:
     """A relay or the observer.
 
     :ivar slot: the relay's slot of shared cells.
-    :ivar records: the relay's end of its records sockets until it is forked.
+    :ivar sockets: its ends of the sockets to the observer, for a relay, and to the supervisor, until it is forked.
     :ivar pid: 0 while it does not run.
     :ivar control: the supervisor's end of its control sockets.
     :ivar start_at: when it is to be started, on the monotonic clock; None for not at all.
@@ -86,11 +86,11 @@ class _Child:
     name: str
     main: Main
     slot: int = -1
-    records: socket.socket | None = None
+    sockets: list[socket.socket] = field(default_factory=list)
     pid: int = 0
     control: socket.socket | None = None
     started_at: float = 0.0
-    start_at: float | None = 0.0
+    start_at: float | None = None
     backoff: float = BACKOFF
 
 
@@ -117,7 +117,7 @@ class Supervisor:
         self._on_drain = on_drain
         self._make_relay = make_relay
         self._cells = cells
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.PollSelector()  # without a descriptor, which children would have to close
         self._records: dict[int, socket.socket] = {}  # the observer's ends, by slot
         self._observer = _Child(
             "observer", lambda control: observer(self._records, control, not self._observer.started_at)
@@ -129,6 +129,7 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until all children have ended on purpose. Returns the exit status."""
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signals)
+        self._fork(*self._children)
         while self.state is not State.FINISHING or self._observer.pid:
             for child in self._children:
                 if child.start_at is not None and child.start_at <= monotonic():
@@ -140,8 +141,8 @@ class Supervisor:
 
     # Starting.
 
-    def _prepare(self, slot: int) -> tuple[Main, int, socket.socket]:
-        """Make the relay of ``slot``. Returns its main, slot and records socket."""
+    def _prepare(self, slot: int) -> tuple[Main, int, list[socket.socket]]:
+        """Make the relay of ``slot``. Returns its main, slot and sockets."""
         records, self._records[slot] = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (records, self._records[slot]):
             end.setblocking(False)
@@ -149,51 +150,53 @@ class Supervisor:
                 end.setsockopt(socket.SOL_SOCKET, option, QUEUE)
         # A relay that hangs before its first heartbeat is to be noticed as well.
         self._cells.slots[slot][self._cells.relay_layout.heartbeat] = monotonic_ns()
-        return self._make_relay(slot // SLOTS_PER_RELAY, slot, records), slot, records
+        return self._make_relay(slot // SLOTS_PER_RELAY, slot, records), slot, [records]
 
     def _start(self, child: _Child) -> None:
-        if child is self._observer or not child.started_at:
+        """Start ``child`` anew."""
+        if child is self._observer:
             self._fork(child)
             return
         slot = child.slot ^ 1
         if slot in self._records:  # the observer has not settled the last relay of that slot
             child.start_at = monotonic() + BACKOFF
             return
-        child.main, child.slot, child.records = self._prepare(slot)
+        child.main, child.slot, child.sockets = self._prepare(slot)
         self._fork(child)
         self._cells.observer[self._cells.observer_layout.relay_restarts] += 1
         self._send(self._observer, {"do": "relay", "slot": slot}, self._records[slot])
 
-    def _fork(self, child: _Child) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _fork(self, *children: _Child) -> None:
+        for child in children:
+            child.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            child.control.setblocking(False)
+            child.sockets.append(control)
         _flush_standard_streams()
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            self._be(child, theirs)
-        theirs.close()
-        if child.records is not None:
-            child.records.close()
-            child.records = None
-        ours.setblocking(False)
-        child.pid, child.control, child.started_at, child.start_at = pid, ours, monotonic(), None
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_message(child))
+        for child in children:  # nothing but forks: each child would keep a copy of what is written between them
+            child.pid = os.fork()
+            if child.pid == 0:
+                self._be(child)
+        for child in children:
+            while child.sockets:
+                child.sockets.pop().close()
+            assert child.control is not None
+            self._selector.register(child.control, selectors.EVENT_READ, partial(self._on_message, child))
+            child.started_at, child.start_at = monotonic(), None
 
-    def _be(self, child: _Child, control: socket.socket) -> NoReturn:
+    def _be(self, child: _Child) -> NoReturn:
         """Be ``child`` and end. Signals to the process group are the supervisor's, which passes them on."""
         status = os.EX_SOFTWARE
         try:
             signal.set_wakeup_fd(-1)  # what is left of a signal's handler does nothing
             self._wakeup.close()
-            self._selector.close()
             for other in self._children:
-                for sock in (other.control, other.records):
-                    if sock is not None and sock is not child.records:
+                for sock in (other.control, *other.sockets):
+                    if sock is not None and sock not in child.sockets:
                         sock.close()
             if child is not self._observer:
                 for records in self._records.values():
                     records.close()
-            status = child.main(control)
+            status = child.main(child.sockets[-1])
         except BaseException:
             traceback.print_exc()
         finally:

@@ -349,8 +349,7 @@ def run_observer(
         await process.run(log, records, control, first, started)
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main())
+        uvloop.new_event_loop().run_until_complete(main())
     finally:
         log.close()
     return 0

@@ -192,6 +192,5 @@ def run_relay(process: RelayProcess, control: socket) -> int:
     """
     gc.set_threshold(*COLLECTIONS)
     control.setblocking(False)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(process.run(control))
+    uvloop.new_event_loop().run_until_complete(process.run(control))
     return 0
