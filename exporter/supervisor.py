@@ -337,7 +337,7 @@ def run(settings: Settings) -> int:
     identity_key = os.urandom(KEY_SIZE)
     listen = replace(settings.listen, port=clients[0][0].getsockname()[1])
     admin_address = replace(settings.admin, port=admin[0].getsockname()[1])
-    make_observer = partial(ObserverProcess, settings, admin_address, admin, cells, os.getpid())
+    make_observer = partial(ObserverProcess, settings, listen, admin_address, admin, cells, os.getpid())
     prepared = make_observer()  # with pages that it shares; one that is started anew reads its files anew
 
     def make_relay(number: int, slot: int, records: socket.socket) -> Main:
@@ -357,7 +357,7 @@ def run(settings: Settings) -> int:
         with contextlib.suppress(OSError):  # a sandbox may forbid it
             os.nice(OBSERVER_NICE)
         process = prepared if first else make_observer()
-        return run_observer(process, settings, listen, admin_address, records, control, first)
+        return run_observer(process, records, control, first)
 
     def on_drain() -> None:
         if sys.stderr is not None and sys.stderr.isatty():

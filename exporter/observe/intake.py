@@ -149,10 +149,6 @@ class Intake:
         """Return how many records of a route wait."""
         return sum(waiting.record.route == route for waiting in self._waiting.values())
 
-    def add(self, sink: Sink) -> None:
-        """Pass endings to one more sink."""
-        self._sinks.append(sink.session_closed)
-
     def start(self) -> None:
         """Check the app's listening socket now and regularly."""
         self._check_listener()

@@ -55,28 +55,33 @@ _COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 
 
 class Log:
-    """Configure structlog and the standard library's logging for this process.
+    """Configure structlog, and from its start the standard library's logging, for this process.
 
     :param fmt: ``auto`` is ``console`` on a terminal and ``json`` otherwise.
     :param level: the least level that is logged.
     :param stream: standard output by default; None, as when it is closed, drops every line.
     :param reports: the URL before ``/closes``, for lines on a terminal; empty for none.
+    :param suppressed: called with the number of lines over the limit; ``dropped`` of those that cannot be written.
     :ivar closes: the logger of closes, whose number :class:`SessionLog` limits.
     """
 
     def __init__(
-        self, fmt: Format = "auto", level: str = "info", stream: IO[str] | None = None, reports: str = ""
+        self,
+        fmt: Format = "auto",
+        level: str = "info",
+        stream: IO[str] | None = None,
+        reports: str = "",
+        suppressed: Callable[[int], None] = lambda lines: None,
+        dropped: Callable[[int], None] = lambda lines: None,
     ) -> None:
         stream = stream or sys.stdout
         terminal = stream is not None and stream.isatty()
         console = fmt == "console" or (fmt == "auto" and terminal)
-        self._on_suppressed: Callable[[int], None] = lambda lines: None
-        self._writer = _Writer(stream)
-        self._throttle = Throttle(LINES_PER_SECOND, lambda lines: self._on_suppressed(lines), monotonic)
+        self._level = level.upper()
+        self._writer = _Writer(stream, dropped)
+        self._throttle = Throttle(LINES_PER_SECOND, suppressed, monotonic)
         stamp = TimeStamper(fmt="iso", utc=True)
         render = partial(_terminal_line, reports, terminal) if console else _json_line
-        logging.basicConfig(handlers=[_LibraryHandler()], level=level.upper(), force=True)
-        logging.captureWarnings(True)
         wrapper = structlog.make_filtering_bound_logger(level)
         structlog.configure(
             processors=[self._limit, add_log_level, stamp, format_exc_info, render],
@@ -88,10 +93,11 @@ class Log:
             self._writer, [add_log_level, stamp, render], wrapper, cache_logger_on_first_use=True
         )
 
-    def count(self, suppressed: Callable[[int], None], dropped: Callable[[int], None]) -> None:
-        """Call these with the number of lines suppressed and dropped from now on."""
-        self._on_suppressed = suppressed
-        self._writer.on_dropped = dropped
+    def start(self) -> None:
+        """Begin to write, in the process whose log it is: a fork takes no thread along."""
+        self._writer.start()
+        logging.basicConfig(handlers=[_LibraryHandler()], level=self._level, force=True)
+        logging.captureWarnings(True)
 
     def close(self) -> None:
         """Write the lines that wait, for :data:`LAST_LINES` seconds at most."""
@@ -196,8 +202,8 @@ class _Writer:
     They go to the stream's descriptor, if it has one, so that no line waits in a buffer when the output is full.
     """
 
-    def __init__(self, stream: IO[str] | None) -> None:
-        self.on_dropped: Callable[[int], None] = lambda lines: None
+    def __init__(self, stream: IO[str] | None, dropped: Callable[[int], None]) -> None:
+        self._on_dropped = dropped
         self._stream = stream
         self._cut_short = False
         self._descriptor: int | None = None
@@ -205,6 +211,9 @@ class _Writer:
             self._descriptor = stream.fileno() if stream is not None else None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="log", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
         self._thread.start()
 
     def info(self, line: bytes) -> None:
@@ -212,7 +221,7 @@ class _Writer:
         if self._queue.qsize() < MAX_WAITING:
             self._queue.put(line)
         else:
-            self.on_dropped(1)
+            self._on_dropped(1)
 
     debug = warning = error = critical = info
 
@@ -245,7 +254,7 @@ class _Writer:
             elif self._stream is not None:
                 self._stream.write(data.decode())
             else:
-                self.on_dropped(len(lines))
+                self._on_dropped(len(lines))
         except (OSError, ValueError):  # a full disk, a closed pipe or stream
             self._cut_short = self._cut_short or (written > 0 and data[written - 1 : written] != b"\n")
-            self.on_dropped(sum(end > written for end in accumulate(len(line) + 1 for line in lines)))
+            self._on_dropped(sum(end > written for end in accumulate(len(line) + 1 for line in lines)))

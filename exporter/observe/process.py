@@ -57,20 +57,28 @@ _PHASES = tuple(DrainPhase)
 class ObserverProcess:
     """Everything of one observer. It can be made before its process is forked, whose pages it shares then.
 
-    :param admin: where the admin port is, with the port that was opened.
+    :param listen: where clients connect, with the port that was opened; ``admin`` where the admin port is.
     :param supervisor: the process whose children make up the sidecar.
     """
 
     def __init__(
         self,
         settings: Settings,
+        listen: Address,
         admin: Address,
         admin_sockets: Sequence[socket.socket],
         cells: SharedCells,
         supervisor: int,
     ) -> None:
-        self.page = _page_url(settings, admin)
         self._settings = settings
+        self._listen = listen
+        self._page = _page_url(settings, admin)
+        self._started = {
+            "version": __version__,
+            "upstream": str(settings.upstream),
+            "listen": str(listen),
+            "admin": str(admin),
+        }
         self._admin_sockets = admin_sockets
         self._cells = cells
         self._control: socket.socket
@@ -88,12 +96,20 @@ class ObserverProcess:
         )
         engine = "python" if frames.__file__.endswith(".py") else "compiled"
         metrics = self.metrics = Metrics(self.shared, __version__, engine, supervisor)
+        self.log = Log(
+            cast(Format, settings.log_format),
+            settings.log_level,
+            reports=self._page,
+            suppressed=metrics.lines_suppressed,
+            dropped=metrics.lines_dropped,
+        )
+        session_log = SessionLog(self.log, routes, cast(LogEndings, settings.log_endings), metrics.lines_suppressed)
         self._closes = RecentCloses(routes, metrics.lines_suppressed)
         self._history = ClosesPerMinute()
         reconnects = Reconnects(metrics.returned)
         self._prober = AppProbe(settings.upstream)
         self._intake = Intake(
-            codes, (metrics, self._history, self._closes, reconnects), MonotonicScheduler(), self._prober,
+            codes, (metrics, self._history, self._closes, reconnects, session_log), MonotonicScheduler(), self._prober,
             self._is_draining, reconnects.opened_batch, self._on_notice,
             lambda slot: self._receiver.flushed(slot),
         )  # fmt: skip
@@ -122,24 +138,15 @@ class ObserverProcess:
         web_config = Path(settings.web_config_file) if settings.web_config_file else None
         self.admin = Admin(metrics.registry, backend, access, web_config)
 
-    async def run(
-        self,
-        log: Log,
-        records: dict[int, socket.socket],
-        control: socket.socket,
-        first: bool,
-        started: dict[str, object],
-    ) -> None:
+    async def run(self, records: dict[int, socket.socket], control: socket.socket, first: bool) -> None:
         """Serve until the supervisor says finish or stop, or has died.
 
         :param records: the records sockets of the relays, by slot.
         :param control: the socket to the supervisor.
         :param first: whether no observer ran before this one.
-        :param started: fields of the log line that says where the sidecar listens.
         """
-        metrics, which = self.metrics, cast(LogEndings, self._settings.log_endings)
-        log.count(metrics.lines_suppressed, metrics.lines_dropped)
-        self._intake.add(SessionLog(log, self._routes, which, metrics.lines_suppressed))
+        if first and self._settings.log_format != "json" and sys.stdout.isatty():
+            introduce(self._settings, self._listen, self._page, await self._prober.accepts())
         self._control = control
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_unexpected)
@@ -150,7 +157,7 @@ class ObserverProcess:
         self._intake.start()
         await self.admin.serve(self._admin_sockets)
         if first:
-            self._log.info("exporter.started", **started)
+            self._log.info("exporter.started", **self._started)
         else:
             self._log.warning("observer.restarted")
             reconciling = loop.create_task(self._reconcile())
@@ -320,36 +327,13 @@ def _page_url(settings: Settings, admin: Address) -> str:
 
 
 def run_observer(
-    process: ObserverProcess,
-    settings: Settings,
-    listen: Address,
-    admin: Address,
-    records: dict[int, socket.socket],
-    control: socket.socket,
-    first: bool,
+    process: ObserverProcess, records: dict[int, socket.socket], control: socket.socket, first: bool
 ) -> int:
-    """Run the observer until the supervisor ends it. Returns the exit status.
-
-    :param listen: where clients connect, with the port that was opened.
-    :param admin: where the admin port is, with the port that was opened.
-    """
-    log = Log(cast(Format, settings.log_format), settings.log_level, reports=process.page)
-    started: dict[str, object] = {
-        "version": __version__,
-        "upstream": str(settings.upstream),
-        "listen": str(listen),
-        "admin": str(admin),
-    }
-
+    """Run the observer until the supervisor ends it. Returns the exit status."""
+    process.log.start()
     sys.setswitchinterval(0.001)  # health checks are answered while a thread makes an exposition
-
-    async def main() -> None:
-        if first and settings.log_format != "json" and sys.stdout.isatty():
-            introduce(settings, listen, process.page, await AppProbe(settings.upstream).accepts())
-        await process.run(log, records, control, first, started)
-
     try:
-        uvloop.new_event_loop().run_until_complete(main())
+        uvloop.new_event_loop().run_until_complete(process.run(records, control, first))
     finally:
-        log.close()
+        process.log.close()
     return 0

@@ -24,12 +24,12 @@ LOST = ending("1006", Cause.CONNECTION_LOST, clean=False)
 
 
 class Counts:
-    """Lines suppressed and dropped."""
+    """A log that has been started, and its lines suppressed and dropped."""
 
-    def __init__(self, log: Log) -> None:
-        self.log = log
+    def __init__(self, *arguments: Any, **more: Any) -> None:
         self.suppressed = self.dropped = 0
-        log.count(self._suppress, self._drop)
+        self.log = Log(*arguments, **more, suppressed=self._suppress, dropped=self._drop)
+        self.log.start()
 
     def _suppress(self, lines: int) -> None:
         self.suppressed += lines
@@ -49,11 +49,11 @@ def _configuration() -> Iterator[None]:
 @contextmanager
 def logging_to(stream: IO[str] | None, *arguments: Any, **more: Any) -> Iterator[Counts]:
     """Configure a log to a stream; its lines are written when the context ends."""
-    log = Log(*arguments, stream=stream, **more)
+    counts = Counts(*arguments, stream=stream, **more)
     try:
-        yield Counts(log)
+        yield counts
     finally:
-        log.close()
+        counts.log.close()
 
 
 def events(stream: io.StringIO) -> list[dict[str, Any]]:
