@@ -31,7 +31,7 @@ from httptools import HttpParserError
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Unobserved
-from exporter.protocol.http1_parser import Phase, Request, Response, Tracker, put_back, take_readers
+from exporter.protocol.http1_parser import HeadTooLarge, Phase, Request, Response, put_back, take_readers
 
 #: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
 #: does not let it, some do); 64 KiB is the limit of several servers for a whole request head.
@@ -44,15 +44,26 @@ _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD: Final = Phase.HEAD
 
 
+# These two are no dataclasses, whose __init__ is never compiled.
+
+
 @mypyc_attr(free_list_len=1, acyclic=True)
-@dataclass(slots=True, init=False)
 class UpgradeRequested:
     """The client asked to upgrade to WebSocket: an opening handshake has begun."""
 
-    request: Request
-
     def __init__(self, request: Request) -> None:
         self.request = request
+
+
+@mypyc_attr(free_list_len=1, acyclic=True)
+class Upgraded:
+    """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""
+
+    def __init__(self, request: Request, response: Response, client: bytes, server: bytes) -> None:
+        self.request = request
+        self.response = response
+        self.client = client
+        self.server = server
 
 
 @dataclass(slots=True)
@@ -70,23 +81,6 @@ class UpgradeAborted:
     request: Request
 
 
-@mypyc_attr(free_list_len=1, acyclic=True)
-@dataclass(slots=True, init=False)
-class Upgraded:
-    """The 101. ``client`` and ``server`` are the bytes of each that are already frames."""
-
-    request: Request
-    response: Response
-    client: bytes
-    server: bytes
-
-    def __init__(self, request: Request, response: Response, client: bytes, server: bytes) -> None:
-        self.request = request
-        self.response = response
-        self.client = client
-        self.server = server
-
-
 @dataclass(slots=True)
 class ParseFailed:
     """The connection cannot be followed any more; it is still forwarded."""
@@ -98,7 +92,7 @@ class ParseFailed:
 Event = UpgradeRequested | UpgradeRejected | UpgradeAborted | Upgraded | ParseFailed
 
 
-class HandshakeTracker(Tracker):
+class HandshakeTracker:
     """Both directions of one HTTP/1.1 connection.
 
     :param max_head: bytes that a request's or response's head, or a body's trailers, may have.
@@ -109,7 +103,7 @@ class HandshakeTracker(Tracker):
     """
 
     __slots__ = (
-        "_answering", "_events", "_opening", "_parked", "_requests", "_responses", "_switching", "_upgrading",
+        "_answering", "_events", "_max_head", "_opening", "_parked", "_requests", "_responses", "_upgrading",
         "_waiting", "finished", "started",
     )  # fmt: skip
     __deletable__ = ("_requests", "_responses")
@@ -117,15 +111,14 @@ class HandshakeTracker(Tracker):
     def __init__(self, max_head: int = 64 * 1024) -> None:
         self.finished = False
         self.started = False  # a request's head was complete
-        self.max_head = max_head
+        self._max_head = max_head
         self._events: list[Event] = []
         self._waiting = b""  # one byte for each request that waits for its answer: 1 for a HEAD
         self._answering = False  # the response that is being read answers the first of them
         self._upgrading: Request | None = None  # the last of them, if it asks to upgrade
-        self._switching: Response | None = None  # the 101 that has just been read
         self._parked: bytes | bytearray = b""
         self._opening = b""  # the connection's first bytes, while they are not known to be HTTP/1.1
-        self._requests, self._responses = take_readers(self)
+        self._requests, self._responses = take_readers(max_head)
 
     @property
     def is_idle(self) -> bool:
@@ -151,7 +144,6 @@ class HandshakeTracker(Tracker):
         if not self.finished:
             self._abort()
             self._finish()
-            self._drop_parsers()
         return self._take_events()
 
     def _take_events(self) -> list[Event]:
@@ -159,19 +151,12 @@ class HandshakeTracker(Tracker):
         self._events = []
         return events
 
-    def release(self) -> None:
-        """Let go of the readers after :class:`Upgraded`. The last call."""
-        put_back(self._requests, self._responses)
-        del self._requests, self._responses
-
     def _finish(self) -> None:
         self.finished = True
         self._waiting = self._parked = self._opening = b""
         self._upgrading = None
-
-    def _drop_parsers(self) -> None:
-        self._requests.release()
-        self._responses.release()
+        put_back(self._requests, self._responses)
+        del self._requests, self._responses
 
     def _abort(self) -> None:
         request = self._upgrading
@@ -179,11 +164,9 @@ class HandshakeTracker(Tracker):
             self._events.append(UpgradeAborted(request))
 
     def _fail(self, reason: Unobserved, why: str) -> None:
-        if not self.finished:
-            self._abort()
-            self._finish()
-            self._drop_parsers()
-            self._events.append(ParseFailed(reason, why))
+        self._abort()
+        self._finish()
+        self._events.append(ParseFailed(reason, why))
 
     def _read_requests(self, data: bytes) -> None:
         reader = self._requests
@@ -194,8 +177,12 @@ class HandshakeTracker(Tracker):
                     self._buffer_early(data[at:])
                     break
                 at = reader.feed(data, at)
+                if reader.head_complete:
+                    self._request_head(reader.take())
         except HttpParserError as error:
             self._fail(*self._not_http1(error, data))
+        except HeadTooLarge as error:
+            self._fail(Unobserved.HEAD_TOO_LARGE, f"a request's {error} of over {self._max_head} bytes")
         if not self.started and len(self._opening) < len(_HTTP2_PREFACE):
             self._opening += data[: len(_HTTP2_PREFACE)]
 
@@ -216,63 +203,56 @@ class HandshakeTracker(Tracker):
                 return Unobserved.HTTP2, "HTTP/2 with prior knowledge"
         return Unobserved.HTTP1, f"request: {error}"
 
+    def _request_head(self, request: Request) -> None:
+        self.started = True
+        self._opening = b""
+        self._waiting += b"\x01" if request.method == "HEAD" else b"\x00"
+        if len(self._waiting) > MAX_PIPELINED:
+            self._fail(Unobserved.HTTP1, f"over {MAX_PIPELINED} requests without an answer")
+        elif request.upgrade:
+            self._upgrading = request
+            if request.websocket:
+                self._events.append(UpgradeRequested(request))
+
     def _read_responses(self, data: bytes) -> None:
+        reader = self._responses
         at = 0
         try:
             while at < len(data) and not self.finished:
-                at = self._responses.feed(data, at)
-                if self._switching is not None:
-                    self._switch(self._switching, data[at:])
+                at = reader.feed(data, at)
+                if reader.head_complete:
+                    self._response_head(reader.take(), data, at)
+                if not self.finished and reader.is_between:
+                    self._response_done()
         except HttpParserError as error:
             self._fail(Unobserved.HTTP1, f"response: {error}")
+        except HeadTooLarge as error:
+            self._fail(Unobserved.HEAD_TOO_LARGE, f"a response's {error} of over {self._max_head} bytes")
 
-    def _switch(self, response: Response, frames: bytes) -> None:
-        request = self._upgrading
-        assert request is not None
-        client = bytes(self._parked)
-        self._switching = None
-        self._finish()
-        self._events.append(Upgraded(request, response, client, frames))
-
-    # Called by the readers.
-
-    def head_too_large(self, message: str) -> None:
-        """Handle a head, or a body's trailers, over the limit, complete or not."""
-        self._fail(Unobserved.HEAD_TOO_LARGE, f"{message} of over {self.max_head} bytes")
-
-    def request_head(self, is_head: bool, upgrade: Request | None) -> None:
-        """Handle a complete request head."""
-        self.started = True
-        self._opening = b""
-        self._waiting += b"\x01" if is_head else b"\x00"
-        if len(self._waiting) > MAX_PIPELINED:
-            self._fail(Unobserved.HTTP1, f"over {MAX_PIPELINED} requests without an answer")
-        elif upgrade is not None:
-            self._upgrading = upgrade
-            if upgrade.websocket:
-                self._events.append(UpgradeRequested(upgrade))
-
-    def response_head(self, response: Response) -> bool:
-        """Handle a complete response head. Returns whether it answers a HEAD."""
+    def _response_head(self, response: Response, data: bytes, at: int) -> None:
+        """Handle a response's head, which ends at ``at`` in ``data``."""
         self._answering = bool(self._waiting) and not response.is_interim
         request = self._upgrading if self._answering and len(self._waiting) == 1 else None
         if response.status == 101 and (response.upgrade or request is not None):
             if response.upgrade and request is not None and request.websocket:
-                self._answering = False
-                self._switching = response
+                self._events.append(Upgraded(request, response, bytes(self._parked), data[at:]))
+                self._finish()
             else:
                 self._fail(Unobserved.UPGRADE, "switched to another protocol")
-        elif request is not None and self._answering:
+            return
+        if request is not None:
             if request.websocket:
                 self._events.append(UpgradeRejected(request, response.status))
                 request.answered = True
             elif request.method == "CONNECT" and response.status // 100 == 2:
                 self._fail(Unobserved.UPGRADE, "switched to another protocol")
-        return self._answering and not self.finished and self._waiting[0] == 1
+                return
+        if self._answering and self._waiting[0] == 1:
+            self._responses.end_message()
 
-    def response_done(self) -> None:
+    def _response_done(self) -> None:
         """Handle the end of a response: the next one belongs to the next request."""
-        if not self._answering or self.finished:
+        if not self._answering:
             return
         self._answering = False
         self._waiting = self._waiting[1:]

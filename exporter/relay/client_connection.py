@@ -223,12 +223,7 @@ class Connection(LegOwner):
         self._server.wait_no_more()
         context.session_opened(self, tunnel)
         tunnel.begin(EarlyData(event.client, event.server, client_fin, server_fin))
-        self._release()
-
-    def _release(self) -> None:
-        """Release the parser and the legs, which refer to each other, without waiting for the garbage collector."""
-        self._tracker.release()
-        self._client.unlink()
+        self._client.unlink()  # the legs refer to each other: nothing is left to the garbage collector
         self._server.unlink()
 
     # The sidecar's own answers and closes.

@@ -21,7 +21,6 @@ from exporter.protocol.http1 import (
     UpgradeRejected,
     UpgradeRequested,
 )
-from exporter.protocol.http1_parser import Request, Response
 from tests.wire import KEY, TEXT, close, cut_at, cuts, frame, singly
 
 
@@ -88,8 +87,6 @@ def play(steps: list[Step], max_head: int = 4096, end: bool = True) -> list[Told
         facts += talk.eof()
         assert talk.eof() == []
         assert talk.finished
-    if any(isinstance(fact, Upgraded) for fact in facts):
-        talk.release()  # its readers are the next conversation's
     return [plain(fact, on_timeout) for fact in facts]
 
 
@@ -416,9 +413,14 @@ def test_tracker_after_a_session_with_any_headers_reads_the_next_alone(headers: 
     talk = HandshakeTracker()
     (asked,) = talk.request(upgrade("/b"))
     (switched,) = talk.response(SWITCH)
-    request_, response = Request("GET", "/b", upgrade=True, websocket=True), Response(101, upgrade=True)
-    assert [asked, switched] == [UpgradeRequested(request_), Upgraded(request_, response, b"", b"")]
-    talk.release()
+    assert isinstance(asked, UpgradeRequested)
+    assert isinstance(switched, Upgraded)
+    assert asked.request is switched.request
+    request_, response = asked.request, switched.response
+    assert (request_.method, request_.target, request_.upgrade, request_.websocket) == ("GET", "/b", True, True)
+    assert (request_.forwarded_for, request_.user_agent, request_.traceparent, request_.cookie) == ("",) * 4
+    assert (response.status, response.subprotocol, response.upgrade) == (101, "", True)
+    assert (switched.client, switched.server) == (b"", b"")
 
 
 def test_it_is_idle_only_between_exchanges() -> None:
