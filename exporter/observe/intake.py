@@ -227,8 +227,8 @@ class Intake:
         if self._draining() or self.terminating or not is_drop(record):
             return True
         drops, key = self._drops(record)
-        evidence = self._classify(record, accepts).evidence
-        undecided = evidence is None or evidence.confidence is Confidence.UNDECIDED
+        confidence = self._classify(record, accepts).confidence
+        undecided = confidence is None or confidence is Confidence.UNDECIDED
         return undecided or len(drops.together(key, record.closed_at)) > 1
 
     def _circumstances(self, record: SessionRecord, accepts: bool | None) -> Circumstances:

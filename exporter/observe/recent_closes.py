@@ -107,8 +107,8 @@ def report(record: SessionRecord, ending: Ending, route: str, ended_at: float) -
     fields = close_fields(record, ending, route) | {
         "ended_at": round(ended_at, 4),
         "suspect": ending.suspect,
-        "confidence": ending.evidence.confidence if ending.evidence is not None else None,
-        "evidence": ending.evidence.phrases() if ending.evidence is not None else [],
+        "confidence": ending.confidence,
+        "evidence": list(ending.evidence),
         "tcp_ended_by": record.tcp_end,
         "tcp_ended_how": record.tcp_end_kind if record.tcp_end is not None else None,
         "idle_s": _rounded(idle_seconds(record)),

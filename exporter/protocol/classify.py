@@ -7,8 +7,7 @@ users. A close that the evidence does not explain gets a neutral name: ``connect
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -16,7 +15,7 @@ from mypy_extensions import mypyc_attr
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.close_codes import ABNORMAL, INVALID, UNKNOWN, CloseCodeMap
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
-from exporter.protocol.evidence import DATA, ON_MESSAGE, Case, Circumstances, Confidence, Evidence, Match
+from exporter.protocol.evidence import DATA, ON_MESSAGE, Case, Circumstances, Confidence, Match, seconds
 from exporter.protocol.idle_timeouts import IDLE_TIMEOUT_TEXTS, is_keepalive_text, mentions_keepalive
 from exporter.protocol.record import SessionRecord
 
@@ -35,13 +34,14 @@ _RESERVED: Final = (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
 _UNSPECIFIC: Final = (None, 1000, 1011)
 _UNSPECIFIC_FOR_PINGS: Final = (None, 1000, 1001, 1011)
 
+_TEXT: Final = "a library states it in the Close frame's reason text"
+
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
 _PROXY: Final = Peer.PROXY
 
 
 @mypyc_attr(acyclic=True)
-@dataclass(slots=True, init=False)
 class Ending:
     """How one session ended.
 
@@ -52,18 +52,9 @@ class Ending:
     :ivar close_unanswered: a Close frame was sent and TCP ended before its answer.
     :ivar close_code: the real number of the Close frame's code, as sent; None without one.
     :ivar suspect: the server ended it with 1000 or an empty Close right after a message that it had not answered.
-    :ivar evidence: the observations that the cause was decided on; None for a close that has no report.
+    :ivar confidence: how much the evidence shows; None for a close that has no report.
+    :ivar evidence: the observations that the cause was decided on, as phrases.
     """
-
-    code: str
-    cause: Cause
-    initiator: Peer
-    clean: bool
-    reason: str
-    close_unanswered: bool
-    close_code: int | None
-    suspect: bool
-    evidence: Evidence | None
 
     def __init__(
         self,
@@ -75,7 +66,8 @@ class Ending:
         close_unanswered: bool = False,
         close_code: int | None = None,
         suspect: bool = False,
-        evidence: Evidence | None = None,
+        confidence: Confidence | None = None,
+        evidence: Sequence[str] = (),
     ) -> None:
         self.code = code
         self.cause = cause
@@ -85,6 +77,7 @@ class Ending:
         self.close_unanswered = close_unanswered
         self.close_code = close_code
         self.suspect = suspect
+        self.confidence = confidence
         self.evidence = evidence
 
 
@@ -104,8 +97,8 @@ def http_text(case: Case) -> Match | None:
     """The server wrote an HTTP response where a frame should begin."""
     if not case.record.http_text:
         return None
-    evidence: dict[str, object] = {"http_text": True}
-    return Match(Cause.INTERNAL_ERROR, Confidence.SHOWN, evidence, code=ABNORMAL, initiator=_SERVER)
+    first = "the server wrote an HTTP response into the WebSocket stream"
+    return Match(Cause.INTERNAL_ERROR, Confidence.SHOWN, first=first, code=ABNORMAL, initiator=_SERVER)
 
 
 def operators_rule(case: Case) -> Match | None:
@@ -120,22 +113,24 @@ def ping_timeout(case: Case) -> Match | None:
     """A keepalive gave up: by its own text, by other words and an unanswered ping, or by an unanswered ping alone."""
     if case.label == INVALID:
         return None
+    waited = ""
+    if case.ping_unanswered is not None:
+        waited = f"a ping of the {case.ender} had waited {seconds(case.ping_unanswered)} for its pong"
     if case.reason and is_keepalive_text(case.reason):
-        return Match(Cause.PING_TIMEOUT, Confidence.STATED, {"text": True, "ping_unanswered": case.ping_unanswered})
-    if case.ping_unanswered is None:
+        return Match(Cause.PING_TIMEOUT, Confidence.STATED, waited, first=_TEXT)
+    if not waited:
         return None
     if case.reason:
         found = mentions_keepalive(case.reason)
     else:
-        unspecific = case.close is None or case.close.code in _UNSPECIFIC_FOR_PINGS
-        found = unspecific and not case.on_message
-    return Match(Cause.PING_TIMEOUT, Confidence.SHOWN, {"ping_unanswered": case.ping_unanswered}) if found else None
+        found = (case.close is None or case.close.code in _UNSPECIFIC_FOR_PINGS) and not case.on_message
+    return Match(Cause.PING_TIMEOUT, Confidence.SHOWN, waited) if found else None
 
 
 def idle_timeout_text(case: Case) -> Match | None:
     """The reason text is a library's own about an idle timeout."""
     if case.reason and case.label != INVALID and IDLE_TIMEOUT_TEXTS.fullmatch(case.reason):
-        return Match(Cause.IDLE_TIMEOUT, Confidence.STATED, {"text": True})
+        return Match(Cause.IDLE_TIMEOUT, Confidence.STATED, first=_TEXT)
     return None
 
 
@@ -146,8 +141,7 @@ def app_gone(case: Case) -> Match | None:
         return None
     if case.close is not None and (case.reason or case.close.code not in _UNSPECIFIC):
         return None
-    leaving = here.draining or here.terminating
-    return Match(Cause.SHUTDOWN if leaving else Cause.APP_DOWN, Confidence.SHOWN)
+    return Match(Cause.SHUTDOWN if here.leaving else Cause.APP_DOWN, Confidence.SHOWN)
 
 
 def app_restarted(case: Case) -> Match | None:
@@ -177,7 +171,8 @@ def slow_client(case: Case) -> Match | None:
     since = case.record.client.waiting_since
     if not case.dropped_by_server or since is None or (waited := case.record.closed_at - since) < MIN_STALL:
         return None
-    return Match(Cause.SLOW_CLIENT, Confidence.LIKELY, {"waiting": waited})
+    phrase = f"data had waited {seconds(waited)} for the client to read it"
+    return Match(Cause.SLOW_CLIENT, Confidence.LIKELY, phrase)
 
 
 def limit_broken(case: Case) -> Match | None:
@@ -186,7 +181,8 @@ def limit_broken(case: Case) -> Match | None:
     if not case.dropped_by_server or client.last_frame_at is None or ended_at - client.last_frame_at > ON_MESSAGE:
         return None
     if client.last_opcode in _RESERVED:
-        return Match(Cause.PROTOCOL_ERROR, Confidence.LIKELY, {"reserved_opcode": client.last_opcode})
+        first = f"the last frame of the client had the reserved opcode {client.last_opcode}"
+        return Match(Cause.PROTOCOL_ERROR, Confidence.LIKELY, first=first)
     if client.last_opcode not in DATA or client.last_message_size < MIN_LARGE or case.after_message is None:
         return None
     far_larger = client.last_message_size >= FAR_LARGER * client.largest_before
@@ -194,7 +190,7 @@ def limit_broken(case: Case) -> Match | None:
     just_begun = client.in_frame and began is not None and ended_at - began <= ON_MESSAGE
     if not (far_larger or just_begun):
         return None
-    return Match(Cause.MESSAGE_TOO_BIG, Confidence.LIKELY, {"larger_than": client.largest_before})
+    return Match(Cause.MESSAGE_TOO_BIG, Confidence.LIKELY, larger_than=client.largest_before)
 
 
 def worker_lost(case: Case) -> Match | None:
@@ -202,7 +198,7 @@ def worker_lost(case: Case) -> Match | None:
     here = case.circumstances
     if not case.dropped_by_server or here.lost_server < WORKER_GROUP or here.app_accepts is False:
         return None
-    return Match(Cause.WORKER_LOST, Confidence.LIKELY, {"together": here.lost_server})
+    return Match(Cause.WORKER_LOST, Confidence.LIKELY, _together(here.lost_server))
 
 
 def proxy_lost(case: Case) -> Match | None:
@@ -210,7 +206,11 @@ def proxy_lost(case: Case) -> Match | None:
     here = case.circumstances
     if case.close is not None or case.ender is not _CLIENT or here.lost_client < PROXY_GROUP:
         return None
-    return Match(Cause.PROXY_LOST, Confidence.LIKELY, {"together": here.lost_client})
+    return Match(Cause.PROXY_LOST, Confidence.LIKELY, _together(here.lost_client))
+
+
+def _together(sessions: int) -> str:
+    return f"at least {sessions} sessions ended within 50 ms"
 
 
 def dropped_on_message(case: Case) -> Match | None:
@@ -226,14 +226,18 @@ def idle_cutoff(case: Case) -> Match | None:
     cutoff = case.codes.idle.cutoff(idle)
     if cutoff is None:
         return None
-    return Match(Cause.IDLE_TIMEOUT, Confidence.LIKELY, {"idle": idle, "cutoff": cutoff})
+    return Match(Cause.IDLE_TIMEOUT, Confidence.LIKELY, f"{_idle(idle)}, a known timeout is {cutoff:g} s")
 
 
 def tcp_end(case: Case) -> Match | None:
     """TCP ended, and nothing shows why."""
     reset = case.record.tcp_end_kind is TcpEndKind.RESET
     cause = Cause.CONNECTION_RESET if reset else Cause.CONNECTION_LOST
-    return Match(cause, Confidence.UNDECIDED, {"idle": case.idle})
+    return Match(cause, Confidence.UNDECIDED, _idle(case.idle))
+
+
+def _idle(idle: float) -> str:
+    return f"nothing had passed either way for {seconds(idle)}"
 
 
 def depends_on_app(record: SessionRecord) -> bool:
@@ -292,12 +296,13 @@ def classify(record: SessionRecord, circumstances: Circumstances, codes: CloseCo
         and case.on_message
     )
     number = None if case.close is None or case.close.code == -1 else case.close.code
+    reason = case.reason
     if initiator is _PROXY:
-        number = record.proxy_code or None
-    return Ending(
-        code, match.cause, initiator, clean, case.reason if initiator is not _PROXY else "", unanswered,
-        number, suspect, _evidence(case, match, initiator) if suspect or is_abnormal(match.cause) else None,
-    )  # fmt: skip
+        number, reason = record.proxy_code or None, ""
+    ending = Ending(code, match.cause, initiator, clean, reason, unanswered, number, suspect)
+    if suspect or is_abnormal(match.cause):
+        ending.confidence, ending.evidence = match.confidence, case.evidence(match)
+    return ending
 
 
 def _closing_handshake(case: Case, initiator: Peer, code: str) -> tuple[bool, bool]:
@@ -310,20 +315,3 @@ def _closing_handshake(case: Case, initiator: Peer, code: str) -> tuple[bool, bo
         return False, False
     clean = client.close is not None and server.close is not None
     return clean, not clean and not case.other.unobserved
-
-
-def _evidence(case: Case, match: Match, initiator: Peer) -> Evidence:
-    here, found = case.circumstances, dict(match.evidence or {})
-    if initiator is not _PROXY:
-        if case.close is None:
-            found["tcp_end_kind"] = case.record.tcp_end_kind
-        if case.after_message is not None and case.after_message < 10 * ON_MESSAGE and initiator is case.ender:
-            found |= {
-                "after_message": case.after_message,
-                "message_size": case.other.last_message_size,
-                "in_frame": case.other.in_frame,
-            }
-        if initiator is _SERVER:
-            found |= {"app_accepts": here.app_accepts, "listener_changed": here.listener_changed}
-        found["draining"] = here.draining or here.terminating
-    return Evidence(match.confidence, initiator, **found)  # type: ignore[arg-type]
