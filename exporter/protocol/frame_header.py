@@ -117,21 +117,33 @@ def is_heartbeat(data: bytes, body: int, second: int) -> bool:
     return payload in (_ENGINE_IO_PING, _ENGINE_IO_PONG)
 
 
+def payload_length(data: bytes, at: int) -> int:
+    """Return the payload length of the frame at ``at``, whose header is complete; 2**63 and more is malformed."""
+    length = data[at + 1] & LENGTH_BITS
+    if length == 126:
+        return data[at + 2] << 8 | data[at + 3]
+    if length == 127:
+        length = unpack_length(data, at + 2)[0]
+    return length
+
+
 def control_frame(data: bytes, at: int) -> Control:
     """Return the whole control frame, or Engine.IO heartbeat, that begins at ``at``."""
     opcode, second = data[at] & OPCODE_BITS, data[at + 1]
-    body = at + HEADER_SIZE[second]
-    end = body + (second & LENGTH_BITS)
-    payload = unmask(data, body, end) if second & MASK else data[body:end]
+    size, body = second & LENGTH_BITS, at + HEADER_SIZE[second]
+    if not second & MASK:
+        payload = data[body : body + size]
+    elif size == 2:  # a Close without a reason text, as most are
+        payload = bytes((data[body] ^ data[body - 4], data[body + 1] ^ data[body - 3]))
+    else:
+        payload = unmask(data[body : body + size], data[body - 4 : body])
     if opcode == TEXT:
         return Control(PING if payload[0] == _ENGINE_IO_PING else PONG, HEARTBEAT)
     return Control(opcode, payload)
 
 
-def unmask(data: bytes, body: int, end: int) -> bytes:
-    """Return the payload ``data[body:end]`` with the masking key before it applied (RFC 6455, section 5.3)."""
-    size = end - body
-    if size == 2:  # a Close without a reason text, as most are
-        return bytes((data[body] ^ data[body - 4], data[body + 1] ^ data[body - 3]))
-    key = data[body - 4 : body] * (size // 4 + 1)
-    return (int.from_bytes(data[body:end], "big") ^ int.from_bytes(key[:size], "big")).to_bytes(size, "big")
+def unmask(payload: bytes, key: bytes) -> bytes:
+    """Return the payload with its masking key applied (RFC 6455, section 5.3)."""
+    size = len(payload)
+    keys = key * (size // 4 + 1)
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(keys[:size], "big")).to_bytes(size, "big")

@@ -18,7 +18,6 @@ from exporter.protocol.frame_header import (
     CLOSE,
     FIN,
     HEADER_SIZE,
-    LENGTH_BITS,
     MASK,
     MAX_CONTROL_PAYLOAD,
     PING,
@@ -27,7 +26,7 @@ from exporter.protocol.frame_header import (
     SHORT_LENGTH,
     TEXT,
     is_heartbeat,
-    unpack_length,
+    payload_length,
 )
 
 #: Frames after which one call stops parsing; a run of data frames in bulk may pass it by :data:`MAX_WINDOW` bytes.
@@ -227,13 +226,6 @@ class RunParser(DirectionState):
 
     def _record(self, data: bytes, now: float, heads: list[int]) -> None:
         """Write the whole frames that begin at ``heads`` to the flight recorder."""
-        lengths: list[int] = []
-        for head in heads:
-            length = data[head + 1] & LENGTH_BITS
-            if length == 126:
-                length = data[head + 2] << 8 | data[head + 3]
-            elif length == 127:
-                length = unpack_length(data, head + 2)[0]
-            lengths.append(length)
+        lengths = [payload_length(data, head) for head in heads]
         firsts = bytes([data[head] for head in heads])
         self.ring.record(now, lengths, firsts.translate(self._firsts))

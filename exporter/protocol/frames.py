@@ -53,6 +53,7 @@ from exporter.protocol.frame_header import (
     Unparseable,
     control_frame,
     malformed,
+    payload_length,
     unpack_length,
 )
 from exporter.protocol.frame_runs import COMPILED, MAX_CONTROLS, MAX_FRAMES, MAX_WINDOW, MIN_WINDOW, RunParser
@@ -250,13 +251,10 @@ class FrameScanner(RunParser):
         body = at + HEADER_SIZE[second]
         if body > size:
             return at
-        if length == 126:
-            length = data[at + 2] << 8 | data[at + 3]
-        elif length == 127:
-            length = unpack_length(data, at + 2)[0]
-            if length >> 63:
-                events.append(self._fail("a length with its top bit set"))
-                return size
+        length = payload_length(data, at)
+        if length >> 63:
+            events.append(self._fail("a length with its top bit set"))
+            return size
         opcode = first & OPCODE_BITS
         end = body + length
         if self._heartbeats and length == 1 and opcode == TEXT:
