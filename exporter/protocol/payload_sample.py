@@ -20,6 +20,7 @@ from exporter.protocol.frame_header import (
     LENGTH_BITS,
     MASK,
     OPCODE_BITS,
+    TEXT,
     Events,
     malformed,
     payload_length,
@@ -75,28 +76,24 @@ class SamplingFrameScanner(FrameScanner):
     def _sample_frames(self, data: bytes, start: int) -> None:
         """Sample the frames of ``data`` from ``start`` on that have just been scanned."""
         stop = self.backlog_at if self.backlog else len(data) - len(self.pending)
+        here, last = start, -1
+        while here < stop and (end := _frame_end(data, here)):
+            if TEXT <= data[here] & OPCODE_BITS <= BINARY:
+                last = here
+            here = end
+        if last >= 0:
+            self._sample = b""
+            start = last
         here = start
-        heads: list[int] = []  # where the data frames of the last message begin
         self._in_data = False
-        while here < stop:
-            opcode, second = data[here] & OPCODE_BITS, data[here + 1]
-            length = payload_length(data, here)
-            if opcode == CLOSE or length >> 63 or malformed(data[here], second & LENGTH_BITS):
-                break  # the scanner has stopped at it
-            head, here = here, here + HEADER_SIZE[second] + length
-            if opcode <= BINARY:
-                if opcode:
-                    self._sample = b""
-                    heads.clear()
-                heads.append(head)
-                self._in_data = here > stop
-        for head in heads:
-            if len(self._sample) == self._limit:
-                break
-            body = head + HEADER_SIZE[data[head + 1]]
-            self._key = data[body - 4 : body] if data[head + 1] & MASK else b""
-            self._offset = 0
-            self._take(data, body, min(body + payload_length(data, head), stop))
+        while here < stop and len(self._sample) < self._limit and (end := _frame_end(data, here)):
+            if data[here] & OPCODE_BITS <= BINARY:
+                body = here + HEADER_SIZE[data[here + 1]]
+                self._key = data[body - 4 : body] if data[here + 1] & MASK else b""
+                self._offset = 0
+                self._in_data = end > stop
+                self._take(data, body, min(end, stop))
+            here = end
 
     def _take(self, data: bytes, start: int, stop: int) -> None:
         """Add the payload bytes from ``start`` to ``stop`` of the current frame to the sample, up to the limit."""
@@ -106,3 +103,12 @@ class SamplingFrameScanner(FrameScanner):
             taken = unmask(taken, self._key[turn:] + self._key[:turn])
         self._sample += taken
         self._offset += stop - start
+
+
+def _frame_end(data: bytes, at: int) -> int:
+    """Return where the frame at ``at`` ends; 0 if the scanner has stopped at it."""
+    second = data[at + 1]
+    length = payload_length(data, at)
+    if data[at] & OPCODE_BITS == CLOSE or length >> 63 or malformed(data[at], second & LENGTH_BITS):
+        return 0
+    return at + HEADER_SIZE[second] + length
