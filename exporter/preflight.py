@@ -46,13 +46,9 @@ def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
     Reads ``cpu.max`` of cgroup v2 and ``cpu.cfs_quota_us`` of v1.
     """
-    cpus = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, _, period = (cgroup / "cpu.max").read_text().partition(" ")
-        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
-    with contextlib.suppress(OSError, ValueError):
-        limit = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
-        return (
-            cpus if limit < 0 else max(1, min(cpus, limit // int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())))
-        )
+    cpus, old = len(os.sched_getaffinity(0)), cgroup / "cpu"
+    for files in ([cgroup / "cpu.max"], [old / "cpu.cfs_quota_us", old / "cpu.cfs_period_us"]):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = " ".join(file.read_text() for file in files).split()
+            return cpus if quota == "max" or int(quota) < 0 else max(1, min(cpus, int(quota) // int(period)))
     return cpus

@@ -21,7 +21,6 @@ from exporter.admin.responses import HTML, JSON, TEXT, line, send, web
 from exporter.observe.recent_closes import CloseReport, RecentCloses
 from exporter.protocol.enums import Cause
 
-FORMATS = ("json", "html")
 FILTERS = ("code", "cause", "route")
 PARAMETERS = (*FILTERS, "format", "limit", "before")
 
@@ -76,7 +75,7 @@ def select(reports: RecentCloses, query: Query) -> Iterator[CloseReport]:
 def wants_html(parameters: MultiMapping[str], accept: str) -> bool:
     """Return whether to answer with HTML: by ``format``, else if Accept prefers it to JSON. Raises HTTPBadRequest."""
     if chosen := _single(parameters, "format"):
-        if chosen not in FORMATS:
+        if chosen not in ("json", "html"):
             raise _bad(f"format: {_cut(chosen)} is neither json nor html")
         return chosen == "html"
     return _quality(accept, "text/html") > _quality(accept, "application/json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from time import sleep
 
@@ -52,13 +53,10 @@ def _connect(admin: str) -> HTTPConnection:
 
 
 def _call(admin: str, method: str, expected: int) -> dict[str, object]:
-    connection = _connect(admin)
-    try:
+    with closing(_connect(admin)) as connection:
         connection.request(method, "/drain", headers={DRAIN_HEADER: "drain"})
         response = connection.getresponse()
         body = response.read()
-    finally:
-        connection.close()
     if response.status != expected:
         raise DrainFailed(f"{admin} answered {response.status}: {body.decode('utf-8', 'replace').strip()}")
     progress: dict[str, object] = json.loads(body)

@@ -145,7 +145,7 @@ class Admin:
             handle_signals=False,
             keepalive_timeout=KEEP_ALIVE,
             shutdown_timeout=0.5,
-            logger=_logger(),
+            logger=_AiohttpLogger("exporter.admin", logging.WARNING),
         )
         await self._runner.setup()
         assert self._runner.server is not None
@@ -281,34 +281,25 @@ class Exposition:
         self._registry = registry
         self._before = before
         self._share = share
-        self._waiting: dict[tuple[str, bool], asyncio.Future[tuple[bytes, float]]] = {}
-        self._making: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._next: dict[tuple[str, bool], asyncio.Task[tuple[bytes, float]]] = {}
 
     async def expose(self, accept: str, exemplars: bool) -> tuple[bytes, str]:
         """Return the text and its content type, in the format that the Accept header prefers."""
         _, content_type = choose_encoder(accept)
         key = (content_type, exemplars)
-        if (made := self._waiting.get(key)) is None:
-            made = self._waiting[key] = asyncio.get_running_loop().create_future()
-        if self._making is None:
-            self._making = asyncio.create_task(self._make_all())
+        if (made := self._next.get(key)) is None:
+            made = self._next[key] = asyncio.create_task(self._make_next(key))
         text, self.collected = await asyncio.shield(made)
         return text, content_type
 
-    async def _make_all(self) -> None:
-        try:
-            while self._waiting:
-                await self._share.wait()
-                key = next(iter(self._waiting))
-                made = self._waiting.pop(key)
-                try:
-                    await self._before()
-                    collected = monotonic()
-                    made.set_result((await asyncio.to_thread(self._make, *key), collected))
-                except Exception as error:
-                    made.set_exception(error)
-        finally:
-            self._making = None
+    async def _make_next(self, key: tuple[str, bool]) -> tuple[bytes, float]:
+        async with self._turn:
+            await self._share.wait()
+            del self._next[key]
+            await self._before()
+            collected = monotonic()
+            return await asyncio.to_thread(self._make, *key), collected
 
     def _make(self, content_type: str, exemplars: bool) -> bytes:
         began = thread_time()
@@ -331,24 +322,16 @@ class _WithoutExemplars(CollectorRegistry):
             yield family
 
 
-class _AiohttpLog(logging.Handler):
+class _AiohttpLogger(logging.Logger):
     """aiohttp's errors as events: malformed requests are not defects."""
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def handle(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         log = structlog.get_logger("exporter")
         if isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
             log.debug("admin.bad_request", message=str(error))
         else:
             log.error("exporter.defect", message=record.getMessage(), exc_info=error)
-
-
-def _logger() -> logging.Logger:
-    logger = logging.getLogger("exporter.admin")
-    logger.propagate = False
-    if not logger.handlers:
-        logger.addHandler(_AiohttpLog(logging.WARNING))
-    return logger
 
 
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:

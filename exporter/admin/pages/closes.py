@@ -6,10 +6,11 @@ A list is made report by report, as fast as its reader takes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape as text
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from exporter.admin.pages.layout import PAGE_END, chips, code_entry, glossary, page_head, text
+from exporter.admin.pages.layout import PAGE_END, chips, code_entry, glossary, page_head
 from exporter.admin.pages.wording import (
     chip,
     code_of,

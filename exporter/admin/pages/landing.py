@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from html import escape as text
 from typing import Any
 
-from exporter.admin.pages.layout import DOCS, PAGE_END, chip_list, glossary, page_head, text
+from exporter.admin.pages.layout import DOCS, PAGE_END, chip_list, glossary, page_head
 from exporter.admin.pages.wording import TONES, iso
 from exporter.admin.state import State
 
@@ -61,22 +62,16 @@ in front of <code>{text(state.upstream)}</code>, up for <span data-text="up">{te
 </header>"""
 
 
+_CARDS = (
+    ("faults", "Server faults", "Closes by the server that point at a bug, a crash or an app that is down."),
+    ("away", "Going away", "Closes that a rollout, a restart, a drain or a leaving browser explains."),
+)
+
+
 def _cards(shown: Data) -> str:
-    faults = _card(
-        "faults",
-        "Server faults",
-        "Closes by the server that point at a bug, a crash or an app that is down.",
-        shown["faults"],
-    )
-    away = _card(
-        "away",
-        "Going away",
-        "Closes that a rollout, a restart, a drain or a leaving browser explains.",
-        shown["away"],
-    )
     return f"""<section aria-labelledby="cards-title">
 <h2 id="cards-title" class="unseen">Server faults and going away</h2>
-<div class="cards">{faults}{away}</div>
+<div class="cards">{"".join(_card(*card, shown[card[0]]) for card in _CARDS)}</div>
 </section>"""
 
 

@@ -14,9 +14,6 @@ from pathlib import Path
 
 from exporter.admin.pages.wording import GLOSSARY, CodeMeaning, entry
 
-__all__ = ["DOCS", "HEADERS", "PAGE_END", "chip_list", "chips", "code_entry", "glossary", "page_head", "text"]
-
-
 #: Where the documents are.
 DOCS = "https://github.com/websocket-exporter/websocket-exporter/blob/main/docs"
 
