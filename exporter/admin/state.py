@@ -13,19 +13,7 @@ from time import time
 from typing import Any
 from urllib.parse import urlencode
 
-from exporter.admin.pages.wording import (
-    TONES,
-    chip,
-    code_of,
-    conclusion,
-    duration,
-    evidence,
-    peer_name,
-    title,
-    tone,
-    tone_of,
-    when,
-)
+from exporter.admin.pages import wording
 from exporter.observe.recent_closes import Kind, RecentCloses
 from exporter.protocol.causes import CAUSES, is_server_fault
 from exporter.protocol.enums import Cause, Peer
@@ -71,7 +59,7 @@ def snapshot(state: State, reasons: Sequence[str], reports: RecentCloses | None)
         "now": round(time(), 3),
         "status": _status(state, reasons),
         "standing": "draining" if state.draining else "unready" if reasons else "ready",
-        "up": f"{int(state.uptime)} s" if state.uptime < 60 else duration(state.uptime // 60 * 60),
+        "up": f"{int(state.uptime)} s" if state.uptime < 60 else wording.duration(state.uptime // 60 * 60),
         "span": span,
         "period": f"last {span} minutes" if span < SPANS[-1] else "last hour",
         "active": f"{state.active:,}",
@@ -128,8 +116,8 @@ def _card(
 def _tones(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:
     """Return a series for each tone, for the chart."""
     return {
-        name: [_sum(minute, (kind for kind in minute if tone(*kind[1:]) == name)) for minute in minutes]
-        for name in TONES
+        name: [_sum(minute, (kind for kind in minute if wording.tone(*kind[1:]) == name)) for minute in minutes]
+        for name in wording.TONES
     }
 
 
@@ -140,16 +128,16 @@ def _causes(
     kinds: dict[tuple[str, str], list[Kind]] = {}
     for kind in filter(ever.get, ever):
         kinds.setdefault(kind[1:], []).append(kind)
-    tones, causes = list(TONES), list(CAUSES)
-    ranked = sorted(kinds, key=lambda by: (tones.index(tone(*by)), causes.index(Cause(by[0])), by[1]))
+    tones, causes = list(wording.TONES), list(CAUSES)
+    ranked = sorted(kinds, key=lambda by: (tones.index(wording.tone(*by)), causes.index(Cause(by[0])), by[1]))
     for cause, initiator in ranked:
         own = kinds[cause, initiator]
         yield {
             "key": f"{cause}-{initiator}",
             "cause": cause,
-            "by": f"by {peer_name(initiator)}",
-            "tone": tone(cause, initiator),
-            "codes": [chip(code) for code in sorted({code for code, _, _ in own})],
+            "by": f"by {wording.peer_name(initiator)}",
+            "tone": wording.tone(cause, initiator),
+            "codes": [wording.chip(code) for code in sorted({code for code, _, _ in own})],
             "hour": f"{_sum(hour, own):,}",
             "ever": f"{_sum(ever, own):,}",
             "minutes": [_sum(minute, own) for minute in minutes],
@@ -165,7 +153,7 @@ def _groups(reports: RecentCloses) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for _, report in reports.walk():
         fields = report.fields
-        key = (code_of(fields), str(fields["cause"]), str(fields["initiator"]), str(fields["route"]))
+        key = (wording.code_of(fields), str(fields["cause"]), str(fields["initiator"]), str(fields["route"]))
         if key in groups or len(groups) < MAX_GROUPS:
             groups.setdefault(key, []).append(fields)
     for group, members in groups.items():
@@ -175,19 +163,19 @@ def _groups(reports: RecentCloses) -> Iterator[dict[str, Any]]:
 def _group(key: str, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     newest = members[0]
     paths = {fields["path"] for fields in members}
-    seen = evidence(newest)
+    seen = wording.evidence(newest)
     filters = {name: str(newest[name]) for name in ("code", "cause", "route")}
     return {
         "key": key,
-        "code": [chip(code_of(newest))],
-        "title": title(newest),
-        "tone": tone_of(newest),
+        "code": [wording.chip(wording.code_of(newest))],
+        "title": wording.title(newest),
+        "tone": wording.tone_of(newest),
         "path": newest["path"] if len(paths) == 1 else f"{len(paths)} paths",
         "times": f"{len(members):,} times, last" if len(members) > 1 else "",
         "all": f"/closes?{urlencode(filters)}",
         "link": f"/closes/{newest['session_id']}",
         "ended_at": round(float(newest["ended_at"]), 3),
-        "when": when(newest["ended_at"]),
-        "conclusion": conclusion(newest),
+        "when": wording.when(newest["ended_at"]),
+        "conclusion": wording.conclusion(newest),
         "evidence": f"Evidence: {'; '.join(seen)}." if seen else "",
     }

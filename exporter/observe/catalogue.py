@@ -9,16 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from exporter.protocol.counters import (
-    HANDSHAKE_BUCKETS,
-    IDLE_BUCKETS,
-    LIFETIME_BUCKETS,
-    MESSAGE_BUCKETS,
-    PING_BUCKETS,
-    RECONNECT_BUCKETS,
-    STALL_BUCKETS,
-    TURN_BUCKETS,
-)
+from exporter.protocol import counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +38,7 @@ HANDSHAKE_DURATION = Metric(
     "websocket_handshake_duration_seconds",
     "Time from the request to upgrade to the head of its answer.",
     ("route",),
-    HANDSHAKE_BUCKETS,
+    counters.HANDSHAKE_BUCKETS,
 )
 ACTIVE = Metric("websocket_connections_active", "Open WebSocket connections.", ("route",))
 CLOSED = Metric(
@@ -59,7 +50,7 @@ LIFETIME = Metric(
     "websocket_connection_duration_seconds",
     "Lifetime of closed WebSocket connections, from the 101 to the close.",
     ("route", "initiator"),
-    LIFETIME_BUCKETS,
+    counters.LIFETIME_BUCKETS,
 )
 INCOMPLETE = Metric(
     "websocket_close_handshakes_incomplete_total",
@@ -82,19 +73,19 @@ IDLE_BEFORE_DROP = Metric(
     "websocket_idle_before_drop_seconds",
     "Idle time before closes without a Close frame.",
     ("route", "initiator"),
-    IDLE_BUCKETS,
+    counters.IDLE_BUCKETS,
 )
 PING_RTT = Metric(
     "websocket_ping_rtt_seconds",
     "Time from a peer's ping to its pong, as they pass the sidecar.",
     ("route", "sender"),
-    PING_BUCKETS,
+    counters.PING_BUCKETS,
 )
 RECONNECT_DELAY = Metric(
     "websocket_reconnect_delay_seconds",
     "Time from a session's close to the same client's next handshake.",
     ("route", "after_cause"),
-    RECONNECT_BUCKETS,
+    counters.RECONNECT_BUCKETS,
 )
 SUSPECT_CLOSES = Metric(
     "websocket_suspect_closes_total",
@@ -107,13 +98,13 @@ STALLED = Metric(
     ("route", "peer"),
 )
 STALL_DURATION = Metric(
-    "websocket_stall_duration_seconds", "Duration of stalls of 1 s or more.", ("route", "peer"), STALL_BUCKETS
+    "websocket_stall_duration_seconds", "Duration of stalls of 1 s or more.", ("route", "peer"), counters.STALL_BUCKETS
 )
 LARGEST_MESSAGE = Metric(
     "websocket_largest_message_bytes",
     "Largest message of a session, at its close.",
     ("route", "sender"),
-    MESSAGE_BUCKETS,
+    counters.MESSAGE_BUCKETS,
 )
 ACCEPT_PAUSES = Metric(
     "websocket_exporter_accept_pauses_total", "Times accepting paused because file descriptors or memory ran out."
@@ -122,7 +113,7 @@ TLS_ERRORS = Metric("websocket_exporter_tls_errors_total", "Failed TLS connectio
 RELAYS = Metric("websocket_exporter_relays", "Relay processes, as --workers sets them.")
 RELAY_RESTARTS = Metric("websocket_exporter_relay_restarts_total", "Relay processes restarted after they died.")
 LOOP_TURN = Metric(
-    "websocket_exporter_loop_turn_seconds", "Duration of one event-loop turn of a relay.", (), TURN_BUCKETS
+    "websocket_exporter_loop_turn_seconds", "Duration of one event-loop turn of a relay.", (), counters.TURN_BUCKETS
 )
 LINES_SUPPRESSED = Metric("websocket_exporter_log_lines_suppressed_total", "Log lines and reports over the rate limit.")
 LINES_DROPPED = Metric(

@@ -10,22 +10,8 @@ from html import escape as text
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from exporter.admin.pages import wording
 from exporter.admin.pages.layout import PAGE_END, chips, code_entry, glossary, page_head
-from exporter.admin.pages.wording import (
-    chip,
-    code_of,
-    conclusion,
-    duration,
-    evidence,
-    explain,
-    headline,
-    idle_before,
-    iso,
-    quantity,
-    title,
-    tone_of,
-    when,
-)
 from exporter.observe.recent_closes import CloseReport, RecentCloses
 from exporter.protocol.close_codes import ABNORMAL
 
@@ -59,23 +45,23 @@ def report_page(report: Fields) -> str:
     name = text(report["session_id"])
     ended = report["ended_at"]
     body = f"""<header><p class="crumbs"><a href="/">This sidecar</a> / <a href="/closes">{_TITLE}</a></p>
-<h1>{text(code_of(report))} {text(title(report))}</h1>
-<p class="over"><time data-exact datetime="{iso(ended)}">{when(ended)}</time>
+<h1>{text(wording.code_of(report))} {text(wording.title(report))}</h1>
+<p class="over"><time data-exact datetime="{wording.iso(ended)}">{wording.when(ended)}</time>
 <code class="path">{text(report["path"])}</code></p></header>
 <main id="main">
-<p class="conclusion" data-tone="{tone_of(report)}">{text(conclusion(report))}</p>
-<p>{text(headline(report))}.</p>
+<p class="conclusion" data-tone="{wording.tone_of(report)}">{text(wording.conclusion(report))}</p>
+<p>{text(wording.headline(report))}.</p>
 {_evidence(report)}
 <h2>Details</h2>
 {_facts(report)}
 {_messages(report)}
 <h2>Last frames</h2>
 {_frames(report)}
-<h2>Close code {text(code_of(report))}</h2>
-{code_entry(explain(code_of(report)))}
+<h2>Close code {text(wording.code_of(report))}</h2>
+{code_entry(wording.explain(wording.code_of(report)))}
 <p><a href="/closes/{name}?format=json">This report as JSON</a></p>
 </main>"""
-    return f"{page_head(f'{code_of(report)} {title(report)}: websocket-exporter')}{body}{PAGE_END}"
+    return f"{page_head(f'{wording.code_of(report)} {wording.title(report)}: websocket-exporter')}{body}{PAGE_END}"
 
 
 def missing_page(message: str) -> str:
@@ -94,7 +80,7 @@ def _nothing(reports: RecentCloses, query: Query) -> str:
 
 
 def _list_head(reports: RecentCloses, query: Query) -> str:
-    kept = f"{len(reports):,} of {quantity(reports.total, 'report')} since the start"
+    kept = f"{len(reports):,} of {wording.quantity(reports.total, 'report')} since the start"
     shown = f"older than session {text(query.before)}, " if query.before else ""
     as_json = text(query.link(format="json"))
     return f"""<a class="skip" href="#main">To the reports</a>
@@ -129,13 +115,14 @@ def _select(name: str, title: str, values: Sequence[str], chosen: str) -> str:
 
 def _article(report: Fields) -> str:
     name, ended = text(report["session_id"]), report["ended_at"]
-    about = f"Details and the last {quantity(len(report['last_frames']), 'frame')}"
-    return f"""<article class="report" data-tone="{tone_of(report)}" aria-labelledby="s-{name}">
-<h2 id="s-{name}">{chips([chip(code_of(report))])} <a href="/closes/{name}">{text(title(report))}</a></h2>
-<p class="over"><time data-exact datetime="{iso(ended)}">{when(ended)}</time>
+    code = chips([wording.chip(wording.code_of(report))])
+    about = f"Details and the last {wording.quantity(len(report['last_frames']), 'frame')}"
+    return f"""<article class="report" data-tone="{wording.tone_of(report)}" aria-labelledby="s-{name}">
+<h2 id="s-{name}">{code} <a href="/closes/{name}">{text(wording.title(report))}</a></h2>
+<p class="over"><time data-exact datetime="{wording.iso(ended)}">{wording.when(ended)}</time>
 <code class="path">{text(report["path"])}</code></p>
-<p>{text(conclusion(report))}</p>
-<p class="soft">{text("; ".join([headline(report), *evidence(report)]))}.</p>
+<p>{text(wording.conclusion(report))}</p>
+<p class="soft">{text("; ".join([wording.headline(report), *wording.evidence(report)]))}.</p>
 <details><summary>{about}</summary>
 {_facts(report)}{_messages(report)}{_frames(report)}</details>
 </article>
@@ -143,7 +130,7 @@ def _article(report: Fields) -> str:
 
 
 def _evidence(report: Fields) -> str:
-    phrases = "".join(f"<li>{text(phrase[0].upper() + phrase[1:])}.</li>" for phrase in evidence(report))
+    phrases = "".join(f"<li>{text(phrase[0].upper() + phrase[1:])}.</li>" for phrase in wording.evidence(report))
     return f"<h2>Evidence</h2><ul>{phrases}</ul>" if phrases else ""
 
 
@@ -154,20 +141,21 @@ def _facts(report: Fields) -> str:
 
 def _rows(report: Fields) -> Iterator[tuple[str, str]]:
     """Yield headings and HTML; an unknown value is empty."""
-    idle = report["idle_s"] if report["code"] == ABNORMAL else idle_before(report["last_frames"])
+    idle = report["idle_s"] if report["code"] == ABNORMAL else wording.idle_before(report["last_frames"])
     yield "Session", _code(report["session_id"])
     yield "Route", text(report["route"])
     yield "Path", _code(report["path"])
     yield "Reason text", f"<q>{text(report['reason'])}</q>" if report["reason"] else "none"
-    yield "Duration", duration(report["duration_s"])
-    yield "Idle before the end", "no frame passed" if idle is None else duration(idle)
+    yield "Duration", wording.duration(report["duration_s"])
+    yield "Idle before the end", "no frame passed" if idle is None else wording.duration(idle)
     yield "Closing handshake", "complete" if report["clean"] else "incomplete"
     yield "TCP ended by", _tcp(report)
-    yield "Ping without a pong", duration(waited) if (waited := report["ping_unanswered_s"]) else ""
+    yield "Ping without a pong", wording.duration(waited) if (waited := report["ping_unanswered_s"]) else ""
     for peer in ("client", "server"):
         age = report["last_frame_age_s"][peer]
-        last = f", the last {duration(age)} before the end" if age is not None else ""
-        passed = f"{quantity(report['frames'][peer], 'frame')}, {quantity(report['bytes'][peer], 'byte')}"
+        last = f", the last {wording.duration(age)} before the end" if age is not None else ""
+        frames, payload = report["frames"][peer], report["bytes"][peer]
+        passed = f"{wording.quantity(frames, 'frame')}, {wording.quantity(payload, 'byte')}"
         yield f"From the {peer}", passed + last
     yield "Subprotocol", _code(report["subprotocol"])
     yield "Client", _code(report["client"])
@@ -202,7 +190,7 @@ def _frames(report: Fields) -> str:
     if not frames:
         return "<p>No frame passed.</p>"
     rows = "".join(map(_frame, frames))
-    caption = f"The last {quantity(len(frames), 'frame')}, oldest first; headers only"
+    caption = f"The last {wording.quantity(len(frames), 'frame')}, oldest first; headers only"
     return f"""<table class="frames"><caption>{caption}</caption>
 <thead><tr><th scope="col" class="number">Before the end</th><th scope="col">Direction</th><th scope="col">Opcode</th>
 <th scope="col" class="number">Length</th></tr></thead><tbody>{rows}</tbody></table>"""
@@ -214,5 +202,5 @@ def _frame(seen: Fields) -> str:
     return (
         f'<tr data-from="{sender}"><td class="number">{seen["age_s"]:,.4f} s</td>'
         f'<td>{sender} <span class="to">→ {_OTHER[sender]}</span></td><td>{text(seen["opcode"])}{more}</td>'
-        f'<td class="number">{quantity(seen["length"], "byte")}</td></tr>'
+        f'<td class="number">{wording.quantity(seen["length"], "byte")}</td></tr>'
     )

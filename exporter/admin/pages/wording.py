@@ -8,18 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from exporter.protocol import close_codes
 from exporter.protocol.causes import CAUSES, is_server_fault
-from exporter.protocol.close_codes import (
-    ABNORMAL,
-    INVALID,
-    LABELS,
-    LIBRARIES,
-    NO_STATUS,
-    PRIVATE,
-    REGISTRY,
-    UNKNOWN,
-    unregistered,
-)
 from exporter.protocol.enums import Cause, Peer, Severity
 from exporter.protocol.evidence import OPENINGS, Confidence
 
@@ -131,25 +121,24 @@ def _end(fields: Fields) -> str:
     who = f"The {peer_name(peer)}"
     if peer is Peer.PROXY and cause in (Cause.DRAIN, Cause.LIMIT):
         why = "in a drain" if cause is Cause.DRAIN else "at its maximum age"
-        return (
-            f"{who} closed the session {why}, {'without a Close frame' if code == ABNORMAL else f'with Close {code}'},"
-        )
+        how = "without a Close frame" if code == close_codes.ABNORMAL else f"with Close {code}"
+        return f"{who} closed the session {why}, {how},"
     if cause is Cause.RELAY_LOST:
         return "A relay process of the sidecar died"
-    if code == ABNORMAL:
+    if code == close_codes.ABNORMAL:
         how = "was reset" if fields.get("tcp_ended_how") == "reset" else "ended"
         return f"{who}'s TCP connection {how} without a Close frame"
-    if code == UNKNOWN:
+    if code == close_codes.UNKNOWN:
         return f"{who}'s TCP connection ended, no longer parsed,"
     return f"{who} sent {_close(fields)}"
 
 
 def _close(fields: Fields) -> str:
-    if fields["code"] == NO_STATUS:
+    if fields["code"] == close_codes.NO_STATUS:
         return "an empty Close frame"
     code = code_of(fields)
-    if fields["code"] == INVALID:
-        return "an invalid Close frame" if code == INVALID else f"Close {code}, which must not be sent,"
+    if fields["code"] == close_codes.INVALID:
+        return "an invalid Close frame" if code == close_codes.INVALID else f"Close {code}, which must not be sent,"
     return f"Close {code} {explain(code).name}".rstrip()
 
 
@@ -182,7 +171,7 @@ class CodeMeaning:
 def explain(code: str) -> CodeMeaning:
     """Return the meaning of a code or a label value of ``code``. Never raises."""
     number = int(code) if code.isascii() and code.isdecimal() else -1
-    if (info := REGISTRY.get(number)) is not None:
+    if (info := close_codes.REGISTRY.get(number)) is not None:
         rows = (
             ("Meaning", info.meaning),
             ("Seen when", info.seen),
@@ -190,14 +179,14 @@ def explain(code: str) -> CodeMeaning:
             ("Reconnect", info.reconnect_how),
         )
         return CodeMeaning(code, info.name, rows)
-    name, text = LABELS.get(code, ("", ""))
+    name, text = close_codes.LABELS.get(code, ("", ""))
     if not text and number >= 0:
-        name, text = "Private use" if number >= 4000 else "", f"A code that {unregistered(number)}."
+        name, text = "Private use" if number >= 4000 else "", f"A code that {close_codes.unregistered(number)}."
     return CodeMeaning(code, name, (("Meaning", text),) if text else ())
 
 
 #: The codes that a page explains in full: those of the registry, and the label values that are no number.
-GLOSSARY: tuple[CodeMeaning, ...] = tuple(explain(code) for code in (*map(str, sorted(REGISTRY)), *LABELS))
+GLOSSARY = tuple(map(explain, (*map(str, sorted(close_codes.REGISTRY)), *close_codes.LABELS)))
 _ENTRIES = frozenset(meaning.code for meaning in GLOSSARY)
 
 
@@ -206,8 +195,8 @@ def entry(code: str) -> str:
     if code in _ENTRIES:
         return f"code-{code}"
     if code.isdecimal() and not 3000 <= int(code) <= 4999:
-        return f"code-{INVALID}"
-    return f"code-{LIBRARIES if code.startswith('3') else PRIVATE}"
+        return f"code-{close_codes.INVALID}"
+    return f"code-{close_codes.LIBRARIES if code.startswith('3') else close_codes.PRIVATE}"
 
 
 def chip(code: str) -> dict[str, str]:
