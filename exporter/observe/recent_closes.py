@@ -206,7 +206,7 @@ class ClosesPerMinute:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.total = 0
         self._clock = clock
-        self._buckets: dict[int, dict[Kind, int]] = {}
+        self._buckets: deque[tuple[int, dict[Kind, int]]] = deque(maxlen=MINUTES)
 
     @property
     def minute(self) -> int:
@@ -216,22 +216,16 @@ class ClosesPerMinute:
     def session_closed(self, record: SessionRecord, ending: Ending) -> None:
         """Count a close in the current minute."""
         minute = self.minute
-        if (bucket := self._buckets.get(minute)) is None:
-            self._forget(minute)
-            bucket = self._buckets[minute] = {}
-        kind = (ending.code, ending.cause, ending.initiator)
+        if not self._buckets or self._buckets[-1][0] != minute:
+            self._buckets.append((minute, {}))
+        bucket, kind = self._buckets[-1][1], (ending.code, ending.cause, ending.initiator)
         bucket[kind] = bucket.get(kind, 0) + 1
         self.total += 1
 
     def minutes(self) -> list[Counter[Kind]]:
         """Return the last hour, the oldest minute first, the current one last; always :data:`MINUTES` of them."""
-        last = self.minute
-        self._forget(last)
-        return [Counter(self._buckets.get(minute)) for minute in range(last - MINUTES + 1, last + 1)]
-
-    def _forget(self, minute: int) -> None:
-        for old in [bucket for bucket in self._buckets if bucket <= minute - MINUTES]:
-            del self._buckets[old]
+        buckets, last = dict(self._buckets), self.minute
+        return [Counter(buckets.get(minute)) for minute in range(last - MINUTES + 1, last + 1)]
 
 
 def idle_seconds(record: SessionRecord) -> float:
