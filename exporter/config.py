@@ -26,6 +26,7 @@ from exporter.units import one_of, parse_bool, parse_count, parse_duration, pars
 
 #: Variables that Kubernetes sets in pods for a Service named websocket-exporter, and those of other commands.
 _OTHER_VARIABLES = re.compile(r"(SERVICE_(HOST|PORT)|PORT)(_.*)?|IMAGE")
+_EVERY_HOST = {"", "0.0.0.0", "::"}
 #: Relays at most.
 MAX_WORKERS = 64
 
@@ -240,8 +241,7 @@ class Settings:
 
 def _overlap(one: Address, other: Address) -> bool:
     """Return whether two addresses cannot both be listened on."""
-    wildcard = {"", "0.0.0.0", "::"}
-    same_host = one.host == other.host or bool(wildcard & {one.host, other.host})
+    same_host = one.host == other.host or not _EVERY_HOST.isdisjoint((one.host, other.host))
     return one.port == other.port != 0 and same_host
 
 
@@ -253,7 +253,7 @@ def _is_own(upstream: Address, listen: Address) -> bool:
         local = ipaddress.ip_address(upstream.host).is_loopback or ipaddress.ip_address(upstream.host).is_unspecified
     except ValueError:
         local = upstream.host == "localhost"
-    return upstream.host == listen.host or (local and (listen.host in ("", "0.0.0.0", "::", "localhost")))
+    return upstream.host == listen.host or (local and listen.host in {*_EVERY_HOST, "localhost"})
 
 
 def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import chain
 from time import monotonic
 from typing import cast
@@ -162,14 +163,13 @@ class Connections:
         """Make a transport of the socket, with a TLS handshake if there is TLS."""
         context = self._tls()
         try:
-            async with asyncio.timeout(HEAD_TIME):
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: connection,
-                    connection.socket,
-                    ssl=context,
-                    ssl_handshake_timeout=HEAD_TIME if context is not None else None,
-                )
-        except (OSError, TimeoutError, asyncio.CancelledError):  # no TLS, gone, or closed for another
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                connection.socket,
+                ssl=context,
+                ssl_handshake_timeout=HEAD_TIME if context is not None else None,
+            )
+        except (OSError, asyncio.CancelledError):  # no TLS, gone, too late, or closed for another
             connection.socket.close()
             self._closed(connection)
 
@@ -215,55 +215,53 @@ class Connections:
                 del self._by_host[connection.host]
 
 
+@dataclass(eq=False)
 class _Connection(asyncio.Protocol):
     """One connection: passes everything on to aiohttp's protocol, and notes times.
 
+    :ivar accepted: when it was accepted.
     :ivar idle_since: since when no request is being answered.
     :ivar requested: a request's head was complete.
     :ivar busy: a request is being answered.
     :ivar starting: makes the transport.
+    :ivar received: bytes since a request ended.
+    :ivar due: monotonic time of the next request at the steady rate.
     """
 
-    def __init__(
-        self,
-        inner: asyncio.Protocol,
-        accepted: socket.socket,
-        host: str,
-        max_request: int,
-        closed: Callable[[_Connection], None],
-    ) -> None:
-        self.inner = inner
-        self.socket = accepted
-        self.host = host
-        self.accepted = monotonic()
-        self.idle_since = self.accepted
-        self.requested = False
-        self.busy = False
-        self.starting: asyncio.Task[None] | None = None
-        self._max_request = max_request
-        self._closed = closed
-        self._transport: asyncio.Transport | None = None
-        self._unread_since: float | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._received = 0  # bytes since a request ended
-        self._due = 0.0  # monotonic time of the next request at the steady rate
+    inner: asyncio.Protocol
+    socket: socket.socket
+    host: str
+    max_request: int
+    closed: Callable[[_Connection], None]
+    accepted: float = field(default_factory=monotonic)
+    idle_since: float = field(default_factory=monotonic)
+    requested: bool = False
+    busy: bool = False
+    starting: asyncio.Task[None] | None = None
+    transport: asyncio.Transport | None = None
+    unread_since: float | None = None
+    received: int = 0
+    due: float = 0.0
+    writable: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.writable.set()
 
     async def begin_request(self) -> None:
         """Note that a request is answered from now on; wait for its pace, and until earlier answers were read."""
         self.requested = self.busy = True
-        self._received = 0
+        self.received = 0
         now = monotonic()
-        self._due = max(self._due, now) + PACE
-        if (early := self._due - BURST * PACE - now) > 0:
+        self.due = max(self.due, now) + PACE
+        if (early := self.due - BURST * PACE - now) > 0:
             await asyncio.sleep(early)
-        await self._writable.wait()
+        await self.writable.wait()
 
     def end_request(self) -> None:
         """Note that no request is being answered any more."""
         self.busy = False
         self.idle_since = monotonic()
-        self._received = 0
+        self.received = 0
 
     def is_idle(self, now: float) -> bool:
         """Return whether no request has come for :data:`PROTECTED_TIME`."""
@@ -271,28 +269,28 @@ class _Connection(asyncio.Protocol):
 
     def is_late(self, now: float) -> bool:
         """Return whether the connection is over one of its times."""
-        if self._received > self._max_request:
+        if self.received > self.max_request:
             return True
         if not self.requested:
             return now - self.accepted > HEAD_TIME
-        return self._unread_since is not None and now - self._unread_since > UNREAD_TIME
+        return self.unread_since is not None and now - self.unread_since > UNREAD_TIME
 
     def abort(self) -> None:
         """Close the connection at once, with unsent data."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
         elif self.starting is not None:
             self.starting.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
         self.inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
-            self._received += len(data)
-        if self._received > self._max_request:  # the watch closes it; closed at once, it would reconnect at once
-            cast(asyncio.Transport, self._transport).pause_reading()
+            self.received += len(data)
+        if self.received > self.max_request:  # the watch closes it; closed at once, it would reconnect at once
+            cast(asyncio.Transport, self.transport).pause_reading()
         else:
             self.inner.data_received(data)
 
@@ -300,16 +298,16 @@ class _Connection(asyncio.Protocol):
         return self.inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed(self)
-        self._writable.set()
+        self.closed(self)
+        self.writable.set()
         self.inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self._unread_since = monotonic()
-        self._writable.clear()
+        self.unread_since = monotonic()
+        self.writable.clear()
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
-        self._unread_since = None
-        self._writable.set()
+        self.unread_since = None
+        self.writable.set()
         self.inner.resume_writing()
