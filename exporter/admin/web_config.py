@@ -104,13 +104,14 @@ def _context(folder: Path, tls: Mapping[str, Any]) -> tuple[ssl.SSLContext, tupl
     for name, value in tls.items():
         if not isinstance(value, str):
             raise ValueError(f"tls_server_config: {name}: expected a text")
-    certificate, key = (_file(folder, tls, name) for name in ("cert_file", "key_file"))
+    certificate, key, authority = (
+        folder / tls[name] if tls.get(name) else None for name in ("cert_file", "key_file", "client_ca_file")
+    )
     if certificate is None or key is None:
         raise ValueError("tls_server_config: needs cert_file and key_file")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _one_of(tls, "min_version", _VERSIONS, ssl.TLSVersion.TLSv1_2)
     context.maximum_version = _one_of(tls, "max_version", _VERSIONS, ssl.TLSVersion.MAXIMUM_SUPPORTED)
-    authority = _file(folder, tls, "client_ca_file")
     auth = _one_of(tls, "client_auth_type", _CLIENT_AUTH, ssl.CERT_NONE)
     if (authority is None) != (auth is ssl.CERT_NONE):
         raise ValueError("tls_server_config: client_ca_file and a client_auth_type that verifies need each other")
@@ -125,10 +126,6 @@ def _context(folder: Path, tls: Mapping[str, Any]) -> tuple[ssl.SSLContext, tupl
         except (OSError, ssl.SSLError) as error:
             raise ValueError(f"tls_server_config: client_ca_file: {_why(error)}") from error
     return context, tuple(file for file in (certificate, key, authority) if file is not None)
-
-
-def _file(folder: Path, tls: Mapping[str, Any], name: str) -> Path | None:
-    return folder / tls[name] if tls.get(name) else None
 
 
 def _one_of(tls: Mapping[str, Any], name: str, choices: Mapping[str, Any], default: Any) -> Any:
