@@ -14,7 +14,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from exporter.admin.responses import begin, drop, line, web
+from exporter.admin.responses import begin, bounded, line, web
 
 #: Listeners at a time: people who look at one pod, with some to spare.
 MAX_LISTENERS = 16
@@ -63,26 +63,18 @@ class EventStream:
             return line(503, f"{MAX_LISTENERS} listeners are connected already", {"Retry-After": "15"})
         self.listeners += 1
         try:
-            return await self._serve(request)
+            response = await begin(request, "text/event-stream")
+            if request.method != "HEAD":
+                async with bounded(request, None):
+                    await self._write(response, f"retry: {RETRY}\n\n".encode())
+                    await self._feed(request, response)
+            return response
         finally:
             self.listeners -= 1
 
     def close(self) -> None:
         """End all streams."""
         self._closing.set()
-
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        response = await begin(request, "text/event-stream")
-        if request.method == "HEAD":
-            return response
-        try:
-            await self._write(response, f"retry: {RETRY}\n\n".encode())
-            await self._feed(request, response)
-        except TimeoutError:
-            drop(request)
-        except ConnectionError:
-            pass  # the listener has gone
-        return response
 
     async def _feed(self, request: web.Request, response: web.StreamResponse) -> None:
         sent, last = b"", monotonic()

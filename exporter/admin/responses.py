@@ -105,7 +105,7 @@ async def send(request: web.Request, content_type: str, pieces: Iterable[str], s
     """Send ``pieces``, each made when the one before it was written; close on a reader who needs too long."""
     response = await begin(request, content_type, status)
     left, share = (piece.encode() for piece in pieces), request.app[TIME_SHARE]
-    async with _bounded(request):
+    async with bounded(request, ANSWER_TIME):
         if request.method != "HEAD":
             while (piece := await share.run(lambda: next(left, None))) is not None:
                 await response.write(piece)
@@ -119,24 +119,19 @@ async def send_bytes(request: web.Request, content_type: str, body: bytes) -> we
     response = web.StreamResponse(headers={"Content-Type": content_type})
     response.content_length = len(body)
     await response.prepare(request)
-    async with _bounded(request):
+    async with bounded(request, ANSWER_TIME):
         await response.write_eof(b"" if request.method == "HEAD" else body)
     return response
 
 
 @asynccontextmanager
-async def _bounded(request: web.Request) -> AsyncIterator[None]:
-    """Bound the time of an answer, and ignore that its reader disconnected."""
+async def bounded(request: web.Request, seconds: float | None) -> AsyncIterator[None]:
+    """Bound the time of an answer; close on a reader who needs too long, ignore that one disconnected."""
     try:
-        async with asyncio.timeout(ANSWER_TIME):
+        async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        drop(request)
+        if request.transport is not None:
+            request.transport.abort()
     except ConnectionError:
         pass
-
-
-def drop(request: web.Request) -> None:
-    """Close a connection at once, with unsent data."""
-    if request.transport is not None:
-        request.transport.abort()
