@@ -20,7 +20,7 @@ from exporter.kubernetes.inject import Scope
 from exporter.kubernetes.inject import inject as inject_streams
 from exporter.kubernetes.inject import remove as remove_from_streams
 from exporter.kubernetes.manifest_stream import join_files
-from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings
+from exporter.kubernetes.settings import OPTIONS, PREFIX, TENANT_SETTINGS, Settings, matching
 from exporter.kubernetes.workloads import TEMPLATES, parse_template_path
 from exporter.listening import CannotListen, open_listeners
 from exporter.options import Option, add_options, parsed
@@ -61,13 +61,6 @@ def _read(names: Iterable[str]) -> list[tuple[str, str]]:
     return inputs
 
 
-def _parse_only(text: str) -> str:
-    kind, slash, name = text.partition("/")
-    if not slash or not kind or not name or "/" in name:
-        raise ValueError("expected KIND/NAME (Deployment/chat)")
-    return text
-
-
 def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator[str]:
     """Yield a unified diff of every input that changes."""
     for (name, before), after in zip(inputs, outputs, strict=True):
@@ -90,7 +83,7 @@ def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator
     "--only",
     multiple=True,
     metavar="KIND/NAME",
-    type=parsed(_parse_only),
+    type=parsed(matching(r"[^/]+/[^/]+", "KIND/NAME (Deployment/chat)")),
     help="Workload to change; others pass through. Repeatable.",
 )
 @click.option("--diff", is_flag=True, help="Print a unified diff instead of the manifests.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings
+from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, OPTIONS, Settings
 
 USER = 65532
 """The image's numeric user, so that runAsNonRoot can be checked without the image."""
@@ -20,6 +20,8 @@ PRESTOP_SLACK = 2
 PRESTOP_PATH = "/drain?wait="
 """Reports the drain's end and never starts one."""
 
+_DURATIONS = ("drain-grace", "drain-spread", "drain-timeout", "drain-linger", "close-timeout")
+
 
 def arguments(settings: Settings, upstream_port: int) -> list[str]:
     """Return the command line after the image's entry point."""
@@ -29,11 +31,7 @@ def arguments(settings: Settings, upstream_port: int) -> list[str]:
         f"--listen=:{settings.listen_port}",
         f"--admin=:{settings.admin_port}",
         *(f"--route={pattern}" for pattern in settings.route),
-        f"--drain-grace={settings.drain_grace}",
-        f"--drain-spread={settings.drain_spread}",
-        f"--drain-timeout={settings.drain_timeout}",
-        f"--drain-linger={settings.drain_linger}",
-        f"--close-timeout={settings.close_timeout}",
+        *(f"--{name}={getattr(settings, OPTIONS[name].field)}" for name in _DURATIONS),
     ]
     if settings.proxy_protocol:
         flags.append("--proxy-protocol")
@@ -75,13 +73,10 @@ def _probe(path: str, **timing: int) -> dict[str, Any]:
 
 
 def _resources(settings: Settings) -> dict[str, Any]:
-    requests = {"cpu": settings.cpu_request, "memory": settings.memory_request}
     limits = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
-    found = {
-        "requests": {name: value for name, value in requests.items() if value is not None},
-        "limits": {name: value for name, value in limits.items() if value is not None},
-    }
-    return {name: value for name, value in found.items() if value}
+    limits = {name: value for name, value in limits.items() if value is not None}
+    requests = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    return {"requests": requests, **({"limits": limits} if limits else {})}
 
 
 def prestop_seconds(settings: Settings) -> int:

@@ -59,14 +59,17 @@ def kind_of(value: object) -> str:
     return _KINDS.get(type(value), type(value).__name__)
 
 
+def mapping_of(value: object, path: str) -> dict[str, Any]:
+    """Return a value that must be a mapping. Raises ManifestError for another type."""
+    if not isinstance(value, dict):
+        raise ManifestError(path, f"must be a mapping, is {kind_of(value)}")
+    return value
+
+
 def mapping_at(parent: Mapping[str, Any], key: str, path: str = "") -> dict[str, Any]:
     """Return the mapping under `key`, a new empty one if absent or null. Raises ManifestError for another type."""
     value = parent.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ManifestError(join(path, key), f"must be a mapping, is {kind_of(value)}")
-    return value
+    return {} if value is None else mapping_of(value, join(path, key))
 
 
 def list_at(parent: Mapping[str, Any], key: str, path: str) -> list[dict[str, Any]]:
@@ -80,8 +83,7 @@ def list_at(parent: Mapping[str, Any], key: str, path: str) -> list[dict[str, An
     if not isinstance(value, list):
         raise ManifestError(join(path, key), f"must be a list, is {kind_of(value)}")
     for index, item in enumerate(value):
-        if not isinstance(item, dict):
-            raise ManifestError(f"{join(path, key)}[{index}]", f"must be a mapping, is {kind_of(item)}")
+        mapping_of(item, f"{join(path, key)}[{index}]")
     return value
 
 

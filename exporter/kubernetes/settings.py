@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.kubernetes.errors import ManifestError, join
-from exporter.options import Option, named, options_of, setting
+from exporter.options import Option, options_of, setting
 from exporter.units import one_of, parse_bool, parse_duration, parse_port, parse_route
 
 PREFIX = "websocket-exporter/"
@@ -47,17 +47,13 @@ class Scrape(StrEnum):
     NONE = "none"
 
 
-def _unchanged(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """Return a parser that checks a text and returns it as it is."""
-
-    def check(text: str) -> str:
-        parse(text)
-        return text
-
-    return check
+def _parse_seconds(text: str) -> str:
+    """Check a duration; the sidecar gets it as written."""
+    parse_duration(text)
+    return text
 
 
-def _matching(pattern: str, accepted: str, *, none: bool = False) -> Callable[[str], str | None]:
+def matching(pattern: str, accepted: str, *, none: bool = False) -> Callable[[str], str | None]:
     """Return a parser for texts that match; with ``none``, "none" is None."""
 
     def parse(text: str) -> str | None:
@@ -91,7 +87,6 @@ def _parse_scrape(text: str) -> Scrape:
     return Scrape(one_of(*Scrape)(text))
 
 
-_parse_seconds = _unchanged(parse_duration)  # the sidecar gets it as written
 _CPU = r"[0-9]+m|[0-9]+(\.[0-9]{1,3})?", "a CPU quantity (25m, 0.5)"
 _MEMORY = r"[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?", "a memory quantity (64Mi, 1Gi)"
 _CONTAINER_NAME = r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", "a container name"
@@ -102,7 +97,7 @@ class Settings:
     """The settings of one sidecar. `image` is the only one without a default: there is no published image."""
 
     image: str = setting(
-        None, _matching(r"\S+", "an image reference"), "Image of the sidecar.", "IMAGE", required=True, tenant=False
+        None, matching(r"\S+", "an image reference"), "Image of the sidecar.", "IMAGE", required=True, tenant=False
     )
     port: str | None = setting(
         None,
@@ -112,7 +107,7 @@ class Settings:
         environment=False,  # Kubernetes sets WEBSOCKET_EXPORTER_PORT=tcp://... beside a Service of that name
     )
     container: str | None = setting(
-        None, _matching(*_CONTAINER_NAME), "App's container. Needed if the port alone is ambiguous.", "NAME"
+        None, matching(*_CONTAINER_NAME), "App's container. Needed if the port alone is ambiguous.", "NAME"
     )
     route: tuple[str, ...] = setting(
         None, parse_route, "Path pattern to count apart, such as '/chat/*'. Repeatable.", "PATTERN", many=True
@@ -153,11 +148,11 @@ class Settings:
     scrape: Scrape = setting(
         "annotations", _parse_scrape, "Discovery by Prometheus: annotations, podmonitor or none.", "METHOD"
     )
-    cpu_request: str = setting("25m", _matching(*_CPU), "CPU request.", "QUANTITY", tenant=False)
-    cpu_limit: str | None = setting(None, _matching(*_CPU, none=True), "CPU limit, or none.", "QUANTITY", tenant=False)
-    memory_request: str = setting("64Mi", _matching(*_MEMORY), "Memory request.", "QUANTITY", tenant=False)
+    cpu_request: str = setting("25m", matching(*_CPU), "CPU request.", "QUANTITY", tenant=False)
+    cpu_limit: str | None = setting(None, matching(*_CPU, none=True), "CPU limit, or none.", "QUANTITY", tenant=False)
+    memory_request: str = setting("64Mi", matching(*_MEMORY), "Memory request.", "QUANTITY", tenant=False)
     memory_limit: str | None = setting(
-        "256Mi", _matching(*_MEMORY, none=True), "Memory limit, or none.", "QUANTITY", tenant=False
+        "256Mi", matching(*_MEMORY, none=True), "Memory limit, or none.", "QUANTITY", tenant=False
     )
     extra_arg: tuple[str, ...] = setting(
         None,
@@ -198,13 +193,9 @@ class Settings:
 
 OPTIONS: Mapping[str, Option] = {option.name: option for option in options_of(Settings)}
 """Every setting, by the name that flags and annotations have."""
+_ANNOTATIONS = {"inject": Option("inject", None, parse_bool, "Whether to inject."), **OPTIONS}
 TENANT_SETTINGS = frozenset(name for name, option in OPTIONS.items() if option.tenant)
 """Settings that annotations may change when the webhook injects, unless --tenant-settings adds others."""
-
-
-def override(settings: Settings, texts: Mapping[str, str]) -> Settings:
-    """Return the settings with `texts` (name to text) over them. Raises ValueError."""
-    return replace(settings, **{OPTIONS[name].field: OPTIONS[name].read(text) for name, text in texts.items()})
 
 
 def parse_annotations(annotations: Mapping[str, str], path: str) -> dict[str, str]:
@@ -216,12 +207,11 @@ def parse_annotations(annotations: Mapping[str, str], path: str) -> dict[str, st
     for key, text in annotations.items():
         if not key.startswith(PREFIX) or key in _WRITTEN:
             continue
-        name = key.removeprefix(PREFIX)
-        if key != INJECT and name not in OPTIONS:
-            known = ", ".join(["inject", *OPTIONS])
-            raise ManifestError(join(path, key), f"unknown annotation; known are {known}")
+        option = _ANNOTATIONS.get(name := key.removeprefix(PREFIX))
+        if option is None:
+            raise ManifestError(join(path, key), f"unknown annotation; known are {', '.join(_ANNOTATIONS)}")
         try:
-            named(parse_bool, text) if key == INJECT else OPTIONS[name].read(text)
+            option.read(text)
         except ValueError as error:
             raise ManifestError(join(path, key), str(error)) from None
         found[name] = text
@@ -231,11 +221,12 @@ def parse_annotations(annotations: Mapping[str, str], path: str) -> dict[str, st
 def settings_of(
     settings: Settings, texts: Mapping[str, str], path: str, allowed: Collection[str] = OPTIONS.keys()
 ) -> Settings:
-    """Return the settings with a workload's annotations over them, those that are `allowed`.
+    """Return the settings with a workload's annotations (name to text) over them, those that are `allowed`.
 
     Raises ManifestError if they contradict each other.
     """
+    options = [OPTIONS[name] for name in texts if name in allowed]
     try:
-        return override(settings, {name: text for name, text in texts.items() if name in allowed})
+        return replace(settings, **{option.field: option.read(texts[option.name]) for option in options})
     except ValueError as error:
         raise ManifestError(path, str(error)) from None

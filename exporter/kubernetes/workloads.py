@@ -6,16 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import (
-    ManifestError,
-    NotInjectable,
-    group_of,
-    join,
-    kind_of,
-    mapping_at,
-    named,
-    strings_at,
-)
+from exporter.kubernetes.errors import NotInjectable, group_of, join, mapping_at, mapping_of, named, strings_at
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.settings import parse_annotations
 
@@ -107,11 +98,8 @@ def workload_of(source: Located, templates: Templates) -> Workload | None:
         inner = template.get(key)
         if inner is None and "workloadRef" in template:
             raise NotInjectable(at, "is elsewhere (workloadRef): inject the workload that it refers to")
-        if not isinstance(inner, dict):
-            raise ManifestError(at, f"must be a mapping, is {kind_of(inner)}")
-        template = inner
-    if not isinstance(template.get("spec"), dict):
-        raise ManifestError(join(at, "spec"), f"must be a mapping, is {kind_of(template.get('spec'))}")
+        template = mapping_of(inner, at)
+    mapping_of(template.get("spec"), join(at, "spec"))
     metadata = mapping_at(obj, "metadata")
     name = metadata.get("name") or metadata.get("generateName") or ""
     return Workload(source, kind, str(name), metadata.get("namespace"), path, template)
@@ -120,15 +108,12 @@ def workload_of(source: Located, templates: Templates) -> Workload | None:
 def _find_template(value: dict[str, Any], path: str, depth: int) -> str | None:
     """Return the path of the first mapping with `spec.containers` below a mapping."""
     for key, inner in value.items():
-        if not isinstance(inner, dict) or not isinstance(key, str):
-            continue
-        at = join(path, key)
-        spec = inner.get("spec")
-        if isinstance(spec, dict) and isinstance(spec.get("containers"), list):
-            return at
-        found = _find_template(inner, at, depth - 1) if depth else None
-        if found:
-            return found
+        if isinstance(inner, dict) and isinstance(key, str):
+            spec, at = inner.get("spec"), join(path, key)
+            if isinstance(spec, dict) and isinstance(spec.get("containers"), list):
+                return at
+            if depth and (found := _find_template(inner, at, depth - 1)):
+                return found
     return None
 
 
@@ -146,6 +131,5 @@ def annotated_settings(workload: Workload) -> dict[str, str]:
 
 def helm_hook(workload: Workload) -> str | None:
     """Return the Helm hook that a workload is (`test`, `pre-upgrade`), None if it is part of the release."""
-    annotations = mapping_at(mapping_at(workload.source.object, "metadata"), "annotations", "metadata")
-    hook = annotations.get("helm.sh/hook")
+    hook = mapping_at(mapping_at(workload.source.object, "metadata"), "annotations").get("helm.sh/hook")
     return hook if isinstance(hook, str) else None

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from exporter.cli import cli
 from exporter.kubernetes.command import inject, webhook
 from exporter.kubernetes.container import arguments
-from exporter.kubernetes.settings import OPTIONS, TENANT_SETTINGS, Settings, override
+from exporter.kubernetes.settings import OPTIONS, TENANT_SETTINGS, Settings, settings_of
 from exporter.units import parse_duration
 from tests.unit.kubernetes.manifests import make_settings
 
@@ -49,7 +49,7 @@ def test_tenant_settings_exclude_what_belongs_to_the_operator() -> None:
     assert {"port", "route", "drain-timeout"} <= TENANT_SETTINGS
 
 
-EVERY_FLAG = override(
+EVERY_FLAG = settings_of(
     DEFAULTS,
     {
         "route": "/chat/*\n/presence/*",
@@ -60,6 +60,7 @@ EVERY_FLAG = override(
         "close-timeout": "5s",
         "proxy-protocol": "true",
     },
+    "metadata.annotations",
 )
 
 
