@@ -100,6 +100,11 @@ def strings_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, str]
     return found
 
 
+def metadata_of(obj: Mapping[str, Any], key: str, path: str = "") -> dict[str, str]:
+    """Return the labels or annotations of an object or pod template. Raises ManifestError."""
+    return strings_at(mapping_at(obj, "metadata", path), key, join(path, "metadata"))
+
+
 def join(path: str, key: str) -> str:
     """Return `spec.ports` for `spec` and `ports`; an empty one of them gives the other."""
     return ".".join(filter(None, (path, key)))

@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, Warn, group_of, list_at, located, mapping_at, named, strings_at
+from exporter.kubernetes.errors import (
+    ManifestError,
+    Warn,
+    group_of,
+    list_at,
+    located,
+    mapping_at,
+    metadata_of,
+    named,
+    strings_at,
+)
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.original import Note, annotate, read_note, remove_note
 from exporter.kubernetes.settings import ADMIN_PORT_NAME, INJECT, ORIGINAL, PREFIX
@@ -123,7 +133,7 @@ def _may_change(obj: dict[str, Any]) -> bool:
 
     Raises ManifestError for any other annotation of ours.
     """
-    annotations = strings_at(mapping_at(obj, "metadata"), "annotations", "metadata")
+    annotations = metadata_of(obj, "annotations")
     for key, text in annotations.items():
         if key.startswith(PREFIX) and key not in {INJECT, ORIGINAL}:
             raise ManifestError(
@@ -147,16 +157,18 @@ def _point_at_sidecars(spec: dict[str, Any], ports: Sequence[InjectedPort], warn
     injected = [port for port in ports if port.listen_port]
     originals: dict[str, int | None] = {}
     for index, entry in enumerate(list_at(spec, "ports", "spec") if injected else []):
-        if entry.get("protocol", "TCP") != "TCP":
-            continue
         present = entry.get("targetPort")
         target = entry.get("port") if present is None else present
-        if isinstance(target, str):
-            if any(port.name == target for port in injected):
-                _warn_protocol(index, entry, warn)
+        match = next((port for port in injected if target in (port.app_port, port.name)), None)
+        if match is None or target is None or entry.get("protocol", "TCP") != "TCP":
             continue
-        match = next((port for port in injected if port.app_port == target), None)
-        if match is None:
+        protocol = entry.get("appProtocol")
+        if isinstance(protocol, str) and protocol in _NOT_WEBSOCKET:
+            warn(
+                f"spec.ports[{index}].appProtocol is {protocol}: the sidecar forwards {_NOT_WEBSOCKET[protocol]} "
+                "without observing it; WebSocket is kubernetes.io/ws"
+            )
+        if isinstance(target, str):  # follows by itself
             continue
         for other in ports:
             if other.app_port == target and other.listen_port != match.listen_port:
@@ -167,23 +179,12 @@ def _point_at_sidecars(spec: dict[str, Any], ports: Sequence[InjectedPort], warn
                 )
         originals[_port_key(entry)] = present
         entry["targetPort"] = match.listen_port
-        _warn_protocol(index, entry, warn)
     if injected and spec.get("clusterIP") == "None":
         warn(
             f"is headless: clients that connect to a pod's port {injected[0].app_port} "
             f"bypass the sidecar; they must connect to {injected[0].listen_port}"
         )
     return {"targetPorts": originals} if originals else {}
-
-
-def _warn_protocol(index: int, entry: dict[str, Any], warn: Warn) -> None:
-    protocol = entry.get("appProtocol")
-    sent = _NOT_WEBSOCKET.get(protocol) if isinstance(protocol, str) else None
-    if sent:
-        warn(
-            f"spec.ports[{index}].appProtocol is {protocol}: "
-            f"the sidecar forwards {sent} without observing it; WebSocket is kubernetes.io/ws"
-        )
 
 
 def _port_key(entry: dict[str, Any]) -> str:

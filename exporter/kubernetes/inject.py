@@ -19,7 +19,7 @@ from exporter.kubernetes.pod import find_sidecar, inject_pod, remove_pod
 from exporter.kubernetes.podmonitor import JOB_LABEL, pod_monitor, set_monitors
 from exporter.kubernetes.ports import declared
 from exporter.kubernetes.settings import Scrape, Settings, settings_of
-from exporter.kubernetes.workloads import TEMPLATES, Templates, Workload, annotated_settings, helm_hook, workload_of
+from exporter.kubernetes.workloads import TEMPLATES, Templates, Workload, annotated_settings, workload_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,8 @@ def _inject_one(
     workload: Workload, settings: Settings, requested: bool, namespaces: Mapping[str, dict[str, Any]], warn: Warn
 ) -> InjectedPort:
     """Inject a workload without sidecar, by its own settings."""
-    hook = helm_hook(workload)
-    if hook is not None and not requested:
+    hook = mapping_at(mapping_at(workload.source.object, "metadata"), "annotations").get("helm.sh/hook")
+    if isinstance(hook, str) and not requested:
         raise NotInjectable("", f"is a Helm hook ({hook})")
     with located(path=workload.path):
         app = inject_pod(workload.template, settings, warn)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import mapping_at, strings_at
+from exporter.kubernetes.errors import metadata_of
 from exporter.kubernetes.settings import Settings
 
 
@@ -53,9 +53,8 @@ def mesh_warnings(
     """Yield a warning for each setting of a mesh that does not fit the sidecar. namespace: the pods' Namespace."""
     keys: dict[str, str] = {}
     for obj in (namespace or {}, template):
-        metadata = mapping_at(obj, "metadata")
-        annotations = strings_at(metadata, "annotations", "metadata")
-        keys |= strings_at(metadata, "labels", "metadata") | annotations
+        annotations = metadata_of(obj, "annotations")
+        keys |= metadata_of(obj, "labels") | annotations
     for mesh in _MESHES:
         found = {key: value for key, value in keys.items() if key.startswith(mesh.keys)}
         if found and not any(value in _OFF.get(key, ()) for key, value in found.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, list_at, mapping_at, strings_at
+from exporter.kubernetes.errors import ManifestError, list_at, mapping_at, metadata_of
 from exporter.kubernetes.settings import ORIGINAL
 
 Note = dict[str, Any]
@@ -50,7 +50,7 @@ def annotate(obj: dict[str, Any], note: Note) -> None:
 
 def read_note(parent: dict[str, Any]) -> Note | None:
     """Return the note of an object or pod template, None if it has none. Raises ManifestError if it is damaged."""
-    text = strings_at(mapping_at(parent, "metadata"), "annotations", "metadata").get(ORIGINAL)
+    text = metadata_of(parent, "annotations").get(ORIGINAL)
     if text is None:
         return None
     try:

@@ -18,19 +18,21 @@ def pod_monitor(workload: Workload) -> dict[str, Any]:
 
     Raises ManifestError if the pods have no labels to select them by.
     """
-    labels = _selector(workload)
+    selector = mapping_at(mapping_at(workload.source.object, "spec"), "selector", "spec") if workload.path else {}
+    stable = strings_at(selector, "matchLabels", "spec.selector")  # the same over releases
+    labels = stable or {key: value for key, value in workload.labels.items() if key != LABEL}
     if not labels:
         raise ManifestError(join(workload.path, "metadata.labels"), "a PodMonitor needs labels to select pods by")
     job = workload.labels.get(JOB_LABEL, workload.name)
-    metadata: dict[str, Any] = {"name": f"{workload.name}-websocket-exporter"}
-    if workload.namespace:
-        metadata["namespace"] = workload.namespace
-    metadata["labels"] = {JOB_LABEL: job}
-    metadata["annotations"] = {GENERATED: workload.key}
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": metadata,
+        "metadata": {
+            "name": f"{workload.name}-websocket-exporter",
+            **({"namespace": workload.namespace} if workload.namespace else {}),
+            "labels": {JOB_LABEL: job},
+            "annotations": {GENERATED: workload.key},
+        },
         "spec": {
             "selector": {"matchLabels": dict(labels)},
             "podMetricsEndpoints": [
@@ -42,13 +44,6 @@ def pod_monitor(workload: Workload) -> dict[str, Any]:
             ],
         },
     }
-
-
-def _selector(workload: Workload) -> dict[str, str]:
-    """Return the workload's matchLabels, which stay the same over releases, or else the pods' own labels."""
-    selector = mapping_at(mapping_at(workload.source.object, "spec"), "selector", "spec") if workload.path else {}
-    own = {key: value for key, value in workload.labels.items() if key != LABEL}
-    return strings_at(selector, "matchLabels", "spec.selector") or own
 
 
 def set_monitors(

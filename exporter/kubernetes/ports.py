@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, kind_of, list_at, mapping_at
+from exporter.kubernetes.errors import ManifestError, NotInjectable, kind_of, list_at, metadata_of
 from exporter.kubernetes.settings import PREFIX, Settings
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -82,9 +82,8 @@ def _undeclared(
     template: dict[str, Any], containers: list[dict[str, Any]], number: int, wanted: str | None
 ) -> ContainerPort:
     """Return a port that no container declares: containerPort only informs, so the app may listen there."""
-    annotations = mapping_at(mapping_at(template, "metadata"), "annotations", "metadata")
     only = containers[0].get("name") if len(containers) == 1 else None
-    name = wanted or annotations.get(_DEFAULT_CONTAINER) or only
+    name = wanted or metadata_of(template, "annotations").get(_DEFAULT_CONTAINER) or only
     for index, container in enumerate(containers):
         if container.get("name") == name:
             return ContainerPort(number, None, container, f"spec.containers[{index}]", None)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from exporter.kubernetes.errors import ManifestError, join
 from exporter.options import Option, options_of, setting
@@ -87,6 +88,8 @@ def _parse_scrape(text: str) -> Scrape:
     return Scrape(one_of(*Scrape)(text))
 
 
+_operators = partial(setting, tenant=False)
+_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _CPU = r"[0-9]+m|[0-9]+(\.[0-9]{1,3})?", "a CPU quantity (25m, 0.5)"
 _MEMORY = r"[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?", "a memory quantity (64Mi, 1Gi)"
 _CONTAINER_NAME = r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", "a container name"
@@ -96,8 +99,8 @@ _CONTAINER_NAME = r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", "a container nam
 class Settings:
     """The settings of one sidecar. `image` is the only one without a default: there is no published image."""
 
-    image: str = setting(
-        None, matching(r"\S+", "an image reference"), "Image of the sidecar.", "IMAGE", required=True, tenant=False
+    image: str = _operators(
+        None, matching(r"\S+", "an image reference"), "Image of the sidecar.", "IMAGE", required=True
     )
     port: str | None = setting(
         None,
@@ -112,22 +115,17 @@ class Settings:
     route: tuple[str, ...] = setting(
         None, parse_route, "Path pattern to count apart, such as '/chat/*'. Repeatable.", "PATTERN", many=True
     )
-    native: bool = setting(
+    native: bool = _operators(
         "true",
         parse_bool,
         "Init container with restartPolicy Always (Kubernetes 1.29 and later), or an ordinary container.",
         negative="--classic",
-        tenant=False,
     )
-    kubernetes: tuple[int, int] = setting(
-        "1.29", _parse_version, "Oldest Kubernetes to support; before 1.29 implies --classic.", "VERSION", tenant=False
+    kubernetes: tuple[int, int] = _operators(
+        "1.29", _parse_version, "Oldest Kubernetes to support; before 1.29 implies --classic.", "VERSION"
     )
-    image_pull_policy: str | None = setting(
-        None,
-        one_of("Always", "IfNotPresent", "Never"),
-        "Image pull policy: Always, IfNotPresent or Never.",
-        "POLICY",
-        tenant=False,
+    image_pull_policy: str | None = _operators(
+        None, one_of(*_PULL_POLICIES), "Image pull policy: Always, IfNotPresent or Never.", "POLICY"
     )
     listen_port: int = setting("10010", parse_port, "Port for the app's clients.", "PORT")
     admin_port: int = setting("10011", parse_port, "Port of /metrics, /livez, /readyz and /drain.", "PORT")
@@ -148,20 +146,12 @@ class Settings:
     scrape: Scrape = setting(
         "annotations", _parse_scrape, "Discovery by Prometheus: annotations, podmonitor or none.", "METHOD"
     )
-    cpu_request: str = setting("25m", matching(*_CPU), "CPU request.", "QUANTITY", tenant=False)
-    cpu_limit: str | None = setting(None, matching(*_CPU, none=True), "CPU limit, or none.", "QUANTITY", tenant=False)
-    memory_request: str = setting("64Mi", matching(*_MEMORY), "Memory request.", "QUANTITY", tenant=False)
-    memory_limit: str | None = setting(
-        "256Mi", matching(*_MEMORY, none=True), "Memory limit, or none.", "QUANTITY", tenant=False
-    )
-    extra_arg: tuple[str, ...] = setting(
-        None,
-        str,
-        "Further argument of the sidecar's command line. Repeatable.",
-        "ARG",
-        many=True,
-        lines=True,
-        tenant=False,
+    cpu_request: str = _operators("25m", matching(*_CPU), "CPU request.", "QUANTITY")
+    cpu_limit: str | None = _operators(None, matching(*_CPU, none=True), "CPU limit, or none.", "QUANTITY")
+    memory_request: str = _operators("64Mi", matching(*_MEMORY), "Memory request.", "QUANTITY")
+    memory_limit: str | None = _operators("256Mi", matching(*_MEMORY, none=True), "Memory limit, or none.", "QUANTITY")
+    extra_arg: tuple[str, ...] = _operators(
+        None, str, "Further argument of the sidecar's command line. Repeatable.", "ARG", many=True, lines=True
     )
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ import structlog
 from aiohttp import web
 
 from exporter.connections import Connections
-from exporter.kubernetes.errors import ManifestError, kind_of, mapping_at, strings_at
+from exporter.kubernetes.errors import ManifestError, kind_of, mapping_at, mapping_of, strings_at
 from exporter.kubernetes.meshes import mesh_warnings
 from exporter.kubernetes.pod import inject_pod
 from exporter.kubernetes.settings import (
@@ -77,11 +77,14 @@ class BadReview(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer for one pod. outcome: `injected`, `refused`, or `ignored` (not requested, or already injected)."""
+    """The answer for one pod. outcome: `injected`, `refused`, or `ignored` (not requested, or already injected).
+
+    pod: `namespace/name` for the log; a pod without a name yet has its generateName.
+    """
 
     uid: str
-    outcome: str
-    pod: str
+    outcome: str = "ignored"
+    pod: str = ""
     patch: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -102,18 +105,20 @@ def decide(body: bytes, settings: Settings, tenant: Collection[str] = TENANT_SET
     Raises BadReview if the body is no AdmissionReview of a pod.
     """
     request = _request(body)
-    pod, name = request.get("object"), _name(request)
-    uid = request["uid"]
+    uid, pod = request["uid"], request.get("object")
     if request.get("operation") != "CREATE" or pod is None:
-        return Decision(uid, "ignored", name)
+        return Decision(uid)
     if not isinstance(pod, dict) or pod.get("kind") != "Pod":
         raise BadReview("request.object must be a Pod")
     try:
-        annotations = strings_at(mapping_at(pod, "metadata", ""), "annotations", "metadata")
+        metadata = mapping_at(pod, "metadata")
+        annotations = strings_at(metadata, "annotations", "metadata")
     except ManifestError as error:
         raise BadReview(f"request.object.{error}") from None
     if annotations.get(INJECT) != "true" or ORIGINAL in annotations:
-        return Decision(uid, "ignored", name)
+        return Decision(uid)
+    name = request.get("name") or metadata.get("name") or metadata.get("generateName") or ""
+    name = f"{request.get('namespace', '')}/{name}"[:MAX_WARNING]
     warnings: list[str] = []
     changed = plain_copy(pod)
     try:
@@ -147,29 +152,18 @@ def _request(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _name(request: dict[str, Any]) -> str:
-    """Return `namespace/name` for the log; a pod without a name yet has its generateName."""
-    pod = request.get("object")
-    metadata = pod.get("metadata") if isinstance(pod, dict) else None
-    metadata = metadata if isinstance(metadata, dict) else {}
-    name = request.get("name") or metadata.get("name") or metadata.get("generateName") or ""
-    return f"{request.get('namespace', '')}/{name}"[:MAX_WARNING]
-
-
 def _inject(pod: dict[str, Any], settings: Settings, tenant: Collection[str], warnings: list[str]) -> None:
     """Add the sidecar to a pod, in place."""
     where = "metadata.annotations"
     texts = parse_annotations(pod["metadata"]["annotations"], where)
     own = settings_of(settings, texts, where, tenant)
-    warnings.extend(
-        f"annotation {PREFIX}{name} is ignored: the webhook does not allow it (--tenant-settings)"
-        for name in texts
-        if name != "inject" and name not in tenant
-    )
+    ignored = [name for name in texts if name not in {"inject", *tenant}]
+    warnings += [
+        f"annotation {PREFIX}{name} is ignored: the webhook does not allow it (--tenant-settings)" for name in ignored
+    ]
     if own.scrape is Scrape.PODMONITOR:  # a pod cannot bring its own; the chart has one for all
         own = replace(own, scrape=Scrape.NONE)
-    if not isinstance(pod.get("spec"), dict):
-        raise ManifestError("spec", f"must be a mapping, is {kind_of(pod.get('spec'))}")
+    mapping_of(pod.get("spec"), "spec")
     app = inject_pod(pod, own, warnings.append)
     warnings.extend(mesh_warnings(pod, app.number, own))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import NotInjectable, group_of, join, mapping_at, mapping_of, named, strings_at
+from exporter.kubernetes.errors import NotInjectable, group_of, join, mapping_at, mapping_of, metadata_of, named
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.settings import parse_annotations
 
@@ -53,8 +53,7 @@ class Workload:
     @property
     def labels(self) -> dict[str, str]:
         """The labels of its pods."""
-        metadata = mapping_at(self.template, "metadata", self.path)
-        return strings_at(metadata, "labels", join(self.path, "metadata"))
+        return metadata_of(self.template, "labels", self.path)
 
     @property
     def key(self) -> str:
@@ -123,13 +122,5 @@ def annotated_settings(workload: Workload) -> dict[str, str]:
     obj, path = workload.source.object, ""
     for key in ("", *filter(None, workload.path.split("."))):
         obj, path = obj[key] if key else obj, join(path, key)
-        where = join(path, "metadata")
-        annotations = strings_at(mapping_at(obj, "metadata", path), "annotations", where)
-        texts |= parse_annotations(annotations, f"{where}.annotations")
+        texts |= parse_annotations(metadata_of(obj, "annotations", path), join(path, "metadata.annotations"))
     return texts
-
-
-def helm_hook(workload: Workload) -> str | None:
-    """Return the Helm hook that a workload is (`test`, `pre-upgrade`), None if it is part of the release."""
-    hook = mapping_at(mapping_at(workload.source.object, "metadata"), "annotations").get("helm.sh/hook")
-    return hook if isinstance(hook, str) else None
