@@ -20,11 +20,12 @@ import os
 import random
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
+from itertools import cycle
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -60,7 +61,7 @@ class Bug:
 
     rate: float = 0.0
     kind: BugKind = BugKind.RAISES
-    _last: BugKind = BugKind.DROPS
+    _turns: Iterator[BugKind] = field(default_factory=lambda: cycle((BugKind.RAISES, BugKind.DROPS)))
 
     def change(self, query: str) -> None:
         """Set ``rate`` and ``kind`` from a URL's query; a field that it leaves out stays. Raises ValueError."""
@@ -77,10 +78,7 @@ class Bug:
         """Return how the next message fails, RAISES or DROPS; None if it does not."""
         if random.random() >= self.rate:
             return None
-        if self.kind is BugKind.BOTH:
-            self._last = BugKind.DROPS if self._last is BugKind.RAISES else BugKind.RAISES
-            return self._last
-        return self.kind
+        return next(self._turns) if self.kind is BugKind.BOTH else self.kind
 
 
 class Chat:
@@ -125,14 +123,14 @@ class Chat:
         return connection.respond(HTTPStatus.OK, json.dumps(state) + "\n")
 
 
+@dataclass(slots=True)
 class Member:
     """One connection's room and name."""
 
-    def __init__(self, connection: ServerConnection, rooms: defaultdict[str, set[ServerConnection]]) -> None:
-        self._connection = connection
-        self._rooms = rooms
-        self._room = ""
-        self._name = ""
+    _connection: ServerConnection
+    _rooms: defaultdict[str, set[ServerConnection]]
+    _room: str = ""
+    _name: str = ""
 
     async def answer(self, message: str | bytes) -> None:
         """Handle one message."""
@@ -172,18 +170,16 @@ def _parse(message: str | bytes) -> Any:
         return None
 
 
-@asynccontextmanager
-async def serve_chat(chat: Chat, port: int) -> AsyncIterator[Server]:
-    """Serve on loopback; on exit, stop listening and close all sessions with 1001. Raises OSError."""
-    async with serve(
+def serve_chat(chat: Chat, port: int) -> AbstractAsyncContextManager[Server]:
+    """Return a context manager that serves on loopback; on exit, it closes all sessions with 1001. Raises OSError."""
+    return serve(
         chat.handle,
         "127.0.0.1",
         port,
         process_request=chat.answer_http,
         max_size=MAX_MESSAGE,
         close_timeout=CLOSE_TIMEOUT,
-    ) as server:
-        yield server
+    )
 
 
 def bound_port(server: Server) -> int:

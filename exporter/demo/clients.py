@@ -25,6 +25,7 @@ from websockets.frames import CloseCode
 from websockets.uri import parse_uri
 
 from exporter.demo.chat_server import MAX_MESSAGE
+from exporter.options import parsed
 
 ROOMS = ("tea", "trains", "rain", "bicycles")
 PHRASES = ("hello", "is it raining?", "the 9:14 is late again", "good morning", "yes", "see you tomorrow")
@@ -136,7 +137,7 @@ class Behaviour:
     stay: float = 20.0
 
 
-@dataclass(slots=True)
+@dataclass
 class Results:
     """Counts of the clients' side.
 
@@ -147,10 +148,6 @@ class Results:
     sessions: int = 0
     closes: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
-
-    def as_json(self) -> str:
-        """Return one JSON line."""
-        return json.dumps({"sessions": self.sessions, "closes": self.closes, "failures": self.failures})
 
 
 class Client:
@@ -175,24 +172,21 @@ class Client:
         while not self._stop.done():
             try:
                 delay = await self._session()
-            except InvalidStatus as error:
-                delay = self._failed(f"HTTP {error.response.status_code}")
             except (OSError, TimeoutError, InvalidHandshake) as error:
-                delay = self._failed(type(error).__name__)
+                how = f"HTTP {error.response.status_code}" if isinstance(error, InvalidStatus) else type(error).__name__
+                self._results.failures[how] += 1
+                delay = self._backoff.delay()
             await self._sleep(delay)
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.wait({self._stop}, timeout=seconds)
 
-    def _failed(self, how: str) -> float:
-        self._results.failures[how] += 1
-        return self._backoff.delay()
-
     async def _session(self) -> float:
         """Open a session, use it and end it. Returns the seconds until the next one."""
+        trace, span = self._traces.getrandbits(128), self._traces.getrandbits(64)
         connection = await connect(
             self._behaviour.url,
-            additional_headers={"traceparent": traceparent(self._traces)},
+            additional_headers={"traceparent": f"00-{trace:032x}-{span:016x}-01"},  # W3C Trace Context, section 3.2
             user_agent_header=f"demo/{self._name}",  # the clients share an address: this identifies them
             open_timeout=HANDSHAKE_TIMEOUT,
             close_timeout=HANDSHAKE_TIMEOUT,
@@ -227,11 +221,6 @@ class Client:
             if self._stop.done() or (stay := stay - pause) <= 0:
                 return
             await connection.send(json.dumps({"type": "say", "text": rng.choice(PHRASES)}))
-
-
-def traceparent(rng: random.Random) -> str:
-    """Return the header that starts a trace (W3C Trace Context, section 3.2)."""
-    return f"00-{rng.getrandbits(128):032x}-{rng.getrandbits(64):016x}-01"
 
 
 async def _read_all(connection: ClientConnection) -> None:
@@ -281,19 +270,21 @@ async def _run(behaviour: Behaviour, count: int, seed: int, seconds: float | Non
     return await run_clients(behaviour, count, seed, stop)
 
 
-def _websocket_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+def _parse_url(text: str) -> str:
     try:
-        parse_uri(value)
+        parse_uri(text)
     except InvalidURI:
-        raise click.BadParameter(f"{value!r}: expected an address such as ws://127.0.0.1:10010/chat") from None
-    return value
+        raise ValueError("expected an address such as ws://127.0.0.1:10010/chat") from None
+    return text
 
 
 _POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--url", callback=_websocket_url, default="ws://127.0.0.1:10010/chat", help="address of the chat")
+@click.option(
+    "--url", type=parsed(_parse_url), metavar="TEXT", default="ws://127.0.0.1:10010/chat", help="address of the chat"
+)
 @click.option("--clients", type=click.IntRange(1, 1000), default=30, help="number of clients")
 @click.option("--rate", type=_POSITIVE, default=0.5, help="messages a second of each client")
 @click.option("--stay", type=_POSITIVE, default=20.0, help="mean length of a session in seconds")
@@ -301,7 +292,8 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--seed", type=int, default=1, help="seed of the random choices")
 def main(url: str, clients: int, rate: float, stay: float, seconds: float | None, seed: int) -> None:
     """Run clients of the chat, which disconnect in many ways and connect again."""
-    click.echo(asyncio.run(_run(Behaviour(url, rate, stay), clients, seed, seconds)).as_json())
+    results = asyncio.run(_run(Behaviour(url, rate, stay), clients, seed, seconds))
+    click.echo(json.dumps(vars(results)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import click
 from exporter.address import Address, parse_listen
 from exporter.demo import DemoError
 from exporter.demo.chat_server import Bug, BugKind
-from exporter.demo.runner import Plan, run
+from exporter.demo.runner import Demo, run
 from exporter.options import parsed
 from exporter.units import parse_duration
 
@@ -35,21 +35,10 @@ _KINDS = click.Choice([kind.value for kind in BugKind])
 @click.option("--restart-every", default="1m", help="interval between restarts of the app; 0 disables", **_DURATION)
 @click.option("--for", "duration", default="0", help="time until the demo ends; 0 is until Ctrl-C", **_DURATION)
 @click.option("--tour", is_flag=True, show_default=False, help="step-by-step explanation of the closes as they happen")
-def demo(
-    listen: Address,
-    admin: Address,
-    app_port: int,
-    clients: int,
-    bug_rate: float,
-    bug_kind: str,
-    restart_every: float,
-    duration: float,
-    tour: bool,
-) -> None:
+def demo(app_port: int, bug_rate: float, bug_kind: str, **options: Any) -> None:
     """Run a chat server with a bug, clients, and the sidecar between them, until Ctrl-C."""
-    bug = Bug(bug_rate, BugKind(bug_kind))
-    plan = Plan(listen, admin, Address("127.0.0.1", app_port), clients, bug, restart_every, duration, tour)
     try:
-        asyncio.run(run(plan))
+        demo = Demo(app=Address("127.0.0.1", app_port), bug=Bug(bug_rate, BugKind(bug_kind)), **options)
+        asyncio.run(run(demo))
     except DemoError as error:
         raise click.ClickException(str(error)) from None

@@ -1,7 +1,7 @@
 """Runs the demo: the chat server and its clients in this process, the sidecar between them in its own.
 
-They start in the order in which they need each other and end in the opposite order. On Linux the kernel sends SIGTERM
-to the sidecar when this process dies, even by SIGKILL.
+They start in the order in which they need each other and end in the opposite order. The kernel sends SIGTERM to the
+sidecar when this process dies, even by SIGKILL.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import textwrap
 import time
 from asyncio.subprocess import DEVNULL, STDOUT, Process
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,25 +53,11 @@ REPORTS = 200
 
 #: prctl(2): the signal to receive when the parent dies.
 _PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The parts to run. ``restart_every`` and ``duration`` are in seconds; 0 disables."""
-
-    listen: Address
-    admin: Address
-    app: Address
-    clients: int
-    bug: Bug
-    restart_every: float
-    duration: float
-    tour: bool
-
-
-async def run(plan: Plan) -> None:
+async def run(demo: Demo) -> None:
     """Run the demo until SIGINT, SIGTERM, SIGHUP or the end of its duration; leave no process. Raises DemoError."""
-    demo = Demo(plan)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -97,14 +83,25 @@ async def _first_of(*tasks: asyncio.Task[Any]) -> None:
         task.result()
 
 
+@dataclass
 class Demo:
-    """One run of the demo."""
+    """One run of the demo. ``restart_every`` and ``duration`` are in seconds; 0 disables.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._listen = _free(plan.listen, "--listen")
-        self._admin = _free(plan.admin, "--admin")
-        self._app = _free(plan.app, "--app-port")
+    Raises DemoError if an address is in use.
+    """
+
+    listen: Address
+    admin: Address
+    app: Address
+    clients: int
+    bug: Bug
+    restart_every: float
+    duration: float
+    tour: bool
+
+    def __post_init__(self) -> None:
+        self.listen, self.admin = _free(self.listen, "--listen"), _free(self.admin, "--admin")
+        self.app = _free(self.app, "--app-port")
         self._started = time.monotonic()
 
     async def run(self) -> None:
@@ -113,34 +110,33 @@ class Demo:
             logs = Path(stack.enter_context(TemporaryDirectory(prefix="websocket-exporter-demo-")))
             timeout = aiohttp.ClientTimeout(HTTP_TIMEOUT)
             self._http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-            stack.callback(_log_to(logs / "app.log"))
+            stack.callback(_log_to(logs / "app.log").close)
             app = await stack.enter_async_context(_running(self._serve_app()))
-            sidecar = await stack.enter_async_context(_sidecar(self._sidecar_flags(), logs / "sidecar.log"))
+            addresses = ("--upstream", self.app, "--listen", self.listen, "--admin", self.admin)
+            flags = (*map(str, addresses), *SHORT_DRAIN)
+            sidecar = await stack.enter_async_context(_sidecar(flags, logs / "sidecar.log"))
             async with _running(self._wait_ready(logs / "sidecar.log")) as ready:
                 await _first_of(ready, app, sidecar)
 
-            links = Links(f"http://{self._admin.local}", f"http://{self._listen.local}", logs, _own_command())
+            links = Links(f"http://{self.admin.local}", f"http://{self.listen.local}", logs, _own_command())
             click.echo(self._welcome(links))
-            behaviour = Behaviour(f"ws://{self._listen.local}/chat")
+            behaviour = Behaviour(f"ws://{self.listen.local}/chat")
             clients = await stack.enter_async_context(
-                _running(run_clients(behaviour, self._plan.clients, 1, asyncio.Event()))
+                _running(run_clients(behaviour, self.clients, 1, asyncio.Event()))
             )
-            duration = asyncio.sleep(self._plan.duration or float("inf"))
+            duration = asyncio.sleep(self.duration or float("inf"))
             async with _running(self._report(links)) as report, _running(duration) as over:
                 try:
                     await _first_of(app, sidecar, clients, report, over)
                 finally:
                     await self._summarize()  # before the parts close the sessions that are open
 
-    def _sidecar_flags(self) -> list[str]:
-        return ["--upstream", str(self._app), "--listen", str(self._listen), "--admin", str(self._admin), *SHORT_DRAIN]
-
     async def _serve_app(self) -> NoReturn:
         """Serve the chat; restart it as often as the plan says. Raises OSError."""
-        chat = Chat(self._plan.bug)
+        chat = Chat(self.bug)
         while True:
-            async with serve_chat(chat, self._app.port):
-                await asyncio.sleep(self._plan.restart_every or float("inf"))
+            async with serve_chat(chat, self.app.port):
+                await asyncio.sleep(self.restart_every or float("inf"))
                 self._print("the app restarts: it closes all sessions with 1001")
             await asyncio.sleep(RESTART_GAP)
 
@@ -156,11 +152,11 @@ class Demo:
         raise DemoError(f"the sidecar is not ready after {START_TIMEOUT:.0f} s: {_last_line(log)}")
 
     def _welcome(self, links: Links) -> str:
-        every = self._plan.restart_every
+        every = self.restart_every
         restarts = f", restarted every {every:g} s" if every else ""
-        hint = "" if self._plan.tour else f"\n  tour          {links.command} demo --tour"
+        hint = "" if self.tour else f"\n  tour          {links.command} demo --tour"
         return f"""\
-{plural(self._plan.clients, "chat client")} -> websocket-exporter -> a chat server with a bug{restarts}
+{plural(self.clients, "chat client")} -> websocket-exporter -> a chat server with a bug{restarts}
 
   page          {links.admin}/
   metrics       {links.admin}/metrics
@@ -175,7 +171,7 @@ class Demo:
         click.echo(f"{minutes:02}:{seconds:02}  {text}")
 
     async def _get(self, path: str) -> str:
-        async with self._http.get(f"http://{self._admin.local}{path}") as answer:
+        async with self._http.get(f"http://{self.admin.local}{path}") as answer:
             answer.raise_for_status()
             return await answer.text()
 
@@ -197,13 +193,13 @@ class Demo:
     async def _report(self, links: Links) -> None:
         """Print the tour if there is one, then a progress line every few seconds."""
         tour = Tour(links)
-        while self._plan.tour and not tour.is_over:
+        while self.tour and not tour.is_over:
             counts = await self._counts()
             step = counts and tour.next(counts, await self._reports(), time.monotonic() - self._started)
             if step:
                 self._print(textwrap.indent(step, " " * 7).lstrip())
             await asyncio.sleep(TOUR_INTERVAL if step else TOUR_POLL)
-        before = await self._counts() if self._plan.tour else Counts()
+        before = await self._counts() if self.tour else Counts()
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
             if (now := await self._counts()) is not None:
@@ -216,7 +212,7 @@ class Demo:
 
 
 @asynccontextmanager
-async def _sidecar(flags: list[str], log: Path) -> AsyncIterator[asyncio.Task[NoReturn]]:
+async def _sidecar(flags: Iterable[str], log: Path) -> AsyncIterator[asyncio.Task[NoReturn]]:
     """Run the sidecar; yields a task that raises DemoError if it ends by itself.
 
     It is in a session of its own, so that Ctrl-C reaches only this process.
@@ -258,19 +254,14 @@ def _last_line(log: Path) -> str:
     return re.sub(r"^websocket-exporter: (error: )?", "", lines[-1]) if lines else "its log is empty"
 
 
-def _log_to(path: Path) -> Callable[[], None]:
-    """Write the chat server's stack traces to a file. Returns the function that ends it."""
+def _log_to(path: Path) -> logging.Handler:
+    """Write the chat server's stack traces to a file, until the handler is closed."""
     handler, logger = logging.FileHandler(path), logging.getLogger("websockets.server")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.setLevel(logging.ERROR)
     logger.propagate = False
     logger.addHandler(handler)
-
-    def end() -> None:
-        logger.removeHandler(handler)
-        handler.close()
-
-    return end
+    return handler
 
 
 def _own_command() -> str:
@@ -294,11 +285,5 @@ def _free(address: Address, option: str) -> Address:
     return replace(address, port=port)
 
 
-def _linux_parent_death_signal() -> Callable[[], object] | None:
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_die_with_parent = _linux_parent_death_signal()
+def _die_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
