@@ -62,6 +62,7 @@ class Log:
     :param stream: standard output by default; None, as when it is closed, drops every line.
     :param reports: the URL before ``/closes``, for lines on a terminal; empty for none.
     :param suppressed: called with the number of lines over the limit; ``dropped`` of those that cannot be written.
+    :ivar is_terminal: whether the stream is one.
     :ivar closes: the logger of closes, whose number :class:`SessionLog` limits.
     """
 
@@ -75,13 +76,13 @@ class Log:
         dropped: Callable[[int], None] = lambda lines: None,
     ) -> None:
         stream = stream or sys.stdout
-        terminal = stream is not None and stream.isatty()
-        console = fmt == "console" or (fmt == "auto" and terminal)
+        self.is_terminal = stream is not None and stream.isatty()
+        console = fmt == "console" or (fmt == "auto" and self.is_terminal)
         self._level = level.upper()
         self._writer = _Writer(stream, dropped)
         self._throttle = Throttle(LINES_PER_SECOND, suppressed, monotonic)
         stamp = TimeStamper(fmt="iso", utc=True)
-        render = partial(_terminal_line, reports, terminal) if console else _json_line
+        render = partial(_terminal_line, reports, self.is_terminal) if console else _json_line
         wrapper = structlog.make_filtering_bound_logger(level)
         structlog.configure(
             processors=[self._limit, add_log_level, stamp, format_exc_info, render],

@@ -145,7 +145,7 @@ class ObserverProcess:
         :param control: the socket to the supervisor.
         :param first: whether no observer ran before this one.
         """
-        if first and self._settings.log_format != "json" and sys.stdout.isatty():
+        if first and self._settings.log_format != "json" and self.log.is_terminal:
             introduce(self._settings, self._listen, self._page, await self._prober.accepts())
         self._control = control
         loop = asyncio.get_running_loop()

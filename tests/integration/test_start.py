@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 from tests.e2e.harness.process import Process
 from tests.e2e.harness.wire import RawApp
 from tests.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import WAIT_LIMIT, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,19 +152,33 @@ def test_collections_of_a_relay_leave_the_start_alone() -> None:
     assert full == 0
 
 
-def memory_after_start(workers: int) -> int:
-    """Start a sidecar and return the memory of its processes in bytes, shared pages counted once."""
+@contextmanager
+def started(*prefix: str, workers: int = 1) -> Iterator[tuple[Process, int]]:
+    """A sidecar, started by ``prefix`` and its command line, and its admin port."""
     app, port, admin = RawApp(free_port()), free_port(), free_port()
     flags = ("--upstream", f"127.0.0.1:{app.port}", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}")
-    command = [sys.executable, "-c", WITHOUT, not_pinned(), "run", *flags, "--workers", str(workers)]
-    process = Process("the sidecar", command, cwd=ROOT)
+    process = Process("the sidecar", [*prefix, "run", *flags, "--workers", str(workers)], cwd=ROOT)
     try:
         process.wait_listening(port)
-        eventually(lambda: "exporter.started" in process.output(), "the start is logged")
-        return process.pss_kib() * 1024
+        yield process, admin
     finally:
         process.stop()
         app.close()
+
+
+def test_start_without_standard_output_ends_no_process() -> None:
+    """Where standard output is closed, the first observer serves and nothing is printed."""
+    with started("sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "exporter") as (process, admin):
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/livez", timeout=WAIT_LIMIT) as answer:
+            assert answer.status == 200
+        assert process.output() == ""
+
+
+def memory_after_start(workers: int) -> int:
+    """Start a sidecar and return the memory of its processes in bytes, shared pages counted once."""
+    with started(sys.executable, "-c", WITHOUT, not_pinned(), workers=workers) as (process, _):
+        eventually(lambda: "exporter.started" in process.output(), "the start is logged")
+        return process.pss_kib() * 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
