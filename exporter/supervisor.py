@@ -24,7 +24,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
@@ -37,6 +37,7 @@ from exporter.preflight import CannotUse, cpu_limit, read_files
 from exporter.protocol.client_identity import KEY_SIZE
 from exporter.protocol.counters import SLOTS_PER_RELAY, ObserverLayout, RelayLayout, SharedCells
 from exporter.protocol.labels import Router, code_labels
+from exporter.protocol.messages import MAX_MESSAGE
 
 #: Seconds until a child that died is started anew: the first time, and at most.
 BACKOFF = 0.5
@@ -45,9 +46,6 @@ MAX_BACKOFF = 10.0
 HEALTHY = 30.0
 #: Bytes that a records socket may hold in the kernel; Linux cuts it to net.core.wmem_max.
 QUEUE = 4 * 1024 * 1024
-#: Bytes of a control message at most.
-MAX_MESSAGE = 4096
-
 #: Added to the observer's nice value: where cores are few, traffic goes first. It leaves the observer a quarter of a
 #: core beside a busy relay; ten would leave a tenth.
 OBSERVER_NICE = 5
@@ -164,7 +162,7 @@ class Supervisor:
         child.main, child.slot, child.sockets = self._prepare(slot)
         self._fork(child)
         self._cells.observer[self._cells.observer_layout.relay_restarts] += 1
-        self._send(self._observer, {"do": "relay", "slot": slot}, self._records[slot])
+        self._send([self._observer], {"do": "relay", "slot": slot}, self._records[slot])
 
     def _fork(self, *children: _Child) -> None:
         for child in children:
@@ -200,8 +198,7 @@ class Supervisor:
         except BaseException:
             traceback.print_exc()
         finally:
-            with contextlib.suppress(Exception):
-                _flush_standard_streams()
+            _flush_standard_streams()
             os._exit(status)
 
     def _seconds_to_start(self) -> float | None:
@@ -215,22 +212,20 @@ class Supervisor:
             if number in DRAIN_SIGNALS:
                 self._on_drain_signal()
             elif number == signal.SIGHUP:
-                self._send_all({"do": "reload"})
+                self._send(self._children, {"do": "reload"})
         self._reap()
 
     def _on_drain_signal(self) -> None:
         self._signals += 1
         if self._signals > 1:
-            self._send_relays({"do": "stop"})
-            if self.state is State.FINISHING:
-                self._send(self._observer, {"do": "stop"})
+            self._send(self._relays if self.state is State.DRAINING else self._children, {"do": "stop"})
             return
         self.state = State.DRAINING
         self._on_drain()
         for child in self._relays:
             child.start_at = None
-        self._send(self._observer, {"do": "terminating"})
-        self._send_relays({"do": "drain", "wait": True, "exit": True})
+        self._send([self._observer], {"do": "terminating"})
+        self._send(self._relays, {"do": "drain", "wait": True, "exit": True})
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -244,7 +239,7 @@ class Supervisor:
         self._close_control(child)
         if self.state is State.FINISHING or (self.state is State.DRAINING and child is not self._observer):
             return
-        print(f"websocket-exporter: {child.name} ended with status {status}; starting it anew", file=sys.stderr)
+        _print(f"websocket-exporter: {child.name} ended with status {status}; starting it anew")
         if monotonic() - child.started_at > HEALTHY:
             child.backoff = BACKOFF
         child.start_at = monotonic() + child.backoff
@@ -255,7 +250,7 @@ class Supervisor:
         if self.state is State.DRAINING and not any(child.pid for child in self._relays):
             self.state = State.FINISHING
             self._observer.start_at = None
-            self._send(self._observer, {"do": "stop" if self._signals > 1 else "finish"})
+            self._send([self._observer], {"do": "stop" if self._signals > 1 else "finish"})
 
     # Messages.
 
@@ -274,7 +269,7 @@ class Supervisor:
         message = json.loads(data)
         match message["do"]:
             case "drain":
-                self._send_relays({"do": "drain", "wait": False, "exit": False})
+                self._send(self._relays, {"do": "drain", "wait": False, "exit": False})
             case "settled" if (records := self._records.pop(message["slot"], None)) is not None:
                 records.close()
 
@@ -284,18 +279,11 @@ class Supervisor:
             child.control.close()
             child.control = None
 
-    def _send_all(self, message: dict[str, object]) -> None:
-        self._send_relays(message)
-        self._send(self._observer, message)
-
-    def _send_relays(self, message: dict[str, object]) -> None:
-        for child in self._relays:
-            self._send(child, message)
-
-    def _send(self, child: _Child, message: dict[str, object], *sockets: socket.socket) -> None:
-        if child.control is not None:
-            with contextlib.suppress(OSError):  # it has died, and will be reaped
-                socket.send_fds(child.control, [json.dumps(message).encode()], [sock.fileno() for sock in sockets])
+    def _send(self, children: Iterable[_Child], message: dict[str, object], *sockets: socket.socket) -> None:
+        for child in children:
+            if child.control is not None:
+                with contextlib.suppress(OSError):  # it has died, and will be reaped
+                    socket.send_fds(child.control, [json.dumps(message).encode()], [sock.fileno() for sock in sockets])
 
 
 def catch_signals() -> socket.socket:
@@ -305,7 +293,7 @@ def catch_signals() -> socket.socket:
         end.setblocking(False)
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     for number in (*DRAIN_SIGNALS, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, _note_signal)
+        signal.signal(number, lambda *_: None)
     return reader
 
 
@@ -328,7 +316,7 @@ def run(settings: Settings) -> int:
         clients = open_listeners("--listen", settings.listen, workers)
         (admin,) = open_listeners("--admin", settings.admin)
     except (CannotListen, CannotUse) as error:
-        print(f"websocket-exporter: error: {error}", file=sys.stderr)
+        _print(f"websocket-exporter: error: {error}")
         return 1
     routes = len(Router(settings.route).names)
     layouts = RelayLayout(routes), ObserverLayout(routes, code_labels(*settings.code_maps().maps))
@@ -364,7 +352,7 @@ def run(settings: Settings) -> int:
             sessions = sum(block[route.active] for block in cells.slots for route in layouts[0].routes)
             noun = "session" if sessions == 1 else "sessions"
             limit = f"{settings.drain_timeout:g}"
-            print(f"draining {sessions} {noun}, up to {limit} s; Ctrl-C again to quit now", file=sys.stderr)
+            _print(f"draining {sessions} {noun}, up to {limit} s; Ctrl-C again to quit now")
 
     supervisor = Supervisor(workers, make_relay, observer, cells, wakeup, on_drain)
     gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
@@ -382,9 +370,13 @@ def _occupy_standard_streams() -> None:
 def _flush_standard_streams() -> None:
     """Flush those that are open: Python has None for those that were closed at its start."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+        with contextlib.suppress(OSError, ValueError):
+            if stream is not None:
+                stream.flush()
 
 
-def _note_signal(number: int, frame: object) -> None:
-    """Do nothing: the wakeup socket has the number."""
+def _print(text: str) -> None:
+    """Print on standard error, if that is open and takes it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)

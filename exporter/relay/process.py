@@ -26,6 +26,7 @@ from exporter.config import Settings
 from exporter.protocol.client_identity import identity_source
 from exporter.protocol.counters import SharedCells
 from exporter.protocol.labels import Router
+from exporter.protocol.messages import MAX_MESSAGE
 from exporter.protocol.record import MAX_SAMPLE
 from exporter.relay.context import Limits
 from exporter.relay.drain import Drain, Plan
@@ -34,8 +35,6 @@ from exporter.relay.server import Relay
 from exporter.relay.upstream import Upstream
 from exporter.reloading_cert import ReloadingCert
 
-#: Bytes of a control message at most.
-MAX_MESSAGE = 4096
 #: Seconds for connections that were closed at once to be gone.
 LAST_ENDS = 0.5
 #: Seconds between looks whether the certificate has been renewed.

@@ -46,7 +46,7 @@ NOT_NEEDED = {
 #: Bytes of memory of the three processes after the start, with the packages that the sidecar runs on.
 MOST_MEMORY = 54_000_000
 #: Bytes that each further relay adds.
-MOST_MEMORY_OF_A_RELAY = 5_000_000
+MOST_MEMORY_OF_A_RELAY = 4_000_000
 
 #: Runs the sidecar as if the packages named by its first argument were not installed.
 WITHOUT = """

@@ -29,7 +29,8 @@ class Supervised:
 
     def __init__(self, workers: int) -> None:
         command = [sys.executable, "-m", "tests.integration.supervised", str(workers)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        with open("/dev/full", "w") as errors:  # nothing that it has to say may end it
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
