@@ -20,7 +20,7 @@ import errno
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -70,7 +70,7 @@ class Connections:
         self._factory: Callable[[], asyncio.Protocol] = asyncio.Protocol
         self._by_host: dict[str, dict[_Connection, None]] = {}  # each address's, the oldest first
         self._by_protocol: dict[asyncio.BaseProtocol, _Connection] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
         self._listeners: list[socket.socket] = []
         self._refused: deque[socket.socket] = deque()
 
@@ -86,12 +86,13 @@ class Connections:
             for option, size in BUFFERS.items():  # accepted sockets inherit them
                 listener.setsockopt(socket.SOL_SOCKET, option, size)
             self._accept_from(listener)
-        self._spawn(self._watch())
+        self._watching = asyncio.create_task(self._watch())
 
     def stop_accepting(self) -> None:
         """Accept no more connections."""
-        for task in tuple(self._tasks):
-            task.cancel()
+        for task in (self._watching, *(connection.starting for connection in self._by_protocol.values())):
+            if task is not None:
+                task.cancel()
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
@@ -110,12 +111,6 @@ class Connections:
             yield
         finally:
             connection.end_request()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     def _accept_from(self, listener: socket.socket) -> None:
         if listener in self._listeners:
@@ -156,7 +151,7 @@ class Connections:
         connection = _Connection(self._factory(), accepted, host, self._max_request, self._closed)
         self._by_host.setdefault(host, {})[connection] = None
         self._by_protocol[connection.inner] = connection
-        connection.starting = self._spawn(self._start(connection))
+        connection.starting = asyncio.create_task(self._start(connection))
         return True
 
     async def _start(self, connection: _Connection) -> None:

@@ -29,8 +29,13 @@ PAGE = 25
 #: Characters of a value that an error message repeats.
 _LONGEST = 60
 
-_CODE = re.compile(r"\d{4}|3xxx|4xxx|invalid|unknown", re.ASCII)
-_SESSION = re.compile(r"[0-9a-f]+-[0-9a-f]+", re.ASCII)
+#: What a parameter must match, and what is wrong with one that does not.
+_CHECKS = {
+    "code": (r"\d{4}|3xxx|4xxx|invalid|unknown", "is no code label such as 1011, 4xxx, invalid or unknown"),
+    "cause": ("|".join(Cause), f"is none of {', '.join(Cause)}"),
+    "before": (r"[0-9a-f]+-[0-9a-f]+", "is no session id"),
+    "limit": (r"[1-9]\d{0,3}", "is no whole number from 1 to 9999"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +90,10 @@ def read(parameters: MultiMapping[str], html: bool) -> Query:
     """Return the query of a list of reports. An empty value is no filter. Raises HTTPBadRequest."""
     refuse_unknown(parameters, PARAMETERS)
     given = {name: _single(parameters, name) for name in PARAMETERS}
-    if given["code"] and not _CODE.fullmatch(given["code"]):
-        raise _bad(f"code: {_cut(given['code'])} is no code label such as 1011, 4xxx, invalid or unknown")
-    if given["cause"] and given["cause"] not in Cause.__members__.values():
-        raise _bad(f"cause: {_cut(given['cause'])} is none of {', '.join(Cause)}")
-    if given["before"] and not _SESSION.fullmatch(given["before"]):
-        raise _bad(f"before: {_cut(given['before'])} is no session id")
-    limit = PAGE if html else None
-    if given["limit"]:
-        if not re.fullmatch(r"[1-9]\d{0,3}", given["limit"], re.ASCII):
-            raise _bad(f"limit: {_cut(given['limit'])} is no whole number from 1 to 9999")
-        limit = int(given["limit"])
+    for name, (pattern, complaint) in _CHECKS.items():
+        if given[name] and not re.fullmatch(pattern, given[name], re.ASCII):
+            raise _bad(f"{name}: {_cut(given[name])} {complaint}")
+    limit = int(given["limit"]) if given["limit"] else PAGE if html else None
     return Query(given["code"], given["cause"], given["route"], limit, given["before"])
 
 

@@ -22,23 +22,14 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.observe import catalogue
 from exporter.observe.catalogue import Metric
+from exporter.protocol import counters
 from exporter.protocol.close_codes import UNKNOWN
-from exporter.protocol.counters import (
-    NANOSECONDS,
-    OPCODES,
-    SLOTS_PER_RELAY,
-    STATUSES,
-    HistogramCells,
-    Labels,
-    ObserverLayout,
-    RelayLayout,
-)
 from exporter.protocol.enums import PEERS, Cause, Peer
 
 #: A label set of the closed counter beside its route: code, cause, initiator.
 LabelSet = tuple[str, Cause, Peer]
 #: The place of the status of an opened session.
-_SWITCHED = STATUSES.index("101")
+_SWITCHED = counters.STATUSES.index("101")
 #: Causes after which clients are known to come back in numbers; their series start at 0.
 RETURN_CAUSES = (Cause.NORMAL, Cause.GOING_AWAY, Cause.INTERNAL_ERROR, Cause.SERVICE_RESTART, Cause.CONNECTION_LOST,
                  Cause.CONNECTION_RESET, Cause.DROPPED_ON_MESSAGE, Cause.APP_DOWN, Cause.SHUTDOWN,
@@ -48,7 +39,7 @@ _STATUS_CLASSES = frozenset({"1xx", "2xx", "3xx", "4xx", "5xx"})
 
 _Cells = TypeVar("_Cells")
 _Label = TypeVar("_Label", bound=str)
-_Place = TypeVar("_Place", int, HistogramCells)
+_Place = TypeVar("_Place", int, counters.HistogramCells)
 
 
 class SharedCounters(Collector):
@@ -70,9 +61,9 @@ class SharedCounters(Collector):
     def __init__(
         self,
         routes: Sequence[str],
-        layout: RelayLayout,
+        layout: counters.RelayLayout,
         relays: Sequence[memoryview],
-        closes_layout: ObserverLayout,
+        closes_layout: counters.ObserverLayout,
         closes: memoryview,
         known: Iterable[LabelSet],
     ) -> None:
@@ -103,7 +94,7 @@ class SharedCounters(Collector):
         return sum(
             self._sum(cells.handshakes + place)
             for cells in self._layout.routes
-            for place in range(len(STATUSES))
+            for place in range(len(counters.STATUSES))
             if place != _SWITCHED
         )
 
@@ -139,7 +130,7 @@ class SharedCounters(Collector):
     def drain_seconds(self) -> float:
         """Return the seconds until the last deadline of a drain; 0 without one."""
         last = max((cells[self._layout.drain_deadline] for cells in self._relays), default=0)
-        return max(0, last - monotonic_ns()) / NANOSECONDS if self.is_draining() else 0.0
+        return max(0, last - monotonic_ns()) / counters.NANOSECONDS if self.is_draining() else 0.0
 
     def collect(self) -> Iterator[Family]:
         """Yield every family that is counted in cells, all from one snapshot."""
@@ -150,13 +141,12 @@ class SharedCounters(Collector):
         statuses = (
             ((route, status), at.handshakes + place)
             for route, at in routes
-            for place, status in enumerate(STATUSES)
+            for place, status in enumerate(counters.STATUSES)
             if status not in _STATUS_CLASSES or relays[at.handshakes + place]
         )
         yield _values(catalogue.HANDSHAKES, statuses, relays)
-        yield _histograms(
-            catalogue.HANDSHAKE_DURATION, (((route,), at.handshake_duration) for route, at in routes), relays
-        )
+        answers = (((route,), at.handshake_duration) for route, at in routes)
+        yield _histograms(catalogue.HANDSHAKE_DURATION, answers, relays)
         active = [cells.active(route) for route in range(len(routes))]
         yield _values(catalogue.ACTIVE, (((name,), route) for route, name in enumerate(self.routes)), active)
         yield self._closed_family(cells)
@@ -174,7 +164,7 @@ class SharedCounters(Collector):
             ((route, peer, opcode), at.frames[peer] + place)
             for route, at in routes
             for peer in PEERS
-            for place, opcode in enumerate(OPCODES)
+            for place, opcode in enumerate(counters.OPCODES)
         )
         yield _values(catalogue.FRAMES, frames, relays)
         yield _values(catalogue.PAYLOAD, _by_label(routes, lambda at: at.payload), relays)
@@ -188,7 +178,7 @@ class SharedCounters(Collector):
         yield _values(catalogue.RELAY_RESTARTS, [((), self.closes_layout.relay_restarts)], closes)
         yield _histograms(catalogue.LOOP_TURN, [((), layout.loop_turns)], relays)
         for metric, value in (
-            (catalogue.RELAYS, len(self._relays) / SLOTS_PER_RELAY),
+            (catalogue.RELAYS, len(self._relays) / counters.SLOTS_PER_RELAY),
             (catalogue.DRAINING, float(self.is_draining())),
             (catalogue.DRAIN_SESSIONS, float(self.drain_sessions())),
             (catalogue.DRAIN_SECONDS, self.drain_seconds()),
@@ -222,7 +212,7 @@ class _Snapshot:
 
     relays: list[int]
     closes: list[int]
-    layout: RelayLayout
+    layout: counters.RelayLayout
     label_sets: Sequence[LabelSet]
 
     def active(self, route: int) -> int:
@@ -242,12 +232,12 @@ class _Snapshot:
 
 def _by_label(
     routes: Iterable[tuple[str, _Cells]], places: Callable[[_Cells], Mapping[_Label, _Place]]
-) -> Iterator[tuple[Labels, _Place]]:
+) -> Iterator[tuple[counters.Labels, _Place]]:
     """Yield what ``places`` returns for each route, with the route's name and the label value."""
     return (((route, label), place) for route, at in routes for label, place in places(at).items())
 
 
-def _values(metric: Metric, places: Iterable[tuple[Labels, int]], cells: Sequence[int]) -> Family:
+def _values(metric: Metric, places: Iterable[tuple[counters.Labels, int]], cells: Sequence[int]) -> Family:
     """Return a family of cells, each with its label values."""
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
@@ -258,7 +248,7 @@ def _values(metric: Metric, places: Iterable[tuple[Labels, int]], cells: Sequenc
 
 def _histograms(
     metric: Metric,
-    places: Iterable[tuple[Labels, HistogramCells]],
+    places: Iterable[tuple[counters.Labels, counters.HistogramCells]],
     cells: Sequence[int],
     exemplars: Mapping[tuple[Any, ...], Exemplar] = MappingProxyType({}),
 ) -> Family:
