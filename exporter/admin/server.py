@@ -128,8 +128,14 @@ class Admin:
         self._share = TimeShare()
         self._exposition = Exposition(registry, backend.before_scrape, self._share)
         self._events = EventStream(backend.change_token, backend.unready, self._snapshot)
-        self._app = self.application()
-        self._runner: web.AppRunner | None = None
+        self._runner = web.AppRunner(
+            self.application(),
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEP_ALIVE,
+            shutdown_timeout=0.5,
+            logger=_AiohttpLogger("exporter.admin", logging.WARNING),
+        )
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -139,14 +145,6 @@ class Admin:
 
     async def serve(self, listeners: Sequence[socket.socket]) -> None:
         """Serve on sockets that listen."""
-        self._runner = web.AppRunner(
-            self._app,
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=KEEP_ALIVE,
-            shutdown_timeout=0.5,
-            logger=_AiohttpLogger("exporter.admin", logging.WARNING),
-        )
         await self._runner.setup()
         assert self._runner.server is not None
         self._connections.serve(listeners, self._runner.server)
@@ -176,8 +174,7 @@ class Admin:
         if self._watching is not None:
             self._watching.cancel()
         self._connections.stop_accepting()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._runner.cleanup()
 
     @web.middleware
     async def _track(self, request: web.Request, handler: Handler) -> web.StreamResponse:

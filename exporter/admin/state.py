@@ -7,7 +7,7 @@ same names. A program can read it from ``/events`` as well.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 from exporter.admin.pages import wording
 from exporter.observe.recent_closes import Kind, RecentCloses
-from exporter.protocol.causes import CAUSES, is_server_fault
-from exporter.protocol.enums import Cause, Peer
+from exporter.protocol.causes import CAUSES
+from exporter.protocol.enums import Cause
 
 #: Groups of equal closes that the landing page shows; the reports behind them are a link away.
 MAX_GROUPS = 8
@@ -55,6 +55,11 @@ def snapshot(state: State, reasons: Sequence[str], reports: RecentCloses | None)
     span = next((span for span in SPANS if state.uptime < 60 * span), SPANS[-1])
     minutes = list(state.minutes)[-span:]
     hour: Counter[Kind] = sum(map(Counter, state.minutes), Counter())
+    tones = {name: [_of_tone(name, minute).total() for minute in minutes] for name in wording.TONES}
+    faults, away = (
+        _card(_of_tone(name, hour), _of_tone(name, state.ever), tones[name], none)
+        for name, none in (("fault", "no faults"), ("expected", "0"))
+    )
     return {
         "now": round(time(), 3),
         "status": _status(state, reasons),
@@ -69,9 +74,9 @@ def snapshot(state: State, reasons: Sequence[str], reports: RecentCloses | None)
         "stalled": f"{state.stalled:,}",
         "is_stalled": state.stalled > 0,
         "abnormal": reports.total if reports is not None else 0,
-        "faults": _card(minutes, hour, state.ever, _is_fault, "no faults"),
-        "away": _card(minutes, hour, state.ever, _is_routine, "0"),
-        "tones": _tones(minutes),
+        "faults": faults,
+        "away": away,
+        "tones": tones,
         "causes": list(_causes(minutes, hour, state.ever)),
         "groups": list(_groups(reports)) if reports is not None else [],
     }
@@ -83,41 +88,21 @@ def _status(state: State, reasons: Sequence[str]) -> str:
     return f"Not ready: {', '.join(reasons)}" if reasons else "Ready"
 
 
-def _is_fault(kind: Kind) -> bool:
-    return is_server_fault(Cause(kind[1]), Peer(kind[2]))
+def _of_tone(name: str, counts: Mapping[Kind, int]) -> Counter[Kind]:
+    return Counter({kind: count for kind, count in counts.items() if wording.tone(*kind[1:]) == name})
 
 
-def _is_routine(kind: Kind) -> bool:
-    return CAUSES[Cause(kind[1])].routine
-
-
-def _card(
-    minutes: Sequence[Mapping[Kind, int]],
-    hour: Mapping[Kind, int],
-    ever: Mapping[Kind, int],
-    belongs: Callable[[Kind], bool],
-    none: str,
-) -> dict[str, Any]:
-    """Return one of the two cards: the closes that belong to it, and their causes, the most frequent first."""
-    lately: Counter[str] = Counter()
-    for kind, count in hour.items():
-        if belongs(kind):
-            lately[kind[1]] += count
-    parts = [{"key": cause, "hour": f"{count:,}"} for cause, count in lately.most_common()]
+def _card(closes: Counter[Kind], ever: Counter[Kind], minutes: Sequence[int], none: str) -> dict[str, Any]:
+    """Return one of the two cards: its closes of the last hour, and their causes, the most frequent first."""
+    causes: Counter[str] = Counter()
+    for (_, cause, _), count in closes.items():
+        causes[cause] += count
     return {
-        "hour": f"{lately.total():,}" if lately.total() else none,
-        "ever": f"{_sum(ever, filter(belongs, ever)):,}",
-        "any": lately.total() > 0,
-        "parts": parts,
-        "minutes": [_sum(minute, filter(belongs, minute)) for minute in minutes],
-    }
-
-
-def _tones(minutes: Sequence[Mapping[Kind, int]]) -> dict[str, list[int]]:
-    """Return a series for each tone, for the chart."""
-    return {
-        name: [_sum(minute, (kind for kind in minute if wording.tone(*kind[1:]) == name)) for minute in minutes]
-        for name in wording.TONES
+        "hour": f"{closes.total():,}" if closes.total() else none,
+        "ever": f"{ever.total():,}",
+        "any": closes.total() > 0,
+        "parts": [{"key": cause, "hour": f"{count:,}"} for cause, count in causes.most_common()],
+        "minutes": minutes,
     }
 
 
