@@ -35,10 +35,9 @@ def _run() -> NoReturn:
         _read_command_line(writer)
     os.close(writer)
     gc.disable()  # until the fork: a collection leaves holes in pages, which each child would fill and so copy
-    from exporter import supervisor
-
     try:
-        supervisor.import_children()
+        from exporter import supervisor
+
         with open(reader, "rb") as pipe:
             sent = pipe.read()
         _, status = os.waitpid(child, 0)

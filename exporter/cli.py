@@ -87,9 +87,11 @@ def run(serve: Serve | None, /, check: bool, **values: Any) -> None:
             f"websocket-exporter: warning: {name} is not a setting; see 'websocket-exporter run --help'", err=True
         )
     if not check:
-        from exporter import supervisor
+        if serve is None:
+            from exporter import supervisor
 
-        sys.exit((serve or supervisor.run)(settings))
+            serve = supervisor.run
+        sys.exit(serve(settings))
     from exporter import preflight
     from exporter.listening import CannotListen
 

@@ -33,11 +33,13 @@ from typing import NoReturn
 
 from exporter.config import Settings
 from exporter.listening import CannotListen, close_all, open_listeners
+from exporter.observe.process import ObserverProcess, run_observer
 from exporter.preflight import CannotUse, cpu_limit, read_files
 from exporter.protocol.client_identity import KEY_SIZE
 from exporter.protocol.counters import SLOTS_PER_RELAY, ObserverLayout, RelayLayout, SharedCells
 from exporter.protocol.labels import Router, code_labels
 from exporter.protocol.messages import MAX_MESSAGE
+from exporter.relay.process import RelayProcess, run_relay
 
 #: Seconds until a child that died is started anew: the first time, and at most.
 BACKOFF = 0.5
@@ -297,19 +299,10 @@ def catch_signals() -> socket.socket:
     return reader
 
 
-def import_children() -> None:
-    """Import all that relays and observer need, before they are forked: they share its pages."""
-    import exporter.observe.process
-    import exporter.relay.process  # noqa: F401
-
-
 def run(settings: Settings) -> int:
     """Run a sidecar until a signal ends it. Returns the process's exit status."""
     _occupy_standard_streams()
     wakeup = catch_signals()
-    from exporter.observe.process import ObserverProcess, run_observer
-    from exporter.relay.process import RelayProcess, run_relay
-
     try:
         certificate = read_files(settings)
         workers = settings.workers or cpu_limit()
@@ -328,20 +321,22 @@ def run(settings: Settings) -> int:
     make_observer = partial(ObserverProcess, settings, listen, admin_address, admin, cells, os.getpid())
     prepared = make_observer()  # with pages that it shares; one that is started anew reads its files anew
 
+    def close_others(own: list[socket.socket]) -> None:
+        for opened in (admin, *clients):
+            if opened is not own:
+                close_all(opened)
+
     def make_relay(number: int, slot: int, records: socket.socket) -> Main:
         process = RelayProcess(settings, identity_key, number, slot, cells, records, clients[number], certificate)
 
         def relay(control: socket.socket) -> int:
-            close_all(admin)
-            for others in (opened for index, opened in enumerate(clients) if index != number):
-                close_all(others)
+            close_others(clients[number])
             return run_relay(process, control)
 
         return relay
 
     def observer(records: dict[int, socket.socket], control: socket.socket, first: bool) -> int:
-        for opened in clients:
-            close_all(opened)
+        close_others(admin)
         with contextlib.suppress(OSError):  # a sandbox may forbid it
             os.nice(OBSERVER_NICE)
         process = prepared if first else make_observer()

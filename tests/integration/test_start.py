@@ -23,7 +23,7 @@ from tests.waiting import WAIT_LIMIT, eventually
 ROOT = Path(__file__).resolve().parents[2]
 
 #: What ``run`` imports, with no flag that asks for more.
-START = "import exporter.__main__, exporter.supervisor, exporter.relay.process, exporter.observe.process"
+START = "import exporter.__main__, exporter.supervisor"
 
 #: Packages that only a flag or another command needs, and who that is.
 NOT_NEEDED = {
@@ -131,7 +131,7 @@ def test_the_start_leaves_the_environment_alone(given: str) -> None:
 
 SPARED = """
 import gc, json
-import exporter.observe.process, exporter.supervisor
+import exporter.supervisor
 from exporter.relay.process import COLLECTIONS
 gc.collect()
 gc.freeze()

@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PRINTING = """
 import sys
 from exporter import supervisor
-supervisor.import_children = lambda: None
 supervisor.run = lambda settings: print(settings, "click" in sys.modules) or 7
 from exporter.__main__ import main
 main()
