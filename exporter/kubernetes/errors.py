@@ -73,10 +73,7 @@ def mapping_at(parent: Mapping[str, Any], key: str, path: str = "") -> dict[str,
 
 
 def list_at(parent: Mapping[str, Any], key: str, path: str) -> list[dict[str, Any]]:
-    """Return the list of mappings under `key`, a new empty one if absent or null.
-
-    Raises ManifestError for another type of value or item.
-    """
+    """Return the list of mappings under `key`, a new empty one if absent or null. Raises ManifestError."""
     value = parent.get(key)
     if value is None:
         return []
@@ -88,10 +85,7 @@ def list_at(parent: Mapping[str, Any], key: str, path: str) -> list[dict[str, An
 
 
 def strings_at(parent: Mapping[str, Any], key: str, path: str) -> dict[str, str]:
-    """Return the string-to-string mapping under `key` (labels, annotations, selectors).
-
-    Raises ManifestError for another type of value or entry.
-    """
+    """Return the string-to-string mapping under `key` (labels, annotations, selectors). Raises ManifestError."""
     found = mapping_at(parent, key, path)
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, str):

@@ -128,25 +128,24 @@ def join_files(texts: Iterable[str]) -> str:
     """Return several files as one stream; each begins a document of its own."""
     stream = ""
     for text in filter(None, texts):
-        if not stream:
-            stream = text
-            continue
-        following = text.removeprefix("\ufeff")
-        separator = "" if following.lstrip().startswith("---") else "---\n"
-        stream += ("" if stream.endswith("\n") else "\n") + separator + following
+        if stream:
+            text = text.removeprefix("\ufeff")
+            stream += "" if stream.endswith("\n") else "\n"
+            stream += "" if text.lstrip().startswith("---") else "---\n"
+        stream += text
     return stream
 
 
 def _items(value: Any, where: str, siblings: list[Any] | None) -> Iterator[tuple[str, list[Any] | None, Any]]:
     """Yield a document's value, or the items of a List (any kind that ends so and has `items`)."""
-    if value is None:
-        return
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if isinstance(kind, str) and kind.endswith("List") and isinstance(value.get("items"), list):
-        for index, item in enumerate(value["items"]):
-            yield from _items(item, f"{where}, items[{index}]", value["items"])
-        return
-    yield where, siblings, value
+    match value:
+        case {"kind": str(kind), "items": list(items)} if kind.endswith("List"):
+            for index, item in enumerate(items):
+                yield from _items(item, f"{where}, items[{index}]", items)
+        case None:
+            pass
+        case _:
+            yield where, siblings, value
 
 
 def _check_object(value: Any, where: str) -> str:

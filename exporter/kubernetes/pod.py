@@ -51,7 +51,9 @@ def inject_pod(template: dict[str, Any], settings: Settings, warn: Warn) -> Cont
     spec = template["spec"]
     if find_sidecar(spec) is not None:
         raise ManifestError("spec", f"there is a container named {CONTAINER} already, without annotation {ORIGINAL}")
-    _check_system(spec)
+    for key, inner in (("os", "name"), ("nodeSelector", "kubernetes.io/os")):
+        if mapping_at(spec, key, "spec").get(inner) == "windows":
+            raise ManifestError(f"spec.{key}", "the sidecar runs on Linux nodes only")
     app = app_port(template, settings)
     _check_ports(spec, app, settings)
     note: Note = {"container": app.container.get("name"), "port": app.number}
@@ -73,12 +75,6 @@ def inject_pod(template: dict[str, Any], settings: Settings, warn: Warn) -> Cont
     if spec.get("hostNetwork"):
         warn(f"the pod uses the node's network: clients that connect to port {app.number} bypass the sidecar")
     return app
-
-
-def _check_system(spec: dict[str, Any]) -> None:
-    for key, inner in (("os", "name"), ("nodeSelector", "kubernetes.io/os")):
-        if mapping_at(spec, key, "spec").get(inner) == "windows":
-            raise ManifestError(f"spec.{key}", "the sidecar runs on Linux nodes only")
 
 
 def _check_ports(spec: dict[str, Any], app: ContainerPort, settings: Settings) -> None:
@@ -164,14 +160,15 @@ def _add_prestop(app: ContainerPort, settings: Settings, note: Note, warn: Warn)
 
 def _sleep_seconds(hook: Any) -> int | None:
     """Return how long a preStop handler sleeps, None if it does anything else."""
-    sleep, execute = (hook.get("sleep"), hook.get("exec")) if isinstance(hook, dict) else (None, None)
-    if isinstance(sleep, dict) and isinstance(sleep.get("seconds"), int):
-        return int(sleep["seconds"])
-    command = execute.get("command") if isinstance(execute, dict) else None
-    if not isinstance(command, list) or not command:
-        return None
-    shell = len(command) == 3 and command[1] == "-c"
-    found = _SLEEP.fullmatch(str(command[2]) if shell else " ".join(map(str, command)))
+    match hook:
+        case {"sleep": {"seconds": int(seconds)}}:
+            return seconds
+        case {"exec": {"command": [_, "-c", text]}}:
+            found = _SLEEP.fullmatch(str(text))
+        case {"exec": {"command": list(words)}}:
+            found = _SLEEP.fullmatch(" ".join(map(str, words)))
+        case _:
+            return None
     return int(found[1]) if found else None
 
 
@@ -179,13 +176,9 @@ def _add_scrape_annotations(annotations: dict[str, Any], settings: Settings, not
     if any(key.startswith(_PROMETHEUS) for key in annotations):
         warn(f"the pods have {_PROMETHEUS} annotations of their own, which stay: scrape the sidecar with a PodMonitor")
         return
-    added = {
-        "prometheus.io/scrape": "true",
-        "prometheus.io/port": str(settings.admin_port),
-        "prometheus.io/path": "/metrics",
-    }
-    annotations.update(added)
-    note["annotations"] = sorted(added)
+    added = {"scrape": "true", "port": str(settings.admin_port), "path": "/metrics"}
+    annotations.update({_PROMETHEUS + key: text for key, text in added.items()})
+    note["annotations"] = sorted(_PROMETHEUS + key for key in added)
 
 
 def remove_pod(template: dict[str, Any]) -> bool:

@@ -211,10 +211,7 @@ def parse_annotations(annotations: Mapping[str, str], path: str) -> dict[str, st
 def settings_of(
     settings: Settings, texts: Mapping[str, str], path: str, allowed: Collection[str] = OPTIONS.keys()
 ) -> Settings:
-    """Return the settings with a workload's annotations (name to text) over them, those that are `allowed`.
-
-    Raises ManifestError if they contradict each other.
-    """
+    """Return the settings with those of a workload's texts that are `allowed` over them. Raises ManifestError."""
     options = [OPTIONS[name] for name in texts if name in allowed]
     try:
         return replace(settings, **{option.field: option.read(texts[option.name]) for option in options})

@@ -15,12 +15,13 @@ import base64
 import json
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from exporter.connections import Connections
 from exporter.kubernetes.errors import ManifestError, kind_of, mapping_at, mapping_of, strings_at
@@ -58,8 +59,6 @@ MAX_WARNING = 256
 """Characters; the API server may cut longer warnings (AdmissionResponse.warnings)."""
 MAX_REASON = 1024
 """Characters of the reason in a pod's annotation; an annotation's invalid value may be 256 KiB long."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = structlog.wrap_logger(
     structlog.PrintLogger(sys.stderr),

@@ -231,16 +231,17 @@ class _Editor:
         self._replace(position, position, indent(text, " " * column))
 
     def _insert_flow(self, node: Node, kept: Sequence[_Range], added: Any) -> None:
-        column = self._column(kept[-1][0]) if kept and self._begins_line(kept[-1][0]) else None
         comma, colon = (",", ":") if self.tight else (", ", ": ")
-        between, step = (comma, None) if column is None else (",\n" + " " * column, self.step)
+        margin, step = "", None
+        if kept and self._begins_line(kept[-1][0]):
+            comma, margin, step = ",", "\n" + " " * self._column(kept[-1][0]), self.step
         texts = []
         for key in added:
             value = added[key] if isinstance(added, dict) else key
-            separators = (comma if step is None else ",", colon)
-            value = json.dumps(value, indent=step, separators=separators, ensure_ascii=False)
-            value = value.replace("\n", "\n" + " " * (column or 0))
+            value = json.dumps(value, indent=step, separators=(comma, colon), ensure_ascii=False)
+            value = value.replace("\n", margin)
             texts.append(f"{self._scalar(key)}{colon}{value}" if isinstance(added, dict) else value)
+        between = comma + margin
         text = between.join(texts)
         position = kept[-1][1] if kept else node.start_mark.index + 1
         self._replace(position, position, between + text if kept else text)
