@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from exporter import __version__
-from exporter.kubernetes.container import DEFAULT_GRACE_PERIOD, grace_period, sidecar_container
+from exporter.kubernetes.pod import DEFAULT_GRACE_PERIOD, grace_period, sidecar_container
 from exporter.kubernetes.settings import LABEL, OPTIONS, Scrape, Settings
 from exporter.kubernetes.yaml_values import block_yaml
 from exporter.protocol.causes import SERVER_FAULTS

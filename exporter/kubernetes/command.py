@@ -102,7 +102,7 @@ def inject(
     only: tuple[str, ...],
     diff: bool,
     strict: bool,
-    pod_template_path: tuple[tuple[tuple[str, str], str], ...],
+    pod_template_path: tuple[tuple[str, str], ...],
     **options: Any,
 ) -> None:
     """Add the sidecar to Kubernetes manifests.

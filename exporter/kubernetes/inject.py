@@ -147,7 +147,7 @@ def _inject_one(
         raise NotInjectable("", f"is a Helm hook ({hook})")
     with located(path=workload.path):
         app = inject_pod(workload.template, settings, warn)
-    if workload.is_batch and not settings.runs_native:
+    if workload.kind in {"Job", "CronJob"} and not settings.runs_native:
         warn(f"a classic sidecar does not stop by itself and keeps the {workload.kind} from completing")
     if settings.scrape is Scrape.PODMONITOR and JOB_LABEL not in workload.labels:
         warn(f"the pods have no label {JOB_LABEL}: job is {workload.name}, the workload's name")

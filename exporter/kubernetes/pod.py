@@ -1,7 +1,9 @@
 """The sidecar into one pod template, and out again; used by the command line and by the webhook.
 
 Changes, all noted as JSON in the annotation `websocket-exporter/original` so that they can be undone:
-    1. The sidecar's container is added: last init container (native) or last container (classic).
+    1. The sidecar's container is added: last init container (native) or last container (classic), within the restricted
+       Pod Security Standard. Its preStop starts the drain and returns when the drain has ended: a native sidecar gets
+       SIGTERM only after the app has stopped, and then no session is left to drain.
     2. The app's port passes its name to the sidecar's port and becomes `app-<name>`, so that Services by name follow.
        Probes and hooks of the app that use the name get the number, so that they still reach the app.
     3. Before Kubernetes 1.33 Services search ordinary containers only for port names, so the app's container declares
@@ -16,23 +18,37 @@ first run with them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from exporter.kubernetes.container import (
-    DEFAULT_GRACE_PERIOD,
-    PRESTOP_PATH,
-    app_prestop,
-    grace_period,
-    prestop_seconds,
-    sidecar_container,
-)
 from exporter.kubernetes.errors import ManifestError, Warn, join, list_at, mapping_at, strings_at
 from exporter.kubernetes.original import Note, annotate, ensure, prune, read_note, remove_note
 from exporter.kubernetes.ports import ContainerPort, app_port, declared, free_name, used_names
-from exporter.kubernetes.settings import CONTAINER, LABEL, NATIVE_PORT_NAMES_SINCE, ORIGINAL, Scrape, Settings
+from exporter.kubernetes.settings import (
+    ADMIN_PORT_NAME,
+    CONTAINER,
+    LABEL,
+    NATIVE_PORT_NAMES_SINCE,
+    OPTIONS,
+    ORIGINAL,
+    Scrape,
+    Settings,
+)
+from exporter.units import parse_duration
 
+USER = 65532
+"""The image's numeric user, so that runAsNonRoot can be checked without the image."""
+
+DEFAULT_GRACE_PERIOD = 30
+"""Seconds; the default of terminationGracePeriodSeconds."""
+PRESTOP_SLACK = 2
+"""Seconds that the app waits longer than the drain may take, so that the drain ends first."""
+PRESTOP_PATH = "/drain?wait="
+"""Reports the drain's end and never starts one."""
+
+_DURATIONS = ("drain-grace", "drain-spread", "drain-timeout", "drain-linger", "close-timeout")
 _PROMETHEUS = "prometheus.io/"
 _SLEEP = re.compile(r"\s*(?:/bin/)?sleep\s+(\d+)s?\s*")
 
@@ -61,7 +77,7 @@ def inject_pod(template: dict[str, Any], settings: Settings, warn: Warn) -> Cont
     _redirect_handlers(app, note)
     held = settings.hold_app and _add_prestop(app, settings, note, warn)
     note["grace"] = spec.get("terminationGracePeriodSeconds")
-    spec["terminationGracePeriodSeconds"] = grace_period(settings, _grace(spec), held=held)
+    spec["terminationGracePeriodSeconds"] = grace_period(settings, note["grace"], held=held)
     key = "initContainers" if settings.runs_native else "containers"
     ensure(spec, key, [], "spec", note).append(sidecar_container(settings, app.number, listening))
     metadata = ensure(template, "metadata", {}, "", note)
@@ -85,15 +101,6 @@ def _check_ports(spec: dict[str, Any], app: ContainerPort, settings: Settings) -
                 f"{port.container_path}.ports",
                 f"port {port.number} is the sidecar's; choose another with --{sidecar[port.number]}",
             )
-
-
-def _grace(spec: dict[str, Any]) -> int:
-    value = spec.get("terminationGracePeriodSeconds")
-    if value is None:
-        return DEFAULT_GRACE_PERIOD
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ManifestError("spec.terminationGracePeriodSeconds", f"must be a number of seconds, is {value!r}")
-    return value
 
 
 def _take_over(spec: dict[str, Any], app: ContainerPort, settings: Settings, note: Note) -> dict[str, Any]:
@@ -226,3 +233,82 @@ def _restore_container(container: dict[str, Any], where: str, note: Note) -> Non
     if note.get("held") and str(hook.get("path", "")).startswith(PRESTOP_PATH):
         del lifecycle["preStop"]
         prune(container, "lifecycle", note)
+
+
+def arguments(settings: Settings, upstream_port: int) -> list[str]:
+    """Return the command line after the image's entry point."""
+    flags = [
+        "run",
+        f"--upstream=127.0.0.1:{upstream_port}",
+        f"--listen=:{settings.listen_port}",
+        f"--admin=:{settings.admin_port}",
+        *(f"--route={pattern}" for pattern in settings.route),
+        *(f"--{name}={getattr(settings, OPTIONS[name].field)}" for name in _DURATIONS),
+    ]
+    if settings.proxy_protocol:
+        flags.append("--proxy-protocol")
+    return [*flags, *settings.extra_arg]
+
+
+def sidecar_container(settings: Settings, upstream_port: int, listening: dict[str, Any]) -> dict[str, Any]:
+    """Return the container. listening: fields of its client port besides the number, such as name and hostPort."""
+    drain = ["websocket-exporter", "drain", f"--admin=127.0.0.1:{settings.admin_port}", "--wait"]
+    return {
+        "name": CONTAINER,
+        "image": settings.image,
+        **({"imagePullPolicy": settings.image_pull_policy} if settings.image_pull_policy else {}),
+        **({"restartPolicy": "Always"} if settings.runs_native else {}),
+        "args": arguments(settings, upstream_port),
+        "ports": [
+            {**listening, "containerPort": settings.listen_port, "protocol": "TCP"},
+            {"name": ADMIN_PORT_NAME, "containerPort": settings.admin_port, "protocol": "TCP"},
+        ],
+        "startupProbe": _probe("/livez", periodSeconds=1, failureThreshold=60),
+        "livenessProbe": _probe("/livez", periodSeconds=10, failureThreshold=3),
+        "readinessProbe": _probe("/readyz", periodSeconds=2, failureThreshold=1),
+        "lifecycle": {"preStop": {"exec": {"command": drain}}},
+        "resources": _resources(settings),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+
+
+def _probe(path: str, **timing: int) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": ADMIN_PORT_NAME}, **timing, "timeoutSeconds": 2}
+
+
+def _resources(settings: Settings) -> dict[str, Any]:
+    limits = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
+    limits = {name: value for name, value in limits.items() if value is not None}
+    requests = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def prestop_seconds(settings: Settings) -> int:
+    """Return the seconds that the app must stay up for the drain to end first."""
+    return settings.drain_seconds + PRESTOP_SLACK
+
+
+def app_prestop(settings: Settings) -> dict[str, Any]:
+    """Return a preStop handler for the app that waits for the sidecar's drain."""
+    return {"httpGet": {"path": f"{PRESTOP_PATH}{prestop_seconds(settings)}s", "port": settings.admin_port}}
+
+
+def grace_period(settings: Settings, present: object, *, held: bool) -> int:
+    """Return the terminationGracePeriodSeconds that a pod needs. present: the one it has, None for the default.
+
+    An app with our preStop gets its own time after the drain, another stops while the drain goes on. After both the
+    sidecar waits for its last scrape. Raises ManifestError if the present one is no number of seconds.
+    """
+    present = DEFAULT_GRACE_PERIOD if present is None else present
+    if not isinstance(present, int) or isinstance(present, bool) or present < 0:
+        raise ManifestError("spec.terminationGracePeriodSeconds", f"must be a number of seconds, is {present!r}")
+    drain = prestop_seconds(settings)
+    return (drain + present if held else max(drain, present)) + math.ceil(parse_duration(settings.drain_linger))

@@ -175,11 +175,6 @@ class Settings:
         """Whole seconds that a drain may take."""
         return math.ceil(parse_duration(self.drain_timeout))
 
-    @property
-    def linger_seconds(self) -> int:
-        """Whole seconds that the sidecar may wait for its last scrape."""
-        return math.ceil(parse_duration(self.drain_linger))
-
 
 OPTIONS: Mapping[str, Option] = {option.name: option for option in options_of(Settings)}
 """Every setting, by the name that flags and annotations have."""

@@ -10,27 +10,22 @@ from exporter.kubernetes.errors import NotInjectable, group_of, join, mapping_at
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.settings import parse_annotations
 
-Templates = Mapping[tuple[str, str], str]
-"""API group and kind to the path of the pod template inside the object."""
+Templates = Mapping[str, str]
+"""Kind and API group, such as `Deployment.apps`, to the path of the pod template inside the object."""
 
-_TEMPLATE = "spec.template"
 TEMPLATES: Templates = {
-    ("", "Pod"): "",
-    ("", "ReplicationController"): _TEMPLATE,
-    ("apps", "Deployment"): _TEMPLATE,
-    ("apps", "StatefulSet"): _TEMPLATE,
-    ("apps", "DaemonSet"): _TEMPLATE,
-    ("apps", "ReplicaSet"): _TEMPLATE,
-    ("extensions", "Deployment"): _TEMPLATE,
-    ("extensions", "DaemonSet"): _TEMPLATE,
-    ("extensions", "ReplicaSet"): _TEMPLATE,
-    ("batch", "Job"): _TEMPLATE,
-    ("batch", "CronJob"): "spec.jobTemplate.spec.template",
-    ("argoproj.io", "Rollout"): _TEMPLATE,
-    ("apps.kruise.io", "CloneSet"): _TEMPLATE,
-    ("apps.kruise.io", "StatefulSet"): _TEMPLATE,
-    ("apps.kruise.io", "DaemonSet"): _TEMPLATE,
-    ("apps.openshift.io", "DeploymentConfig"): _TEMPLATE,
+    "Pod": "",
+    "CronJob.batch": "spec.jobTemplate.spec.template",
+    **dict.fromkeys(
+        (
+            "ReplicationController",
+            *("Deployment.apps", "StatefulSet.apps", "DaemonSet.apps", "ReplicaSet.apps", "Job.batch"),
+            *("Deployment.extensions", "DaemonSet.extensions", "ReplicaSet.extensions"),
+            *("CloneSet.apps.kruise.io", "StatefulSet.apps.kruise.io", "DaemonSet.apps.kruise.io"),
+            *("Rollout.argoproj.io", "DeploymentConfig.apps.openshift.io"),
+        ),
+        "spec.template",
+    ),
 }
 _SEARCH_DEPTH = 6
 """Levels below an object of an unknown kind that are searched for a pod template."""
@@ -60,22 +55,16 @@ class Workload:
         """Its kind and name, such as `Deployment/chat`."""
         return f"{self.kind}/{self.name}"
 
-    @property
-    def is_batch(self) -> bool:
-        """Whether its pods are meant to complete."""
-        return self.kind in {"Job", "CronJob"}
-
     def __str__(self) -> str:
         return named(self.source.object)
 
 
-def parse_template_path(text: str) -> tuple[tuple[str, str], str]:
+def parse_template_path(text: str) -> tuple[str, str]:
     """Parse `KIND.GROUP=PATH`, such as `GameServer.agones.dev=spec.template`, to an item of Templates."""
-    resource, equals, path = text.partition("=")
-    kind, _, group = resource.partition(".")
-    if not equals or not kind or not path or not all(path.split(".")):
+    resource, _, path = text.partition("=")
+    if not all((resource.partition(".")[0], *path.split("."))):
         raise ValueError("expected KIND.GROUP=PATH (GameServer.agones.dev=spec.template)")
-    return (group, kind), path
+    return resource, path
 
 
 def workload_of(source: Located, templates: Templates) -> Workload | None:
@@ -84,11 +73,11 @@ def workload_of(source: Located, templates: Templates) -> Workload | None:
     Raises NotInjectable for a template in an unknown kind or elsewhere, ManifestError for one that is missing.
     """
     obj = source.object
-    group, kind = group_of(obj), str(obj.get("kind"))
-    path = templates.get((group, kind))
+    kind = str(obj.get("kind"))
+    resource = join(kind, group_of(obj))
+    path = templates.get(resource)
     if path is None:
         if found := _find_template(obj, "", _SEARCH_DEPTH):
-            resource = f"{kind}.{group}" if group else kind
             raise NotInjectable(found, f"unknown kind; to inject it, pass --pod-template-path {resource}={found}")
         return None
     template, at = obj, ""

@@ -118,12 +118,9 @@ def _copy(value: Any, levels: int, budget: list[int]) -> Any:
     if not levels:
         raise ValueError(TOO_DEEP)
     if isinstance(value, dict):
-        return {_key(key): _copy(inner, levels - 1, budget) for key, inner in value.items()}
+        keys = (json.dumps(key) if isinstance(key, bool | int | float) else key for key in value)
+        return {key: _copy(inner, levels - 1, budget) for key, inner in zip(keys, value.values(), strict=True)}
     return [_copy(inner, levels - 1, budget) for inner in value]
-
-
-def _key(key: Any) -> Any:
-    return json.dumps(key) if isinstance(key, bool | int | float) else key
 
 
 def block_yaml(value: Any, offset: int) -> str:

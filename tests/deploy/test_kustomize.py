@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exporter.kubernetes.container import app_prestop
+from exporter.kubernetes.pod import app_prestop
 from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, Settings
 from tests.deploy.tools import (
     KUSTOMIZE,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.kubernetes.container import USER
+from exporter.kubernetes.pod import USER
 from tests.image.containers import ROOT
 
 DOCKERFILE = ROOT / "Dockerfile"

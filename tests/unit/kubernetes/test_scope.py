@@ -170,11 +170,12 @@ def test_pod_template_path_invalid_is_refused(text: str) -> None:
     assert "expected KIND.GROUP=PATH" in result.stderr
 
 
-@pytest.mark.parametrize(("group", "kind"), sorted(key for key, path in TEMPLATES.items() if path))
-def test_known_kinds_are_injected(group: str, kind: str) -> None:
+@pytest.mark.parametrize("resource", sorted(key for key, path in TEMPLATES.items() if path))
+def test_known_kinds_are_injected(resource: str) -> None:
     """Every built-in kind gets one sidecar at its path, without a flag."""
     inner: Any = pod_template()
-    for key in reversed(TEMPLATES[group, kind].split(".")):
+    kind, _, group = resource.partition(".")
+    for key in reversed(TEMPLATES[resource].split(".")):
         inner = {key: inner}
     obj = {"apiVersion": f"{group}/v1" if group else "v1", "kind": kind, "metadata": {"name": "chat"}, **inner}
     result = run(text=stream(obj))

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from exporter.cli import cli
 from exporter.kubernetes.command import inject, webhook
-from exporter.kubernetes.container import arguments
+from exporter.kubernetes.pod import arguments
 from exporter.kubernetes.settings import OPTIONS, TENANT_SETTINGS, Settings, settings_of
 from exporter.units import parse_duration
 from tests.unit.kubernetes.manifests import make_settings
