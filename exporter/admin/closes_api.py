@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 from urllib.parse import urlencode
 
 from multidict import MultiMapping
@@ -21,8 +20,7 @@ from exporter.admin.responses import HTML, JSON, TEXT, line, send, web
 from exporter.observe.recent_closes import CloseReport, RecentCloses
 from exporter.protocol.enums import Cause
 
-FILTERS = ("code", "cause", "route")
-PARAMETERS = (*FILTERS, "format", "limit", "before")
+PARAMETERS = (*pages.FILTERS, "format", "limit", "before")
 
 #: Reports on one page for a person; a program gets all unless it sets a limit.
 PAGE = 25
@@ -42,24 +40,14 @@ _CHECKS = {
 class Query:
     """The reports that a request asks for.
 
+    :ivar filters: fields and their values.
     :ivar limit: reports at most; None is all.
     :ivar before: older reports than this session's alone.
     """
 
-    code: str = ""
-    cause: str = ""
-    route: str = ""
+    filters: dict[str, str]
     limit: int | None = None
     before: str = ""
-
-    def matches(self, fields: Mapping[str, Any]) -> bool:
-        """Return whether a report passes the filters."""
-        return all(fields[name] == value for name, value in self.filters.items())
-
-    @property
-    def filters(self) -> dict[str, str]:
-        """The filters that are set."""
-        return {name: value for name in FILTERS if (value := getattr(self, name))}
 
     def link(self, **changed: str) -> str:
         """Return the address of the same request with other parameters beside the filters."""
@@ -73,7 +61,7 @@ def select(reports: RecentCloses, query: Query) -> Iterator[CloseReport]:
     if query.before and last is None:
         return
     for _, report in reports.walk(last and last[0]):
-        if query.matches(report.fields):
+        if query.filters.items() <= report.fields.items():
             yield report
 
 
@@ -94,7 +82,7 @@ def read(parameters: MultiMapping[str], html: bool) -> Query:
         if given[name] and not re.fullmatch(pattern, given[name], re.ASCII):
             raise _bad(f"{name}: {_cut(given[name])} {complaint}")
     limit = int(given["limit"]) if given["limit"] else PAGE if html else None
-    return Query(given["code"], given["cause"], given["route"], limit, given["before"])
+    return Query({name: given[name] for name in pages.FILTERS if given[name]}, limit, given["before"])
 
 
 def refuse_unknown(parameters: MultiMapping[str], known: tuple[str, ...]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Fields = Mapping[str, Any]
 
+#: Fields by which a list may be filtered, and their headings.
+FILTERS = {"code": "Code", "cause": "Cause", "route": "Route"}
 _TITLE = "Abnormal closes"
 _OTHER = {"client": "server", "server": "client"}
 
@@ -95,11 +97,10 @@ def _form(reports: RecentCloses, query: Query) -> str:
     """Return the filters, each with the values that occur."""
     seen: dict[str, set[str]] = {name: {value} for name, value in query.filters.items()}
     for _, report in reports.walk():
-        for name in ("code", "cause", "route"):
+        for name in FILTERS:
             seen.setdefault(name, set()).add(str(report.fields[name]))
     fields = "".join(
-        _select(name, title, sorted(seen.get(name, ())), getattr(query, name))
-        for name, title in (("code", "Code"), ("cause", "Cause"), ("route", "Route"))
+        _select(name, title, sorted(seen.get(name, ())), query.filters.get(name, "")) for name, title in FILTERS.items()
     )
     clear = '<a href="/closes">Show all</a>' if query.filters else ""
     return f'<form method="get" action="/closes" role="search">{fields}<button>Filter</button> {clear}</form>'
