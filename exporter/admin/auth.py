@@ -50,11 +50,6 @@ class BasicAuth:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: Counter[str] = Counter()
 
-    def admit(self, users: Mapping[str, bytes]) -> None:
-        """Accept these users from now on."""
-        self.users = users
-        self._remembered.clear()
-
     async def accepts(self, user: str, password: str, address: str) -> bool:
         """Return whether this user has this password. Raises HTTPServiceUnavailable if too many logins wait."""
         hashed = self.users.get(user)
@@ -121,7 +116,7 @@ class AuthMiddleware:
         self.config = load(path) if path is not None else WebConfig()
         self._path = path
         self._logins = BasicAuth()
-        self._logins.admit(self.config.users)
+        self._logins.users = self.config.users
         self._seen = self._found = fingerprint(self.config.files)
         self._log = structlog.get_logger("exporter")
 
@@ -139,7 +134,7 @@ class AuthMiddleware:
             self._log.error("webconfig.reload_failed", why=str(error))
             return
         self._seen = self._found = fingerprint(self.config.files)
-        self._logins.admit(self.config.users)
+        self._logins.users = self.config.users
         self._log.info("webconfig.reloaded", tls=self.config.tls is not None, users=len(self.config.users))
 
     async def watch(self) -> None:

@@ -16,19 +16,15 @@ from contextlib import asynccontextmanager
 from time import monotonic, thread_time
 from typing import TypeVar
 
-_MEANWHILE = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull, "FROZENLIST_NO_EXTENSIONS": "1"}
-_BEFORE = {name: os.environ.get(name) for name in _MEANWHILE}
-os.environ.update(_MEANWHILE)
+_BEFORE = os.environ.copy()
+os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull, "FROZENLIST_NO_EXTENSIONS": "1"}
 from aiohttp import web as web  # noqa: E402
 from aiohttp import web_response  # noqa: E402
 from aiohttp.http_exceptions import HttpProcessingError as HttpProcessingError  # noqa: E402
 from aiohttp.typedefs import Handler as Handler  # noqa: E402
 
-for _name, _value in _BEFORE.items():
-    if _value is None:
-        del os.environ[_name]
-    else:
-        os.environ[_name] = _value
+os.environ.clear()
+os.environ.update(_BEFORE)
 
 #: The value of the Server header.
 SERVER = "websocket-exporter"

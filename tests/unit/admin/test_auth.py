@@ -124,7 +124,7 @@ async def test_logins(tmp_path: Path) -> None:
 async def test_basic_auth_with_many_wrong_logins_of_one_address_refuses_some() -> None:
     """Checks wait for each other; an address with too many in the queue is refused."""
     logins = BasicAuth()
-    logins.admit({"prometheus": HASH.encode()})
+    logins.users = {"prometheus": HASH.encode()}
     attempts = [logins.accepts("prometheus", f"guess {number}", "192.0.2.1") for number in range(auth.MAX_WAITING + 10)]
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert sum(isinstance(result, HTTPServiceUnavailable) for result in results) == 10
@@ -144,7 +144,7 @@ async def test_basic_auth_beside_wrong_logins_of_others_accepts_the_rightful_one
 
     monkeypatch.setattr(auth, "_check", check)
     logins = BasicAuth()
-    logins.admit({"prometheus": HASH.encode()})
+    logins.users = {"prometheus": HASH.encode()}
     flood = [asyncio.create_task(logins.accepts("prometheus", f"{number}", "192.0.2.1")) for number in range(4)]
     await asyncio.sleep(0)
     assert await logins.accepts("prometheus", "secret", "192.0.2.2")
