@@ -97,7 +97,7 @@ class CloseReport:
                 "length": frame.length,
                 "age_s": round(max(0.0, self.closed_at - frame.at), 4),
             }
-            for frame in unpack(self.frames, 0)
+            for frame in unpack(self.frames)
         ]
         return {**self.fields, "last_frames": frames}
 

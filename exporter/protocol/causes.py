@@ -213,9 +213,7 @@ _TABLE = (
 #: Every cause, in the order in which pages and legends show them: faults of the server first.
 CAUSES: Mapping[Cause, CauseInfo] = {info.cause: info for info in _TABLE}
 
-#: The causes that are logged as warnings and kept as reports.
-ABNORMAL_CAUSES = frozenset(info.cause for info in _TABLE if info.abnormal)
-#: All others.
+#: The causes that are not logged as warnings and have no report.
 NOT_ABNORMAL_CAUSES = tuple(info.cause for info in _TABLE if not info.abnormal)
 #: Causes that are faults of the server if it is the initiator.
 SERVER_FAULTS = tuple(info.cause for info in _TABLE if info.server_fault)
@@ -234,14 +232,9 @@ ASSIGNABLE_CAUSES = tuple(
 )  # fmt: skip
 
 
-def severity(cause: Cause) -> Severity:
-    """Return how much a close with this cause matters."""
-    return CAUSES[cause].severity
-
-
 def is_abnormal(cause: Cause) -> bool:
     """Return whether closes with this cause are warnings in the log and have a report."""
-    return cause in ABNORMAL_CAUSES
+    return CAUSES[cause].abnormal
 
 
 def is_server_fault(cause: Cause, initiator: Peer) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.protocol.causes import severity
+from exporter.protocol.causes import CAUSES
 from exporter.protocol.enums import Cause, Severity
 from exporter.protocol.idle_timeouts import DEFAULT_CUTOFFS, IdleCutoffs
 from exporter.protocol.reason_rules import LIBRARY_TEXTS, Reasons, ReasonText
@@ -46,7 +46,7 @@ class CodeInfo:
     @property
     def severity(self) -> Severity:
         """How much a close with this code matters, unless its reason text shows another cause."""
-        return severity(self.cause)
+        return CAUSES[self.cause].severity
 
 
 _REGISTERED = (

@@ -112,7 +112,7 @@ class DirectionState(ByteObserver):
         self.remaining = 0
         self.pending = b""
         self.backlog = b""
-        self.backlog_at = 0  # where parsing goes on in it
+        self.backlog_at = 0  # where parsing goes on in it, or where in a chunk it stopped
         self.message_at = NEVER
         self.message_size = 0
         self._other_at = NEVER  # when bytes last came that began no data frame

@@ -103,21 +103,15 @@ class Ring:
             return slots[at:] + slots[:at]
         return slots[:at]
 
-    def frames(self) -> list[Frame]:
-        """Return the frames that are kept, oldest first."""
-        return unpack(self.in_order())
-
 
 @cache
 def _slots(count: int) -> Struct:
     return Struct("=" + _FORMAT * count)
 
 
-def unpack(slots: bytes, at: int = 0) -> list[Frame]:
-    """Return the frames in a ring's ``slots`` whose next slot is at offset ``at``, oldest first; no unwritten ones."""
-    ordered = slots[at:] + slots[:at]
+def unpack(slots: bytes) -> list[Frame]:
+    """Return the frames of a ring's written slots."""
     return [
         Frame(Peer.SERVER if first & BY_SERVER else Peer.CLIENT, first & 0x0F, bool(first & 0x80), length, when)
-        for when, length, first in _SLOT.iter_unpack(ordered)
-        if first & WRITTEN
+        for when, length, first in _SLOT.iter_unpack(slots)
     ]

@@ -221,11 +221,7 @@ class RunParser(DirectionState):
                 self._largest_at = NEVER
         if plain_opcode and plain_opcode != self.opcode:
             self._switch_opcode(plain_opcode)
-        self._record(data, now, heads[-FRAMES:])
-        return here
-
-    def _record(self, data: bytes, now: float, heads: list[int]) -> None:
-        """Write the whole frames that begin at ``heads`` to the flight recorder."""
-        lengths = [payload_length(data, head) for head in heads]
+        del heads[:-FRAMES]
         firsts = bytes([data[head] for head in heads])
-        self.ring.record(now, lengths, firsts.translate(self._firsts))
+        self.ring.record(now, [payload_length(data, head) for head in heads], firsts.translate(self._firsts))
+        return here

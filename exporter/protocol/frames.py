@@ -168,6 +168,7 @@ class FrameScanner(RunParser):
         self._other_opcode, self._other_frame = opcode, self.frames
         if opcode == CLOSE:
             self.remaining = STOPPED
+            self.backlog_at = 0
         return [control_frame(data, 0)]
 
     def _long_frame(self, data: bytes, now: float, length: int) -> Events | None:
@@ -204,7 +205,10 @@ class FrameScanner(RunParser):
         window = MAX_WINDOW
         while at < last:
             if self.frames - begun >= MAX_FRAMES:
-                self._keep_backlog(data, at)
+                self.pending = b""
+                self.backlog = data
+                self.backlog_at = at
+                self.remaining = BACKLOG
                 return [control_frame(data, head) for head in controls[-MAX_CONTROLS:]]
             if not COMPILED and PLAIN_OPCODE[data[at]] and not self._heartbeats:
                 stop = min(at + window, last - 2)
@@ -225,12 +229,6 @@ class FrameScanner(RunParser):
             events = [*(control_frame(data, head) for head in controls[-MAX_CONTROLS:]), *events]
         return events or None
 
-    def _keep_backlog(self, data: bytes, at: int) -> None:
-        self.pending = b""
-        self.backlog = data
-        self.backlog_at = at
-        self.remaining = BACKLOG
-
     def _next_frame(self, data: bytes, now: float, at: int, events: Events) -> int:
         """Parse the frame at ``at``: one that is incomplete, malformed or a Close. Adds to ``events``.
 
@@ -238,6 +236,7 @@ class FrameScanner(RunParser):
         the end of ``data`` if the scan has stopped.
         """
         size = len(data)
+        self.backlog_at = at  # if the scan stops at this frame
         first, second = data[at], data[at + 1]
         length = second & LENGTH_BITS
         if first & 0x08 and (why := malformed(first, length)):
@@ -263,18 +262,17 @@ class FrameScanner(RunParser):
             if end > size:
                 return at
             events.append(control_frame(data, at))
-        passed = (end if end < size else size) - body
-        if not PLAIN_OPCODE[first]:
-            self.counts[opcode] += 1
-            self.flushed += 1
-        elif opcode != self.opcode:
+        plain = PLAIN_OPCODE[first]
+        if plain and plain != self.opcode:
             self._switch_opcode(opcode)
         self.frames += 1
-        self.payload += passed
-        if not PLAIN_OPCODE[first]:
+        self.payload += (end if end < size else size) - body
+        if not plain:
+            self.counts[opcode] += 1
+            self.flushed += 1
             self._other_opcode, self._other_frame = opcode, self.frames
         if opcode <= BINARY:
-            if not PLAIN_OPCODE[first]:  # a whole message between fragments ends none
+            if not plain:  # a whole message between fragments ends none
                 self._fragments = length if opcode else self._fragments + length
                 self.fragmented = not first & FIN
                 if first & FIN and self._fragments > self._largest_fragmented:

@@ -206,7 +206,7 @@ class HandshakeTracker:
     def _request_head(self, request: Request) -> None:
         self.started = True
         self._opening = b""
-        self._waiting += b"\x01" if request.method == "HEAD" else b"\x00"
+        self._waiting += b"\x01" if request.method == b"HEAD" else b"\x00"
         if len(self._waiting) > MAX_PIPELINED:
             self._fail(Unobserved.HTTP1, f"over {MAX_PIPELINED} requests without an answer")
         elif request.upgrade:
@@ -244,7 +244,7 @@ class HandshakeTracker:
             if request.websocket:
                 self._events.append(UpgradeRejected(request, response.status))
                 request.answered = True
-            elif request.method == "CONNECT" and response.status // 100 == 2:
+            elif request.method == b"CONNECT" and response.status // 100 == 2:
                 self._fail(Unobserved.UPGRADE, "switched to another protocol")
                 return
         if self._answering and self._waiting[0] == 1:

@@ -61,7 +61,7 @@ class HeadTooLarge(Exception):
 
 @mypyc_attr(free_list_len=1, acyclic=True)
 class Request:
-    """A request's head. Texts are as sent, decoded as Latin-1; empty if absent.
+    """A request's head. Texts are as sent, decoded as Latin-1 but for the method; empty if absent.
 
     :ivar upgrade: it asks to switch protocols.
     :ivar websocket: its Upgrade header names WebSocket.
@@ -73,7 +73,7 @@ class Request:
 
     def __init__(
         self,
-        method: str = "",
+        method: bytes = b"",
         target: str = "",
         upgrade: bool = False,
         websocket: bool = False,
@@ -320,7 +320,7 @@ class RequestReader(Reader):
         """Return the request whose head is complete; its body comes next."""
         parser = cast(HttpRequestParser, self._parser)
         request = Request(
-            parser.get_method().decode(),
+            parser.get_method(),
             self._target.decode("latin-1"),
             parser.should_upgrade(),
             self._websocket,
@@ -330,7 +330,8 @@ class RequestReader(Reader):
             _text(self._cookie),
         )
         self._target = self._forwarded_for = self._user_agent = self._traceparent = b""
-        self._cookie.clear()
+        if self._cookie:
+            self._cookie.clear()
         self._websocket = False
         self._begin_body()
         return request

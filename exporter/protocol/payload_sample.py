@@ -15,14 +15,11 @@ from exporter.protocol.enums import Peer
 from exporter.protocol.flight_recorder import Ring
 from exporter.protocol.frame_header import (
     BINARY,
-    CLOSE,
     HEADER_SIZE,
-    LENGTH_BITS,
     MASK,
     OPCODE_BITS,
     TEXT,
     Events,
-    malformed,
     payload_length,
     unmask,
 )
@@ -75,25 +72,28 @@ class SamplingFrameScanner(FrameScanner):
 
     def _sample_frames(self, data: bytes, start: int) -> None:
         """Sample the frames of ``data`` from ``start`` on that have just been scanned."""
-        stop = self.backlog_at if self.backlog else len(data) - len(self.pending)
+        end = len(data) - len(self.pending)
+        if self.backlog or self.remaining == STOPPED:
+            end = self.backlog_at
         here, last = start, -1
-        while here < stop and (end := _frame_end(data, here)):
+        while here < end:
             if TEXT <= data[here] & OPCODE_BITS <= BINARY:
                 last = here
-            here = end
+            here = _next(data, here)
         if last >= 0:
             self._sample = b""
             start = last
         here = start
         self._in_data = False
-        while here < stop and len(self._sample) < self._limit and (end := _frame_end(data, here)):
+        while here < end and len(self._sample) < self._limit:
+            after = _next(data, here)
             if data[here] & OPCODE_BITS <= BINARY:
                 body = here + HEADER_SIZE[data[here + 1]]
                 self._key = data[body - 4 : body] if data[here + 1] & MASK else b""
                 self._offset = 0
-                self._in_data = end > stop
-                self._take(data, body, min(end, stop))
-            here = end
+                self._in_data = after > end
+                self._take(data, body, min(after, end))
+            here = after
 
     def _take(self, data: bytes, start: int, stop: int) -> None:
         """Add the payload bytes from ``start`` to ``stop`` of the current frame to the sample, up to the limit."""
@@ -105,10 +105,6 @@ class SamplingFrameScanner(FrameScanner):
         self._offset += stop - start
 
 
-def _frame_end(data: bytes, at: int) -> int:
-    """Return where the frame at ``at`` ends; 0 if the scanner has stopped at it."""
-    second = data[at + 1]
-    length = payload_length(data, at)
-    if data[at] & OPCODE_BITS == CLOSE or length >> 63 or malformed(data[at], second & LENGTH_BITS):
-        return 0
-    return at + HEADER_SIZE[second] + length
+def _next(data: bytes, at: int) -> int:
+    """Return where the frame after that at ``at`` begins, which may be beyond ``data``."""
+    return at + HEADER_SIZE[data[at + 1]] + payload_length(data, at)

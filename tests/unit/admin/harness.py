@@ -65,7 +65,7 @@ def make_report(number: int, frames: int = 4, **changed: Any) -> CloseReport:
         "ended_at": 1_700_000_000.0 + number,
     }
     recorder = ring(min(frames, FRAMES))
-    return CloseReport(fields | changed, bytes(recorder.slots[recorder.at :] + recorder.slots[: recorder.at]), 200.0)
+    return CloseReport(fields | changed, recorder.in_order(), 200.0)
 
 
 class FakeSidecar:

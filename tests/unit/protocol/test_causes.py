@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from exporter.protocol.causes import (
-    ABNORMAL_CAUSES,
     CAUSES,
     NOT_ABNORMAL_CAUSES,
     ROUTINE_CAUSES,
     SERVER_FAULTS,
     ColourClass,
+    is_abnormal,
     is_server_fault,
-    severity,
 )
 from exporter.protocol.enums import Cause, Peer, Severity
 
@@ -38,7 +37,7 @@ def test_causes_abnormal_is_all_but_seven() -> None:
     assert set(NOT_ABNORMAL_CAUSES) == {
         Cause.NORMAL, Cause.GOING_AWAY, Cause.NO_STATUS, Cause.DRAIN, Cause.LIMIT, Cause.SHUTDOWN, Cause.SERVICE_RESTART
     }  # fmt: skip
-    assert set(NOT_ABNORMAL_CAUSES) | ABNORMAL_CAUSES == set(Cause)
+    assert {cause for cause in Cause if not is_abnormal(cause)} == set(NOT_ABNORMAL_CAUSES)
 
 
 def test_causes_server_faults_are_red_and_faults() -> None:
@@ -48,8 +47,8 @@ def test_causes_server_faults_are_red_and_faults() -> None:
         Cause.CONNECTION_RESET, Cause.APP_DOWN, Cause.APP_RESTARTED, Cause.BAD_GATEWAY,
     )  # fmt: skip
     assert {cause for cause in Cause if CAUSES[cause].colour is ColourClass.RED} == set(SERVER_FAULTS)
-    assert {severity(cause) for cause in SERVER_FAULTS} == {Severity.FAULT}
-    assert {cause for cause in Cause if severity(cause) is Severity.NORMAL} == {Cause.NORMAL, Cause.NO_STATUS}
+    assert {CAUSES[cause].severity for cause in SERVER_FAULTS} == {Severity.FAULT}
+    assert {cause for cause in Cause if CAUSES[cause].severity is Severity.NORMAL} == {Cause.NORMAL, Cause.NO_STATUS}
 
 
 def test_causes_routine_are_expected() -> None:
@@ -57,7 +56,7 @@ def test_causes_routine_are_expected() -> None:
     assert set(ROUTINE_CAUSES) == {
         Cause.GOING_AWAY, Cause.SERVICE_RESTART, Cause.SHUTDOWN, Cause.DRAIN, Cause.LIMIT, Cause.PROXY_LOST
     }  # fmt: skip
-    assert {severity(cause) for cause in ROUTINE_CAUSES} == {Severity.EXPECTED}
+    assert {CAUSES[cause].severity for cause in ROUTINE_CAUSES} == {Severity.EXPECTED}
 
 
 def test_is_server_fault_of_a_client_is_false() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Peer
-from exporter.protocol.flight_recorder import Ring
+from exporter.protocol.flight_recorder import Ring, unpack
 from exporter.protocol.frame_header import Control
 from exporter.protocol.frame_runs import MAX_CONTROLS, MAX_FRAMES
 from exporter.protocol.frames import FrameScanner
@@ -88,7 +88,7 @@ def test_scanner_of_dense_frames_parses_a_bounded_number_in_one_call(name: str, 
     times = len(stream) // len(unit)
     assert scanner.counts == [count * times for count in alone.counts]
     assert portions >= scanner.frames // (5 * MAX_FRAMES)
-    ring, one = scanner.ring.frames(), alone.ring.frames()
+    ring, one = unpack(scanner.ring.in_order()), unpack(alone.ring.in_order())
     assert len(ring) == 64
     kept = [(frame.opcode, frame.fin, frame.length) for frame in one] * 64
     assert [(frame.opcode, frame.fin, frame.length) for frame in ring] == kept[-64:]

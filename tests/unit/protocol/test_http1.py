@@ -387,7 +387,7 @@ def test_a_request_is_told_with_what_a_log_line_needs() -> None:
     )
     assert isinstance(asked[0], UpgradeRequested)
     request = asked[0].request
-    assert (request.method, request.target, request.upgrade, request.websocket) == ("GET", "/chat?token=1", True, True)
+    assert (request.method, request.target, request.upgrade, request.websocket) == (b"GET", "/chat?token=1", True, True)
     assert (request.forwarded_for, request.user_agent) == ("192.0.2.1, 10.0.0.1, 10.0.0.2", "test/1")
     assert (request.traceparent, request.cookie) == ("00-ab-cd-01", "a=b; sid=1")
     extra = b"Sec-WebSocket-Protocol: chat.v2\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
@@ -417,7 +417,7 @@ def test_tracker_after_a_session_with_any_headers_reads_the_next_alone(headers: 
     assert isinstance(switched, Upgraded)
     assert asked.request is switched.request
     request_, response = asked.request, switched.response
-    assert (request_.method, request_.target, request_.upgrade, request_.websocket) == ("GET", "/b", True, True)
+    assert (request_.method, request_.target, request_.upgrade, request_.websocket) == (b"GET", "/b", True, True)
     assert (request_.forwarded_for, request_.user_agent, request_.traceparent, request_.cookie) == ("",) * 4
     assert (response.status, response.subprotocol, response.upgrade) == (101, "", True)
     assert (switched.client, switched.server) == (b"", b"")
