@@ -55,7 +55,7 @@ def seconds(value: float) -> str:
     return f"{value:.3f} s" if value < 10 else f"{value:.1f} s"
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(free_list_len=1, acyclic=True)
 class Circumstances:
     """The circumstances in which the session ended.
 
@@ -90,6 +90,7 @@ class Circumstances:
         return self.draining or self.terminating
 
 
+@mypyc_attr(free_list_len=1, acyclic=True)
 class Match:
     """A rule's decision.
 
@@ -119,6 +120,7 @@ class Match:
         self.initiator = initiator
 
 
+@mypyc_attr(free_list_len=1, acyclic=True)
 class Case:
     """One session as the rules see it: its ender, the Close frame, and the traffic just before.
 

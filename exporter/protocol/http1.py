@@ -92,6 +92,7 @@ class ParseFailed:
 Event = UpgradeRequested | UpgradeRejected | UpgradeAborted | Upgraded | ParseFailed
 
 
+@mypyc_attr(free_list_len=1, acyclic=True)
 class HandshakeTracker:
     """Both directions of one HTTP/1.1 connection.
 

@@ -121,7 +121,7 @@ class Reader:
     """
 
     __slots__ = ("_chunked", "_head_bytes", "_left", "_length", "_line", "_parser", "_parser_class", "_reusable",
-                 "_tail", "begun", "head_complete", "max_head", "phase", "work")  # fmt: skip
+                 "_tail", "_upgrade", "begun", "head_complete", "max_head", "phase", "work")  # fmt: skip
 
     #: Other callbacks of httptools; it finds None faster than no attribute.
     on_body = None
@@ -137,6 +137,7 @@ class Reader:
         self.work = 0
         self._parser_class = parser_class
         self._parser: HttpRequestParser | HttpResponseParser | None = None
+        self._upgrade = False  # the head asks to switch protocols, or does so
         self._reusable = False  # the parser can begin another head
         self._head_bytes = 0  # bytes of the head, or of the trailers, that is being read
         self._tail = b""  # the last of them
@@ -183,7 +184,7 @@ class Reader:
         """Read a head, or a body's trailers, as far as the empty line that ends it."""
         end = self._find_end(data, at)
         stop = min(len(data) if end < 0 else end, at + self.max_head - self._head_bytes + 1)
-        part = data[at:stop]
+        part = data[at:stop] if stop - at < len(data) else data
         self._head_bytes += stop - at
         if self.phase is _HEAD:
             self._parse(part)
@@ -204,10 +205,11 @@ class Reader:
         parser = self._parser
         if parser is None:
             parser = self._parser = self._parser_class(self)
-        self._reusable = False
+        self._upgrade = self._reusable = False
         try:
             parser.feed_data(part)
-        except HttpParserUpgrade:  # an upgrade's head ends like any other
+        except HttpParserUpgrade:
+            self._upgrade = True
             self._reusable = parser.should_keep_alive()
 
     def _find_end(self, data: bytes, at: int) -> int:
@@ -318,11 +320,10 @@ class RequestReader(Reader):
 
     def take(self) -> Request:
         """Return the request whose head is complete; its body comes next."""
-        parser = cast(HttpRequestParser, self._parser)
         request = Request(
-            parser.get_method(),
+            cast(HttpRequestParser, self._parser).get_method(),
             self._target.decode("latin-1"),
-            parser.should_upgrade(),
+            self._upgrade,
             self._websocket,
             _text(self._forwarded_for),
             _text(self._user_agent),
@@ -363,9 +364,8 @@ class ResponseReader(Reader):
 
     def take(self) -> Response:
         """Return the response whose head is complete; its body comes next, unless :meth:`end_message` follows."""
-        parser = cast(HttpResponseParser, self._parser)
-        status = parser.get_status_code()
-        response = Response(status, _text(self._subprotocol), status == 101 and parser.should_upgrade())
+        status = cast(HttpResponseParser, self._parser).get_status_code()
+        response = Response(status, _text(self._subprotocol), self._upgrade)
         self._subprotocol = b""
         if status < 200 or status in (204, 304):
             self._length, self._chunked = 0, False
