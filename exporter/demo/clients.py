@@ -15,7 +15,7 @@ import socket
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum
 from typing import Any
 
 import click
@@ -48,35 +48,23 @@ SIGNED_OUT = 4001
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Disconnect(StrEnum):
-    """A way to end a session."""
+class Disconnect(Enum):
+    """A way to end a session, and how frequent it is in relation to the others."""
 
-    NORMAL = "normal"  # Close 1000
-    GOING_AWAY = "going-away"  # Close 1001, as a browser sends when the tab is closed
-    NO_STATUS = "no-status"  # an empty Close frame, as ws.close() sends in a browser: 1005
-    SIGNED_OUT = "signed-out"  # Close 4001
-    FIN = "fin"  # TCP ends with FIN and no Close frame: 1006
-    RESET = "reset"  # TCP ends with RST and no Close frame: 1006
-    TOO_BIG = "too-big"  # a message over the limit: the server closes with 1009
-    NOT_IN_ROOM = "not-in-room"  # a message outside a room: the server closes with 1008
-
-
-#: Relative frequency of each way.
-WEIGHTS: dict[Disconnect, int] = {
-    Disconnect.NORMAL: 30,
-    Disconnect.GOING_AWAY: 40,
-    Disconnect.NO_STATUS: 10,
-    Disconnect.SIGNED_OUT: 8,
-    Disconnect.FIN: 5,
-    Disconnect.RESET: 4,
-    Disconnect.TOO_BIG: 1,
-    Disconnect.NOT_IN_ROOM: 2,
-}
+    NORMAL = "normal", 30  # Close 1000
+    GOING_AWAY = "going-away", 40  # Close 1001, as a browser sends when the tab is closed
+    NO_STATUS = "no-status", 10  # an empty Close frame, as ws.close() sends in a browser: 1005
+    SIGNED_OUT = "signed-out", 8  # Close 4001
+    FIN = "fin", 5  # TCP ends with FIN and no Close frame: 1006
+    RESET = "reset", 4  # TCP ends with RST and no Close frame: 1006
+    TOO_BIG = "too-big", 1  # a message over the limit: the server closes with 1009
+    NOT_IN_ROOM = "not-in-room", 2  # a message outside a room: the server closes with 1008
 
 
 def choose(rng: random.Random) -> Disconnect:
     """Draw a way to end a session."""
-    return rng.choices([*WEIGHTS], weights=[*WEIGHTS.values()])[0]
+    ways = list(Disconnect)
+    return rng.choices(ways, weights=[way.value[1] for way in ways])[0]
 
 
 async def disconnect(connection: ClientConnection, way: Disconnect) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from exporter.address import Address, parse_listen
-from exporter.demo import DemoError
 from exporter.demo.chat_server import Bug, BugKind
-from exporter.demo.runner import Demo, run
+from exporter.demo.runner import Demo, DemoError, run
 from exporter.options import parsed
 from exporter.units import parse_duration
 

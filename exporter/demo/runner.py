@@ -28,7 +28,6 @@ import aiohttp
 import click
 
 from exporter.address import Address
-from exporter.demo import DemoError
 from exporter.demo.chat_server import Bug, Chat, serve_chat
 from exporter.demo.clients import Behaviour, run_clients
 from exporter.demo.summary import Close, Counts, Links, Tour, plural, progress, read_counts, summary
@@ -54,6 +53,10 @@ REPORTS = 200
 #: prctl(2): the signal to receive when the parent dies.
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
+
+
+class DemoError(Exception):
+    """The demo cannot start or continue. The message is the reason, on one line."""
 
 
 async def run(demo: Demo) -> None:
