@@ -26,6 +26,8 @@ from exporter.listening import CannotListen, open_listeners
 from exporter.options import Option, add_options, parsed
 from exporter.units import parse_timeout
 
+_ONLY = parsed(matching(r"[^/]+/[^/]+", "KIND/NAME (Deployment/chat)"))
+_repeatable = partial(click.option, multiple=True)
 _setting_options = add_options(OPTIONS.values(), check_required=False)
 
 
@@ -70,27 +72,15 @@ def _diff(inputs: Iterable[tuple[str, str]], outputs: Iterable[str]) -> Iterator
 
 
 @click.command(name="inject", epilog=f"Annotations {PREFIX}NAME on a workload or its pod template override the flags.")
-@click.option(
-    "-f",
-    "--filename",
-    multiple=True,
-    default=("-",),
-    metavar="FILE",
-    help="Manifest file; - is stdin, the default. Repeatable.",
+@_repeatable(
+    "-f", "--filename", default=("-",), metavar="FILE", help="Manifest file; - is stdin, the default. Repeatable."
 )
 @click.option("--remove", is_flag=True, help="Remove the sidecar and restore the original.")
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="KIND/NAME",
-    type=parsed(matching(r"[^/]+/[^/]+", "KIND/NAME (Deployment/chat)")),
-    help="Workload to change; others pass through. Repeatable.",
-)
+@_repeatable("--only", metavar="KIND/NAME", type=_ONLY, help="Workload to change; others pass through. Repeatable.")
 @click.option("--diff", is_flag=True, help="Print a unified diff instead of the manifests.")
 @click.option("--strict", is_flag=True, help="Fail on an object that takes no sidecar instead of a warning.")
-@click.option(
+@_repeatable(
     "--pod-template-path",
-    multiple=True,
     metavar="KIND.GROUP=PATH",
     type=parsed(parse_template_path),
     help="Custom kind with a pod template, such as GameServer.agones.dev=spec.template. Repeatable.",

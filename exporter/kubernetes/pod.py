@@ -235,21 +235,6 @@ def _restore_container(container: dict[str, Any], where: str, note: Note) -> Non
         prune(container, "lifecycle", note)
 
 
-def arguments(settings: Settings, upstream_port: int) -> list[str]:
-    """Return the command line after the image's entry point."""
-    flags = [
-        "run",
-        f"--upstream=127.0.0.1:{upstream_port}",
-        f"--listen=:{settings.listen_port}",
-        f"--admin=:{settings.admin_port}",
-        *(f"--route={pattern}" for pattern in settings.route),
-        *(f"--{name}={getattr(settings, OPTIONS[name].field)}" for name in _DURATIONS),
-    ]
-    if settings.proxy_protocol:
-        flags.append("--proxy-protocol")
-    return [*flags, *settings.extra_arg]
-
-
 def sidecar_container(settings: Settings, upstream_port: int, listening: dict[str, Any]) -> dict[str, Any]:
     """Return the container. listening: fields of its client port besides the number, such as name and hostPort."""
     drain = ["websocket-exporter", "drain", f"--admin=127.0.0.1:{settings.admin_port}", "--wait"]
@@ -258,7 +243,16 @@ def sidecar_container(settings: Settings, upstream_port: int, listening: dict[st
         "image": settings.image,
         **({"imagePullPolicy": settings.image_pull_policy} if settings.image_pull_policy else {}),
         **({"restartPolicy": "Always"} if settings.runs_native else {}),
-        "args": arguments(settings, upstream_port),
+        "args": [
+            "run",
+            f"--upstream=127.0.0.1:{upstream_port}",
+            f"--listen=:{settings.listen_port}",
+            f"--admin=:{settings.admin_port}",
+            *(f"--route={pattern}" for pattern in settings.route),
+            *(f"--{name}={getattr(settings, OPTIONS[name].field)}" for name in _DURATIONS),
+            *(["--proxy-protocol"] if settings.proxy_protocol else []),
+            *settings.extra_arg,
+        ],
         "ports": [
             {**listening, "containerPort": settings.listen_port, "protocol": "TCP"},
             {"name": ADMIN_PORT_NAME, "containerPort": settings.admin_port, "protocol": "TCP"},

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from exporter.cli import cli
 from exporter.kubernetes.command import inject, webhook
-from exporter.kubernetes.pod import arguments
+from exporter.kubernetes.pod import sidecar_container
 from exporter.kubernetes.settings import OPTIONS, TENANT_SETTINGS, Settings, settings_of
 from exporter.units import parse_duration
 from tests.unit.kubernetes.manifests import make_settings
@@ -67,7 +67,7 @@ EVERY_FLAG = settings_of(
 @pytest.mark.parametrize("settings", [DEFAULTS, EVERY_FLAG], ids=["defaults", "every flag"])
 def test_arguments_are_parsed_by_run(settings: Settings) -> None:
     """`run` accepts the command line that inject writes, with the values that it had."""
-    name, *flags = arguments(settings, 8080)
+    name, *flags = sidecar_container(settings, 8080, {})["args"]
     run = cli.get_command(None, name)  # type: ignore[arg-type]
     assert run is not None
     parameters = run.make_context(name, flags).params
