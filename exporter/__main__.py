@@ -5,7 +5,6 @@ child: click ─► Settings ──pipe──► this process, which imports rel
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import sys
@@ -34,7 +33,6 @@ def _run() -> NoReturn:
         os.close(reader)
         _read_command_line(writer)
     os.close(writer)
-    gc.disable()  # until the fork: a collection leaves holes in pages, which each child would fill and so copy
     try:
         from exporter import supervisor
 

@@ -351,7 +351,6 @@ def run(settings: Settings) -> int:
 
     supervisor = Supervisor(workers, make_relay, observer, cells, wakeup, on_drain)
     gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
-    gc.enable()
     return supervisor.run()
 
 
