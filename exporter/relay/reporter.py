@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, SupportsIndex
 from mypy_extensions import i64
 
 from exporter.protocol.client_identity import Identity, keyed_hash
-from exporter.protocol.counters import NANOSECONDS, OPCODES, STATUSES, HistogramCells, RelayLayout, RouteCells
+from exporter.protocol.counters import NANOSECONDS, STATUSES, HistogramCells, RelayLayout, RouteCells
 from exporter.protocol.direction import PAYLOAD, FrameCounts, new_frame_counts
 from exporter.protocol.enums import PEERS, ConnectError, Peer, Unobserved
 from exporter.protocol.http1_parser import Request
@@ -59,8 +59,8 @@ _SERVER: Final = Peer.SERVER
 _STATUS_CELLS: Final = {status: index for index, status in enumerate(STATUSES)}
 _SWITCHED: Final = STATUSES.index("101")
 _ABORTED: Final = STATUSES.index("aborted")
-#: Cell of each opcode's counter, in the order of OPCODES; reserved opcodes share one.
-_OPCODE_CELLS: Final = {0: 0, 1: 1, 2: 2, 8: 3, 9: 4, 10: 5}
+#: The opcodes that have a cell each, in the order of OPCODES; reserved ones share the last.
+_OPCODES: Final = (0, 1, 2, 8, 9, 10)
 _PEER_INDEX: Final = {peer: index for index, peer in enumerate(Peer)}
 
 
@@ -107,14 +107,25 @@ class _Histogram:
 
 
 class _Route:
-    """The cells of one route that each session writes."""
-
-    __slots__ = ("active", "handshake_duration", "switched")
+    """The counts of one route."""
 
     def __init__(self, cells: memoryview, places: RouteCells) -> None:
         self.active = _Cell(cells, places.active)
         self.switched = _Cell(cells, places.handshakes + _SWITCHED)
         self.handshake_duration = _Histogram(cells, places.handshake_duration)
+        #: Frames and bytes, as scanners add to them, of the client and the server.
+        self.frames = (new_frame_counts(), new_frame_counts())
+        self._places = places
+
+    def bring(self, cells: memoryview) -> None:
+        """Copy to their cells the counts that are not kept there."""
+        self.handshake_duration.bring(cells)
+        for peer, counts in zip(PEERS, self.frames, strict=True):
+            known = [counts[opcode] for opcode in _OPCODES]
+            reserved = sum(counts[:PAYLOAD]) - sum(known)
+            for cell, value in enumerate((*known, reserved), self._places.frames[peer]):
+                cells[cell] = value
+            cells[self._places.payload[peer]] = counts[PAYLOAD]
 
 
 class Reporter:
@@ -145,11 +156,11 @@ class Reporter:
         self._layout = layout
         self._blocks = blocks
         self._router = router
-        self._routes = [_Route(cells, places) for places in layout.routes]
+        self._places = layout.routes[: len(router.names)]
+        self._routes = [_Route(cells, places) for places in self._places]
         self._loop_turns = _Histogram(cells, layout.loop_turns)
         self._identity = identity
         self._key = key.hex()
-        self._counts = [(new_frame_counts(), new_frame_counts()) for _ in layout.routes]
         self._openings: list[bytes] = []
         self._last_number = 0
         self._notices: dict[str, tuple[float, int]] = {}  # by event: when it was sent last, and how often held back
@@ -231,36 +242,24 @@ class Reporter:
 
     def _bring_counts(self) -> None:
         """Copy the counters of frames and bytes and the histograms of each session and turn to the cells."""
-        cells = self._cells
-        for counted in self._routes:
-            counted.handshake_duration.bring(cells)
-        for route, peers in zip(self._layout.routes, self._counts, strict=True):
-            for peer, counts in zip(PEERS, peers, strict=True):
-                start = route.frames[peer]
-                reserved = 0
-                for opcode in range(PAYLOAD):
-                    if (cell := _OPCODE_CELLS.get(opcode, -1)) < 0:
-                        reserved += counts[opcode]
-                    else:
-                        cells[start + cell] = counts[opcode]
-                cells[start + len(OPCODES) - 1] = reserved
-                cells[route.payload[peer]] = counts[PAYLOAD]
+        for route in self._routes:
+            route.bring(self._cells)
         poller = self._context.poller
         self._loop_turns.add_first(poller.turns, poller.turn_seconds)
         poller.turns, poller.turn_seconds = 0, 0.0
-        self._loop_turns.bring(cells)
+        self._loop_turns.bring(self._cells)
 
     def _on_long_turn(self, seconds: float) -> None:
         self._loop_turns.observe(seconds)
 
     def _count_stalled(self) -> None:
         since = clock() - STALL
-        for route in self._layout.routes:
+        for route in self._places:
             for peer in PEERS:
                 self._cells[route.stalled[peer]] = 0
         for leg in self._context.stalled:
             if leg.waiting_since <= since:
-                self._cells[self._layout.routes[leg.tunnel.session.record.route].stalled[leg.peer]] += 1
+                self._cells[self._places[leg.tunnel.session.record.route].stalled[leg.peer]] += 1
 
     def _send(self, message: bytes) -> bool:
         try:
@@ -313,7 +312,7 @@ class Reporter:
             self._openings.append(pack_opening(asked_at, record.route, record.identity))
             if len(self._openings) >= MAX_OPENED:
                 self._send_openings()
-        return self._counts[record.route]
+        return route.frames
 
     def _send_openings(self) -> None:
         if self._openings:
@@ -326,12 +325,12 @@ class Reporter:
         cell = _STATUS_CELLS.get(str(status), -1)
         if cell < 0:
             cell = _STATUS_CELLS.get(f"{status // 100}xx", _STATUS_CELLS["5xx"])
-        self._cells[self._layout.routes[index].handshakes + cell] += 1
+        self._cells[self._places[index].handshakes + cell] += 1
         self._routes[index].handshake_duration.observe(seconds)
 
     def handshake_aborted(self, request: Request) -> None:
         """Count an opening handshake that ended without an answer."""
-        self._cells[self._layout.routes[self._router.index(request.target)].handshakes + _ABORTED] += 1
+        self._cells[self._places[self._router.index(request.target)].handshakes + _ABORTED] += 1
 
     def session_closed(self, record: SessionRecord) -> None:
         """Report a session that closed."""
@@ -339,12 +338,12 @@ class Reporter:
             initiator = record.first_close or record.tcp_end or Peer.PROXY
             if record.proxy_cause is not None:
                 initiator = Peer.PROXY
-            self._cells[self._layout.routes[record.route].dropped + _PEER_INDEX[initiator]] += 1
+            self._cells[self._places[record.route].dropped + _PEER_INDEX[initiator]] += 1
         self._routes[record.route].active.add(-1)
 
     def record_lost(self, route: int, error: Exception) -> None:
         """Count a session whose record a defect prevented."""
-        self._cells[self._layout.routes[route].dropped + _PEER_INDEX[Peer.PROXY]] += 1
+        self._cells[self._places[route].dropped + _PEER_INDEX[Peer.PROXY]] += 1
         self._routes[route].active.add(-1)
         self.defect(error)
 
@@ -356,12 +355,12 @@ class Reporter:
 
     def ping_answered(self, route: int, sender: Peer, seconds: float) -> None:
         """Count the round-trip time of a ping of ``sender``."""
-        self._layout.routes[route].ping_rtt[sender].observe(self._cells, seconds)
+        self._places[route].ping_rtt[sender].observe(self._cells, seconds)
 
     def stall_ended(self, route: int, peer: Peer, seconds: float) -> None:
         """Count that ``peer`` takes its bytes again, after ``seconds``."""
         if seconds >= STALL:
-            self._layout.routes[route].stall_duration[peer].observe(self._cells, seconds)
+            self._places[route].stall_duration[peer].observe(self._cells, seconds)
 
     # Connections.
 
