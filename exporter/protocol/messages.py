@@ -17,7 +17,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol import record
+from exporter.protocol import record_format
 from exporter.protocol.record import SessionRecord
 
 #: Bytes of a notice's JSON at most; its longest texts are cut to fit.
@@ -88,7 +88,7 @@ _OPENINGS: Final = bytes((Kind.OPENED,))
 
 def encode_record(closed: SessionRecord) -> bytes:
     """Return the RECORD message of a session that closed."""
-    return record.pack(closed, _RECORD)
+    return _RECORD + record_format.pack(closed)
 
 
 def pack_opening(opened_at: float, route: int, identity: int) -> bytes:
@@ -123,9 +123,9 @@ def decode(message: bytes) -> SessionRecord | list[Opened] | Notice | Kind:
     """Return the content of a message: for FLUSH and FLUSHED its kind. Raises ValueError if it is malformed."""
     if not message:
         raise ValueError("an empty message")
-    if message.startswith(_RECORD):  # most are records: without making a Kind
-        return record.unpack(message, len(_RECORD))
     body = message[1:]
+    if message.startswith(_RECORD):  # most are records: without making a Kind
+        return record_format.unpack(body)
     match Kind(message[0]):
         case Kind.OPENED:
             try:

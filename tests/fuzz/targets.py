@@ -39,8 +39,8 @@ from exporter.protocol.http1 import (
 from exporter.protocol.labels import known_label_sets
 from exporter.protocol.presets import PRESETS
 from exporter.protocol.record import SessionRecord
-from exporter.protocol.record import pack as pack_record
-from exporter.protocol.record import unpack as unpack_record
+from exporter.protocol.record_format import pack as pack_record
+from exporter.protocol.record_format import unpack as unpack_record
 from exporter.protocol.session import CloseReceived, Session, WentUnobserved
 from exporter.relay.handshake import trace_id
 from exporter.relay.tcp import HIGH_WATER

@@ -24,7 +24,8 @@ from exporter.protocol.messages import (
     encode_record,
     pack_opening,
 )
-from exporter.protocol.record import VERSION, SessionRecord, pack
+from exporter.protocol.record import SessionRecord
+from exporter.protocol.record_format import VERSION, pack
 from tests.unit.protocol.test_record import RECORDS, largest
 
 OPENED = st.builds(Opened, st.floats(allow_nan=False), st.integers(0, 65535), st.integers(0, 2**64 - 1))

@@ -16,16 +16,13 @@ from exporter.protocol.record import (
     MAX_PATH,
     MAX_REASON,
     MAX_SAMPLE,
-    MAX_SIZE,
     MAX_SUBPROTOCOL,
     MAX_TRACE_ID,
-    VERSION,
     CloseFrame,
     PeerRecord,
     SessionRecord,
-    pack,
-    unpack,
 )
+from exporter.protocol.record_format import MAX_SIZE, VERSION, pack, unpack
 
 UNSIGNED_64 = st.integers(0, 2**64 - 1)
 SECONDS = st.floats(allow_nan=False)

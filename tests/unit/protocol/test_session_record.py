@@ -7,7 +7,8 @@ import pytest
 from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.flight_recorder import unpack as unpack_frames
-from exporter.protocol.record import CloseFrame, SessionRecord, pack, unpack
+from exporter.protocol.record import CloseFrame, SessionRecord
+from exporter.protocol.record_format import pack, unpack
 from exporter.protocol.session import PingAnswered, Session, State, WentUnobserved
 from tests.wire import BINARY, KEY, PING, PONG, TEXT, close, frame
 
