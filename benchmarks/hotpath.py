@@ -21,6 +21,7 @@ from types import FrameType
 from exporter.protocol.direction import new_frame_counts
 from exporter.protocol.session import Session
 from exporter.relay import tcp
+from exporter.relay.kernel import READ_BULK
 from exporter.relay.poller import READ, Pollable, Poller
 from exporter.relay.tcp import TcpTransport
 from exporter.relay.transport import TransportProtocol
@@ -111,7 +112,7 @@ class End:
     def __init__(self) -> None:
         self.socket = _Socket()
         self.tcp = TcpTransport(_Poller(), self.socket, TransportProtocol())  # type: ignore[arg-type]
-        self.tcp._read_size = tcp._BULK  # so that the first read of much takes all of it
+        self.tcp._read_size = READ_BULK  # so that the first read of much takes all of it
 
     @property
     def leg(self) -> TunnelLeg:

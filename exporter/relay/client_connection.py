@@ -31,9 +31,9 @@ from exporter.protocol.http1 import (
 from exporter.protocol.session import Session
 from exporter.relay.context import RelayContext
 from exporter.relay.handshake import open_record
+from exporter.relay.kernel import READ_SMALL
 from exporter.relay.legs import FIN_READ, GONE, OPEN, UNCONNECTED, Leg, LegOwner
 from exporter.relay.proxy_protocol import proxy_header
-from exporter.relay.tcp import READ_SMALL
 from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport, TransportProtocol
 from exporter.relay.tunnel import EarlyData, Tunnel
@@ -127,8 +127,7 @@ class Connection(LegOwner):
             reporter.connect_failed(failure.error, failure.why)
             self._refusal = 502
         elif self._context.limits.proxy_protocol:
-            ends = (self._client.transport.get_extra_info(name) for name in ("peername", "sockname"))
-            self._server.transport.write(proxy_header(*ends))
+            self._server.transport.write(proxy_header(*self._client.transport.addresses()))
         if self._client.state is OPEN:
             self._client.transport.resume_reading()
         held, self._held = self._held, b""

@@ -168,7 +168,7 @@ class _Queue(Pollable):
     def ready(self, events: int) -> None:
         self._on_ready(self)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception | None) -> None:
         return  # the next client may succeed
 
 

@@ -66,7 +66,7 @@ class Pollable:
         """Handle ``events``: READ, WRITE, or others of the kernel's for errors and hang-ups."""
         raise NotImplementedError
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception | None) -> None:
         """Handle ``error``, which :meth:`ready` raised: a defect."""
         raise NotImplementedError
 

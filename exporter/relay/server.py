@@ -12,9 +12,10 @@ from typing import TypeVar
 from exporter.protocol.enums import Cause
 from exporter.relay.client_connection import Connection
 from exporter.relay.context import Limits, RelayContext
+from exporter.relay.kernel import READ_BULK, raise_mmap_threshold
 from exporter.relay.listener import Listener
 from exporter.relay.reporter import Reporter
-from exporter.relay.tcp import TcpTransport, raise_mmap_threshold
+from exporter.relay.tcp import TcpTransport
 from exporter.relay.timeouts import TimeoutQueue, clock
 from exporter.relay.tls import Below, TlsTransport
 from exporter.relay.transport import TransportProtocol
@@ -67,7 +68,7 @@ class Relay:
 
     def listen(self, sockets: Sequence[SocketType]) -> None:
         """Begin to accept clients on ``sockets``, which listen already and are this relay's from now on."""
-        raise_mmap_threshold()
+        raise_mmap_threshold(READ_BULK)
         self._listener.open(sockets)
         self.reporter.set_listening(True)
         if self._limits.max_session_age:

@@ -2,24 +2,23 @@
 
 How it works
 ============
-The promises of asyncio's transports hold: ``connection_made`` first, ``connection_lost`` once and last, never from
-inside a call of the protocol; ``pause_writing`` above the high-water mark and ``resume_writing`` when a quarter of it
-is left. A :class:`~exporter.relay.poller.Poller` serves it, and it is made for the relay's usual work: read once, write
-once, all of it, at once.
+The promises of asyncio's transports hold, and ``connection_lost`` is never called from inside a call of the protocol. A
+:class:`~exporter.relay.poller.Poller` serves it, and it is made for the relay's usual work: read once, write once, all
+of it, at once.
 
     ready ─► read(2) ─► protocol.data_received ─► (the other leg's) write ─► write(2)
     ready ─► read(2) ─► write(2) ─► observer.feed                     with forward_to
 
-Bytes that the kernel does not take wait in a queue, copied so that those which it did take are not kept along. Until
-the queue is empty, writes go behind it (``_must_buffer`` is true, the one thing that the fast path looks at).
+Bytes that the kernel does not take wait in a queue. Until that is empty, writes go behind it (``_must_buffer`` is true,
+the one thing that the fast path looks at).
 
 Two ends are different on purpose. ``close`` ends with a FIN behind everything that waits. ``reset`` ends with an RST,
 and only when the peer's kernel has acknowledged everything: an RST overtakes bytes that are under way.
 
 The socket is registered edge-triggered (epoll(7)): the kernel reports once that bytes have come. A read that brings
 fewer than it asked for has taken them all, unless urgent data cut it short, which is an event of its own. After any
-other read it reads on later in the turn, or ``_rearm`` has epoll report what the kernel still holds, as it does when
-reading begins again. Bytes that come with a FIN leave with a FIN, in one segment.
+other read, and when reading begins again, ``_register`` has epoll report what the kernel still holds. Bytes that come
+with a FIN leave with a FIN, in one segment.
 
 The peer's end is reported while reading is paused, too. An RST is taken at once. A FIN is read at once, with the bytes
 before it, unless these are more than :data:`MAX_SALVAGE`.
@@ -32,156 +31,96 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import struct
-import sys
-import termios
-from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
-from fcntl import ioctl
 from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 from exporter.protocol.direction import ByteObserver
+from exporter.relay.kernel import (
+    CHUNK,
+    MAX_SALVAGE,
+    READ_BULK,
+    READ_MEDIUM,
+    READ_SMALL,
+    idle_seconds,
+    pending_error,
+    read_up_to,
+    reset_at_close,
+    unacknowledged,
+    unread,
+)
 from exporter.relay.poller import EDGE, ERROR, HANGUP, PEER_FIN, READ, URGENT, WRITE, Poller
+from exporter.relay.tcp_writer import TcpWriter
 from exporter.relay.transport import Transport, TransportProtocol
 
-#: Bytes of one read in bulk: large reads cost least a byte.
-READ_BULK: Final = 512 * 1024
-#: Bytes of one read where few come: the largest result that Python's own allocator makes.
-READ_SMALL: Final = 479
-#: Bytes that are read next, at once, when a small read was full. A leg that was paused begins so again: bytes that wait
-#: for a slow peer stay in our memory.
-READ_MEDIUM: Final = 128 * 1024
 #: So many reads in a row must bring fewer than READ_SMALL before one asks for few: long messages have short tails.
 SHORT_READS: Final = 10
 
-_BULK: Final = READ_BULK - SHORT_READS  # asked for in bulk; one more after each short read since, which counts them
-
-#: The default high-water mark, asyncio's own.
-HIGH_WATER: Final = 64 * 1024
-#: Bytes that are still read from a peer that has ended, in spite of the other's slowness: a kernel's receive buffer.
-MAX_SALVAGE = 1024 * 1024
-#: Seconds until the next look at whether the kernel has delivered everything before an RST: the first time, doubled
-#: each time, and at most.
+#: Seconds until the first look at whether the kernel has delivered everything before an RST; doubled up to the most.
 RESET_POLL: Final = 0.01
 MAX_RESET_POLL: Final = 1.0
-
-_SALVAGE = 64 * 1024  # bytes at a time
 
 # Once compiled, a name that is not final is looked up each time.
 read: Final = os.read
 write: Final = os.write
 
 # As plain integers, which need no detour over an enum.
-_SHUT_WR: Final = int(socket.SHUT_WR)
-_UNREGISTERED: Final = -1
 _EVENTS: Final = READ | PEER_FIN | URGENT | EDGE
 _LAST: Final = READ | PEER_FIN  # the peer's last bytes, if any, and its FIN
 _END: Final = ERROR | HANGUP | PEER_FIN
-#: Holds bytes back for a FIN that follows at once; the kernel waits for it 0.2 s at most (tcp(7), TCP_CORK).
-_MORE: Final = int(socket.MSG_MORE)
-
-_INT: Final = struct.Struct("i")
-_ZERO: Final = bytes(_INT.size)
-#: SO_LINGER: on, for no time. Closing sends an RST.
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
-
-#: Where ``tcpi_last_data_recv`` stands in Linux' struct tcp_info, and its end: milliseconds since bytes last came.
-_LAST_DATA_RECEIVED: Final = 52
-_LAST_DATA_END: Final = 56
 
 
-def raise_mmap_threshold() -> None:
-    """Keep glibc from calling mmap(2) for each read of :data:`READ_BULK` bytes.
-
-    glibc takes the size of a freed mmap block for its new threshold (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does
-    nothing.
-    """
-    bytes(4 * READ_BULK)
-
-
-class TcpTransport(Transport):
+class TcpTransport(TcpWriter):
     """Owner of a connected, non-blocking socket.
 
-    :param poller: serves it.
-    :param sock: an instance of :class:`_socket.socket` or of its subclass in the library.
     :param protocol: gets ``connection_made`` before this returns.
     """
 
     __slots__ = (
-        "_closing",
-        "_destination",
-        "_ended",
-        "_fd",
-        "_fin_seen",
-        "_high",
-        "_must_buffer",
-        "_observer",
-        "_poller",
-        "_protocol",
-        "_read_size",
-        "_reading",
-        "_registered",
-        "_resetting",
-        "_sock",
-        "_waiting",
+        "_destination", "_fin_seen", "_observer", "_poller", "_read_size", "_reading", "_registered", "_resetting",
+        "_short_reads",
     )  # fmt: skip
 
     def __init__(self, poller: Poller, sock: SocketType, protocol: TransportProtocol) -> None:
+        super().__init__(sock, protocol)
         self._poller = poller
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._protocol = protocol
-        self._waiting: _Waiting | None = None  # to be written; kept once there has been some
         self._destination: TcpTransport | None = None  # see forward_to()
         self._observer: ByteObserver
-        self._high = HIGH_WATER
-        self._read_size = READ_SMALL  # bytes of the next read
-        self._registered = _UNREGISTERED  # events
-        # Side by side they take the room of one.
-        self._must_buffer = False  # something waits, or it is closing
+        self._read_size = READ_SMALL  # bytes of the next read; or READ_BULK
+        self._short_reads = 0  # in a row, while it is
+        # Booleans side by side take the room of one.
+        self._registered = False
         self._reading = True
         self._fin_seen = False  # nothing more is to be learnt from PEER_FIN
-        self._closing = False
         self._resetting = False  # closing with an RST
-        self._ended = False  # connection_lost was called or is about to be
         protocol.connection_made(self)
         self._register()
 
-    # From the poller.
-
     def ready(self, events: int) -> None:
-        to = self._destination
-        if (events != READ and events != _LAST) or to is None or to._must_buffer or not self._reading:
+        if events != READ:
             self._ready(events)
             return
-        read_size = self._read_size
-        try:  # _read(), to.write(data) and the protocol's data_received, without the calls
-            data = read(self._fd, read_size)
+        to = self._destination
+        if to is None or to._must_buffer or not self._reading:
+            self._read()
+            return
+        size = self._read_size
+        try:  # _read(), the protocol's data_received and to.write(data), without the calls
+            data = read(self._fd, size)
         except OSError as error:
             self._read_failed(error)
             return
-        size = len(data)
-        if size < READ_SMALL:
-            if read_size != READ_SMALL:
-                self._read_less(read_size)
-            if not size:
-                self._read_fin()
-                return
-        elif read_size != _BULK:
-            data = self._read_more(data, read_size)
-            size = len(data)
-        elif size == _BULK:
-            self._poller.run_later(self._read_on)
-        is_last = events == _LAST and size < read_size
+        if size != READ_SMALL or len(data) >= READ_SMALL:
+            data = self._choose_size(data, size)
+        if not data:
+            self._read_fin()
+            return
         try:
-            sent = to._sock.send(data, _MORE) if is_last else write(to._fd, data)
+            sent = write(to._fd, data)
         except OSError as error:
             to._write_failed(data, error)
         else:
-            if sent != size:
+            if sent != len(data):
                 to._buffer(data[sent:])
         try:
             observed = self._observer.feed(data, self._poller.now)
@@ -190,22 +129,17 @@ class TcpTransport(Transport):
         else:
             if observed is not None:
                 self._protocol.events_received(observed)
-        if is_last and self._reading:
-            self._read_fin()
-        elif events != READ:
-            self._ready(events)
-
-    def _read_on(self) -> bool:
-        """Read what a full read in bulk may have left; in this turn if there is time."""
-        try:
-            self.ready(READ)
-        except Exception as error:
-            self.failed(error)
-            raise
-        return True
 
     def _ready(self, events: int) -> None:
-        if events != WRITE:  # bytes, or an error or hang-up, which reading brings
+        to = self._destination
+        if events == _LAST and to is not None:
+            to._fin_follows = True
+            is_last = self._read()
+            to._fin_follows = False
+            if is_last:
+                self._read_fin()
+                return
+        elif events != WRITE:  # bytes, or an error or hang-up, which reading brings
             self._read()
         if events & URGENT:  # which cut that read short
             self._read()
@@ -217,55 +151,56 @@ class TcpTransport(Transport):
         if events & ~READ and waiting is not None and waiting.size:
             self._flush(waiting)
 
-    def _read(self) -> None:
-        """Read, and hand it to the protocol."""
+    def _read(self) -> bool:
+        """Read, unless that is paused, and hand it to the protocol. Return whether a FIN alone can be left."""
         if not self._reading:
-            return
-        read_size = self._read_size
+            return False
+        size = self._read_size
         try:
-            data = read(self._fd, read_size)
+            data = read(self._fd, size)
         except OSError as error:
             self._read_failed(error)
-            return
-        if len(data) < READ_SMALL:
-            self._read_less(read_size)
-        elif read_size != _BULK:
-            data = self._read_more(data, read_size)
-        elif len(data) == _BULK:
-            self._rearm()
-        if data:
-            self._protocol.data_received(data)
-        else:
+            return False
+        data = self._choose_size(data, size)
+        if not data:
             self._read_fin()
+            return False
+        self._protocol.data_received(data)
+        return len(data) < size and self._reading
 
-    def _read_less(self, read_size: int) -> None:
-        """Few bytes came: if that goes on, few will be asked for."""
-        self._read_size = read_size + 1 if READ_SMALL < read_size < READ_BULK - 1 else READ_SMALL
+    def _choose_size(self, data: bytes, size: int) -> bytes:
+        """Choose the size of the next read by ``data``, which one of ``size`` bytes brought.
 
-    def _read_more(self, data: bytes, read_size: int) -> bytes:
-        """Many bytes came: ask for many from now on, and for some at once if few had been asked for."""
-        self._read_size = _BULK
-        if read_size != READ_SMALL:
-            if len(data) == read_size:
-                self._rearm()
+        Return it, with what came behind it if few bytes had been asked for and many have come.
+        """
+        if len(data) < READ_SMALL:
+            self._short_reads += 1
+            if self._short_reads >= SHORT_READS:
+                self._read_size = READ_SMALL
             return data
+        self._short_reads = 0
+        self._read_size = READ_BULK
+        if size == READ_SMALL:
+            return self._read_more(data)
+        if len(data) == size:
+            self._register()
+        return data
+
+    def _read_more(self, data: bytes) -> bytes:
         try:
             more = read(self._fd, READ_MEDIUM)
         except BlockingIOError:
             return data
         except OSError as error:  # is reported but once; ``data`` came before it
-            self._poller.defer_close(self._fatal_error, error)
+            self._poller.defer_close(self.failed, error)
             return data
         if not 0 < len(more) < READ_MEDIUM:
-            self._rearm()
+            self._register()
         return data + more
 
     def _read_failed(self, error: OSError) -> None:
         if not isinstance(error, BlockingIOError):
-            self._fatal_error(error)
-
-    def failed(self, error: Exception) -> None:
-        self._fatal_error(error)
+            self.failed(error)
 
     def _read_fin(self) -> None:
         self._reading = False
@@ -277,20 +212,19 @@ class TcpTransport(Transport):
         """Handle an end of the peer, certain or possible, while reading is paused."""
         if self._ended:
             return
-        if events & ERROR and (code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
-            self._fatal_error(OSError(code, os.strerror(code)))
-            return
-        if not self._closing and not self._fin_seen:
-            self._read_to_fin()
+        if events & ERROR and (error := pending_error(self._sock)) is not None:
+            self.failed(error)
+        elif not self._closing and not self._fin_seen:
+            if unread(self._fd) <= MAX_SALVAGE:
+                self._read_to_fin()
+            else:
+                self._fin_seen = True
+                self._protocol.end_pending()
 
     def _read_to_fin(self) -> None:
-        """Read the FIN and the bytes before it, although reading is paused, if these are not too many."""
-        if self._in_kernel(termios.FIONREAD) > MAX_SALVAGE:
-            self._fin_seen = True
-            self._protocol.end_pending()
-            return
+        """Read the FIN and the bytes before it, although reading is paused."""
         try:
-            while data := read(self._fd, _SALVAGE):
+            while data := read(self._fd, CHUNK):
                 self._protocol.data_received(data)
                 if self._closing:
                     return
@@ -299,123 +233,21 @@ class TcpTransport(Transport):
         else:
             self._read_fin()
 
-    def _in_kernel(self, request: int) -> int:
-        """Return the bytes in the kernel's receive or send queue (tcp(7), FIONREAD and TIOCOUTQ); 0 if unknown."""
-        try:
-            return int(_INT.unpack(ioctl(self._fd, request, _ZERO))[0])
-        except OSError:
-            return 0
-
     def _register(self) -> None:
-        """Have the poller call for the events that matter now."""
+        """Have the poller call for the events that matter now, for those that the kernel has reported before, too."""
         events = _EVENTS | WRITE if self.get_write_buffer_size() else _EVENTS
-        if events == self._registered:
-            return
         try:
-            if self._registered == _UNREGISTERED:
-                self._poller.register(self._fd, self, events)
-            else:
+            if self._registered:
                 self._poller.modify(self._fd, events)
+            else:
+                self._poller.register(self._fd, self, events)
+                self._registered = True
         except OSError as error:  # the kernel has no more memory, or room
-            self._fatal_error(error)
-        else:
-            self._registered = events
-
-    def _rearm(self) -> None:
-        """Have the poller call for bytes and ends that the kernel holds already."""
-        if self._registered != _UNREGISTERED:
-            try:
-                self._poller.modify(self._fd, self._registered)
-            except OSError as error:
-                self._fatal_error(error)
+            self.failed(error)
 
     def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
         self._destination = destination if isinstance(destination, TcpTransport) else None
         self._observer = observer
-
-    # Writing.
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._must_buffer:
-            try:
-                sent = write(self._fd, data)
-            except OSError as error:
-                self._write_failed(data, error)
-            else:
-                if sent != len(data):
-                    self._buffer(data[sent:])
-        elif data and not self._closing:
-            self._buffer(data)
-
-    def _write_failed(self, data: bytes | bytearray | memoryview, error: OSError) -> None:
-        if isinstance(error, BlockingIOError):
-            self._buffer(data)
-        else:
-            self._fatal_error(error)
-
-    def _buffer(self, data: bytes | bytearray | memoryview) -> None:
-        waiting = self._waiting
-        if waiting is None:
-            waiting = self._waiting = _Waiting()
-        waiting.parts.append(memoryview(bytes(data)))  # the caller may alter a bytearray
-        waiting.size += len(data)
-        self._must_buffer = True
-        self._register()
-        if not self._ended:  # it could be registered
-            self._check_marks(waiting)
-
-    def _check_marks(self, waiting: _Waiting) -> None:
-        if waiting.size > self._high:
-            if not waiting.is_much:
-                waiting.is_much = True
-                self._protocol.pause_writing()
-        elif waiting.is_much and waiting.size <= self._high // 4:
-            waiting.is_much = False
-            if not self._closing:
-                self._protocol.resume_writing()
-
-    def _flush(self, waiting: _Waiting) -> None:
-        parts = waiting.parts
-        try:
-            while parts:
-                data = parts[0]
-                sent = write(self._fd, data)
-                waiting.size -= sent
-                if sent != len(data):
-                    parts[0] = data[sent:]
-                    break
-                parts.popleft()
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._fatal_error(error)
-            return
-        if not parts:
-            self._must_buffer = self._closing
-            self._register()
-            if self._closing:
-                self._finish()
-                return
-        self._check_marks(waiting)
-
-    def write_eof(self) -> None:
-        try:
-            self._sock.shutdown(_SHUT_WR)
-        except OSError:
-            return  # the connection is gone, which the next read reports
-
-    def get_write_buffer_size(self) -> int:
-        waiting = self._waiting
-        return 0 if waiting is None else waiting.size
-
-    def undelivered(self) -> int:
-        return 0 if self._ended else self.get_write_buffer_size() + self._in_kernel(termios.TIOCOUTQ)
-
-    def set_write_buffer_limits(self, high: int) -> None:
-        self._high = high
-        waiting = self._waiting
-        if waiting is not None and waiting.size:
-            self._check_marks(waiting)
 
     # Reading.
 
@@ -427,46 +259,28 @@ class TcpTransport(Transport):
     def resume_reading(self) -> None:
         if not self._reading and not self._closing:
             self._reading = True
-            self._rearm()
-
-    def is_reading(self) -> bool:
-        return self._reading
+            self._register()
 
     def read_remaining(self) -> Iterator[bytes]:
-        left = MAX_SALVAGE
-        try:
-            while left > 0 and (data := read(self._fd, _SALVAGE)):
-                left -= len(data)
-                yield data
-        except OSError:
-            return  # nothing more, or the reset itself
+        return read_up_to(self._fd, MAX_SALVAGE)
 
     def idle_seconds(self) -> float:
-        try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_END)
-        except (OSError, AttributeError):
-            return 0.0
-        return int.from_bytes(info[_LAST_DATA_RECEIVED:_LAST_DATA_END], sys.byteorder) / 1000
+        return idle_seconds(self._sock)
 
     # The end.
 
     def close(self) -> None:
-        if not self._closing:
-            self._close()
-
-    def reset(self) -> None:
-        if not self._ended and not self._resetting:
-            self._resetting = True
-            if not self._closing:
-                self._close()
-
-    def _close(self) -> None:
+        if self._closing:
+            return
         self._closing = self._must_buffer = True
         self._reading = False
-        if self.get_write_buffer_size():
-            self._register()
-        else:
+        if not self.get_write_buffer_size():
             self._finish()
+
+    def reset(self) -> None:
+        if not self._ended:
+            self._resetting = True
+            self.close()
 
     def _finish(self, poll: float = RESET_POLL) -> None:
         """Everything was written: close now or, with an RST, when everything was delivered."""
@@ -474,26 +288,25 @@ class TcpTransport(Transport):
             return
         if not self._resetting:
             self._end(None)
-        elif self._in_kernel(termios.TIOCOUTQ):
+        elif unacknowledged(self._fd):
             asyncio.get_running_loop().call_later(poll, self._finish, min(2 * poll, MAX_RESET_POLL))
         else:
-            self._fatal_error(None)
+            self.failed(None)
 
     def abort(self) -> None:
-        self._fatal_error(None)
+        self.failed(None)
 
     def is_closing(self) -> bool:
         return self._closing
 
-    def _fatal_error(self, error: Exception | None) -> None:
+    def failed(self, error: Exception | None) -> None:
         """End it now with an RST, if it has not ended; bytes that wait are lost."""
         if self._ended:
             return
         self._closing = self._must_buffer = True
         self._reading = False
         self._waiting = None
-        with suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        reset_at_close(self._sock)
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
@@ -501,17 +314,14 @@ class TcpTransport(Transport):
         self._poller.defer_close(self._call_connection_lost, error)
 
     def _call_connection_lost(self, error: Exception | None) -> None:
-        if self._registered != _UNREGISTERED:
+        if self._registered:
             self._poller.drop(self._fd)
-            self._registered = _UNREGISTERED
         try:
             self._protocol.connection_lost(error)
         finally:
             self._sock.close()
             self._protocol = _NO_PROTOCOL  # which leaves no cycle to the garbage collector
             self._destination = None
-
-    # About it.
 
     def get_protocol(self) -> TransportProtocol:
         return self._protocol
@@ -520,33 +330,11 @@ class TcpTransport(Transport):
         self._protocol = protocol
         self._destination = None
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``socket``, ``peername`` or ``sockname`` as asyncio does; ``default`` if the peer has gone."""
-        if name == "socket":
-            return self._sock
+    def addresses(self) -> tuple[object, object]:
         try:
-            if name == "peername":
-                return self._sock.getpeername()
-            if name == "sockname":
-                return self._sock.getsockname()
+            return self._sock.getpeername(), self._sock.getsockname()
         except OSError:
-            pass
-        return default
-
-
-class _Waiting:
-    """Bytes that wait to be written.
-
-    :ivar size: their number.
-    :ivar is_much: whether the protocol has been asked to pause writing.
-    """
-
-    __slots__ = ("is_much", "parts", "size")
-
-    def __init__(self) -> None:
-        self.parts: deque[memoryview] = deque()
-        self.size = 0
-        self.is_much = False
+            return None, None
 
 
 _NO_PROTOCOL: Final = TransportProtocol()

@@ -29,12 +29,12 @@ from contextlib import suppress
 from enum import Enum
 from itertools import chain
 from time import monotonic, thread_time
-from typing import Any, Final
+from typing import Final
 
 from exporter.protocol.direction import ByteObserver
 from exporter.relay.legs import Writing
 from exporter.relay.poller import MAX_TURN, Poller
-from exporter.relay.tcp import HIGH_WATER
+from exporter.relay.tcp_writer import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 
 #: Plaintext that is read from OpenSSL at once; a record holds 16 KiB (RFC 8446, section 5.1).
@@ -335,8 +335,8 @@ class TlsTransport(Transport):
     def is_closing(self) -> bool:
         return self._state is _CLOSING or self._raw.is_closing()
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._raw.get_extra_info(name, default)
+    def addresses(self) -> tuple[object, object]:
+        return self._raw.addresses()
 
     def get_protocol(self) -> TransportProtocol:
         return self._protocol

@@ -6,7 +6,6 @@ Beyond asyncio there are half-closing, resetting, and the number of bytes that h
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from mypy_extensions import mypyc_attr
 
@@ -66,8 +65,8 @@ class Transport(Pollable):
         """Replace the protocol."""
         raise NotImplementedError
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``socket``, ``peername`` or ``sockname``; ``default`` if it is not known (any more)."""
+    def addresses(self) -> tuple[object, object]:
+        """Return the peer's address and our own as a socket does; None for both if the peer has gone."""
         raise NotImplementedError
 
     def forward_to(self, destination: Transport | None, observer: ByteObserver) -> None:
@@ -99,10 +98,6 @@ class Transport(Pollable):
 
     def resume_reading(self) -> None:
         """Read again."""
-        raise NotImplementedError
-
-    def is_reading(self) -> bool:
-        """Return whether bytes are read."""
         raise NotImplementedError
 
     def write_eof(self) -> None:

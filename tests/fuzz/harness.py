@@ -22,7 +22,7 @@ from exporter.relay.client_connection import Connection
 from exporter.relay.context import Limits
 from exporter.relay.poller import Poller
 from exporter.relay.server import Relay
-from exporter.relay.tcp import HIGH_WATER
+from exporter.relay.tcp_writer import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 from exporter.relay.tunnel import Tunnel
 from exporter.relay.upstream import Failure, Upstream
@@ -86,7 +86,8 @@ class FakeTransport(Transport):
     def is_closing(self) -> bool:
         return self._closing
 
-    def is_reading(self) -> bool:
+    @property
+    def _is_reading(self) -> bool:
         return not (self._paused or self._closing)
 
     def pause_reading(self) -> None:
@@ -178,11 +179,11 @@ class FakeTransport(Transport):
             yield data
 
     def _deliver(self) -> None:
-        while self._incoming and self.is_reading():
+        while self._incoming and self._is_reading:
             data = self._incoming.pop(0)
             self.read += data
             self._protocol.data_received(data)
-        if self._fin_incoming and not self._incoming and self.is_reading() and not self._fin_told:
+        if self._fin_incoming and not self._incoming and self._is_reading and not self._fin_told:
             self._fin_told = True
             if not self._protocol.eof_received():
                 self.close()

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 import pytest
 from websockets.frames import Opcode
 
-from exporter.relay.tcp import HIGH_WATER
+from exporter.relay.tcp_writer import HIGH_WATER
 from tests.e2e.harness.scrape import ACTIVE, CLOSED
 from tests.e2e.harness.sidecar import Sidecar, audited, open_session
 from tests.e2e.harness.wire import Peer, RawApp, close_frame, frame, noise, upgrade_request

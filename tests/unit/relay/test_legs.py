@@ -11,7 +11,8 @@ from exporter.protocol.enums import Peer, TcpEndKind
 from exporter.relay import legs
 from exporter.relay.legs import Leg, LegOwner, half_close_timeouts
 from exporter.relay.poller import Poller
-from exporter.relay.tcp import HIGH_WATER, TcpTransport
+from exporter.relay.tcp import TcpTransport
+from exporter.relay.tcp_writer import HIGH_WATER
 from tests.unit.relay.harness import Wire
 from tests.waiting import until
 
@@ -141,12 +142,12 @@ async def test_a_full_buffer_stops_the_reading_and_an_empty_one_starts_it() -> N
     """Above the mark the other leg stops reading; when the buffer has drained it reads again."""
     client, server, _, from_client, to_server = await relay()
     sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, bytes(24 << 20)))
-    await until(lambda: not from_client.transport.is_reading(), "the client is made to wait")
+    await until(lambda: not from_client.transport._reading, "the client is made to wait")
     assert to_server.transport.get_write_buffer_size() > HIGH_WATER
     assert not sending.done()
     assert await server.read(24 << 20) == bytes(24 << 20)
     await sending
-    assert from_client.transport.is_reading()
+    assert from_client.transport._reading
     client.close()
     server.close()
 

@@ -12,9 +12,12 @@ from contextlib import suppress
 
 import pytest
 
+from exporter.relay import kernel
 from exporter.relay import tcp as module
+from exporter.relay.kernel import READ_BULK, READ_MEDIUM, READ_SMALL
 from exporter.relay.poller import Poller
-from exporter.relay.tcp import HIGH_WATER, READ_BULK, READ_MEDIUM, READ_SMALL, SHORT_READS, TcpTransport
+from exporter.relay.tcp import SHORT_READS, TcpTransport
+from exporter.relay.tcp_writer import HIGH_WATER
 from exporter.relay.transport import Transport, TransportProtocol
 from tests.compiled import plain_only
 from tests.unit.relay.harness import Wire, ended
@@ -123,7 +126,7 @@ async def test_a_paused_connection_reads_nothing() -> None:
     for _ in range(20):
         await asyncio.sleep(0.001)
     assert (kept.data, kept.observed) == (b"", ["made"])
-    assert not tcp.is_reading()
+    assert not tcp._reading
     tcp.resume_reading()
     wire.fin()
     await until(lambda: kept.observed == ["made", "eof"])
@@ -181,16 +184,13 @@ async def test_little_is_asked_for_where_little_comes(monkeypatch: pytest.Monkey
             await until(lambda before=before, size=size: len(kept.data) == before + size)
         return asked.copy()
 
-    def steps(asked: list[int]) -> list[int]:
-        return [READ_BULK if READ_BULK - SHORT_READS <= most <= READ_BULK else most for most in asked]
-
-    assert steps(await come(1, 20_000)) == [READ_SMALL, READ_SMALL, READ_MEDIUM]
-    assert steps(await come(*[20_000, 67] * 20)) == [READ_BULK] * 40
-    assert steps(await come(20_000, *[100] * (SHORT_READS + 2))) == [READ_BULK] * (SHORT_READS + 1) + [READ_SMALL] * 2
-    assert steps(await come(READ_SMALL - 1, READ_SMALL, 67)) == [READ_SMALL, READ_SMALL, READ_MEDIUM, READ_BULK]
+    assert await come(1, 20_000) == [READ_SMALL, READ_SMALL, READ_MEDIUM]
+    assert await come(*[20_000, 67] * 20) == [READ_BULK] * 40
+    assert await come(20_000, *[100] * (SHORT_READS + 2)) == [READ_BULK] * (SHORT_READS + 1) + [READ_SMALL] * 2
+    assert await come(READ_SMALL - 1, READ_SMALL, 67) == [READ_SMALL, READ_SMALL, READ_MEDIUM, READ_BULK]
     tcp.pause_reading()
     tcp.resume_reading()
-    assert steps(await come(20_000, 67)) == [READ_SMALL, READ_MEDIUM, READ_BULK], "whoever had to pause begins anew"
+    assert await come(20_000, 67) == [READ_SMALL, READ_MEDIUM, READ_BULK], "whoever had to pause begins anew"
     tcp.abort()
 
 
@@ -217,7 +217,7 @@ async def test_what_waits_does_not_keep_what_was_sent() -> None:
     while not tcp.get_write_buffer_size():
         tcp.write(bytes(READ_BULK))
     assert tcp._waiting is not None
-    assert [unlink.obj for unlink in tcp._waiting.parts] == [bytes(tcp.get_write_buffer_size())]
+    assert [part.obj for part in tcp._waiting._parts] == [bytes(tcp.get_write_buffer_size())]
     tcp.abort()
 
 
@@ -350,17 +350,14 @@ async def test_another_protocol_takes_over() -> None:
     assert (first.data, first.lost) == (b"", [])
 
 
-async def test_it_tells_about_itself() -> None:
-    """Addresses and socket as asyncio's transports tell them; what it does not know is the default."""
+async def test_addresses_are_those_of_both_ends_while_it_lives() -> None:
+    """The peer's address, then our own; none once the connection is gone."""
     kept = Kept()
     tcp, wire = connected(kept)
-    assert tcp.get_extra_info("peername") == wire.sock.getsockname()
-    assert tcp.get_extra_info("sockname") == wire.sock.getpeername()
-    assert tcp.get_extra_info("socket").fileno() >= 0
-    assert tcp.get_extra_info("cipher", "none") == "none"
+    assert tcp.addresses() == (wire.sock.getsockname(), wire.sock.getpeername())
     tcp.close()
     await until(lambda: kept.lost)
-    assert tcp.get_extra_info("peername") is None
+    assert tcp.addresses() == (None, None)
 
 
 async def test_a_fin_of_ours_is_sent_once_and_leaves_the_rest_alone() -> None:
@@ -393,7 +390,7 @@ async def test_what_the_kernel_holds_of_a_broken_connection_is_read() -> None:
 async def test_no_more_is_salvaged_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading what is left is bounded, in steps of one read."""
     monkeypatch.setattr(module, "MAX_SALVAGE", 1000)
-    monkeypatch.setattr(module, "_SALVAGE", 400)
+    monkeypatch.setattr(kernel, "CHUNK", 400)
     tcp, wire = connected(Kept())
     tcp.pause_reading()
     await wire.send(bytes(5000))

@@ -20,7 +20,8 @@ from exporter.protocol.enums import Cause, Peer, Unobserved
 from exporter.protocol.frame_runs import MAX_FRAMES
 from exporter.protocol.frames import FrameScanner
 from exporter.relay import tunnel as tunnel_module
-from exporter.relay.tcp import HIGH_WATER, READ_BULK
+from exporter.relay.kernel import READ_BULK
+from exporter.relay.tcp_writer import HIGH_WATER
 from exporter.relay.tunnel import close_frame
 from tests.compiled import plain_only
 from tests.unit.relay.harness import REQUEST, SWITCH, Bench, Ended, Watched, Wire, bench, ended
@@ -222,7 +223,7 @@ async def test_a_peer_that_stops_reading_costs_little(slow: Peer) -> None:
         def is_held() -> bool:
             nonlocal most
             most = max(most, to_reader.get_write_buffer_size())
-            return not from_writer.is_reading()
+            return not from_writer._reading
 
         await until(is_held, "the fast peer is made to wait")
         assert not sending.done()
@@ -600,10 +601,10 @@ async def test_an_app_that_was_held_up_is_heard_again() -> None:
         client, server, watched = await b.session()
         from_server = watched.tunnel.server.transport
         data, sent = frame(BINARY, bytes(60_000)), 0
-        while from_server.is_reading():
+        while from_server._reading:
             await server.send(data)
             sent += 1
-            await until(lambda n=sent: scanner_of(watched, Peer.SERVER).frames == n or not from_server.is_reading())
+            await until(lambda n=sent: scanner_of(watched, Peer.SERVER).frames == n or not from_server._reading)
         if not scanner_of(watched, Peer.SERVER).at_boundary:
             pytest.fail("the app is to be held up between two frames")
         await finish(b, watched)
@@ -713,10 +714,10 @@ async def test_fin_of_an_app_whose_client_does_not_read_is_counted() -> None:
         client, server, watched = await b.session()
         from_server = watched.tunnel.server.transport
         data, sent = frame(BINARY, bytes(60_000)), 0
-        while from_server.is_reading():
+        while from_server._reading:
             await server.send(data)
             sent += 1
-            await until(lambda n=sent: scanner_of(watched, Peer.SERVER).frames == n or not from_server.is_reading())
+            await until(lambda n=sent: scanner_of(watched, Peer.SERVER).frames == n or not from_server._reading)
         await server.send(data)
         server.fin()
         ending = await b.ending(watched)
