@@ -16,6 +16,8 @@ If there is no app to talk to, the first request gets a 502 from us, and over ``
 from __future__ import annotations
 
 import asyncio
+import re
+from sys import intern
 from typing import Final, cast
 
 from exporter.protocol.enums import Peer, TcpEndKind
@@ -28,22 +30,27 @@ from exporter.protocol.http1 import (
     UpgradeRejected,
     UpgradeRequested,
 )
+from exporter.protocol.http1_parser import Request, Response
+from exporter.protocol.record import MAX_FORWARDED_FOR, MAX_PATH, PeerRecord, SessionRecord
 from exporter.protocol.session import Session
 from exporter.relay.context import RelayContext
-from exporter.relay.handshake import open_record
 from exporter.relay.kernel import READ_SMALL
 from exporter.relay.legs import FIN_READ, GONE, OPEN, UNCONNECTED, Leg, LegOwner
-from exporter.relay.proxy_protocol import proxy_header
 from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport, TransportProtocol
 from exporter.relay.tunnel import EarlyData, Tunnel
-from exporter.relay.upstream import Failure
+from exporter.relay.upstream import Failure, proxy_header
 
 #: Seconds for a client to read our 502 or 503 and to close, before we do.
 REFUSAL_CLOSE_TIMEOUT = 2.0
 
 _CLIENT: Final = Peer.CLIENT
 _SERVER: Final = Peer.SERVER
+
+#: W3C Trace Context, section 3.2.
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+#: Of a peer in an open session, whose scanner has the rest.
+_NOTHING_YET: Final = PeerRecord()
 
 _ANSWERS = {
     502: ("Bad Gateway", "websocket-exporter: the app behind this sidecar does not accept connections\n"),
@@ -254,3 +261,35 @@ class Connection(LegOwner):
         else:
             self._client.abort()
             self._server.abort()
+
+
+def open_record(
+    request: Request, response: Response, host: str, port: int, requested_at: float, now: float
+) -> SessionRecord:
+    """Return the record of a session that opens now, with its handshake.
+
+    There is one for each session: texts that sessions have in common are interned.
+
+    :param host: the client's address, empty on a Unix socket; ``port`` is its port.
+    """
+    path, _, query = request.target.partition("?")
+    return SessionRecord(
+        opened_at=now,
+        handshake_seconds=now - requested_at,
+        client=_NOTHING_YET,
+        server=_NOTHING_YET,
+        engine_io="EIO=" in query,
+        path=intern(path[:MAX_PATH]),
+        peer_address=host,
+        peer_port=port,
+        forwarded_for=request.forwarded_for[:MAX_FORWARDED_FOR],
+        subprotocol=response.subprotocol and intern(response.subprotocol),
+        trace_id=request.traceparent and trace_id(request.traceparent),
+    )
+
+
+def trace_id(traceparent: str) -> str:
+    """Return the trace id of a ``traceparent`` header; empty if it is malformed."""
+    match = _TRACEPARENT.fullmatch(traceparent.strip())
+    found = match.group(1) if match else ""
+    return "" if found == "0" * 32 else found

@@ -54,8 +54,6 @@ NOTICE_INTERVAL: Final = 10.0
 #: Seconds after which a peer that does not take its bytes counts as stalled.
 STALL: Final = 1.0
 
-_CLIENT: Final = Peer.CLIENT
-_SERVER: Final = Peer.SERVER
 _STATUS_CELLS: Final = {status: index for index, status in enumerate(STATUSES)}
 _SWITCHED: Final = STATUSES.index("101")
 _ABORTED: Final = STATUSES.index("aborted")
@@ -335,23 +333,18 @@ class Reporter:
     def session_closed(self, record: SessionRecord) -> None:
         """Report a session that closed."""
         if not self._send(encode_record(record)):
-            initiator = record.first_close or record.tcp_end or Peer.PROXY
-            if record.proxy_cause is not None:
-                initiator = Peer.PROXY
-            self._cells[self._places[record.route].dropped + _PEER_INDEX[initiator]] += 1
+            by_proxy = record.proxy_cause is not None
+            self._count_dropped(record.route, None if by_proxy else record.first_close or record.tcp_end)
         self._routes[record.route].active.add(-1)
 
     def record_lost(self, route: int, error: Exception) -> None:
         """Count a session whose record a defect prevented."""
-        self._cells[self._places[route].dropped + _PEER_INDEX[Peer.PROXY]] += 1
+        self._count_dropped(route, None)
         self._routes[route].active.add(-1)
         self.defect(error)
 
-    def session_unobserved(self, record: SessionRecord, reason: Unobserved, why: str) -> None:
-        """Count a session that is not parsed any more."""
-        self._cells[self._layout.unobserved[reason]] += 1
-        name, route = record.session_id, self._router.names[record.route]
-        self.notice("session.unobserved", "warning", session_id=name, route=route, reason=reason, why=why)
+    def _count_dropped(self, route: int, initiator: Peer | None) -> None:
+        self._cells[self._places[route].dropped + _PEER_INDEX[initiator or Peer.PROXY]] += 1
 
     def ping_answered(self, route: int, sender: Peer, seconds: float) -> None:
         """Count the round-trip time of a ping of ``sender``."""
@@ -364,10 +357,13 @@ class Reporter:
 
     # Connections.
 
-    def unobserved(self, reason: Unobserved, why: str) -> None:
-        """Count a connection that is passed on without being parsed, and never became a session."""
+    def unobserved(self, reason: Unobserved, why: str, record: SessionRecord | None = None) -> None:
+        """Count a connection that is passed on without being parsed (any more), with the record if it is a session."""
         self._cells[self._layout.unobserved[reason]] += 1
-        self.notice("session.unobserved", "warning", reason=reason, why=why)
+        session: dict[str, object] = {}
+        if record is not None:
+            session = {"session_id": record.session_id, "route": self._router.names[record.route]}
+        self.notice("session.unobserved", "warning", **session, reason=reason, why=why)
 
     def connect_failed(self, error: ConnectError, why: str) -> None:
         """Count a client's connection for which the app could not be connected to."""

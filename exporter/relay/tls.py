@@ -120,10 +120,6 @@ class TlsTransport(Transport):
         self._state = _CLOSING
         self._protocol.connection_lost(exc)
 
-    def end_pending(self) -> None:
-        """Handle a FIN of the client behind more data than can be read while reading is paused."""
-        self._protocol.end_pending()
-
     def paused(self) -> None:
         """TCP's write buffer is full."""
         if self._writing is not Writing.FLUSHING:
@@ -391,7 +387,7 @@ class Below(TransportProtocol):
         return self._layer.ended()
 
     def end_pending(self) -> None:
-        self._layer.end_pending()
+        self._layer.get_protocol().end_pending()
 
     def pause_writing(self) -> None:
         self._layer.paused()

@@ -166,7 +166,7 @@ class Tunnel(LegOwner):
         self._report_unobserved(Unobserved.OVERLOAD, "too many sessions send more frames than can be parsed in time")
 
     def _report_unobserved(self, reason: Unobserved, why: str) -> None:
-        self.context.reporter.session_unobserved(self.session.record, reason, why)
+        self.context.reporter.unobserved(reason, why, self.session.record)
 
     def _stop_observing(self) -> None:
         for leg in (self.client, self.server):

@@ -42,7 +42,7 @@ from exporter.protocol.record import SessionRecord
 from exporter.protocol.record_format import pack as pack_record
 from exporter.protocol.record_format import unpack as unpack_record
 from exporter.protocol.session import CloseReceived, Session, WentUnobserved
-from exporter.relay.handshake import trace_id
+from exporter.relay.client_connection import trace_id
 from exporter.relay.tcp_writer import HIGH_WATER
 from tests.fuzz.harness import ManualLoop, Sums, World
 from tests.fuzz.reference import read

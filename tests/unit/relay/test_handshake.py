@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.relay.handshake import trace_id
+from exporter.relay.client_connection import trace_id
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

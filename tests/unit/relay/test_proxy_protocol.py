@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.relay.proxy_protocol import proxy_header
+from exporter.relay.upstream import proxy_header
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 
