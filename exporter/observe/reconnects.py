@@ -39,9 +39,6 @@ class Reconnects:
         self._closes: OrderedDict[int, tuple[float, Cause]] = OrderedDict()
         self._openings: OrderedDict[int, tuple[float, int]] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._closes) + len(self._openings)
-
     def opened_batch(self, batch: Sequence[Opened]) -> None:
         """Note handshakes; an identity of 0 is no client."""
         for opened in batch:

@@ -20,7 +20,6 @@ def matched(*events: tuple[str, int, float]) -> list[tuple[int, Cause, float]]:
             table.opened_batch([Opened(at, 5, identity)])
         else:
             table.session_closed(SessionRecord(identity=identity, closed_at=at), LOST)
-    assert len(table) <= MAX_CLOSES + MAX_OPENINGS
     return found
 
 
