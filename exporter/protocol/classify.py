@@ -13,7 +13,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.causes import is_abnormal
-from exporter.protocol.close_codes import ABNORMAL, INVALID, UNKNOWN, CloseCodeMap
+from exporter.protocol.close_codes import ABNORMAL, UNKNOWN, CloseCodeMap
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.evidence import DATA, ON_MESSAGE, Case, Circumstances, Confidence, Match, seconds
 from exporter.protocol.idle_timeouts import IDLE_TIMEOUT_TEXTS, is_keepalive_text, mentions_keepalive
@@ -103,16 +103,12 @@ def http_text(case: Case) -> Match | None:
 
 def operators_rule(case: Case) -> Match | None:
     """A ``--reason`` rule matches the reason text."""
-    if not case.reason or case.label == INVALID:
-        return None
-    cause = case.codes.reasons(case.reason)
+    cause = case.codes.reasons(case.reason) if case.reason else None
     return None if cause is None else Match(cause, Confidence.STATED)
 
 
 def ping_timeout(case: Case) -> Match | None:
     """A keepalive gave up: by its own text, by other words and an unanswered ping, or by an unanswered ping alone."""
-    if case.label == INVALID:
-        return None
     waited = ""
     if case.ping_unanswered is not None:
         waited = f"a ping of the {case.ender} had waited {seconds(case.ping_unanswered)} for its pong"
@@ -129,7 +125,7 @@ def ping_timeout(case: Case) -> Match | None:
 
 def idle_timeout_text(case: Case) -> Match | None:
     """The reason text is a library's own about an idle timeout."""
-    if case.reason and case.label != INVALID and IDLE_TIMEOUT_TEXTS.fullmatch(case.reason):
+    if case.reason and IDLE_TIMEOUT_TEXTS.fullmatch(case.reason):
         return Match(Cause.IDLE_TIMEOUT, Confidence.STATED, first=_TEXT)
     return None
 
@@ -296,7 +292,7 @@ def classify(record: SessionRecord, circumstances: Circumstances, codes: CloseCo
         and case.on_message
     )
     number = None if case.close is None or case.close.code == -1 else case.close.code
-    reason = case.reason
+    reason = "" if case.close is None else case.close.reason
     if initiator is _PROXY:
         number, reason = record.proxy_code or None, ""
     ending = Ending(code, match.cause, initiator, clean, reason, unanswered, number, suspect)

@@ -83,13 +83,14 @@ class DirectionState(ByteObserver):
     :ivar fragmented: whether a message has begun whose last frame has not.
     :ivar unobserved: parsing stopped before the direction's end.
     :ivar http_text: it stopped because HTTP text followed instead of a frame.
+    :ivar sample: first bytes of the last message, unmasked; empty but for :mod:`exporter.protocol.payload_sample`.
     """
 
     __slots__ = (
         "_before", "_firsts", "_fragments", "_heartbeats", "_largest", "_largest_at", "_largest_fragmented",
         "_other_at", "_other_frame", "_other_opcode", "_same", "backlog", "backlog_at", "counts", "flushed",
         "flushed_payload", "fragmented", "frames", "http_text", "message_at", "message_size", "opcode", "payload",
-        "pending", "remaining", "ring", "unobserved",
+        "pending", "remaining", "ring", "sample", "unobserved",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +127,7 @@ class DirectionState(ByteObserver):
         self.fragmented = False
         self.unobserved = False
         self.http_text = False
+        self.sample = b""
 
     @property
     def at_boundary(self) -> bool:
@@ -161,11 +163,6 @@ class DirectionState(ByteObserver):
 
     def _last_is_largest(self) -> bool:
         return self.message_size == self._largest and self.message_at == self._largest_at
-
-    @property
-    def sample(self) -> bytes:
-        """First bytes of the last message; empty here, see :mod:`exporter.protocol.payload_sample`."""
-        return b""
 
     def stop(self) -> None:
         """Stop parsing: later bytes are neither counted nor reported."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from exporter.protocol.close_codes import ABNORMAL, Classification, CloseCodeMap
+from exporter.protocol.close_codes import ABNORMAL, INVALID, Classification, CloseCodeMap
 from exporter.protocol.enums import Cause, Peer, TcpEndKind
 from exporter.protocol.record import CloseFrame, PeerRecord, SessionRecord
 
@@ -157,8 +157,8 @@ class Case:
 
     @property
     def reason(self) -> str:
-        """The Close frame's reason text."""
-        return "" if self.close is None else self.close.reason
+        """The Close frame's reason text; that of a frame that must not be sent shows nothing."""
+        return "" if self.close is None or self.label == INVALID else self.close.reason
 
     @property
     def dropped_by_server(self) -> bool:

@@ -30,20 +30,14 @@ from exporter.protocol.frames import FrameScanner
 class SamplingFrameScanner(FrameScanner):
     """Keeps up to ``limit`` bytes of the last message in :attr:`sample`."""
 
-    __slots__ = ("_in_data", "_key", "_limit", "_offset", "_sample")
+    __slots__ = ("_in_data", "_key", "_limit", "_offset")
 
     def __init__(self, counts: FrameCounts, sender: Peer, ring: Ring, limit: int, heartbeats: bool = False) -> None:
         super().__init__(counts, sender, ring, heartbeats)
-        self._sample = b""
         self._limit = limit
         self._in_data = False  # the frame that is incomplete is a data frame
         self._key = b""  # its masking key
         self._offset = 0  # its payload bytes that have passed
-
-    @property
-    def sample(self) -> bytes:
-        """First bytes of the last message, unmasked."""
-        return self._sample
 
     def feed(self, data: bytes, now: float) -> Events | None:
         """See :meth:`FrameScanner.feed`."""
@@ -81,11 +75,11 @@ class SamplingFrameScanner(FrameScanner):
                 last = here
             here = _next(data, here)
         if last >= 0:
-            self._sample = b""
+            self.sample = b""
             start = last
         here = start
         self._in_data = False
-        while here < end and len(self._sample) < self._limit:
+        while here < end and len(self.sample) < self._limit:
             after = _next(data, here)
             if data[here] & OPCODE_BITS <= BINARY:
                 body = here + HEADER_SIZE[data[here + 1]]
@@ -97,11 +91,11 @@ class SamplingFrameScanner(FrameScanner):
 
     def _take(self, data: bytes, start: int, stop: int) -> None:
         """Add the payload bytes from ``start`` to ``stop`` of the current frame to the sample, up to the limit."""
-        taken = data[start : min(stop, start + self._limit - len(self._sample))]
+        taken = data[start : min(stop, start + self._limit - len(self.sample))]
         if self._key:
             turn = self._offset & 3
             taken = unmask(taken, self._key[turn:] + self._key[:turn])
-        self._sample += taken
+        self.sample += taken
         self._offset += stop - start
 
 

@@ -10,7 +10,6 @@ action_cable/connection/base.rb; Engine.IO protocol, packet 1). Engine.IO's hear
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,7 +17,7 @@ from typing import Final
 from exporter.protocol.close_codes import CloseCodeMap
 from exporter.protocol.enums import Cause
 from exporter.protocol.idle_timeouts import DEFAULT_CUTOFFS, IdleCutoffs
-from exporter.protocol.reason_rules import LIBRARY_TEXTS, Reasons, ReasonText
+from exporter.protocol.reason_rules import LIBRARY_TEXTS, Reasons, ReasonText, reason_text
 from exporter.protocol.record import SessionRecord
 
 #: The name that stands for all presets that a session's handshake identifies.
@@ -43,10 +42,6 @@ class Preset:
     texts: Mapping[int, tuple[ReasonText, ...]] = field(default_factory=dict)
     subprotocols: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
-
-
-def _text(pattern: str, cause: Cause) -> ReasonText:
-    return ReasonText(re.compile(pattern), cause)
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -154,18 +149,18 @@ PRESETS: Mapping[str, Preset] = {
     "stomp": Preset(
         "Spring's CloseStatus, ConcurrentWebSocketSessionDecorator and SubProtocolWebSocketHandler",
         {4500: Cause.TIMEOUT},
-        texts={4500: (_text("Failed to send message within the configured send limit", Cause.SLOW_CLIENT),)},
+        texts={4500: (reason_text("Failed to send message within the configured send limit", Cause.SLOW_CLIENT),)},
         subprotocols=("v10.stomp", "v11.stomp", "v12.stomp"),
     ),
     "mqtt": Preset(
         "https://github.com/rabbitmq/rabbitmq-server, deps/rabbitmq_web_mqtt/src/rabbit_web_mqtt_handler.erl",
-        texts={1000: (_text("MQTT keepalive timeout", Cause.PING_TIMEOUT),)},
+        texts={1000: (reason_text("MQTT keepalive timeout", Cause.PING_TIMEOUT),)},
         subprotocols=("mqtt", "mqttv3.1"),
     ),
     # Bandit sends a bare 1002 to a client whose heartbeats have stopped for a minute.
     "phoenix": Preset(
         "https://github.com/mtrudel/bandit, lib/bandit/websocket/connection.ex: handle_timeout",
-        texts={1002: (_text("", Cause.IDLE_TIMEOUT),)},
+        texts={1002: (reason_text("", Cause.IDLE_TIMEOUT),)},
         paths=("/live/websocket",),
     ),
 }

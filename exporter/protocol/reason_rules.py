@@ -30,20 +30,21 @@ class ReasonText:
     cause: Cause
 
 
+def reason_text(pattern: str, cause: Cause) -> ReasonText:
+    """Return the rule for texts that match a regular expression as a whole."""
+    return ReasonText(re.compile(pattern), cause)
+
+
 #: Close code -> texts that mean the same whatever the application is.
 LIBRARY_TEXTS: Mapping[int, tuple[ReasonText, ...]] = {
     # Tomcat, WsHttpUpgradeHandler: an exception of the endpoint arrives there as an IOException.
-    1002: (
-        ReasonText(
-            re.compile("An unrecoverable IOException occurred so the connection was closed"), Cause.INTERNAL_ERROR
-        ),
-    ),
+    1002: (reason_text("An unrecoverable IOException occurred so the connection was closed", Cause.INTERNAL_ERROR),),
     # nhooyr.io/websocket up to 1.7: its documented deferred Close, which a handler that just returns sends as well.
-    1011: (ReasonText(re.compile("the sky is falling"), Cause.APPLICATION),),
+    1011: (reason_text("the sky is falling", Cause.APPLICATION),),
     # em-websocket, connection.rb: "There is no code defined for application errors, so use 3000".
-    3000: (ReasonText(re.compile("Application error"), Cause.INTERNAL_ERROR),),
+    3000: (reason_text("Application error", Cause.INTERNAL_ERROR),),
     # Litestar, ExceptionHandlerMiddleware.handle_websocket_exception; graphql-ws, CloseCode.InternalServerError.
-    4500: (ReasonText(re.compile("(?i:Internal Server Error)"), Cause.INTERNAL_ERROR),),
+    4500: (reason_text("(?i:Internal Server Error)", Cause.INTERNAL_ERROR),),
 }
 
 
