@@ -28,7 +28,7 @@ from mypy_extensions import mypyc_attr
 from exporter.observe.probe import AppProbe, Listeners
 from exporter.protocol.classify import Ending, classify, depends_on_app, is_drop
 from exporter.protocol.enums import Peer
-from exporter.protocol.evidence import Circumstances, Confidence
+from exporter.protocol.evidence import Circumstances, Confidence, last_passed
 from exporter.protocol.messages import Kind, Notice, Opened, decode
 from exporter.protocol.presets import CodeMaps
 from exporter.protocol.record import SessionRecord
@@ -180,8 +180,7 @@ class Intake:
             return
         if drop:
             drops, key = self._drops(record)
-            passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
-            drops.add(key, record.closed_at, max(at for at in passed if at is not None))
+            drops.add(key, record.closed_at, last_passed(record))
         while len(self._waiting) >= MAX_WAITING:
             _, oldest = self._waiting.popitem(last=False)
             self._pass_on(oldest.record, None)

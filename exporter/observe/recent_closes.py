@@ -15,6 +15,7 @@ from typing import Any, Final
 from exporter.protocol.causes import is_abnormal
 from exporter.protocol.classify import Ending
 from exporter.protocol.enums import PEERS, Peer
+from exporter.protocol.evidence import last_passed
 from exporter.protocol.flight_recorder import unpack
 from exporter.protocol.frame_header import Opcode
 from exporter.protocol.record import SessionRecord
@@ -230,8 +231,7 @@ class ClosesPerMinute:
 
 def idle_seconds(record: SessionRecord) -> float:
     """Return the seconds for which no frame had passed either way when the session ended."""
-    passed = (record.client.last_frame_at, record.server.last_frame_at)
-    return max(0.0, record.closed_at - max(at for at in (record.opened_at, *passed) if at is not None))
+    return max(0.0, record.closed_at - last_passed(record))
 
 
 def _ping_unanswered(record: SessionRecord, initiator: Peer) -> float:

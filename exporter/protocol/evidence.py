@@ -48,6 +48,12 @@ _TCP_ENDS = {
 }
 
 
+def last_passed(record: SessionRecord) -> float:
+    """Return when a frame last passed either way; when the session began if none did."""
+    began = record.opened_at
+    return max(began, record.client.last_frame_at or began, record.server.last_frame_at or began)
+
+
 def seconds(value: float) -> str:
     """Return a time as a report shows it."""
     if value < 0.001:
@@ -178,9 +184,7 @@ class Case:
     @property
     def idle(self) -> float:
         """Seconds for which nothing had passed either way."""
-        record = self.record
-        passed = (record.opened_at, record.client.last_frame_at, record.server.last_frame_at)
-        return record.closed_at - max(at for at in passed if at is not None)
+        return self.record.closed_at - last_passed(self.record)
 
     def _after_message(self) -> float | None:
         if self.ender is _PROXY:
