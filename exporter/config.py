@@ -19,7 +19,7 @@ from exporter.protocol.causes import ASSIGNABLE_CAUSES
 from exporter.protocol.close_codes import may_be_sent
 from exporter.protocol.enums import Cause
 from exporter.protocol.idle_timeouts import KNOWN_CUTOFFS, TOLERANCE, IdleCutoffs
-from exporter.protocol.presets import AUTO, PRESETS, CodeMaps, code_maps
+from exporter.protocol.presets import AUTO, PRESETS, CodeMaps
 from exporter.protocol.reason_rules import Reasons, Rule
 from exporter.protocol.record import MAX_SAMPLE
 from exporter.units import one_of, parse_bool, parse_count, parse_duration, parse_route, parse_size, parse_timeout
@@ -236,7 +236,7 @@ class Settings:
     def code_maps(self) -> CodeMaps:
         """Return the maps of close codes under these settings; ``--code`` goes before ``--preset``."""
         idle = IdleCutoffs(self.idle_cutoff or tuple(KNOWN_CUTOFFS), self.idle_tolerance)
-        return code_maps(self.preset, dict(self.code), idle, Reasons(self.reason) if self.reason else None)
+        return CodeMaps(self.preset, dict(self.code), idle, Reasons(self.reason) if self.reason else None)
 
 
 def _overlap(one: Address, other: Address) -> bool:

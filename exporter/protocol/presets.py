@@ -169,16 +169,36 @@ PRESETS: Mapping[str, Preset] = {
 class CodeMaps:
     """Chooses the map of close codes by which a session is read.
 
-    :param default: for sessions whose handshake identifies no preset.
-    :param identified: the presets that a handshake can identify, each with its map.
+    :param names: the presets of every session; :data:`AUTO` adds to them what a session's handshake identifies.
+    :param codes: causes of codes that the operator named; they go before those of presets.
     """
 
-    def __init__(self, default: CloseCodeMap, identified: Iterable[tuple[Preset, CloseCodeMap]] = ()) -> None:
-        self.default = default
-        identified = tuple(identified)
-        self.maps = (default, *(codes for _, codes in identified))
-        self._by_subprotocol = {name.lower(): codes for preset, codes in identified for name in preset.subprotocols}
-        self._by_path = [(path, codes) for preset, codes in identified for path in preset.paths]
+    def __init__(
+        self,
+        names: Collection[str] = (),
+        codes: Mapping[int, Cause] | None = None,
+        idle: IdleCutoffs = DEFAULT_CUTOFFS,
+        reasons: Reasons | None = None,
+    ) -> None:
+        chosen = [PRESETS[name] for name in names if name != AUTO]
+
+        def combined(presets: Iterable[Preset]) -> CloseCodeMap:
+            known: dict[int, Cause] = {}
+            ranges: list[tuple[range, Cause]] = []
+            texts: dict[int, tuple[ReasonText, ...]] = dict(LIBRARY_TEXTS)
+            for preset in presets:
+                known |= preset.codes
+                ranges += preset.ranges
+                for code, more in preset.texts.items():
+                    texts[code] = (*texts.get(code, ()), *more)
+            return CloseCodeMap(known | dict(codes or {}), ranges, idle, reasons, texts)
+
+        found = [preset for preset in PRESETS.values() if preset.subprotocols or preset.paths] if AUTO in names else []
+        maps = [(preset, combined([*chosen, preset])) for preset in found]
+        self.default = combined(chosen)
+        self.maps = (self.default, *(own for _, own in maps))
+        self._by_subprotocol = {name.lower(): own for preset, own in maps for name in preset.subprotocols}
+        self._by_path = [(path, own) for preset, own in maps for path in preset.paths]
 
     def choose(self, record: SessionRecord) -> CloseCodeMap:
         """Return the map for a session."""
@@ -188,27 +208,3 @@ class CodeMaps:
             return codes
         path = record.path.partition("?")[0]
         return next((codes for end, codes in self._by_path if path.endswith(end)), self.default)
-
-
-def code_maps(
-    names: Collection[str] = (),
-    codes: Mapping[int, Cause] | None = None,
-    idle: IdleCutoffs = DEFAULT_CUTOFFS,
-    reasons: Reasons | None = None,
-) -> CodeMaps:
-    """Return the maps for these presets, which may include :data:`AUTO`; ``codes`` go before those of presets."""
-    chosen = [PRESETS[name] for name in names if name != AUTO]
-
-    def combined(presets: Iterable[Preset]) -> CloseCodeMap:
-        known: dict[int, Cause] = {}
-        ranges: list[tuple[range, Cause]] = []
-        texts: dict[int, tuple[ReasonText, ...]] = dict(LIBRARY_TEXTS)
-        for preset in presets:
-            known |= preset.codes
-            ranges += preset.ranges
-            for code, more in preset.texts.items():
-                texts[code] = (*texts.get(code, ()), *more)
-        return CloseCodeMap(known | dict(codes or {}), ranges, idle, reasons, texts)
-
-    found = [preset for preset in PRESETS.values() if preset.subprotocols or preset.paths] if AUTO in names else []
-    return CodeMaps(combined(chosen), [(preset, combined([*chosen, preset])) for preset in found])

@@ -23,7 +23,7 @@ from exporter.protocol.messages import (
     encode_record,
     pack_opening,
 )
-from exporter.protocol.presets import code_maps
+from exporter.protocol.presets import CodeMaps
 from exporter.protocol.record import CloseFrame, PeerRecord, SessionRecord
 
 CLIENT, SERVER = Peer.CLIENT, Peer.SERVER
@@ -119,7 +119,7 @@ class Stage:
         self.app = App(self.clock)
         self.number = 0
         self.intake = Intake(
-            code_maps(), [self], self.clock, self.app, lambda: self.draining, self.opened.append,
+            CodeMaps(), [self], self.clock, self.app, lambda: self.draining, self.opened.append,
             lambda relay, notice: self.notices.append((relay, notice)), self.flushed.append,
         )  # fmt: skip
         self.intake.start()

@@ -9,12 +9,12 @@ from exporter.protocol.classify import classify
 from exporter.protocol.close_codes import Classification, CloseCodeMap
 from exporter.protocol.enums import Cause, Peer
 from exporter.protocol.evidence import Circumstances
-from exporter.protocol.presets import AUTO, PRESETS, code_maps
+from exporter.protocol.presets import AUTO, PRESETS, CodeMaps
 from exporter.protocol.record import CloseFrame, SessionRecord
 
 
 def book(name: str) -> CloseCodeMap:
-    return code_maps([name]).default
+    return CodeMaps([name]).default
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -119,7 +119,7 @@ def test_preset_idle_timeout_right_after_a_frame_is_none() -> None:
 
 def test_code_maps_auto_reads_a_session_by_its_subprotocol() -> None:
     """4500 is graphql-ws' internal error, Spring's timeout, and of unknown meaning without a subprotocol."""
-    maps = code_maps([AUTO], {4401: Cause.UNAUTHORIZED})
+    maps = CodeMaps([AUTO], {4401: Cause.UNAUTHORIZED})
     for subprotocol, label, cause in (
         ("graphql-transport-ws", "4500", Cause.INTERNAL_ERROR),
         ("V12.STOMP", "4500", Cause.TIMEOUT),
@@ -135,7 +135,7 @@ def test_code_maps_auto_reads_a_session_by_its_subprotocol() -> None:
 
 def test_code_maps_auto_reads_a_session_by_its_path() -> None:
     """LiveView's path is Phoenix'; a bare 1002 elsewhere stays a protocol error."""
-    maps = code_maps([AUTO])
+    maps = CodeMaps([AUTO])
     for path, cause in (
         ("/live/websocket?vsn=2.0.0", Cause.IDLE_TIMEOUT),
         ("/app/live/websocket", Cause.IDLE_TIMEOUT),
@@ -149,7 +149,7 @@ def test_code_maps_auto_reads_a_session_by_its_path() -> None:
 
 def test_code_maps_without_auto_is_one_map() -> None:
     """Named presets hold for every session."""
-    maps = code_maps(["graphql-ws", "pusher"])
+    maps = CodeMaps(["graphql-ws", "pusher"])
     assert maps.maps == (maps.default,)
     assert maps.choose(by_server(4500, "", "v12.stomp")) is maps.default
     assert maps.default.verdict(4201).cause is Cause.PING_TIMEOUT
