@@ -5,7 +5,8 @@
        │                                                   ├─ an answer that is not read for 10 s: closed
        └─ over the limit: another is closed, or this one   └─ a request of too many bytes: closed
 
-A pipelined request waits until most of the answers before it have been read; after a burst, also for :data:`PACE`.
+A pipelined request waits until most of the answers before it have been read; after a burst, also for
+:data:`REQUEST_INTERVAL`.
 
 At the limit a connection of the address with the most is closed: an idle one, else the oldest, if the new client's
 address has none or two fewer, or the oldest has been served for :data:`PROTECTED_TIME`. Otherwise the new one is closed
@@ -42,7 +43,7 @@ MAX_REFUSED = 256
 #: Connections that are accepted before others get their turn.
 BATCH = 16
 #: Seconds between two requests of one connection, and how many may come at once.
-PACE, BURST = 0.1, 20
+REQUEST_INTERVAL, BURST = 0.1, 20
 #: Bytes that may come while no request is being answered, unless configured.
 MAX_REQUEST = 65536
 #: Bytes that the kernel may hold of one connection, by direction; its default grows to megabytes.
@@ -243,12 +244,12 @@ class _Connection(asyncio.Protocol):
         self.writable.set()
 
     async def begin_request(self) -> None:
-        """Note that a request is answered from now on; wait for its pace, and until earlier answers were read."""
+        """Note that a request is answered from now on; wait for its interval, and until earlier answers were read."""
         self.requested = self.busy = True
         self.received = 0
         now = monotonic()
-        self.due = max(self.due, now) + PACE
-        if (early := self.due - BURST * PACE - now) > 0:
+        self.due = max(self.due, now) + REQUEST_INTERVAL
+        if (early := self.due - BURST * REQUEST_INTERVAL - now) > 0:
             await asyncio.sleep(early)
         await self.writable.wait()
 

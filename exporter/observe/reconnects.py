@@ -20,7 +20,7 @@ from exporter.protocol.record import SessionRecord
 MAX_CLOSES = 20_000
 #: Openings that are kept for closes which are not classified yet.
 MAX_OPENINGS = 20_000
-#: Seconds after which a handshake is a new visit.
+#: Seconds after which a handshake is a new client, not a reconnect.
 LONGEST = 3600.0
 
 #: Takes the route of the new handshake, the cause of the last close and the seconds between the two.

@@ -152,7 +152,7 @@ async def test_connection_without_a_head_is_closed(monkeypatch: pytest.MonkeyPat
 async def test_connection_that_leaves_its_answers_unread_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes nothing of what waits for it ends; others do not notice."""
     monkeypatch.setattr(connections, "UNREAD_TIME", 0.3)
-    monkeypatch.setattr(connections, "PACE", 0.0)  # answers fill the buffers soon
+    monkeypatch.setattr(connections, "REQUEST_INTERVAL", 0.0)  # answers fill the buffers soon
     async with serving() as (admin, port):
         non_reader = await Client().connect(port)
         asyncio.get_running_loop().create_task(non_reader.send(GET * 20_000))
