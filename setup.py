@@ -17,7 +17,7 @@ COMPILED = {
     "protocol": ("causes", "classify", "client_identity", "close_codes", "counters", "direction", "enums", "evidence",
                  "flight_recorder", "frame_header", "frame_runs", "frames", "http1", "http1_parser", "idle_timeouts",
                  "labels", "messages", "payload_sample", "presets", "reason_rules", "record", "record_format",
-                 "session"),
+                 "session", "usual_heads"),
     "relay": ("client_connection", "context", "kernel", "legs", "listener", "poller", "reporter", "server",
               "tcp", "tcp_writer", "timeouts", "tls", "transport", "tunnel", "tunnel_leg", "upstream"),
     "observe": ("intake", "metrics", "receiver", "recent_closes", "reconnects"),

@@ -31,7 +31,8 @@ from httptools import HttpParserError
 from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Unobserved
-from exporter.protocol.http1_parser import HeadTooLarge, Phase, Request, Response, put_back, take_readers
+from exporter.protocol.http1_parser import HeadTooLarge, Phase, Request, RequestReader, Response, ResponseReader
+from exporter.protocol.usual_heads import usual_answer, usual_request
 
 #: Bytes of a client that are kept while its request to upgrade is unanswered. A client may send frames early (RFC 6455
 #: does not let it, some do); 64 KiB is the limit of several servers for a whole request head.
@@ -107,7 +108,6 @@ class HandshakeTracker:
         "_answering", "_events", "_max_head", "_opening", "_parked", "_requests", "_responses", "_upgrading",
         "_waiting", "finished", "started",
     )  # fmt: skip
-    __deletable__ = ("_requests", "_responses")
 
     def __init__(self, max_head: int = 64 * 1024) -> None:
         self.finished = False
@@ -119,26 +119,41 @@ class HandshakeTracker:
         self._upgrading: Request | None = None  # the last of them, if it asks to upgrade
         self._parked: bytes | bytearray = b""
         self._opening = b""  # the connection's first bytes, while they are not known to be HTTP/1.1
-        self._requests, self._responses = take_readers(max_head)
+        # Made when a head is not of the usual form.
+        self._requests: RequestReader | None = None
+        self._responses: ResponseReader | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way, not even a part of its head."""
-        return not self._waiting and not self._requests.begun
+        return not self._waiting and (self._requests is None or not self._requests.begun)
 
     def request(self, data: bytes) -> list[Event]:
         """Read the next bytes from the client."""
         if not self.finished:
-            self._requests.work = 0
-            self._read_requests(data)
+            is_first = not self.started and not self._opening and len(data) <= self._max_head
+            if is_first and (request := usual_request(data)) is not None:
+                self._request_head(request)
+            else:
+                self._begin_work()
+                self._read_requests(data)
         return self._take_events()
 
     def response(self, data: bytes) -> list[Event]:
         """Read the next bytes from the server."""
         if not self.finished:
-            self._responses.work = self._requests.work = 0
-            self._read_responses(data)
+            is_first = self._upgrading is not None and self._responses is None and len(data) <= self._max_head
+            if is_first and (answer := usual_answer(data)) is not None:
+                self._response_head(answer[0], data, answer[1])
+            else:
+                self._begin_work()
+                self._read_responses(data)
         return self._take_events()
+
+    def _begin_work(self) -> None:
+        for reader in (self._requests, self._responses):
+            if reader is not None:
+                reader.work = 0
 
     def eof(self) -> list[Event]:
         """Both directions have ended."""
@@ -156,8 +171,10 @@ class HandshakeTracker:
         self.finished = True
         self._waiting = self._parked = self._opening = b""
         self._upgrading = None
-        put_back(self._requests, self._responses)
-        del self._requests, self._responses
+        for reader in (self._requests, self._responses):
+            if reader is not None:
+                reader.release()
+        self._requests = self._responses = None
 
     def _abort(self) -> None:
         request = self._upgrading
@@ -171,6 +188,8 @@ class HandshakeTracker:
 
     def _read_requests(self, data: bytes) -> None:
         reader = self._requests
+        if reader is None:
+            reader = self._requests = RequestReader(self._max_head)
         at = 0
         try:
             while at < len(data) and not self.finished:
@@ -217,6 +236,8 @@ class HandshakeTracker:
 
     def _read_responses(self, data: bytes) -> None:
         reader = self._responses
+        if reader is None:
+            reader = self._responses = ResponseReader(self._max_head)
         at = 0
         try:
             while at < len(data) and not self.finished:
@@ -248,7 +269,7 @@ class HandshakeTracker:
             elif request.method == b"CONNECT" and response.status // 100 == 2:
                 self._fail(Unobserved.UPGRADE, "switched to another protocol")
                 return
-        if self._answering and self._waiting[0] == 1:
+        if self._answering and self._waiting[0] == 1 and self._responses is not None:
             self._responses.end_message()
 
     def _response_done(self) -> None:

@@ -30,9 +30,6 @@ MAX_CHUNK_LINE: Final = 4096
 MAX_WORK: Final = 4096
 _HEAD_COST: Final = 16
 
-#: Pairs of readers that are kept for connections to come.
-MAX_SPARE: Final = 16
-
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 #: Hexadecimal digits of a chunk's size at most: more is no length that exists.
 _MAX_DIGITS: Final = 15
@@ -113,15 +110,15 @@ class Response:
 class Reader:
     """Messages of one direction: see :class:`RequestReader` and :class:`ResponseReader`.
 
-    :ivar max_head: bytes that a head, or a body's trailers, may have.
+    :param max_head: bytes that a head, or a body's trailers, may have.
     :ivar phase: where in a message the direction stands.
     :ivar begun: a message has begun.
     :ivar head_complete: a head has been read to its end and not been taken.
     :ivar work: the cost of the current call of the owner so far.
     """
 
-    __slots__ = ("_chunked", "_head_bytes", "_left", "_length", "_line", "_parser", "_parser_class", "_reusable",
-                 "_tail", "_upgrade", "begun", "head_complete", "max_head", "phase", "work")  # fmt: skip
+    __slots__ = ("_chunked", "_head_bytes", "_left", "_length", "_line", "_max_head", "_parser", "_parser_class",
+                 "_reusable", "_tail", "_upgrade", "begun", "head_complete", "phase", "work")  # fmt: skip
 
     #: Other callbacks of httptools; it finds None faster than no attribute.
     on_body = None
@@ -129,8 +126,8 @@ class Reader:
     on_chunk_complete = None
     on_message_complete = None
 
-    def __init__(self, parser_class: type[HttpRequestParser | HttpResponseParser]) -> None:
-        self.max_head = 0
+    def __init__(self, parser_class: type[HttpRequestParser | HttpResponseParser], max_head: int) -> None:
+        self._max_head = max_head
         self.phase = _HEAD
         self.begun = False
         self.head_complete = False
@@ -154,12 +151,9 @@ class Reader:
         """Whether the last message has been read to its end, and no byte of another one."""
         return self.phase is _HEAD and not self._head_bytes
 
-    def release(self) -> bool:
-        """Return whether the parser can begin another head. If not, let go of it: it refers to its reader."""
-        if self._reusable and self.is_between:
-            return True
+    def release(self) -> None:
+        """Let go of the parser, which refers to its reader."""
         self._parser = None
-        return False
 
     def feed(self, data: bytes, at: int) -> int:
         """Read ``data`` from ``at`` on, at most to the end of a head or of a body. Returns how far it was read.
@@ -183,12 +177,12 @@ class Reader:
     def _read_section(self, data: bytes, at: int) -> int:
         """Read a head, or a body's trailers, as far as the empty line that ends it."""
         end = self._find_end(data, at)
-        stop = min(len(data) if end < 0 else end, at + self.max_head - self._head_bytes + 1)
+        stop = min(len(data) if end < 0 else end, at + self._max_head - self._head_bytes + 1)
         part = data[at:stop] if stop - at < len(data) else data
         self._head_bytes += stop - at
         if self.phase is _HEAD:
             self._parse(part)
-        if self._head_bytes > self.max_head:
+        if self._head_bytes > self._max_head:
             raise HeadTooLarge("head" if self.phase is _HEAD else "trailers")
         if self.head_complete:
             self._spend(_HEAD_COST)
@@ -282,8 +276,8 @@ class RequestReader(Reader):
 
     __slots__ = ("_cookie", "_forwarded_for", "_target", "_traceparent", "_user_agent", "_websocket")
 
-    def __init__(self) -> None:
-        super().__init__(HttpRequestParser)
+    def __init__(self, max_head: int) -> None:
+        super().__init__(HttpRequestParser, max_head)
         self._target = self._forwarded_for = self._user_agent = self._traceparent = b""
         self._cookie = bytearray()  # grows in place: many lines cost no more than their bytes
         self._websocket = False
@@ -346,8 +340,8 @@ class ResponseReader(Reader):
     on_message_begin = None
     on_status = None
 
-    def __init__(self) -> None:
-        super().__init__(HttpResponseParser)
+    def __init__(self, max_head: int) -> None:
+        super().__init__(HttpResponseParser, max_head)
         self._subprotocol = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -373,24 +367,6 @@ class ResponseReader(Reader):
             self._length = _UNTIL_CLOSE
         self._begin_body()
         return response
-
-
-# A parser costs as much as it takes to read a head: those that stand before another head go from one connection to the
-# next, with their readers.
-_spare: Final[list[tuple[RequestReader, ResponseReader]]] = []
-
-
-def take_readers(max_head: int) -> tuple[RequestReader, ResponseReader]:
-    """Return the readers for a new connection."""
-    pair = _spare.pop() if _spare else (RequestReader(), ResponseReader())
-    pair[0].max_head = pair[1].max_head = max_head
-    return pair
-
-
-def put_back(requests: RequestReader, responses: ResponseReader) -> None:
-    """Keep the readers of a connection that is not parsed any more for another one, if both can begin a head."""
-    if requests.release() & responses.release() and len(_spare) < MAX_SPARE:
-        _spare.append((requests, responses))
 
 
 def _text(value: bytes | bytearray) -> str:

@@ -314,7 +314,7 @@ async def test_a_defect_in_the_http_listener_does_not_touch_the_traffic(monkeypa
 
     async with bench() as b:
         client, server = await b.pair()
-        monkeypatch.setattr("exporter.protocol.http1.HandshakeTracker._read_requests", fail)
+        monkeypatch.setattr("exporter.protocol.http1.HandshakeTracker.request", fail)
         for up, down in ((REQUEST, SWITCH), (frame(TEXT, b"a", mask=KEY), frame(TEXT, b"b"))):
             await client.send(up)
             await server.expect(up)
