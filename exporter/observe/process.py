@@ -86,7 +86,7 @@ class ObserverProcess:
         codes = settings.code_maps()
         routes = Router(settings.route).names
         self._routes = routes
-        self.shared = SharedCounters(
+        self._shared = SharedCounters(
             routes,
             cells.relay_layout,
             cells.slots,
@@ -95,7 +95,7 @@ class ObserverProcess:
             known_label_sets(*codes.maps),
         )
         engine = "python" if frames.__file__.endswith(".py") else "compiled"
-        metrics = self.metrics = Metrics(self.shared, __version__, engine, supervisor)
+        metrics = Metrics(self._shared, __version__, engine, supervisor)
         self.log = Log(
             cast(Format, settings.log_format),
             settings.log_level,
@@ -117,7 +117,7 @@ class ObserverProcess:
         self._began = monotonic()
         self._drain_asked = False  # the relays begin a moment later
         self._stop = asyncio.Event()
-        self._finish = asyncio.Event()
+        self._awaits_scrape = False  # when it stops
         backend = AdminBackend(
             unready=self._unready,
             begin_drain=self._begin_drain,
@@ -136,7 +136,7 @@ class ObserverProcess:
             settings.admin_max_connections,
         )
         web_config = Path(settings.web_config_file) if settings.web_config_file else None
-        self.admin = Admin(metrics.registry, backend, access, web_config)
+        self._admin = Admin(metrics.registry, backend, access, web_config)
 
     async def run(self, records: dict[int, socket.socket], control: socket.socket, first: bool) -> None:
         """Serve until the supervisor says finish or stop, or has died.
@@ -155,7 +155,7 @@ class ObserverProcess:
         for slot, sock in records.items():
             self._receiver.add(slot, sock)
         self._intake.start()
-        await self.admin.serve(self._admin_sockets)
+        await self._admin.serve(self._admin_sockets)
         if first:
             self._log.info("exporter.started", **self._started)
         else:
@@ -168,9 +168,9 @@ class ObserverProcess:
                 reconciling.cancel()
             self._receiver.drain()
             self._intake.finish()
-            if self._finish.is_set():
+            if self._awaits_scrape:
                 await self._wait_for_scrape()
-            await self.admin.close()
+            await self._admin.close()
 
     # Messages of the relays.
 
@@ -178,9 +178,9 @@ class ObserverProcess:
         """Count the sessions that a dead relay took along, and free its cells for another."""
         cells, layout = self._cells.slots[slot], self._cells.relay_layout
         lost = 0
-        for route, places in zip(range(len(self._routes)), layout.routes, strict=False):
+        for route, places in enumerate(layout.routes[: len(self._routes)]):
             for _ in range(cells[places.active]):
-                self.shared.count_close(route, (ABNORMAL, Cause.RELAY_LOST, Peer.PROXY))
+                self._shared.count_close(route, (ABNORMAL, Cause.RELAY_LOST, Peer.PROXY))
                 lost += 1
             cells[places.active] = 0
             for peer in (Peer.CLIENT, Peer.SERVER):
@@ -201,14 +201,14 @@ class ObserverProcess:
         """
         for _ in range(RECONCILE_LOOKS):
             closed = [
-                self.shared.opened_by_route(route) - self.shared.active_by_route(route)
+                self._shared.opened_by_route(route) - self._shared.active_by_route(route)
                 for route in range(len(self._routes))
             ]
             await self._receiver.flush()
             for route, happened in enumerate(closed):
-                taken = self.shared.closed_by_route(route) + self._intake.waiting_by_route(route)
+                taken = self._shared.closed_by_route(route) + self._intake.waiting_by_route(route)
                 for _ in range(happened - taken):
-                    self.shared.count_close(route, (UNKNOWN, Cause.UNCLASSIFIED, Peer.PROXY))
+                    self._shared.count_close(route, (UNKNOWN, Cause.UNCLASSIFIED, Peer.PROXY))
             await asyncio.sleep(RECONCILE_INTERVAL)
 
     # Control.
@@ -222,8 +222,7 @@ class ObserverProcess:
             data, descriptors = b"", []
         if not data:  # the supervisor has died
             asyncio.get_running_loop().remove_reader(self._control)
-            self._finish.clear()
-            self._stop.set()
+            self._end(await_scrape=False)
             return
         message = json.loads(data)
         match message["do"]:
@@ -234,11 +233,13 @@ class ObserverProcess:
             case "terminating":
                 self._intake.terminating = True
             case "finish":
-                self._finish.set()
-                self._stop.set()
+                self._end(await_scrape=True)
             case "stop":
-                self._finish.clear()
-                self._stop.set()
+                self._end(await_scrape=False)
+
+    def _end(self, await_scrape: bool) -> None:
+        self._awaits_scrape = await_scrape
+        self._stop.set()
 
     def _send(self, message: dict[str, object]) -> None:
         with suppress(OSError):  # the supervisor has died, which the next read shows
@@ -246,10 +247,10 @@ class ObserverProcess:
 
     async def _wait_for_scrape(self) -> None:
         """Let a scraper that was here before read the last closes."""
-        if self.admin.scraped == float("-inf"):
+        if self._admin.scraped == float("-inf"):
             return
         deadline = monotonic() + self._settings.drain_linger
-        while self.admin.scraped < self._intake.last_close and self._finish.is_set() and monotonic() < deadline:
+        while self._admin.scraped < self._intake.last_close and self._awaits_scrape and monotonic() < deadline:
             await asyncio.sleep(SCRAPE_POLL)
 
     # For the admin port.
@@ -279,7 +280,7 @@ class ObserverProcess:
         self._send({"do": "drain"})
 
     def _is_draining(self) -> bool:
-        return self._drain_asked or self.shared.is_draining()
+        return self._drain_asked or self._shared.is_draining()
 
     def _phase(self) -> DrainPhase:
         """Return the phase of the relay that is least far."""
@@ -291,8 +292,8 @@ class ObserverProcess:
         return {
             "draining": self._is_draining(),
             "phase": self._phase(),
-            "sessions_left": self.shared.drain_sessions(),
-            "seconds_left": round(self.shared.drain_seconds(), 1),
+            "sessions_left": self._shared.drain_sessions(),
+            "seconds_left": round(self._shared.drain_seconds(), 1),
         }
 
     def _state(self) -> State:
@@ -300,16 +301,16 @@ class ObserverProcess:
             version=__version__,
             upstream=str(self._settings.upstream),
             draining=self._is_draining(),
-            active=self.shared.active(),
+            active=self._shared.active(),
             uptime=monotonic() - self._began,
-            ever=cast(Any, self.shared.closed()),
+            ever=cast(Any, self._shared.closed()),
             minutes=self._history.minutes(),
-            refused=self.shared.refused(),
-            stalled=self.shared.stalled(),
+            refused=self._shared.refused(),
+            stalled=self._shared.stalled(),
         )
 
     def _change_token(self) -> tuple[object, ...]:
-        return self._history.total, self._history.minute, self.shared.active(), self._phase(), self.shared.stalled()
+        return self._history.total, self._history.minute, self._shared.active(), self._phase(), self._shared.stalled()
 
     def _on_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         self._log.error("exporter.defect", message=str(context.get("message")), exc_info=context.get("exception"))

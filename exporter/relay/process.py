@@ -78,16 +78,30 @@ class RelayProcess:
             identity_key,
         )
         addresses = [sock.getsockname() for sock in listening]
+        limits = Limits(
+            settings.max_head,
+            settings.handshake_timeout,
+            settings.max_connections,
+            settings.max_session_age,
+            settings.proxy_protocol,
+        )
         self.relay = Relay(
             Upstream(settings.upstream, settings.connect_timeout, addresses),
             self.reporter,
-            _limits(settings),
+            limits,
             settings.close_timeout,
             settings.client_keepalive,
             certificate.context if certificate is not None else None,
             min(settings.record_payload, MAX_SAMPLE),
         )
-        self.drain = Drain(self.relay, _plan(settings))
+        plan = Plan(
+            settings.drain_timeout,
+            settings.drain_spread,
+            settings.drain_grace,
+            settings.close_timeout,
+            int(settings.drain_code),
+        )
+        self.drain = Drain(self.relay, plan)
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -162,26 +176,6 @@ class RelayProcess:
     def _on_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         self.reporter.defect(error if isinstance(error, BaseException) else RuntimeError(str(context.get("message"))))
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        settings.max_head,
-        settings.handshake_timeout,
-        settings.max_connections,
-        settings.max_session_age,
-        settings.proxy_protocol,
-    )
-
-
-def _plan(settings: Settings) -> Plan:
-    return Plan(
-        settings.drain_timeout,
-        settings.drain_spread,
-        settings.drain_grace,
-        settings.close_timeout,
-        int(settings.drain_code),
-    )
 
 
 def run_relay(process: RelayProcess, control: socket) -> int:
