@@ -104,16 +104,15 @@ def join(path: str, key: str) -> str:
     return ".".join(filter(None, (path, key)))
 
 
-def group_of(obj: dict[str, Any]) -> str:
-    """Return the API group: `apps` of `apps/v1`, empty for the core."""
+def resource_of(obj: dict[str, Any]) -> str:
+    """Return an object's kind and API group: `Deployment.apps`, or `Pod` without a group for the core."""
     version = obj.get("apiVersion")
-    return version.rpartition("/")[0] if isinstance(version, str) else ""
+    return join(obj["kind"], version.rpartition("/")[0] if isinstance(version, str) else "")
 
 
 def named(obj: dict[str, Any]) -> str:
     """Return an object's name for messages: `Deployment shop/chat`."""
-    metadata = obj.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
+    metadata = obj.get("metadata") or {}
     name = metadata.get("name") or metadata.get("generateName") or "without a name"
     namespace = metadata.get("namespace")
     return f"{obj.get('kind')} {namespace}/{name}" if namespace else f"{obj.get('kind')} {name}"

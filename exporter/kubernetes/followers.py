@@ -13,12 +13,12 @@ from typing import Any
 from exporter.kubernetes.errors import (
     ManifestError,
     Warn,
-    group_of,
     list_at,
     located,
     mapping_at,
     metadata_of,
     named,
+    resource_of,
     strings_at,
 )
 from exporter.kubernetes.manifest_stream import Located
@@ -61,15 +61,11 @@ class _Follower:
     warn_missing: given an injected workload's port and the objects that select it, warns if they are not enough.
     """
 
-    group: str
-    kind: str
+    resource: str
     selects: Callable[[dict[str, Any], Workload], bool]
     change: Callable[[dict[str, Any], Sequence[InjectedPort], Warn], Note]
     undo: Callable[[dict[str, Any], Note], None]
     warn_missing: Callable[[InjectedPort, Sequence[dict[str, Any]], Warn], None]
-
-    def includes(self, obj: dict[str, Any]) -> bool:
-        return (group_of(obj), obj["kind"]) == (self.group, self.kind)
 
     def covers(self, obj: dict[str, Any], workload: Workload) -> bool:
         """Return whether an object selects a workload's pods. An absent namespace on either side fits any."""
@@ -90,7 +86,7 @@ class _Follower:
 def change_followers(objects: Iterable[Located], ports: Sequence[InjectedPort], warn: Warn) -> None:
     """Bring Services and NetworkPolicies over the workloads in line with their ports. Raises ManifestError."""
     for follower in _FOLLOWERS:
-        found = [one for one in objects if follower.includes(one.object)]
+        found = [one for one in objects if resource_of(one.object) == follower.resource]
         for one in found:
             with located(one.where):
                 over = [port for port in ports if follower.covers(one.object, port.workload)]
@@ -116,7 +112,7 @@ def restore_followers(objects: Iterable[Located], workloads: Sequence[Workload] 
     for one in objects:
         for follower in _FOLLOWERS:
             with located(one.where):
-                if follower.includes(one.object) and (
+                if resource_of(one.object) == follower.resource and (
                     workloads is None or any(follower.covers(one.object, workload) for workload in workloads)
                 ):
                     restored |= follower.restore(one.object)
@@ -289,13 +285,8 @@ def _warn_unscraped(port: InjectedPort, policies: Sequence[dict[str, Any]], warn
 
 
 _FOLLOWERS = (
-    _Follower("", "Service", _service_selects, _point_at_sidecars, _point_at_apps, _warn_unselected),
+    _Follower("Service", _service_selects, _point_at_sidecars, _point_at_apps, _warn_unselected),
     _Follower(
-        "networking.k8s.io",
-        "NetworkPolicy",
-        _policy_restricts,
-        _allow_sidecars,
-        _disallow_sidecars,
-        _warn_unscraped,
+        "NetworkPolicy.networking.k8s.io", _policy_restricts, _allow_sidecars, _disallow_sidecars, _warn_unscraped
     ),
 )

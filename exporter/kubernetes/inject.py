@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, group_of, join, list_at, located, mapping_at
+from exporter.kubernetes.errors import (
+    ManifestError,
+    NotInjectable,
+    Warn,
+    join,
+    list_at,
+    located,
+    mapping_at,
+    resource_of,
+)
 from exporter.kubernetes.followers import InjectedPort, change_followers, prefixed, restore_followers
 from exporter.kubernetes.manifest_stream import Located, ManifestFile
 from exporter.kubernetes.meshes import mesh_warnings
@@ -60,7 +69,7 @@ def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, sc
     namespaces = {
         str(mapping_at(one.object, "metadata").get("name")): one.object
         for one in objects
-        if one.object["kind"] == "Namespace" and group_of(one.object) == ""
+        if resource_of(one.object) == "Namespace"
     }
     ports: list[InjectedPort] = []
     monitors: list[tuple[Located, dict[str, Any]]] = []

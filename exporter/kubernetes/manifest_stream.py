@@ -18,8 +18,7 @@ from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, kind_
 from exporter.kubernetes.yaml_edit import edited
 from exporter.kubernetes.yaml_values import TOO_DEEP, block_yaml, load_yaml, plain_copy
 
-_SEPARATOR = re.compile(r"^---(?:[ \t][^\r\n]*)?(?:\r?\n|\Z)|^---(?=[ \t])", re.MULTILINE)
-_BARE_SEPARATOR = re.compile(r"---[ \t]*(#.*)?\r?\n?")
+_SEPARATOR = re.compile(r"^(---(?:[ \t]+#.*|[ \t]*)(?:\r?\n|\Z)|---(?=[ \t]))", re.MULTILINE)
 _DIRECTIVES = re.compile(r"(?:%[^\n]*\n|[ \t]*#[^\n]*\n|[ \t]*\r?\n)*\Z")
 _BLANK = re.compile(r"[\ufeff \t\r\n]*")
 
@@ -79,8 +78,7 @@ class ManifestFile:
     @classmethod
     def read(cls, name: str, text: str) -> ManifestFile:
         """Cut an input into documents. Raises ManifestError that names document and line."""
-        documents = _read_json(text, name) if text.startswith("{", _after_blank(text, 0)) else None
-        return cls(name, list(_read_yaml(text, name)) if documents is None else documents)
+        return cls(name, _read_json(text, name) or list(_read_yaml(text, name)))
 
     def objects(self, refuse: Warn | None = None) -> Iterator[Located]:
         """Yield every Kubernetes object. Content that is no object raises NotInjectable, or goes to `refuse`."""
@@ -165,6 +163,8 @@ def _read_json(text: str, name: str) -> list[Document] | None:
     """Cut a stream of JSON values; None if it is not one (YAML in flow style begins alike)."""
     documents: list[Document] = []
     decoder, position = json.JSONDecoder(), 0
+    if not text.startswith("{", _after_blank(text, 0)):
+        return None
     while (start := _after_blank(text, position)) < len(text):
         number = len(documents) + 1
         try:
@@ -199,24 +199,18 @@ def _read_yaml(text: str, name: str) -> Iterator[Document]:
 
 
 def _cut(text: str) -> Iterator[tuple[str, str, int]]:
-    """Yield separator, body, and the number of lines before the body."""
-    before = "\ufeff" if text.startswith("\ufeff") else ""
-    start = counted = len(before)
-    line = 0
-    for found in _SEPARATOR.finditer(text, start):
-        body = text[start : found.start()]
-        if before.strip("\ufeff") or body:
-            if _DIRECTIVES.match(body) and "%" in body:
-                before, start = before + body, found.start()
-                body = ""
-            else:
-                line, counted = line + text.count("\n", counted, start), start
-                yield before, body, line
-                before = ""
-        bare = _BARE_SEPARATOR.fullmatch(found[0])
-        before += found[0] if bare else "---"
-        start = found.end() if bare else found.start() + 3
-    yield before, text[start:], line + text.count("\n", counted, start)
+    """Yield the text before each document, its own, and the number of lines before it."""
+    before, line = ("\ufeff" if text.startswith("\ufeff") else ""), 0
+    pieces = [*_SEPARATOR.split(text.removeprefix("\ufeff")), ""]
+    for body, separator in zip(pieces[::2], pieces[1::2], strict=True):
+        if separator and "%" in body and _DIRECTIVES.match(body):
+            before += body
+        elif body or before.strip("\ufeff") or not separator:
+            line += before.count("\n")
+            yield before, body, line
+            line += body.count("\n")
+            before = ""
+        before += separator
 
 
 def _problem(error: Exception, line: int) -> str:
@@ -232,8 +226,6 @@ def _problem(error: Exception, line: int) -> str:
 
 
 def _is_json(text: str) -> bool:
-    if not text.lstrip().startswith("{"):
-        return False
     try:
         json.loads(text)
     except ValueError:

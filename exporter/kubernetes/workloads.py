@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import NotInjectable, group_of, join, mapping_at, mapping_of, metadata_of, named
+from exporter.kubernetes.errors import NotInjectable, join, mapping_at, mapping_of, metadata_of, named, resource_of
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.settings import parse_annotations
 
@@ -72,9 +72,7 @@ def workload_of(source: Located, templates: Templates) -> Workload | None:
 
     Raises NotInjectable for a template in an unknown kind or elsewhere, ManifestError for one that is missing.
     """
-    obj = source.object
-    kind = str(obj.get("kind"))
-    resource = join(kind, group_of(obj))
+    obj, resource = source.object, resource_of(source.object)
     path = templates.get(resource)
     if path is None:
         if found := _find_template(obj, "", _SEARCH_DEPTH):
@@ -90,7 +88,7 @@ def workload_of(source: Located, templates: Templates) -> Workload | None:
     mapping_of(template.get("spec"), join(at, "spec"))
     metadata = mapping_at(obj, "metadata")
     name = metadata.get("name") or metadata.get("generateName") or ""
-    return Workload(source, kind, str(name), metadata.get("namespace"), path, template)
+    return Workload(source, obj["kind"], str(name), metadata.get("namespace"), path, template)
 
 
 def _find_template(value: dict[str, Any], path: str, depth: int) -> str | None:
