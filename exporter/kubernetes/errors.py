@@ -33,14 +33,19 @@ class NotInjectable(ManifestError):
 
 
 @contextmanager
-def located(where: str = "", path: str = "") -> Iterator[None]:
-    """Complete the place of a ManifestError: the document, unless it has one, and the path of what it is in."""
+def located(where: str = "", path: str = "", refuse: Warn | None = None) -> Iterator[None]:
+    """Complete the place of a ManifestError: the document, unless it has one, and the path of what it is in.
+
+    refuse: gets NotInjectable, if given, instead of the caller.
+    """
     try:
         yield
     except ManifestError as error:
         error.where = error.where or where
         error.field = join(path, error.field)
-        raise
+        if refuse is None or not isinstance(error, NotInjectable):
+            raise
+        refuse(f"{error} (passed through)")
 
 
 _KINDS = {

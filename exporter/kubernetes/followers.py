@@ -27,12 +27,8 @@ from exporter.kubernetes.settings import ADMIN_PORT_NAME, INJECT, ORIGINAL, PREF
 from exporter.kubernetes.workloads import Workload
 
 _NOT_WEBSOCKET = {
-    "h2c": "HTTP/2",
-    "http2": "HTTP/2",
-    "grpc": "HTTP/2",
-    "kubernetes.io/h2c": "HTTP/2",
-    "https": "TLS",
-    "kubernetes.io/wss": "TLS",
+    **dict.fromkeys(("h2c", "http2", "grpc", "kubernetes.io/h2c"), "HTTP/2"),
+    **dict.fromkeys(("https", "kubernetes.io/wss"), "TLS"),
 }
 """appProtocol to the protocol on the wire; the sidecar forwards both without observing them."""
 

@@ -5,21 +5,11 @@ Text in, text out, warnings to a callback; no file, no terminal. A document that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.kubernetes.errors import (
-    ManifestError,
-    NotInjectable,
-    Warn,
-    join,
-    list_at,
-    located,
-    mapping_at,
-    resource_of,
-)
+from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, list_at, located, metadata_of, resource_of
 from exporter.kubernetes.followers import InjectedPort, change_followers, prefixed, restore_followers
 from exporter.kubernetes.manifest_stream import Located, ManifestFile
 from exporter.kubernetes.meshes import mesh_warnings
@@ -43,18 +33,18 @@ class Scope:
     strict: bool = False
     templates: Templates = field(default_factory=lambda: TEMPLATES)
 
-    def covers(self, obj: dict[str, Any]) -> bool:
+    def covers(self, one: Located) -> bool:
         """Return whether an object is to be changed."""
-        return not self.only or any(_is_named(obj, name) for name in self.only)
+        return not self.only or any(_is_named(one, name) for name in self.only)
 
 
 _ALL = Scope()
 
 
-def _is_named(obj: dict[str, Any], text: str) -> bool:
+def _is_named(one: Located, text: str) -> bool:
     """Return whether an object is the one of `KIND/NAME`; the kind's case does not count, as in kubectl."""
     kind, _, name = text.partition("/")
-    return kind.lower() == obj["kind"].lower() and name == str(mapping_at(obj, "metadata").get("name", ""))
+    return kind.lower() == one.object["kind"].lower() and name == str(one.metadata.get("name", ""))
 
 
 def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, scope: Scope = _ALL) -> list[str]:
@@ -67,41 +57,37 @@ def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, sc
     if not workloads:
         warn("there is no workload in the input: nothing to inject")
     namespaces = {
-        str(mapping_at(one.object, "metadata").get("name")): one.object
-        for one in objects
-        if resource_of(one.object) == "Namespace"
+        str(one.metadata.get("name")): one.object for one in objects if resource_of(one.object) == "Namespace"
     }
     ports: list[InjectedPort] = []
     monitors: list[tuple[Located, dict[str, Any]]] = []
     for workload in workloads:
         with located(workload.source.where):
-            if not scope.covers(workload.source.object):
+            if not scope.covers(workload.source):
                 ports += _present_ports(workload)
                 continue
             texts = annotated_settings(workload)
             _ = workload.labels  # raises if they are malformed
             with located(path=workload.path):
                 remove_pod(workload.template)
-            if texts.get("inject") == "false":
+                own = None if texts.get("inject") == "false" else settings_of(settings, texts)
+            if own is None:
                 ports += _plain_ports(workload, changed=True)
                 continue
-            own = settings_of(settings, texts, join(workload.path, "metadata.annotations"))
             requested = bool(scope.only) or texts.get("inject") == "true"
-            with _passing_through(None if scope.strict or requested else warn, workload.source.where):
+            with located(workload.source.where, refuse=None if scope.strict or requested else warn):
                 ports.append(_inject_one(workload, own, requested, namespaces, prefixed(warn, workload.source.where)))
                 if own.scrape is Scrape.PODMONITOR:
                     monitors.append((workload.source, pod_monitor(workload)))
     change_followers(objects, ports, warn)
-    set_monitors(objects, monitors, {one.key for one in workloads if scope.covers(one.source.object)})
+    set_monitors(objects, monitors, {one.key for one in workloads if scope.covers(one.source)})
     return [file.render(warn) for file in files]
 
 
 def remove(inputs: Iterable[tuple[str, str]], warn: Warn, scope: Scope = _ALL) -> list[str]:
     """Remove the sidecar from the inputs (name, text) and return their new texts. Raises ManifestError."""
     files, objects = _read(inputs, scope, warn)
-    workloads = [
-        one for one in _workloads(objects, scope, None if scope.only else _ignore) if scope.covers(one.source.object)
-    ]
+    workloads = [one for one in _workloads(objects, scope, None if scope.only else _ignore) if scope.covers(one.source)]
     removed = False
     for workload in workloads:
         with located(workload.source.where, workload.path):
@@ -122,25 +108,13 @@ def _workloads(objects: Iterable[Located], scope: Scope, refuse: Warn | None) ->
     """Return the workloads of the input. Raises ManifestError, for a name in `only` that is not among them as well."""
     workloads = []
     for one in objects:
-        with _passing_through(refuse if scope.covers(one.object) else _ignore, one.where):
+        with located(one.where, refuse=refuse if scope.covers(one) else _ignore):
             if workload := workload_of(one, scope.templates):
                 workloads.append(workload)
     for name in scope.only:
-        if not any(_is_named(one.source.object, name) for one in workloads):
+        if not any(_is_named(one.source, name) for one in workloads):
             raise ManifestError("", f"--only {name}: there is no such workload in the input")
     return workloads
-
-
-@contextmanager
-def _passing_through(refuse: Warn | None, where: str) -> Iterator[None]:
-    """Report NotInjectable to `refuse` instead of raising it, if there is one."""
-    try:
-        with located(where):
-            yield
-    except NotInjectable as error:
-        if refuse is None:
-            raise
-        refuse(f"{error} (passed through)")
 
 
 def _ignore(_text: str) -> None:
@@ -151,8 +125,8 @@ def _inject_one(
     workload: Workload, settings: Settings, requested: bool, namespaces: Mapping[str, dict[str, Any]], warn: Warn
 ) -> InjectedPort:
     """Inject a workload without sidecar, by its own settings."""
-    hook = mapping_at(mapping_at(workload.source.object, "metadata"), "annotations").get("helm.sh/hook")
-    if isinstance(hook, str) and not requested:
+    hook = metadata_of(workload.source.object, "annotations").get("helm.sh/hook")
+    if hook is not None and not requested:
         raise NotInjectable("", f"is a Helm hook ({hook})")
     with located(path=workload.path):
         app = inject_pod(workload.template, settings, warn)
@@ -177,10 +151,10 @@ def _present_ports(workload: Workload) -> list[InjectedPort]:
     """Return the ports of a workload that this run leaves as it is, with the sidecar of an earlier run."""
     with located(path=workload.path):
         note, sidecar = read_note(workload.template), find_sidecar(workload.template["spec"])
+        numbers = [port.get("containerPort", 0) for port in list_at(sidecar or {}, "ports", "spec")]
     if note is None or sidecar is None:
         return _plain_ports(workload, changed=False)
     app, name = note.get("port"), note.get("name")
-    numbers = [port.get("containerPort", 0) for port in list_at(sidecar, "ports", join(workload.path, "spec"))]
     if not isinstance(app, int) or len(numbers) != 2:
         return []
     return [InjectedPort(workload, app, name, numbers[0], numbers[1], changed=False)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, kind_of, named
+from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, kind_of, located, named
 from exporter.kubernetes.yaml_edit import edited
 from exporter.kubernetes.yaml_values import TOO_DEEP, block_yaml, load_yaml, plain_copy
 
@@ -53,6 +53,10 @@ class Located:
     siblings: list[Any] | None
     object: dict[str, Any]
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.object.get("metadata") or {}
+
     def remove(self) -> None:
         """Remove the object from its list, or its document from the file."""
         if self.siblings is None:
@@ -85,12 +89,8 @@ class ManifestFile:
         for document in self.documents:
             where = f"{self.name}: document {document.number}"
             for at, siblings, value in _items(document.value, where, None):
-                try:
+                with located(at, refuse=refuse):
                     yield Located(self, document, f"{at}, {_check_object(value, at)}", siblings, value)
-                except NotInjectable as error:
-                    if refuse is None:
-                        raise
-                    refuse(f"{error} (passed through)")
 
     def append(self, value: dict[str, Any], *, is_json: bool) -> None:
         """Add a document at the end."""
@@ -149,10 +149,10 @@ def _items(value: Any, where: str, siblings: list[Any] | None) -> Iterator[tuple
 def _check_object(value: Any, where: str) -> str:
     """Return an object's name for messages. Raises NotInjectable if the value is no Kubernetes object."""
     if not isinstance(value, dict):
-        raise NotInjectable("", f"must be a Kubernetes object, is {kind_of(value)}", where)
+        raise NotInjectable("", f"must be a Kubernetes object, is {kind_of(value)}")
     kind = value.get("kind")
     if not isinstance(kind, str) or not kind:
-        raise NotInjectable("kind", f"must be a string, is {kind_of(kind)}", where)
+        raise NotInjectable("kind", f"must be a string, is {kind_of(kind)}")
     metadata = value.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise ManifestError("metadata", f"must be a mapping, is {kind_of(metadata)}", f"{where}, {kind}")

@@ -56,7 +56,7 @@ def set_monitors(
     """
     missing = {_key(monitor): (beside, monitor) for beside, monitor in wanted}
     for one in objects:
-        workload = _generated_for(one.object)
+        workload = _generated_for(one)
         if workload is None:
             continue
         _, kept = missing.pop(_key(one.object), (None, None))
@@ -73,8 +73,8 @@ def _key(monitor: dict[str, Any]) -> str:
     return f"{monitor['metadata'].get('namespace', '')}/{monitor['metadata'].get('name')}"
 
 
-def _generated_for(obj: dict[str, Any]) -> str | None:
+def _generated_for(one: Located) -> str | None:
     """Return the workload (`Deployment/chat`) that `inject` made a PodMonitor for, None for any other object."""
-    annotations = (obj.get("metadata") or {}).get("annotations")
+    annotations = one.metadata.get("annotations")
     found = annotations.get(GENERATED) if isinstance(annotations, dict) else None
-    return found if obj.get("kind") == "PodMonitor" and isinstance(found, str) else None
+    return found if one.object["kind"] == "PodMonitor" and isinstance(found, str) else None

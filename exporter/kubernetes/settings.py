@@ -203,12 +203,10 @@ def parse_annotations(annotations: Mapping[str, str], path: str) -> dict[str, st
     return found
 
 
-def settings_of(
-    settings: Settings, texts: Mapping[str, str], path: str, allowed: Collection[str] = OPTIONS.keys()
-) -> Settings:
+def settings_of(settings: Settings, texts: Mapping[str, str], allowed: Collection[str] = OPTIONS.keys()) -> Settings:
     """Return the settings with those of a workload's texts that are `allowed` over them. Raises ManifestError."""
     options = [OPTIONS[name] for name in texts if name in allowed]
     try:
         return replace(settings, **{option.field: option.read(texts[option.name]) for option in options})
     except ValueError as error:
-        raise ManifestError(path, str(error)) from None
+        raise ManifestError("metadata.annotations", str(error)) from None

@@ -153,9 +153,8 @@ def _request(body: bytes) -> dict[str, Any]:
 
 def _inject(pod: dict[str, Any], settings: Settings, tenant: Collection[str], warnings: list[str]) -> None:
     """Add the sidecar to a pod, in place."""
-    where = "metadata.annotations"
-    texts = parse_annotations(pod["metadata"]["annotations"], where)
-    own = settings_of(settings, texts, where, tenant)
+    texts = parse_annotations(pod["metadata"]["annotations"], "metadata.annotations")
+    own = settings_of(settings, texts, tenant)
     ignored = [name for name in texts if name not in {"inject", *tenant}]
     warnings += [
         f"annotation {PREFIX}{name} is ignored: the webhook does not allow it (--tenant-settings)" for name in ignored

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import NotInjectable, join, mapping_at, mapping_of, metadata_of, named, resource_of
+from exporter.kubernetes.errors import NotInjectable, join, mapping_of, metadata_of, named, resource_of
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.settings import parse_annotations
 
@@ -86,9 +86,8 @@ def workload_of(source: Located, templates: Templates) -> Workload | None:
             raise NotInjectable(at, "is elsewhere (workloadRef): inject the workload that it refers to")
         template = mapping_of(inner, at)
     mapping_of(template.get("spec"), join(at, "spec"))
-    metadata = mapping_at(obj, "metadata")
-    name = metadata.get("name") or metadata.get("generateName") or ""
-    return Workload(source, obj["kind"], str(name), metadata.get("namespace"), path, template)
+    name = source.metadata.get("name") or source.metadata.get("generateName") or ""
+    return Workload(source, obj["kind"], str(name), source.metadata.get("namespace"), path, template)
 
 
 def _find_template(value: dict[str, Any], path: str, depth: int) -> str | None:

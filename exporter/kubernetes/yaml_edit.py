@@ -22,6 +22,7 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import groupby
 from textwrap import indent
+from types import NoneType
 from typing import Any
 
 from ruamel.yaml.error import YAMLError
@@ -121,17 +122,17 @@ class _Editor:
             raise _CannotEdit  # keys that are not strings
         if not _holds(new, old, merged):
             raise _CannotEdit
-        if merged and not pairs.keys() & new.keys() and self._unwrap_alias(node, merged, new):
+        wrapped = _WRAPPED.fullmatch(self.text, node.start_mark.index, node.end_mark.index)
+        if wrapped and merged and new.keys() == merged:  # by _wrap_alias
+            self._replace_node(node, wrapped[1])
             return
         for key, (key_node, value_node) in pairs.items():
             if key not in new or same(old[key], new[key]):
                 continue
             if value_node.start_mark.index < key_node.end_mark.index:
                 self._wrap_alias(key_node, old[key], new[key])
-            elif old[key] is None and isinstance(new[key], dict | list):
-                self._fill(node, key_node, value_node, new[key])
-            elif new[key] is None and isinstance(old[key], dict | list):
-                self._empty(node, value_node)
+            elif {type(old[key]), type(new[key])} in ({NoneType, dict}, {NoneType, list}):
+                self._fill_or_empty(node, key_node, value_node, new[key])
             else:
                 self._change(value_node, old[key], new[key])
         entries = [(key.start_mark.index, self._end(value, key)) for key, value in node.value]
@@ -148,31 +149,19 @@ class _Editor:
         ]
         self._replace(*found.span(1), "{" + ", ".join([f"<<: [{found[1]}]", *added]) + "}")
 
-    def _unwrap_alias(self, node: MappingNode, merged: Collection[str], new: dict[Any, Any]) -> bool:
-        """Undo `_wrap_alias` if the mapping holds the alias' keys alone. Returns False if it was not wrapped."""
-        found = _WRAPPED.fullmatch(self.text, node.start_mark.index, node.end_mark.index)
-        if found is None or new.keys() != merged:
-            return False
-        self._replace_node(node, found[1])
-        return True
-
-    def _fill(self, parent: CollectionNode, key: Node, value: Node, new: Any) -> None:
-        """Write a value where there was none."""
-        if parent.flow_style:
+    def _fill_or_empty(self, parent: CollectionNode, key: Node, value: Node, new: Any) -> None:
+        """Write a collection where there was none, or leave the key without one."""
+        if parent.flow_style or (isinstance(value, CollectionNode) and value.flow_style):
             self._replace_node(value, json.dumps(new, ensure_ascii=False))
             return
         end = self._end(value, key)
+        if new is None:
+            self._delete_lines(value.start_mark.index, end)
+            return
         if value.start_mark.index < value.end_mark.index <= end:  # `null` or `~` is written there
             self._replace(key.end_mark.index, end, ":")
         shift = self.offset if isinstance(new, list) else 2
         self._insert_lines(end, block_yaml(new, self.offset), key.start_mark.column + shift)
-
-    def _empty(self, parent: MappingNode, value: Node) -> None:
-        """Leave a key without a value."""
-        if parent.flow_style or (isinstance(value, CollectionNode) and value.flow_style):
-            self._replace_node(value, "null")
-        else:
-            self._delete_lines(value.start_mark.index, self._end(value))
 
     # lists
 

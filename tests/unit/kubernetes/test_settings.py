@@ -60,7 +60,6 @@ EVERY_FLAG = settings_of(
         "close-timeout": "5s",
         "proxy-protocol": "true",
     },
-    "metadata.annotations",
 )
 
 
