@@ -109,12 +109,6 @@ def join(path: str, key: str) -> str:
     return ".".join(filter(None, (path, key)))
 
 
-def resource_of(obj: dict[str, Any]) -> str:
-    """Return an object's kind and API group: `Deployment.apps`, or `Pod` without a group for the core."""
-    version = obj.get("apiVersion")
-    return join(obj["kind"], version.rpartition("/")[0] if isinstance(version, str) else "")
-
-
 def named(obj: dict[str, Any]) -> str:
     """Return an object's name for messages: `Deployment shop/chat`."""
     metadata = obj.get("metadata") or {}

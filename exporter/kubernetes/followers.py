@@ -10,17 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import (
-    ManifestError,
-    Warn,
-    list_at,
-    located,
-    mapping_at,
-    metadata_of,
-    named,
-    resource_of,
-    strings_at,
-)
+from exporter.kubernetes.errors import ManifestError, Warn, list_at, located, mapping_at, metadata_of, named, strings_at
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.original import Note, annotate, read_note, remove_note
 from exporter.kubernetes.settings import ADMIN_PORT_NAME, INJECT, ORIGINAL, PREFIX
@@ -82,7 +72,7 @@ class _Follower:
 def change_followers(objects: Iterable[Located], ports: Sequence[InjectedPort], warn: Warn) -> None:
     """Bring Services and NetworkPolicies over the workloads in line with their ports. Raises ManifestError."""
     for follower in _FOLLOWERS:
-        found = [one for one in objects if resource_of(one.object) == follower.resource]
+        found = [one for one in objects if one.resource == follower.resource]
         for one in found:
             with located(one.where):
                 over = [port for port in ports if follower.covers(one.object, port.workload)]
@@ -108,7 +98,7 @@ def restore_followers(objects: Iterable[Located], workloads: Sequence[Workload] 
     for one in objects:
         for follower in _FOLLOWERS:
             with located(one.where):
-                if resource_of(one.object) == follower.resource and (
+                if one.resource == follower.resource and (
                     workloads is None or any(follower.covers(one.object, workload) for workload in workloads)
                 ):
                     restored |= follower.restore(one.object)

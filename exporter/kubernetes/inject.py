@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, list_at, located, metadata_of, resource_of
+from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, list_at, located, metadata_of
 from exporter.kubernetes.followers import InjectedPort, change_followers, prefixed, restore_followers
 from exporter.kubernetes.manifest_stream import Located, ManifestFile
 from exporter.kubernetes.meshes import mesh_warnings
@@ -56,9 +56,7 @@ def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, sc
     workloads = _workloads(objects, scope, None if scope.strict or scope.only else warn)
     if not workloads:
         warn("there is no workload in the input: nothing to inject")
-    namespaces = {
-        str(one.metadata.get("name")): one.object for one in objects if resource_of(one.object) == "Namespace"
-    }
+    namespaces = {str(one.metadata.get("name")): one.object for one in objects if one.resource == "Namespace"}
     ports: list[InjectedPort] = []
     monitors: list[tuple[Located, dict[str, Any]]] = []
     for workload in workloads:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, kind_of, located, named
+from exporter.kubernetes.errors import ManifestError, NotInjectable, Warn, join, kind_of, located, named
 from exporter.kubernetes.yaml_edit import edited
 from exporter.kubernetes.yaml_values import TOO_DEEP, block_yaml, load_yaml, plain_copy
 
@@ -56,6 +56,12 @@ class Located:
     @property
     def metadata(self) -> dict[str, Any]:
         return self.object.get("metadata") or {}
+
+    @property
+    def resource(self) -> str:
+        """Its kind and API group: `Deployment.apps`, or `Pod` without a group for the core."""
+        version = self.object.get("apiVersion")
+        return join(self.object["kind"], version.rpartition("/")[0] if isinstance(version, str) else "")
 
     def remove(self) -> None:
         """Remove the object from its list, or its document from the file."""

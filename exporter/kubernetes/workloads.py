@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.kubernetes.errors import NotInjectable, join, mapping_of, metadata_of, named, resource_of
+from exporter.kubernetes.errors import NotInjectable, join, mapping_of, metadata_of, named
 from exporter.kubernetes.manifest_stream import Located
 from exporter.kubernetes.settings import parse_annotations
 
@@ -72,11 +72,13 @@ def workload_of(source: Located, templates: Templates) -> Workload | None:
 
     Raises NotInjectable for a template in an unknown kind or elsewhere, ManifestError for one that is missing.
     """
-    obj, resource = source.object, resource_of(source.object)
-    path = templates.get(resource)
+    obj = source.object
+    path = templates.get(source.resource)
     if path is None:
         if found := _find_template(obj, "", _SEARCH_DEPTH):
-            raise NotInjectable(found, f"unknown kind; to inject it, pass --pod-template-path {resource}={found}")
+            raise NotInjectable(
+                found, f"unknown kind; to inject it, pass --pod-template-path {source.resource}={found}"
+            )
         return None
     template, at = obj, ""
     for key in path.split(".") if path else ():
