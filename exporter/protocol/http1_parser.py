@@ -118,7 +118,7 @@ class Reader:
     """
 
     __slots__ = ("_chunked", "_head_bytes", "_left", "_length", "_line", "_max_head", "_parser", "_parser_class",
-                 "_reusable", "_tail", "_upgrade", "begun", "head_complete", "phase", "work")  # fmt: skip
+                 "_tail", "_upgrade", "begun", "head_complete", "phase", "work")  # fmt: skip
 
     #: Other callbacks of httptools; it finds None faster than no attribute.
     on_body = None
@@ -135,7 +135,6 @@ class Reader:
         self._parser_class = parser_class
         self._parser: HttpRequestParser | HttpResponseParser | None = None
         self._upgrade = False  # the head asks to switch protocols, or does so
-        self._reusable = False  # the parser can begin another head
         self._head_bytes = 0  # bytes of the head, or of the trailers, that is being read
         self._tail = b""  # the last of them
         self._length = -1  # the body's length, if the head gives one
@@ -199,12 +198,10 @@ class Reader:
         parser = self._parser
         if parser is None:
             parser = self._parser = self._parser_class(self)
-        self._upgrade = self._reusable = False
         try:
             parser.feed_data(part)
         except HttpParserUpgrade:
             self._upgrade = True
-            self._reusable = parser.should_keep_alive()
 
     def _find_end(self, data: bytes, at: int) -> int:
         """Return where the head, or the trailers, end in ``data``; -1 if not in there."""
@@ -218,9 +215,8 @@ class Reader:
 
     def _begin_body(self) -> None:
         """Set the phase after a head: a chunked body, one of a length, or none."""
-        self.head_complete = False
-        if not self._reusable:
-            self._parser = None
+        self.head_complete = self._upgrade = False
+        self._parser = None  # it would take the body for its own
         if self._chunked:
             self._begin_section(_CHUNK_SIZE)
         elif self._length > 0:
