@@ -25,7 +25,7 @@ from typing import Any
 
 from exporter.kubernetes.errors import ManifestError, Warn, join, list_at, mapping_at, strings_at
 from exporter.kubernetes.original import Note, annotate, ensure, prune, read_note, remove_note
-from exporter.kubernetes.ports import ContainerPort, app_port, declared, free_name, used_names
+from exporter.kubernetes.ports import ContainerPort, app_port, declared, free_name
 from exporter.kubernetes.settings import (
     ADMIN_PORT_NAME,
     CONTAINER,
@@ -105,12 +105,12 @@ def _check_ports(spec: dict[str, Any], app: ContainerPort, settings: Settings) -
 
 def _take_over(spec: dict[str, Any], app: ContainerPort, settings: Settings, note: Note) -> dict[str, Any]:
     """Move name and hostPort of the app's port to the sidecar's, note it, and return them."""
-    used, entry = used_names(spec), app.entry or {}
+    entry = app.entry or {}
     if app.name is None:
-        name = free_name("websocket", used)
+        name = free_name("websocket", spec)
     else:
         name = note["name"] = app.name
-        note["renamed"] = entry["name"] = free_name(f"app-{name}", used)
+        note["renamed"] = entry["name"] = free_name(f"app-{name}", spec)
     host: dict[str, Any] = {
         key: entry.pop(key) for key in ("hostPort", "hostIP") if key in entry and not spec.get("hostNetwork")
     }

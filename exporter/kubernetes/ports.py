@@ -58,18 +58,17 @@ def app_port(template: dict[str, Any], settings: Settings) -> ContainerPort:
     wanted = settings.container
     if wanted is not None and all(container.get("name") != wanted for container in containers):
         raise ManifestError(where, f"no container is named {wanted!r}")
-    fitting = [port for port in declared(spec) if wanted is None or port.container.get("name") == wanted]
-    if settings.port is None:
-        if not fitting:
+    fitting = [
+        port
+        for port in declared(spec)
+        if wanted in (None, port.container.get("name")) and settings.port in (None, port.name, str(port.number))
+    ]
+    if not fitting:
+        if settings.port is None:
             raise NotInjectable(where, f"no container declares a TCP port; {hint}")
-    elif settings.port.isdecimal():
-        fitting = [port for port in fitting if port.number == int(settings.port)]
-        if not fitting:
+        if settings.port.isdecimal():
             return _undeclared(template, containers, int(settings.port), wanted)
-    else:
-        fitting = [port for port in fitting if port.name == settings.port]
-        if not fitting:
-            raise ManifestError(where, f"no container declares a TCP port named {settings.port!r}")
+        raise ManifestError(where, f"no container declares a TCP port named {settings.port!r}")
     if len(fitting) > 1:
         found = ", ".join(map(str, fitting[:_LISTED])) + (", ..." if len(fitting) > _LISTED else "")
         if settings.port is not None:
@@ -93,19 +92,15 @@ def _undeclared(
     )
 
 
-def used_names(spec: dict[str, Any]) -> set[str]:
-    """Return all port names in a pod spec, init containers included."""
-    return {
+def free_name(wish: str, spec: dict[str, Any]) -> str:
+    """Return a port name that is free in a pod spec: `wish`, cut to 15 characters, with a number if it is taken."""
+    used = {
         entry["name"]
         for key in ("initContainers", "containers")
         for index, container in enumerate(list_at(spec, key, "spec"))
         for entry in list_at(container, "ports", f"spec.{key}[{index}]")
         if isinstance(entry.get("name"), str)
     }
-
-
-def free_name(wish: str, used: set[str]) -> str:
-    """Return `wish`, cut to 15 characters, with a number appended if it is taken."""
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     names = (wish[: _NAME_LENGTH - len(ending)].rstrip("-") + ending for ending in endings)
     return next(name for name in names if name not in used)
