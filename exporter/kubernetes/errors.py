@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 Warn = Callable[[str], None]
 """Receives one warning, a sentence without a line break."""
 
 
+@dataclass(eq=False)
 class ManifestError(ValueError):
     """A manifest that cannot be changed as requested; `str()` is one line.
 
@@ -18,11 +20,9 @@ class ManifestError(ValueError):
     A caller that has them adds the document and the beginning of the path, see `located`.
     """
 
-    def __init__(self, field: str, message: str, where: str = "") -> None:
-        super().__init__(message)
-        self.field = field
-        self.message = message
-        self.where = where
+    field: str
+    message: str
+    where: str = ""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.field, self.message) if part)

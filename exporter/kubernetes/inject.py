@@ -62,7 +62,7 @@ def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, sc
     for workload in workloads:
         with located(workload.source.where):
             if not scope.covers(workload.source):
-                ports += _present_ports(workload)
+                ports += _ports_left(workload, changed=False)
                 continue
             texts = annotated_settings(workload)
             _ = workload.labels  # raises if they are malformed
@@ -70,7 +70,7 @@ def inject(inputs: Iterable[tuple[str, str]], settings: Settings, warn: Warn, sc
                 remove_pod(workload.template)
                 own = None if texts.get("inject") == "false" else settings_of(settings, texts)
             if own is None:
-                ports += _plain_ports(workload, changed=True)
+                ports += _ports_left(workload, changed=True)
                 continue
             requested = bool(scope.only) or texts.get("inject") == "true"
             with located(workload.source.where, refuse=None if scope.strict or requested else warn):
@@ -138,21 +138,15 @@ def _inject_one(
     return InjectedPort(workload, app.number, app.name, settings.listen_port, settings.admin_port)
 
 
-def _plain_ports(workload: Workload, *, changed: bool) -> list[InjectedPort]:
-    """Return the ports of a workload that has no sidecar."""
+def _ports_left(workload: Workload, *, changed: bool) -> list[InjectedPort]:
+    """Return the ports of a workload that gets no sidecar by this run, with that of an earlier run if it has one."""
+    spec = workload.template["spec"]
     with located(path=workload.path):
-        ports = list(declared(workload.template["spec"]))
-    return [InjectedPort(workload, port.number, port.name, changed=changed) for port in ports]
-
-
-def _present_ports(workload: Workload) -> list[InjectedPort]:
-    """Return the ports of a workload that this run leaves as it is, with the sidecar of an earlier run."""
-    with located(path=workload.path):
-        note, sidecar = read_note(workload.template), find_sidecar(workload.template["spec"])
-        numbers = [port.get("containerPort", 0) for port in list_at(sidecar or {}, "ports", "spec")]
-    if note is None or sidecar is None:
-        return _plain_ports(workload, changed=False)
+        note, sidecar = read_note(workload.template), find_sidecar(spec)
+        if note is None or sidecar is None:
+            return [InjectedPort(workload, port.number, port.name, changed=changed) for port in declared(spec)]
+        numbers = [port.get("containerPort", 0) for port in list_at(sidecar, "ports", "spec")]
     app, name = note.get("port"), note.get("name")
     if not isinstance(app, int) or len(numbers) != 2:
         return []
-    return [InjectedPort(workload, app, name, numbers[0], numbers[1], changed=False)]
+    return [InjectedPort(workload, app, name, numbers[0], numbers[1], changed=changed)]
