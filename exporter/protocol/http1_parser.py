@@ -120,12 +120,6 @@ class Reader:
     __slots__ = ("_chunked", "_head_bytes", "_left", "_length", "_line", "_max_head", "_parser", "_parser_class",
                  "_tail", "_upgrade", "begun", "head_complete", "phase", "work")  # fmt: skip
 
-    #: Other callbacks of httptools; it finds None faster than no attribute.
-    on_body = None
-    on_chunk_header = None
-    on_chunk_complete = None
-    on_message_complete = None
-
     def __init__(self, parser_class: type[HttpRequestParser | HttpResponseParser], max_head: int) -> None:
         self._max_head = max_head
         self.phase = _HEAD
@@ -141,6 +135,9 @@ class Reader:
         self._chunked = False
         self._left = 0  # bytes of the body, or of the chunk and its line end
         self._line = b""  # the beginning of a chunk's size line
+
+    def on_message_begin(self) -> None:
+        self.begun = True
 
     def on_headers_complete(self) -> None:
         self.head_complete = True
@@ -177,7 +174,7 @@ class Reader:
         """Read a head, or a body's trailers, as far as the empty line that ends it."""
         end = self._find_end(data, at)
         stop = min(len(data) if end < 0 else end, at + self._max_head - self._head_bytes + 1)
-        part = data[at:stop] if stop - at < len(data) else data
+        part = data[at:stop]
         self._head_bytes += stop - at
         if self.phase is _HEAD:
             self._parse(part)
@@ -278,19 +275,13 @@ class RequestReader(Reader):
         self._cookie = bytearray()  # grows in place: many lines cost no more than their bytes
         self._websocket = False
 
-    def on_message_begin(self) -> None:
-        self.begun = True
-
     def on_url(self, part: bytes) -> None:
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) not in (6, 7, 10, 11, 14, 15, 17):  # of those below: most others need no copy in lower case
-            return
         match name.lower():
             case b"upgrade":
-                # Not by `in`, which takes bytes for a number first, and makes an exception of it.
-                self._websocket |= value.lower().find(b"websocket") >= 0
+                self._websocket |= b"websocket" in value.lower()
             case b"content-length":
                 self._length = int(value)
             case b"transfer-encoding":
@@ -315,14 +306,13 @@ class RequestReader(Reader):
             self._target.decode("latin-1"),
             self._upgrade,
             self._websocket,
-            _text(self._forwarded_for),
-            _text(self._user_agent),
-            _text(self._traceparent),
-            _text(self._cookie),
+            self._forwarded_for.decode("latin-1"),
+            self._user_agent.decode("latin-1"),
+            self._traceparent.decode("latin-1"),
+            self._cookie.decode("latin-1"),
         )
         self._target = self._forwarded_for = self._user_agent = self._traceparent = b""
-        if self._cookie:
-            self._cookie.clear()
+        self._cookie.clear()
         self._websocket = False
         self._begin_body()
         return request
@@ -333,16 +323,11 @@ class ResponseReader(Reader):
 
     __slots__ = ("_subprotocol",)
 
-    on_message_begin = None
-    on_status = None
-
     def __init__(self, max_head: int) -> None:
         super().__init__(HttpResponseParser, max_head)
         self._subprotocol = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) not in (14, 17, 22):
-            return
         match name.lower():
             case b"content-length":
                 self._length = int(value)
@@ -355,7 +340,7 @@ class ResponseReader(Reader):
     def take(self) -> Response:
         """Return the response whose head is complete; its body comes next, unless :meth:`end_message` follows."""
         status = cast(HttpResponseParser, self._parser).get_status_code()
-        response = Response(status, _text(self._subprotocol), self._upgrade)
+        response = Response(status, self._subprotocol.decode("latin-1"), self._upgrade)
         self._subprotocol = b""
         if status < 200 or status in (204, 304):
             self._length, self._chunked = 0, False
@@ -363,7 +348,3 @@ class ResponseReader(Reader):
             self._length = _UNTIL_CLOSE
         self._begin_body()
         return response
-
-
-def _text(value: bytes | bytearray) -> str:
-    return value.decode("latin-1") if value else ""  # most are absent
