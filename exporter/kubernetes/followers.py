@@ -41,13 +41,12 @@ class InjectedPort:
 
 @dataclass(frozen=True, slots=True)
 class _Follower:
-    """A kind of object that follows.
+    """What a kind of object follows, and how; the functions get its spec.
 
     change: given the ports of the workloads that it selects, changes it in place and returns what `undo` needs.
     warn_missing: given an injected workload's port and the objects that select it, warns if they are not enough.
     """
 
-    resource: str
     selects: Callable[[dict[str, Any], Workload], bool]
     change: Callable[[dict[str, Any], Sequence[InjectedPort], Warn], Note]
     undo: Callable[[dict[str, Any], Note], None]
@@ -71,8 +70,8 @@ class _Follower:
 
 def change_followers(objects: Iterable[Located], ports: Sequence[InjectedPort], warn: Warn) -> None:
     """Bring Services and NetworkPolicies over the workloads in line with their ports. Raises ManifestError."""
-    for follower in _FOLLOWERS:
-        found = [one for one in objects if one.resource == follower.resource]
+    for resource, follower in _FOLLOWERS.items():
+        found = [one for one in objects if one.resource == resource]
         for one in found:
             with located(one.where):
                 over = [port for port in ports if follower.covers(one.object, port.workload)]
@@ -96,12 +95,10 @@ def restore_followers(objects: Iterable[Located], workloads: Sequence[Workload] 
     """
     restored = False
     for one in objects:
-        for follower in _FOLLOWERS:
-            with located(one.where):
-                if one.resource == follower.resource and (
-                    workloads is None or any(follower.covers(one.object, workload) for workload in workloads)
-                ):
-                    restored |= follower.restore(one.object)
+        follower = _FOLLOWERS.get(one.resource)
+        with located(one.where):
+            if follower and (workloads is None or any(follower.covers(one.object, each) for each in workloads)):
+                restored |= follower.restore(one.object)
     return restored
 
 
@@ -270,9 +267,9 @@ def _warn_unscraped(port: InjectedPort, policies: Sequence[dict[str, Any]], warn
         )
 
 
-_FOLLOWERS = (
-    _Follower("Service", _service_selects, _point_at_sidecars, _point_at_apps, _warn_unselected),
-    _Follower(
-        "NetworkPolicy.networking.k8s.io", _policy_restricts, _allow_sidecars, _disallow_sidecars, _warn_unscraped
+_FOLLOWERS = {
+    "Service": _Follower(_service_selects, _point_at_sidecars, _point_at_apps, _warn_unselected),
+    "NetworkPolicy.networking.k8s.io": _Follower(
+        _policy_restricts, _allow_sidecars, _disallow_sidecars, _warn_unscraped
     ),
-)
+}

@@ -26,16 +26,7 @@ from typing import Any
 from exporter.kubernetes.errors import ManifestError, Warn, join, list_at, mapping_at, strings_at
 from exporter.kubernetes.original import Note, annotate, ensure, prune, read_note, remove_note
 from exporter.kubernetes.ports import ContainerPort, app_port, declared, free_name
-from exporter.kubernetes.settings import (
-    ADMIN_PORT_NAME,
-    CONTAINER,
-    LABEL,
-    NATIVE_PORT_NAMES_SINCE,
-    OPTIONS,
-    ORIGINAL,
-    Scrape,
-    Settings,
-)
+from exporter.kubernetes.settings import ADMIN_PORT_NAME, CONTAINER, LABEL, OPTIONS, ORIGINAL, Scrape, Settings
 from exporter.units import parse_duration
 
 USER = 65532
@@ -118,7 +109,7 @@ def _take_over(spec: dict[str, Any], app: ContainerPort, settings: Settings, not
         note["host"] = host
     if not settings.runs_native:
         return {"name": name, **host}
-    needs_name = app.name is not None and settings.kubernetes < NATIVE_PORT_NAMES_SINCE
+    needs_name = app.name is not None and settings.mirrors_port_name
     if needs_name or host:
         mirror = {"containerPort": settings.listen_port, "protocol": "TCP", **host}
         note["mirror"] = settings.listen_port

@@ -171,6 +171,11 @@ class Settings:
         return self.native and self.kubernetes >= NATIVE_SINCE
 
     @property
+    def mirrors_port_name(self) -> bool:
+        """Whether Services look for a port's name in ordinary containers only, not in the sidecar."""
+        return self.runs_native and self.kubernetes < NATIVE_PORT_NAMES_SINCE
+
+    @property
     def drain_seconds(self) -> int:
         """Whole seconds that a drain may take."""
         return math.ceil(parse_duration(self.drain_timeout))
