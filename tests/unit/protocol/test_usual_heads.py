@@ -14,7 +14,7 @@ from exporter.protocol.usual_heads import MAX_USUAL, usual_answer, usual_request
 NAMES = ("Connection", "UPGRADE", "host", "User-Agent", "Cookie", "X-Forwarded-For", "traceparent", "Content-Length",
          "Transfer-Encoding", "Sec-WebSocket-Protocol", "X_1")  # fmt: skip
 VALUES = ("Upgrade", "keep-alive, Upgrade", "close", "websocket", "h2c, WebSocket ", "", "0", "5", "chunked", "a=b",
-          "chat", "\x7f", "\xe9", "x" * 1100)  # fmt: skip
+          "chat", "\xe9", "x" * 1100)  # fmt: skip
 HEADERS = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=6)
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
 
@@ -87,13 +87,13 @@ def test_usual_heads_of_browsers_and_proxies_are_read_at_once() -> None:
         head("GET / HTTP/1.0", UPGRADE),
         head("GET / HTTP/1.1", UPGRADE[:1]),
         head("GET / HTTP/1.1", UPGRADE[1:]),
-        head("GET / HTTP/1.1", [*UPGRADE, *UPGRADE]),
         head("GET / HTTP/1.1", [*UPGRADE, ("Content-Length", "1")]),
         head("GET / HTTP/1.1", [*UPGRADE, ("Transfer-Encoding", "chunked")]),
         head("GET / HTTP/1.1", UPGRADE)[:-1],
         head("GET / HTTP/1.1", UPGRADE) + b"\x81",
         head("GET / HTTP/1.1", [*UPGRADE, ("a", "x" * MAX_USUAL)]),
-        head("GET / HTTP/1.1", UPGRADE).replace(b": ", b":"),
+        head("GET / HTTP/1.1", [*UPGRADE, ("Cookie", "a=b"), ("cookie", "c=d")]),
+        head("GET / HTTP/1.1", [("Connection", "Upgrade"), ("Upgrade", "h2c")]),
         head("GET / HTTP/1.1", [*UPGRADE, ("a", "b\r\n c")]),
     ],
 )
