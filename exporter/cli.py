@@ -18,7 +18,7 @@ from exporter.options import add_options
 #: Commands that live in packages of their own: name -> module that holds a click command of that name.
 _ELSEWHERE = {
     "dashboards": "grafana.command",
-    "demo": "exporter.demo.command",
+    "demo": "exporter.demo.runner",
     "inject": "exporter.kubernetes.command",
     "rules": "grafana.command",
     "webhook": "exporter.kubernetes.command",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from exporter.demo.command import demo
+from exporter.demo.runner import demo
 
 
 @pytest.mark.parametrize(
