@@ -29,11 +29,11 @@ def main() -> None:
 def _run() -> NoReturn:
     reader, writer = os.pipe()
     child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _read_command_line(writer)
-    os.close(writer)
     try:
+        if child == 0:
+            os.close(reader)
+            _send_settings(writer)
+        os.close(writer)
         from exporter import supervisor
 
         with open(reader, "rb") as pipe:
@@ -44,8 +44,8 @@ def _run() -> NoReturn:
     sys.exit(supervisor.run(pickle.loads(sent)) if sent else os.waitstatus_to_exitcode(status))
 
 
-def _read_command_line(writer: int) -> NoReturn:
-    """Be the child: send the settings, or say why there are none, and end."""
+def _send_settings(writer: int) -> NoReturn:
+    """Read the command line, send the settings, or say why there are none, and exit."""
     from exporter.cli import main as run_command
 
     def send(settings: Settings) -> int:
@@ -53,16 +53,7 @@ def _read_command_line(writer: int) -> NoReturn:
             pickle.dump(settings, pipe)
         return 0
 
-    status: str | int | None = 1
-    try:
-        run_command(send)
-    except SystemExit as ended:
-        status = ended.code
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        os._exit(status if isinstance(status, int) else 0)
+    run_command(send)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -146,7 +146,7 @@ def drain(admin: str, wait: bool) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def main(serve: Serve | None = None) -> None:
+def main(serve: Serve | None = None) -> NoReturn:
     """Run a command and exit: one clear line for a wrong value, never a traceback.
 
     :param serve: serves with the settings of `run` and returns the exit status; None serves in this process.
