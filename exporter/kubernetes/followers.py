@@ -223,8 +223,8 @@ def _allow_sidecars(spec: dict[str, Any], ports: Sequence[InjectedPort], _warn: 
     added: dict[str, list[int]] = {}
     for index, entries in enumerate(_rules(spec)):
         for port in ports:
-            allowed = any(_allows(entry, port.listen_port) for entry in entries)
-            if port.listen_port and not allowed and any(_allows(entry, port.app_port) for entry in entries):
+            missing = port.listen_port and not any(_allows(entry, port.listen_port) for entry in entries)
+            if missing and any(_allows(entry, port.app_port) for entry in entries):
                 entries.append({"port": port.listen_port, "protocol": "TCP"})
                 added.setdefault(str(index), []).append(port.listen_port)
     return {"ingress": added} if added else {}

@@ -145,8 +145,7 @@ def _ports_left(workload: Workload, *, changed: bool) -> list[InjectedPort]:
         note, sidecar = read_note(workload.template), find_sidecar(spec)
         if note is None or sidecar is None:
             return [InjectedPort(workload, port.number, port.name, changed=changed) for port in declared(spec)]
-        numbers = [port.get("containerPort", 0) for port in list_at(sidecar, "ports", "spec")]
-    app, name = note.get("port"), note.get("name")
-    if not isinstance(app, int) or len(numbers) != 2:
-        return []
-    return [InjectedPort(workload, app, name, numbers[0], numbers[1], changed=changed)]
+        match [note.get("port"), *(port.get("containerPort") for port in list_at(sidecar, "ports", "spec"))]:
+            case [int(app), int(listen), int(admin)]:
+                return [InjectedPort(workload, app, note.get("name"), listen, admin, changed)]
+    return []
