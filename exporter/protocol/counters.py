@@ -7,6 +7,7 @@ one cell for each bucket (not cumulative, the last one for all above) and one fo
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 from typing import Final
@@ -86,12 +87,7 @@ class HistogramCells:
 
     def bucket(self, amount: int) -> int:
         """Return the index of the bucket of an amount."""
-        bucket = 0
-        for limit in self._limits:  # most are in the first ones
-            if amount <= limit:
-                break
-            bucket += 1
-        return bucket
+        return bisect_left(self._limits, amount)
 
     def observe(self, cells: memoryview, value: float) -> int:
         """Count one observation in the metric's unit. Return the index of its bucket."""
