@@ -149,11 +149,12 @@ def app_restarted(case: Case) -> Match | None:
 
 def close_code(case: Case) -> Match | None:
     """A Close frame with any other content."""
-    if case.close is None or case.verdict is None:
+    if case.close is None or case.classification is None:
         return None
-    cause, spoke_at = case.verdict.cause, case.other.last_frame_at
+    cause, spoke_at = case.classification.cause, case.other.last_frame_at
     if cause is Cause.IDLE_TIMEOUT and spoke_at is not None and case.ended_at - spoke_at <= ON_MESSAGE:
-        cause = case.codes.verdict(case.close.code or 0).cause  # Bandit refuses an invalid frame with the same bytes
+        # Bandit refuses an invalid frame with the same bytes.
+        cause = case.codes.classify_code(case.close.code or 0).cause
     return Match(cause, Confidence.STATED)
 
 

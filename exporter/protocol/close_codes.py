@@ -283,15 +283,15 @@ class CloseCodeMap:
         self.idle = idle
         self.reasons = reasons or Reasons()
         self.texts = texts
-        self._verdicts = {
+        self._known = {
             code: Classification(str(code), info.cause) for code, info in REGISTRY.items() if info.on_the_wire
         }
-        self._verdicts |= {code: Classification(str(code), cause) for code, cause in (codes or {}).items()}
+        self._known |= {code: Classification(str(code), cause) for code, cause in (codes or {}).items()}
         self._ranges = tuple(ranges)
 
-    def verdict(self, code: int) -> Classification:
+    def classify_code(self, code: int) -> Classification:
         """Return the label value and cause of ``code`` as read from a Close frame. Never raises."""
-        if (known := self._verdicts.get(code)) is not None:
+        if (known := self._known.get(code)) is not None:
             return known
         if not 3000 <= code <= 4999:
             return _REFUSED
@@ -301,19 +301,19 @@ class CloseCodeMap:
                 return Classification(label, cause)
         return Classification(label, Cause.APPLICATION)
 
-    def verdict_of(self, code: int | None, reason: str) -> Classification:
+    def classify_frame(self, code: int | None, reason: str) -> Classification:
         """Return label value and cause of a Close frame: None is no code, -1 a body of one byte. Never raises."""
         if code is None:
             return _NO_STATUS
-        verdict = self.verdict(code)
+        classification = self.classify_code(code)
         for text in self.texts.get(code, ()):
             if text.pattern.fullmatch(reason):
-                return Classification(verdict.label, text.cause)
-        return verdict
+                return Classification(classification.label, text.cause)
+        return classification
 
     def rows(self) -> list[Classification]:
-        """Every verdict that a Close frame can get: the bounded set of series to start at zero."""
+        """Every classification that a Close frame can get: the bounded set of series to start at zero."""
         shared = [Classification(LIBRARIES, Cause.APPLICATION), Classification(PRIVATE, Cause.APPLICATION), _REFUSED]
         for span, cause in self._ranges:
             shared.append(Classification(LIBRARIES if span.start < 4000 else PRIVATE, cause))
-        return list(dict.fromkeys([*self._verdicts.values(), *shared]))
+        return list(dict.fromkeys([*self._known.values(), *shared]))

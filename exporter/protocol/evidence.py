@@ -133,7 +133,7 @@ class Case:
     :ivar close: the first Close frame; None if TCP ended without one.
     :ivar ender: its sender, or the peer whose TCP ended first; the proxy if nothing shows it.
     :ivar other: the direction of the peer that did not end the session.
-    :ivar verdict: label value and cause of the Close frame's code.
+    :ivar classification: label value and cause of the Close frame's code.
     :ivar reason: its reason text; that of a frame that must not be sent shows nothing.
     :ivar after_message: seconds from the other peer's last data message, which the ender has not answered, to the end;
         None if there is none or it was answered.
@@ -151,18 +151,18 @@ class Case:
             self.close = record.peer(record.first_close).close
         self.other: PeerRecord = record.server if self.ender is _CLIENT else record.client
         self.ended_at = record.closed_at if self.close is None else self.close.at
-        self.verdict: Classification | None = None
+        self.classification: Classification | None = None
         self.reason = ""
         if self.close is not None:
-            self.verdict = codes.verdict_of(self.close.code, self.close.reason)
-            self.reason = "" if self.verdict.label == INVALID else self.close.reason
+            self.classification = codes.classify_frame(self.close.code, self.close.reason)
+            self.reason = "" if self.classification.label == INVALID else self.close.reason
         self.after_message = self._after_message()
         self.ping_unanswered = self._ping_unanswered()
 
     @property
     def label(self) -> str:
         """The label value of the code, if no rule gives another."""
-        return ABNORMAL if self.verdict is None else self.verdict.label
+        return ABNORMAL if self.classification is None else self.classification.label
 
     @property
     def dropped_by_server(self) -> bool:

@@ -64,10 +64,10 @@ def known_label_sets(*maps: CloseCodeMap) -> list[tuple[str, Cause, Peer]]:
 
     server, client = (Peer.SERVER,), (Peer.CLIENT,)
     for codes in maps:
-        for verdict in codes.rows():
-            add((verdict.label,), (verdict.cause, *sorted(codes.reasons.causes)), PEERS)
+        for classification in codes.rows():
+            add((classification.label,), (classification.cause, *sorted(codes.reasons.causes)), PEERS)
         for code, texts in codes.texts.items():
-            add((codes.verdict(code).label,), (text.cause for text in texts), server)
+            add((codes.classify_code(code).label,), (text.cause for text in texts), server)
     add((NO_STATUS,), (Cause.NO_STATUS,), PEERS)
     add(_PING_CODES, (Cause.PING_TIMEOUT,), PEERS)
     add(("1001", ABNORMAL), (Cause.IDLE_TIMEOUT,), PEERS)

@@ -163,7 +163,7 @@ def test_a_dying_app_is_app_down() -> None:
 
 
 def test_app_down_is_judged_when_the_app_ends() -> None:
-    """A client that lingers after its app has died does not turn the verdict, though a new app is up by then."""
+    """A client that lingers after its app has died does not change the cause, though a new app is up by then."""
     port = free_port()
     app = RawApp(port)
     sidecar = Sidecar(port)

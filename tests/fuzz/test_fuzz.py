@@ -82,7 +82,7 @@ def _silent_abort(patch: pytest.MonkeyPatch) -> None:
 
 
 def _label_of_a_client(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(CloseCodeMap, "verdict", lambda self, code: Classification(str(code), Cause.APPLICATION))
+    patch.setattr(CloseCodeMap, "classify_code", lambda self, code: Classification(str(code), Cause.APPLICATION))
 
 
 def _altered_byte(patch: pytest.MonkeyPatch) -> None:

@@ -150,10 +150,12 @@ def test_the_code_book_follows_the_settings() -> None:
         upstream=UPSTREAM, preset=("graphql-ws", "pusher"), code=((4401, Cause.FORBIDDEN), (4999, Cause.NORMAL))
     )
     book = settings.code_maps().default
-    assert book.verdict(4401) == Classification("4401", Cause.FORBIDDEN)
-    assert book.verdict(4999) == Classification("4999", Cause.NORMAL)
-    assert book.verdict(4500) == Classification("4500", Cause.INTERNAL_ERROR)
-    assert book.verdict(4201) == Classification("4201", Cause.PING_TIMEOUT)
-    assert book.verdict(4250) == Classification("4xxx", Cause.SERVICE_RESTART)
-    assert Settings(upstream=UPSTREAM).code_maps().default.verdict(4401) == Classification("4xxx", Cause.APPLICATION)
+    assert book.classify_code(4401) == Classification("4401", Cause.FORBIDDEN)
+    assert book.classify_code(4999) == Classification("4999", Cause.NORMAL)
+    assert book.classify_code(4500) == Classification("4500", Cause.INTERNAL_ERROR)
+    assert book.classify_code(4201) == Classification("4201", Cause.PING_TIMEOUT)
+    assert book.classify_code(4250) == Classification("4xxx", Cause.SERVICE_RESTART)
+    assert Settings(upstream=UPSTREAM).code_maps().default.classify_code(4401) == Classification(
+        "4xxx", Cause.APPLICATION
+    )
     assert not {"connection-lost", "app-down", "drain", "limit", "unobserved"} & set(CODE_CAUSES)

@@ -1,4 +1,4 @@
-"""The webhook without its server: reviews in, verdicts out."""
+"""The webhook without its server: reviews in, decisions out."""
 
 from __future__ import annotations
 

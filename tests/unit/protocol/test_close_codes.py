@@ -95,11 +95,11 @@ def test_an_unregistered_code_gets_a_clear_line(code: int, words: str) -> None:
 
 
 def test_all_65536_codes_fall_into_the_rows_that_start_at_zero() -> None:
-    """Every number that two bytes can hold gets one of the verdicts known in advance: few labels, none missing."""
+    """Every number that two bytes can hold gets a classification known in advance: few labels, none missing."""
     book = CloseCodeMap({4401: Cause.UNAUTHORIZED}, [(range(4100, 4200), Cause.TRY_AGAIN_LATER)])
-    verdicts = {book.verdict(code) for code in range(65536)} | {book.verdict(-1)}
-    assert verdicts == set(book.rows())
-    assert {verdict.label for verdict in verdicts} == {
+    classifications = {book.classify_code(code) for code in range(65536)} | {book.classify_code(-1)}
+    assert classifications == set(book.rows())
+    assert {classification.label for classification in classifications} == {
         *(str(code) for code in IANA - NEVER_SENT), "4401", "3xxx", "4xxx", "invalid"
     }  # fmt: skip
     assert len(book.rows()) == len(set(book.rows()))
@@ -108,14 +108,14 @@ def test_all_65536_codes_fall_into_the_rows_that_start_at_zero() -> None:
 def test_what_is_only_synthesised_is_never_taken_from_the_wire() -> None:
     """1005 and 1006 in a Close frame are invalid: these labels only ever mean what the RFC means by them."""
     for code in NEVER_SENT:
-        assert CloseCodeMap().verdict(code) == Classification("invalid", Cause.PROTOCOL_ERROR)
+        assert CloseCodeMap().classify_code(code) == Classification("invalid", Cause.PROTOCOL_ERROR)
 
 
 def test_configured_codes_keep_their_number_and_go_before_ranges() -> None:
     """A named code has its own label even inside a named range; its neighbours share the range's cause."""
     book = CloseCodeMap({4150: Cause.FORBIDDEN, 3000: Cause.NORMAL}, [(range(4100, 4200), Cause.TRY_AGAIN_LATER)])
-    assert book.verdict(4150) == Classification("4150", Cause.FORBIDDEN)
-    assert book.verdict(4151) == Classification("4xxx", Cause.TRY_AGAIN_LATER)
-    assert book.verdict(4200) == Classification("4xxx", Cause.APPLICATION)
-    assert book.verdict(3000) == Classification("3000", Cause.NORMAL)
-    assert CloseCodeMap().verdict(4150) == Classification("4xxx", Cause.APPLICATION)
+    assert book.classify_code(4150) == Classification("4150", Cause.FORBIDDEN)
+    assert book.classify_code(4151) == Classification("4xxx", Cause.TRY_AGAIN_LATER)
+    assert book.classify_code(4200) == Classification("4xxx", Cause.APPLICATION)
+    assert book.classify_code(3000) == Classification("3000", Cause.NORMAL)
+    assert CloseCodeMap().classify_code(4150) == Classification("4xxx", Cause.APPLICATION)

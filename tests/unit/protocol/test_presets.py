@@ -37,12 +37,12 @@ def test_a_presets_codes_keep_their_numbers_and_its_ranges_do_not(name: str) -> 
     """Named codes get a series each; the rest of a range shares 3xxx or 4xxx, so labels stay bounded."""
     preset, codes = PRESETS[name], book(name)
     for code, cause in preset.codes.items():
-        assert codes.verdict(code) == Classification(str(code), cause)
+        assert codes.classify_code(code) == Classification(str(code), cause)
     for span, cause in preset.ranges:
         for code in span:
             if code not in preset.codes and code not in (3000, 3003, 3008):
-                assert codes.verdict(code) == Classification("3xxx" if code < 4000 else "4xxx", cause)
-    assert {codes.verdict(code) for code in range(65536)} <= set(codes.rows())
+                assert codes.classify_code(code) == Classification("3xxx" if code < 4000 else "4xxx", cause)
+    assert {codes.classify_code(code) for code in range(65536)} <= set(codes.rows())
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_presets_codes_keep_their_numbers_and_its_ranges_do_not(name: str) -> 
 )
 def test_a_presets_codes_mean_what_the_protocol_says(name: str, code: int, label: str, cause: Cause) -> None:
     """Codes mean what each protocol's documents say."""
-    assert book(name).verdict(code) == Classification(label, cause)
+    assert book(name).classify_code(code) == Classification(label, cause)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -82,7 +82,7 @@ def test_a_preset_leaves_the_registered_protocol_codes_alone(name: str) -> None:
     """1000 to 1015 mean the same under every preset."""
     plain, codes = CloseCodeMap(), book(name)
     for code in range(1000, 3000):
-        assert codes.verdict(code) == plain.verdict(code)
+        assert codes.classify_code(code) == plain.classify_code(code)
 
 
 def by_server(code: int, reason: str, subprotocol: str = "") -> SessionRecord:
@@ -130,7 +130,7 @@ def test_code_maps_auto_reads_a_session_by_its_subprotocol() -> None:
         ending = classify(record, Circumstances(app_accepts=True), maps.choose(record))
         assert (ending.code, ending.cause) == (label, cause)
     for codes in maps.maps:
-        assert codes.verdict(4401) == Classification("4401", Cause.UNAUTHORIZED)
+        assert codes.classify_code(4401) == Classification("4401", Cause.UNAUTHORIZED)
 
 
 def test_code_maps_auto_reads_a_session_by_its_path() -> None:
@@ -152,7 +152,7 @@ def test_code_maps_without_auto_is_one_map() -> None:
     maps = CodeMaps(["graphql-ws", "pusher"])
     assert maps.maps == (maps.default,)
     assert maps.choose(by_server(4500, "", "v12.stomp")) is maps.default
-    assert maps.default.verdict(4201).cause is Cause.PING_TIMEOUT
+    assert maps.default.classify_code(4201).cause is Cause.PING_TIMEOUT
 
 
 def test_presets_identify_by_subprotocols_of_their_own() -> None:
