@@ -25,7 +25,7 @@ from exporter.relay.kernel import READ_BULK
 from exporter.relay.poller import READ, Pollable, Poller
 from exporter.relay.tcp import TcpTransport
 from exporter.relay.transport import TransportProtocol
-from exporter.relay.tunnel import EarlyData, Tunnel
+from exporter.relay.tunnel import Tunnel
 from exporter.relay.tunnel_leg import TunnelLeg
 
 _KEY = b"\x37\xfa\x21\x3d"
@@ -133,7 +133,7 @@ def session() -> Iterator[tuple[End, End]]:
     client, server = End(), End()
     with closing(client.socket), closing(server.socket):
         session = Session(new_frame_counts(), new_frame_counts())
-        Tunnel(_Context(), session, client.tcp, server.tcp).begin(EarlyData())  # type: ignore[arg-type]
+        Tunnel(_Context(), session, client.tcp, server.tcp).begin()  # type: ignore[arg-type]
         yield client, server
 
 

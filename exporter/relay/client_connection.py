@@ -38,7 +38,7 @@ from exporter.relay.kernel import READ_SMALL
 from exporter.relay.legs import FIN_READ, GONE, OPEN, UNCONNECTED, Leg, LegOwner
 from exporter.relay.timeouts import clock
 from exporter.relay.transport import Transport, TransportProtocol
-from exporter.relay.tunnel import EarlyData, Tunnel
+from exporter.relay.tunnel import Tunnel
 from exporter.relay.upstream import Failure, proxy_header
 
 #: Seconds for a client to read our 502 or 503 and to close, before we do.
@@ -228,7 +228,7 @@ class Connection(LegOwner):
         self._client.wait_no_more()
         self._server.wait_no_more()
         context.session_opened(self, tunnel)
-        tunnel.begin(EarlyData(event.client, event.server, client_fin, server_fin))
+        tunnel.begin(event.client, event.server, client_fin, server_fin)
         self._client.unlink()  # the legs refer to each other: nothing is left to the garbage collector
         self._server.unlink()
 

@@ -28,11 +28,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
-
-from mypy_extensions import mypyc_attr
 
 from exporter.protocol.enums import Cause, Peer, TcpEndKind, Unobserved
 from exporter.protocol.frame_header import Events
@@ -74,25 +71,6 @@ _CLOSE_SENT: Final = TunnelState.CLOSE_SENT
 _FIN: Final = TcpEndKind.FIN
 
 
-@mypyc_attr(free_list_len=1, acyclic=True)
-@dataclass(slots=True, init=False)
-class EarlyData:
-    """The handshake phase's remainder: bytes read past the 101 and forwarded, and FINs read, of each peer."""
-
-    client: bytes
-    server: bytes
-    client_fin: bool
-    server_fin: bool
-
-    def __init__(
-        self, client: bytes = b"", server: bytes = b"", client_fin: bool = False, server_fin: bool = False
-    ) -> None:
-        self.client = client
-        self.server = server
-        self.client_fin = client_fin
-        self.server_fin = server_fin
-
-
 class Tunnel(LegOwner):
     """One session in the relay.
 
@@ -120,23 +98,19 @@ class Tunnel(LegOwner):
         self._cause: Cause | None = None
         self._code = _GOING_AWAY
 
-    def begin(self, early: EarlyData) -> None:
-        """Become the protocol of both transports, and observe the bytes that were read before."""
-        client, server = self.client, self.server
-        client.transport.set_protocol(client)
-        if early.client or early.client_fin:
-            self._catch_up(client, early.client, early.client_fin)
-        server.transport.set_protocol(server)
-        if early.server or early.server_fin:
-            self._catch_up(server, early.server, early.server_fin)
-        client.set_passing(FORWARD, client.observer)
-        server.set_passing(FORWARD, server.observer)
-
-    def _catch_up(self, leg: TunnelLeg, data: bytes, fin: bool) -> None:
-        if data:
-            leg.data_received(data)
-        if fin:
-            leg.eof_received()
+    def begin(
+        self, client: bytes = b"", server: bytes = b"", client_fin: bool = False, server_fin: bool = False
+    ) -> None:
+        """Become the protocol of both transports, and observe what the handshake phase read past the 101 and forwarded:
+        bytes and FINs of each peer."""
+        for leg, data, fin in ((self.client, client, client_fin), (self.server, server, server_fin)):
+            leg.transport.set_protocol(leg)
+            if data:
+                leg.data_received(data)
+            if fin:
+                leg.eof_received()
+        self.client.set_passing(FORWARD, self.client.observer)
+        self.server.set_passing(FORWARD, self.server.observer)
 
     # From the legs.
 
