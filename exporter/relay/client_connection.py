@@ -280,7 +280,7 @@ def open_record(
         server=_NOTHING_YET,
         engine_io="EIO=" in query,
         path=intern(path[:MAX_PATH]),
-        peer_address=host,
+        peer_address=intern(host),
         peer_port=port,
         forwarded_for=request.forwarded_for[:MAX_FORWARDED_FOR],
         subprotocol=response.subprotocol and intern(response.subprotocol),
