@@ -172,7 +172,7 @@ class Supervisor:
             child.control.setblocking(False)
             child.sockets.append(control)
         _flush_standard_streams()
-        for child in children:  # nothing but forks: each child would keep a copy of what is written between them
+        for child in children:  # nothing but forks: each child would keep a copy of pages written between them
             child.pid = os.fork()
             if child.pid == 0:
                 self._be(child)
@@ -187,7 +187,7 @@ class Supervisor:
         """Be ``child`` and end. Signals to the process group are the supervisor's, which passes them on."""
         status = os.EX_SOFTWARE
         try:
-            signal.set_wakeup_fd(-1)  # what is left of a signal's handler does nothing
+            signal.set_wakeup_fd(-1)  # the handlers of signals do nothing from now on
             self._wakeup.close()
             for other in self._children:
                 for sock in (other.control, *other.sockets):
@@ -350,7 +350,7 @@ def run(settings: Settings) -> int:
             _print(f"draining {sessions} {noun}, up to {limit} s; Ctrl-C again to quit now")
 
     supervisor = Supervisor(workers, make_relay, observer, cells, wakeup, on_drain)
-    gc.freeze()  # no collection in a child walks over what was made here, or copies its pages
+    gc.freeze()  # no collection in a child walks over these objects, or copies their pages
     return supervisor.run()
 
 

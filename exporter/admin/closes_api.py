@@ -27,7 +27,7 @@ PAGE = 25
 #: Characters of a value that an error message repeats.
 _LONGEST = 60
 
-#: What a parameter must match, and what is wrong with one that does not.
+#: A parameter's pattern, and the error for a value that does not match.
 _CHECKS = {
     "code": (r"\d{4}|3xxx|4xxx|invalid|unknown", "is no code label such as 1011, 4xxx, invalid or unknown"),
     "cause": ("|".join(Cause), f"is none of {', '.join(Cause)}"),

@@ -34,7 +34,7 @@ class NotInjectable(ManifestError):
 
 @contextmanager
 def located(where: str = "", path: str = "", refuse: Warn | None = None) -> Iterator[None]:
-    """Complete the place of a ManifestError: the document, unless it has one, and the path of what it is in.
+    """Complete the place of a ManifestError: the document, unless it has one, and the enclosing path.
 
     refuse: gets NotInjectable, if given, instead of the caller.
     """

@@ -41,9 +41,9 @@ class InjectedPort:
 
 @dataclass(frozen=True, slots=True)
 class _Follower:
-    """What a kind of object follows, and how; the functions get its spec.
+    """How objects of one kind follow workloads; the functions get the object's spec.
 
-    change: given the ports of the workloads that it selects, changes it in place and returns what `undo` needs.
+    change: given the ports of the workloads that it selects, changes it in place and returns the note for `undo`.
     warn_missing: given an injected workload's port and the objects that select it, warns if they are not enough.
     """
 

@@ -220,7 +220,7 @@ def _cut(text: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _problem(error: Exception, line: int) -> str:
-    """Return what is wrong in a document after so many lines, on one line."""
+    """Return the error in a document after so many lines, on one line."""
     if not isinstance(error, YAMLError):
         return str(error)
     if not isinstance(error, MarkedYAMLError):

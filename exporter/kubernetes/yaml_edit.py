@@ -282,7 +282,7 @@ def _kept(old: Sequence[Any], new: Sequence[Any]) -> list[bool]:
 
 
 def _identity(item: Any) -> Any:
-    """Return what identifies a list item: its port, its name, its kind and name, or all of it."""
+    """Return the identity of a list item: its port, its name, its kind and name, or all of it."""
     if not isinstance(item, dict):
         return item
     for key in ("containerPort", "name"):

@@ -233,7 +233,7 @@ class _Snapshot:
 def _by_label(
     routes: Iterable[tuple[str, _Cells]], places: Callable[[_Cells], Mapping[_Label, _Place]]
 ) -> Iterator[tuple[counters.Labels, _Place]]:
-    """Yield what ``places`` returns for each route, with the route's name and the label value."""
+    """Yield the result of ``places`` for each route, with the route's name and the label value."""
     return (((route, label), place) for route, at in routes for label, place in places(at).items())
 
 

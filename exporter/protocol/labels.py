@@ -40,7 +40,7 @@ class Router:
 
 
 def _prefix(pattern: str) -> str:
-    """Return what a path must begin with, if nothing else matters: a test of that costs a fifth of the pattern's."""
+    """Return the prefix of all matching paths if nothing else matters: it is a fifth of the pattern's cost to test."""
     prefix = pattern.removesuffix("*")
     return "" if prefix == pattern or set(prefix) & set("*?[") else prefix
 

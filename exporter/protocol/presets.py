@@ -169,7 +169,7 @@ PRESETS: Mapping[str, Preset] = {
 class CodeMaps:
     """Chooses the map of close codes by which a session is read.
 
-    :param names: the presets of every session; :data:`AUTO` adds to them what a session's handshake identifies.
+    :param names: the presets of every session; :data:`AUTO` adds those that a session's handshake identifies.
     :param codes: causes of codes that the operator named; they go before those of presets.
     """
 

@@ -1,6 +1,6 @@
 """A session's record as bytes, on the way from relay to observer.
 
-version, the fixed part: every number and the size of what follows, texts, flight recorder's slots, samples
+version, the fixed part: every number and the size of each following part, texts, flight recorder's slots, samples
 """
 
 from __future__ import annotations

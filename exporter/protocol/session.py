@@ -92,9 +92,8 @@ class Session:
 
     :param client: shared counters for the frames that the client sends.
     :param server: shared counters for the frames that the server sends.
-    :param record: what is known of it since its 101, at the least when that passed, on the clock of :meth:`feed` and
-        :meth:`eof`; by default it passed at 0. In a session with ``engine_io`` one-byte text frames ``2`` and ``3`` are
-        pings and pongs.
+    :param record: its record with the handshake, ``opened_at`` on the clock of :meth:`feed` and :meth:`eof`; by default
+        one that opened at 0. With ``engine_io``, one-byte text frames ``2`` and ``3`` are pings and pongs.
     :param sample: bytes of each peer's last message to keep; 0 keeps none.
     :ivar state: how far its end has come.
     :ivar closed_at: when it closed: both Close frames had passed, or a TCP connection ended. None before.
@@ -244,7 +243,7 @@ class Session:
         return self.record.proxy_cause is not None
 
     def finish(self, now: float) -> SessionRecord:
-        """Return the session's record, completed with what its frames showed.
+        """Return the session's record, completed with the facts from its frames.
 
         ``now`` stands for the time of the close where none was seen.
         """

@@ -1,4 +1,4 @@
-"""What the kernel knows and holds of a socket, and what it is to do at its end."""
+"""A socket in the kernel: its queues, its state, and the way it ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READ_SMALL: Final = 479
 READ_MEDIUM: Final = 128 * 1024
 #: Bytes that are still read from a peer that has ended, in spite of the other's slowness: a kernel's receive buffer.
 MAX_SALVAGE = 1024 * 1024
-#: Bytes of one read that salvages what a broken connection has brought.
+#: Bytes of one read of a broken connection's receive queue.
 CHUNK = 64 * 1024
 
 _INT: Final = struct.Struct("i")
@@ -53,7 +53,7 @@ def _queued(fd: int, request: int) -> int:
 
 
 def read_up_to(fd: int, limit: int) -> Iterator[bytes]:
-    """Read what the receive queue holds, up to about ``limit`` bytes. Raises nothing."""
+    """Read the receive queue, up to about ``limit`` bytes. Raises nothing."""
     left = limit
     try:
         while left > 0 and (data := os.read(fd, CHUNK)):

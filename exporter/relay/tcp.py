@@ -17,7 +17,7 @@ and only when the peer's kernel has acknowledged everything: an RST overtakes by
 
 The socket is registered edge-triggered (epoll(7)): the kernel reports once that bytes have come. A read that brings
 fewer than it asked for has taken them all, unless urgent data cut it short, which is an event of its own. After any
-other read, and when reading begins again, ``_register`` has epoll report what the kernel still holds. Bytes that come
+other read, and when reading begins again, ``_register`` has epoll report bytes that the kernel still holds. Bytes that come
 with a FIN leave with a FIN, in one segment.
 
 The peer's end is reported while reading is paused, too. An RST is taken at once. A FIN is read at once, with the bytes
@@ -171,7 +171,7 @@ class TcpTransport(TcpWriter):
     def _choose_size(self, data: bytes, size: int) -> bytes:
         """Choose the size of the next read by ``data``, which one of ``size`` bytes brought.
 
-        Return it, with what came behind it if few bytes had been asked for and many have come.
+        Return it, with the bytes behind it if few bytes had been asked for and many have come.
         """
         if len(data) < READ_SMALL:
             self._short_reads += 1

@@ -81,7 +81,7 @@ class TcpWriter(Transport):
         self._waiting: WriteBuffer | None = None  # to be written; kept once there has been some
         self._high = HIGH_WATER
         self._must_buffer = False  # something waits, or it is closing
-        self._fin_follows = False  # behind what is written
+        self._fin_follows = False  # behind the bytes written
         self._closing = False
         self._ended = False  # connection_lost was called or is about to be
 

@@ -101,8 +101,7 @@ class Tunnel(LegOwner):
     def begin(
         self, client: bytes = b"", server: bytes = b"", client_fin: bool = False, server_fin: bool = False
     ) -> None:
-        """Become the protocol of both transports, and observe what the handshake phase read past the 101 and forwarded:
-        bytes and FINs of each peer."""
+        """Become the protocol of both transports; observe bytes and FINs that were forwarded between the 101 and now."""
         for leg, data, fin in ((self.client, client, client_fin), (self.server, server, server_fin)):
             leg.transport.set_protocol(leg)
             if data:
