@@ -17,7 +17,7 @@ and only when the peer's kernel has acknowledged everything: an RST overtakes by
 
 The socket is registered edge-triggered (epoll(7)): the kernel reports once that bytes have come. A read that brings
 fewer than it asked for has taken them all, unless urgent data cut it short, which is an event of its own. After any
-other read, and when reading begins again, ``_register`` has epoll report bytes that the kernel still holds. Bytes that come
+other read, and when reading begins again, ``_register`` has epoll report bytes still in the kernel. Bytes that come
 with a FIN leave with a FIN, in one segment.
 
 The peer's end is reported while reading is paused, too. An RST is taken at once. A FIN is read at once, with the bytes

@@ -101,7 +101,7 @@ class Tunnel(LegOwner):
     def begin(
         self, client: bytes = b"", server: bytes = b"", client_fin: bool = False, server_fin: bool = False
     ) -> None:
-        """Become the protocol of both transports; observe bytes and FINs that were forwarded between the 101 and now."""
+        """Become the protocol of both transports; observe the bytes and FINs forwarded since the 101."""
         for leg, data, fin in ((self.client, client, client_fin), (self.server, server, server_fin)):
             leg.transport.set_protocol(leg)
             if data:
