@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import cos, pi
 
 from exporter.observe import catalogue
+from exporter.protocol.counters import IDLE_BUCKETS, LIFETIME_BUCKETS
 from exporter.protocol.enums import Cause, ConnectError, Peer, Unobserved
 from grafana.source.config import Config
 from grafana.source.promql import CPU, MAX_FDS, OPEN_FDS, START_TIME
@@ -751,7 +752,7 @@ def idle(seconds: dict[float, float], start: int) -> dict[Key, object]:
     """Endings without a Close a minute, by the idle time before them."""
     told: dict[Key, object] = {}
     of = {"route": "all", "initiator": str(Peer.SERVER)}
-    for edge in (*catalogue.IDLE_BUCKETS, float("inf")):
+    for edge in (*IDLE_BUCKETS, float("inf")):
         rate = sum(count for idle_time, count in seconds.items() if idle_time <= edge)
         le = "+Inf" if edge == float("inf") else f"{float(edge)}"
         told[series(catalogue.IDLE_BEFORE_DROP, "_bucket", **of, le=le)] = each(rate, start, start + 60)
@@ -798,7 +799,7 @@ def lifetimes(ages: dict[float, float], start: int, peer: Peer) -> dict[Key, obj
     counts: dict[Key, object] = {
         series(catalogue.LIFETIME, "_count", **of): each(sum(ages.values()), start, start + 60)
     }
-    for edge in (*catalogue.LIFETIME_BUCKETS, float("inf")):
+    for edge in (*LIFETIME_BUCKETS, float("inf")):
         rate = sum(count for age, count in ages.items() if age <= edge)
         le = "+Inf" if edge == float("inf") else f"{float(edge)}"
         counts[series(catalogue.LIFETIME, "_bucket", **of, le=le)] = each(rate, start, start + 60)
