@@ -134,8 +134,10 @@ class TcpTransport(TcpWriter):
         to = self._destination
         if events == _LAST and to is not None:
             to._fin_follows = True
-            is_last = self._read()
-            to._fin_follows = False
+            try:
+                is_last = self._read()
+            finally:
+                to._fin_follows = False
             if is_last:
                 self._read_fin()
                 return
