@@ -13,7 +13,7 @@ WAIT_LIMIT = 90.0
 """Seconds after which a test gives up: long enough for a noisy machine, short enough to be told what failed."""
 
 
-def eventually(condition: Callable[[], T], what: str, seconds: float = WAIT_LIMIT) -> T:
+def eventually(condition: Callable[[], T | None], what: str, seconds: float = WAIT_LIMIT) -> T:
     """Return the first truthy value of `condition`; raise AssertionError after `seconds`, naming `what`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -23,7 +23,7 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = WAIT_LIMI
     return value
 
 
-async def until(condition: Callable[[], T], what: str = "", seconds: float = WAIT_LIMIT) -> T:
+async def until(condition: Callable[[], T | None], what: str = "", seconds: float = WAIT_LIMIT) -> T:
     """The same, while the loop turns."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
