@@ -82,7 +82,7 @@ class Sidecar:
         """Wait for /readyz to say yes."""
         eventually(lambda: self.get("/readyz")[0] == 200, "the sidecar is ready")
 
-    def settled(self, before: Scrape, endings: int = 1) -> Scrape:
+    def settled(self, before: Scrape, endings: int = 1, seconds: float = WAIT_LIMIT) -> Scrape:
         """Wait until `endings` are counted since `before` and no session lives; return what was added."""
 
         def over() -> Scrape | None:
@@ -90,7 +90,7 @@ class Sidecar:
             added = now.since(before)
             return added if added.closed() >= endings and now.value(ACTIVE) == 0 else None
 
-        return eventually(over, f"{endings} endings are counted, none is left active")
+        return eventually(over, f"{endings} endings are counted, none is left active", seconds)
 
     def check_books(self) -> None:
         """Every 101 has exactly one ending or is still active , whatever happened."""
