@@ -106,6 +106,8 @@ class Receiver:
                 message = sock.recv(MAX_MESSAGE)
             except BlockingIOError:
                 return count
+            except ConnectionResetError:  # it has left a message of ours unread; its own come behind this, then its end
+                continue
             except OSError:
                 message = b""
             if not message:
