@@ -1,16 +1,17 @@
-"""Readiness of the relay's sockets: an epoll instance of our own inside the event loop's.
+"""Readiness of the relay's sockets: an epoll instance of our own.
 
 How it works
 ============
 An event loop makes a transport, with buffers and handles, for each connection, and a future, a task and a timer for
 each connect. A relay of thousands of idle connections would spend most of its memory and time on these. So its sockets
-are registered with an epoll instance of their own, and that instance is one file descriptor which the loop watches.
-When any socket is ready the loop calls :meth:`Poller._turn`, which lets each ready :class:`Pollable` do its work.
+are registered with an epoll instance of their own. The relay's event loop waits in that instance
+(:mod:`exporter.relay.event_loop`); any other event loop can watch it, as one descriptor. In a *turn*, each
+:class:`Pollable` that is ready does its work.
 
 A turn ends after :data:`MAX_TURN` seconds or :data:`BATCH` targets, whichever comes first, so that timers and signals
 stay on time. Targets that a turn did not reach are first in the next one: nobody starves behind a busy neighbour.
 Connections that have ended, and work that was put off (:meth:`Poller.run_later`), get the rest of the same turn, or
-else the next one; an iteration of the event loop has one turn.
+else the next one. An event loop that has something else to do gets to it after one turn.
 
 Events are hints. A target may be called for an event that is no longer true, because an earlier target has closed or
 paused it, or because its descriptor has been closed and given to a new connection since: it finds out when it reads or
@@ -41,7 +42,7 @@ PEER_FIN: Final = 0x2000  # EPOLLRDHUP
 EDGE: Final = 1 << 31  # EPOLLET
 
 #: Targets in one turn at most.
-BATCH: Final = 512
+BATCH: Final = 64
 #: Seconds after which a turn ends; one target may take a few milliseconds more. While others flood, a message and its
 #: answer each wait for a turn.
 MAX_TURN: Final = 0.001
@@ -73,9 +74,11 @@ class Pollable:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Poller:
-    """Waits for descriptors in the event loop that is running when the first is registered.
+    """Waits for descriptors: in :meth:`wait`, or else in the event loop that is running when the first is registered.
 
     :ivar now: monotonic seconds when the targets of this turn were found ready.
+    :ivar found: the number of targets that were found ready with those of this turn.
+    :ivar is_waited_in: an event loop calls :meth:`wait`; to be set before the first is registered.
     :ivar took_long: set by a target that has done much, so that the turn looks at the clock.
     :ivar turns: turns so far of up to :data:`SHORT_TURN` seconds.
     :ivar turn_seconds: their length in all.
@@ -84,6 +87,8 @@ class Poller:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.found = 0
+        self.is_waited_in = False
         self.took_long = False
         self.turns = 0
         self.turn_seconds = 0.0
@@ -98,13 +103,15 @@ class Poller:
         self._later: deque[Callable[[], bool]] = deque()
         self._busy = False
         self._scheduled = False  # for the next iteration of the event loop
+        self._interrupted = False
+        self._turn_ended = 0.0
 
     def register(self, fd: int, target: Pollable, events: int) -> None:
         """Call ``target`` for ``events`` on ``fd`` from now on. Raises OSError."""
         if not self._targets:  # the process has been forked: no other shares it
             self._epoll = select.epoll()
         self._epoll.register(fd, events)
-        if not self._registered:
+        if not self._registered and not self.is_waited_in:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._epoll.fileno(), self._turn)
         self._registered += 1
@@ -126,7 +133,7 @@ class Poller:
         """Forget a descriptor that is closed right behind, by which the kernel unregisters it (epoll(7))."""
         self._targets[fd] = None
         self._registered -= 1
-        if not self._registered:
+        if not self._registered and not self.is_waited_in:
             self._loop.remove_reader(self._epoll.fileno())
 
     def defer_close(self, close_callback: CloseCallback, error: Exception | None) -> None:
@@ -139,8 +146,24 @@ class Poller:
         self._later.append(portion)
         self._run_soon()
 
+    def wait(self, seconds: float) -> None:
+        """Have turns for ``seconds``, at least one, at most until :meth:`interrupt` is called. Raises OSError."""
+        self._interrupted = False
+        until = _clock() + seconds
+        left = seconds
+        while True:
+            has_work = self._next < len(self._ready) or self._ended or self._later
+            self._turn(0.0 if has_work else left)
+            left = until - self._turn_ended
+            if self._interrupted or left <= 0.0:
+                return
+
+    def interrupt(self) -> None:
+        """Have :meth:`wait` return after this turn."""
+        self._interrupted = True
+
     def _run_soon(self) -> None:
-        if not self._busy and not self._scheduled:
+        if not self._busy and not self._scheduled and not self.is_waited_in:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._scheduled_turn)
 
@@ -148,15 +171,16 @@ class Poller:
         self._scheduled = False
         self._turn()
 
-    def _turn(self) -> None:
+    def _turn(self, timeout: float = 0.0) -> None:
         if self._scheduled:  # once in each iteration of the event loop
             return
         self._busy = True
         targets = self._targets
         ready, at = self._ready, self._next
         if at >= len(ready):
-            ready, at = self._epoll.poll(0, BATCH) if targets else [], 0
+            ready, at = self._epoll.poll(timeout, BATCH) if targets else [], 0
             self._ready = ready
+            self.found = len(ready)
         began = self.now = _clock()
         look_at = at + CLOCK_EVERY
         size = len(ready)
@@ -197,7 +221,10 @@ class Poller:
                 self._report(defect)
             if not at % CLOCK_EVERY and _clock() - began > MAX_TURN:
                 break
-        del ended[:at]
+        if at == len(ended):
+            ended.clear()
+        else:
+            del ended[:at]
         later = self._later
         while later:
             portion = later.popleft()
@@ -210,7 +237,8 @@ class Poller:
                 break
 
     def _count_turn(self, began: float) -> None:
-        seconds = _clock() - began
+        self._turn_ended = _clock()
+        seconds = self._turn_ended - began
         if seconds <= SHORT_TURN or self.on_long_turn is None:
             self.turns += 1
             self.turn_seconds += seconds

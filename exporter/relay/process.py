@@ -20,8 +20,6 @@ from collections.abc import Coroutine, Sequence
 from socket import socket
 from typing import Any
 
-import uvloop
-
 from exporter.config import Settings
 from exporter.protocol.client_identity import identity_source
 from exporter.protocol.counters import SharedCells
@@ -30,6 +28,7 @@ from exporter.protocol.messages import MAX_MESSAGE
 from exporter.protocol.record import MAX_SAMPLE
 from exporter.relay.context import Limits
 from exporter.relay.drain import Drain, Plan
+from exporter.relay.event_loop import RelayLoop
 from exporter.relay.reporter import Reporter
 from exporter.relay.server import Relay
 from exporter.relay.upstream import Upstream
@@ -185,5 +184,5 @@ def run_relay(process: RelayProcess, control: socket) -> int:
     """
     gc.set_threshold(*COLLECTIONS)
     control.setblocking(False)
-    uvloop.new_event_loop().run_until_complete(process.run(control))
+    RelayLoop(process.relay.context.poller).run_until_complete(process.run(control))
     return 0

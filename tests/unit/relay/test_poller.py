@@ -9,10 +9,26 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
+
+from exporter.relay.event_loop import RelayLoop
 from exporter.relay.poller import CLOCK_EVERY, EDGE, MAX_TURN, READ, WRITE, Pollable, Poller
 from exporter.relay.tcp import TcpTransport
 from tests.unit.relay.test_tcp import Kept
 from tests.waiting import until
+
+
+@pytest.fixture(params=["in any event loop", "in the relay's"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """Run each test with a poller that an event loop watches, and with one that it waits in."""
+    waits_in = request.param == "in the relay's"
+    return "asyncio", {"loop_factory": lambda: RelayLoop(Poller())} if waits_in else {}
+
+
+def loops_poller() -> Poller:
+    """The poller that the running event loop waits in, else a new one."""
+    loop = asyncio.get_running_loop()
+    return loop.poller if isinstance(loop, RelayLoop) else Poller()
 
 
 class Noted(Pollable):
@@ -43,7 +59,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 async def test_readiness_is_told_as_asked() -> None:
     """Only of what was asked for, from when it was asked for until it is forgotten; then it can be asked for again."""
     ours, theirs = pair()
-    poller, target = Poller(), Noted()
+    poller, target = loops_poller(), Noted()
     poller.register(ours.fileno(), target, READ)
     await asyncio.sleep(0.02)
     assert target.events == []
@@ -70,7 +86,7 @@ async def test_readiness_is_told_as_asked() -> None:
 async def test_the_last_rites_come_behind_the_batch() -> None:
     """What ends while it is served is buried afterwards, with its error; what that brings down is buried as well."""
     ours, theirs = pair()
-    poller = Poller()
+    poller = loops_poller()
     order: list[object] = []
 
     def end() -> None:
@@ -90,7 +106,7 @@ async def test_the_last_rites_come_behind_the_batch() -> None:
 
 async def test_one_that_was_forgotten_in_its_batch_is_not_served() -> None:
     """An earlier target may take a later one away although the kernel has named it already."""
-    poller = Poller()
+    poller = loops_poller()
     ends = [pair() for _ in range(2)]
     targets: list[Noted] = []
 
@@ -113,34 +129,31 @@ async def test_one_that_was_forgotten_in_its_batch_is_not_served() -> None:
         theirs.close()
 
 
-def test_a_target_that_fails_is_told_and_the_rest_goes_on() -> None:
+async def test_a_target_that_fails_is_told_and_the_rest_goes_on() -> None:
     """A defect while serving one, or while burying one, is the loop's to tell; the others are served and buried."""
 
-    async def play() -> None:
-        blamed: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: blamed.append(context["exception"]))
-        poller = Poller()
-        (bad, bad_end), (good, good_end) = pair(), pair()
+    blamed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: blamed.append(context["exception"]))
+    poller = loops_poller()
+    (bad, bad_end), (good, good_end) = pair(), pair()
 
-        def fail(error: object = None) -> None:
-            poller.unregister(bad.fileno())
-            raise ZeroDivisionError
+    def fail(error: object = None) -> None:
+        poller.unregister(bad.fileno())
+        raise ZeroDivisionError
 
-        failing, other = Noted(fail), Noted()
-        poller.register(bad.fileno(), failing, READ)
-        poller.register(good.fileno(), other, READ)
-        bad_end.send(b"x")
-        good_end.send(b"x")
-        await until(lambda: other.events and failing.errors)
-        buried: list[object] = []
-        poller.defer_close(lambda error: 1 / 0, None)  # type: ignore[arg-type, return-value]
-        poller.defer_close(buried.append, None)
-        await until(lambda: buried)
-        assert [type(error) for error in blamed] == [ZeroDivisionError] * 2
-        for sock in (bad, bad_end, good, good_end):
-            sock.close()
-
-    asyncio.run(play())
+    failing, other = Noted(fail), Noted()
+    poller.register(bad.fileno(), failing, READ)
+    poller.register(good.fileno(), other, READ)
+    bad_end.send(b"x")
+    good_end.send(b"x")
+    await until(lambda: other.events and failing.errors)
+    buried: list[object] = []
+    poller.defer_close(lambda error: 1 / 0, None)  # type: ignore[arg-type, return-value]
+    poller.defer_close(buried.append, None)
+    await until(lambda: buried)
+    assert [type(error) for error in blamed] == [ZeroDivisionError] * 2
+    for sock in (bad, bad_end, good, good_end):
+        sock.close()
 
 
 class Full(Poller):
@@ -184,7 +197,7 @@ async def test_a_kernel_without_room_ends_the_connection() -> None:
 async def test_turn_is_over_its_time_leaves_most_ends_to_the_next() -> None:
     """Behind targets that took a whole turn come a few callbacks of ended connections, not another turn's worth."""
     ours, theirs = pair()
-    poller, loop = Poller(), asyncio.get_running_loop()
+    poller, loop = loops_poller(), asyncio.get_running_loop()
     called: list[int] = []
     in_first_turn: list[int] = []
 
@@ -211,7 +224,7 @@ async def test_turn_is_over_its_time_leaves_most_ends_to_the_next() -> None:
 async def test_poller_serves_every_event_that_is_reported_once() -> None:
     """Edge-triggered events that a long turn did not reach are served in later ones, without another event."""
     pairs = [pair() for _ in range(2 * CLOCK_EVERY)]
-    poller = Poller()
+    poller = loops_poller()
     targets = [Noted(lambda: time.sleep(MAX_TURN)) for _ in pairs]
     for (ours, theirs), target in zip(pairs, targets, strict=True):
         poller.register(ours.fileno(), target, READ | EDGE)
@@ -226,7 +239,7 @@ async def test_poller_serves_every_event_that_is_reported_once() -> None:
 async def test_poller_with_much_to_do_has_one_turn_in_each_iteration() -> None:
     """However many connections end and however much was put off, timers and signals wait for one turn at most."""
     ours, theirs = pair()
-    poller, loop = Poller(), asyncio.get_running_loop()
+    poller, loop = loops_poller(), asyncio.get_running_loop()
     turns: list[float] = []
     marks: list[int] = []
     portions: list[int] = []
