@@ -30,7 +30,8 @@ from exporter.relay.poller import READ, Pollable, Poller
 RESERVE = 16
 #: Seconds between checks whether descriptors are free again.
 RETRY = 0.25
-#: Clients that are accepted before other sockets get their turn.
+#: Clients that are accepted in one turn at most, and no more than there are targets in it: where there is little to do
+#: the next turn comes at once, and costs less than accept(2) on an empty queue.
 ACCEPT_BATCH = 8
 #: TCP keepalive probes before a silent client is given up, and the seconds between them.
 PROBES = 6
@@ -117,7 +118,7 @@ class Listener:
 
     def _accept(self, queue: _Queue) -> None:
         self._poller.took_long = True
-        for _ in range(ACCEPT_BATCH):
+        for _ in range(min(ACCEPT_BATCH, self._poller.found)):
             if self._timer is not None or not self._queues:  # paused or closed by a client's arrival
                 return
             if self._active() >= self._capacity:
