@@ -20,9 +20,9 @@ settings.load_profile("steady")
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """Run async tests on the event loop that the sidecar runs on; what nobody waits for fails them."""
-    return "asyncio", {"use_uvloop": True}
+def anyio_backend() -> str:
+    """Run async tests on asyncio's event loop."""
+    return "asyncio"
 
 
 #: Files of half a minute and more, longest first. pytest-xdist keeps this order with --no-loadscope-reorder.

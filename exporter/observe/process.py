@@ -20,7 +20,6 @@ from time import monotonic, monotonic_ns
 from typing import Any, cast
 
 import structlog
-import uvloop
 
 from exporter import __version__
 from exporter.address import Address
@@ -334,7 +333,7 @@ def run_observer(
     process.log.start()
     sys.setswitchinterval(0.001)  # health checks are answered while a thread makes an exposition
     try:
-        uvloop.new_event_loop().run_until_complete(process.run(records, control, first))
+        asyncio.new_event_loop().run_until_complete(process.run(records, control, first))
     finally:
         process.log.close()
     return 0

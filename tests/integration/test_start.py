@@ -99,7 +99,7 @@ def test_the_start_imports_what_it_needs() -> None:
 def test_short_commands_import_no_server(command: str) -> None:
     """``--help``, ``explain`` and ``drain``, which runs in a preStop hook, need no aiohttp, metrics or logs."""
     modules = imported(f"import {command}")
-    assert modules.isdisjoint({"aiohttp", "prometheus_client", "structlog", "uvloop", "websockets"})
+    assert modules.isdisjoint({"aiohttp", "prometheus_client", "structlog", "websockets"})
 
 
 AUTHORITIES = """

@@ -226,7 +226,7 @@ def test_explain_needs_no_event_loop() -> None:
         "from exporter.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('uvloop', 'aiohttp', 'prometheus_client') if name in sys.modules])\n"
+        "print([name for name in ('asyncio', 'aiohttp', 'prometheus_client') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -92,10 +92,9 @@ def turns_in_cpu_time() -> None:
 
 
 def observer_turns_reported() -> None:
-    """The observer runs on asyncio's own event loop; a turn over 10 ms of its CPU time is a line of the log."""
+    """A turn of the observer's event loop over 10 ms of its CPU time is a line of the log."""
     import asyncio
     import selectors
-    from types import SimpleNamespace
 
     from exporter.observe import process
 
@@ -110,7 +109,7 @@ def observer_turns_reported() -> None:
             self.began = time.thread_time()
             return ready
 
-    process.uvloop = SimpleNamespace(new_event_loop=lambda: asyncio.SelectorEventLoop(Selector()))  # type: ignore[assignment]
+    process.asyncio.new_event_loop = lambda: asyncio.SelectorEventLoop(Selector())
 
 
 DEFECTS: Mapping[str, Callable[[], None]] = {

@@ -11,7 +11,6 @@ import termios
 from fcntl import ioctl
 
 import pytest
-import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +108,7 @@ async def test_a_close_in_the_segment_of_the_101_decides() -> None:
 def test_any_stream_in_any_segmentation_leaves_as_it_came() -> None:
     """For any bytes of both peers in any segmentation: what leaves is what came, and what was heard is what a scanner
     of the whole stream hears."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner() as runner:
         made = bench()
         b = runner.run(made.__aenter__())
 
@@ -155,7 +154,7 @@ def test_any_stream_in_any_segmentation_leaves_as_it_came() -> None:
 
 def test_any_bytes_from_the_first_leave_as_they_came() -> None:
     """For any bytes from the very first, HTTP or not, both ways in any segmentation: what leaves is what came."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner() as runner:
         made = bench()
         b = runner.run(made.__aenter__())
 
