@@ -54,7 +54,7 @@ SHORT_TURN: Final = 0.0001
 #: Called for a connection that has ended, with its error or None.
 CloseCallback = Callable[[Exception | None], None]
 
-_clock = monotonic  # not Final, so that a test can replace it in the compiled module as well
+_clock = monotonic  # not Final, so that a test can replace it in the compiled module, before a poller is made
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -93,8 +93,10 @@ class Poller:
         self.turns = 0
         self.turn_seconds = 0.0
         self.on_long_turn: Callable[[float], None] | None = None
+        self._clock = _clock
         self._loop: asyncio.AbstractEventLoop
         self._epoll: select.epoll
+        self._poll: Callable[[float, int], list[tuple[int, int]]]
         self._targets: list[Pollable | None] = []  # by descriptor, of which the kernel takes the lowest ones
         self._registered = 0
         self._ready: list[tuple[int, int]] = []  # found ready, from _next on not served yet
@@ -110,6 +112,7 @@ class Poller:
         """Call ``target`` for ``events`` on ``fd`` from now on. Raises OSError."""
         if not self._targets:  # the process has been forked: no other shares it
             self._epoll = select.epoll()
+            self._poll = self._epoll.poll
         self._epoll.register(fd, events)
         if not self._registered and not self.is_waited_in:
             self._loop = asyncio.get_running_loop()
@@ -149,7 +152,7 @@ class Poller:
     def wait(self, seconds: float) -> None:
         """Have turns for ``seconds``, at least one, at most until :meth:`interrupt` is called. Raises OSError."""
         self._interrupted = False
-        until = _clock() + seconds
+        until = self._clock() + seconds
         left = seconds
         while True:
             has_work = self._next < len(self._ready) or self._ended or self._later
@@ -178,10 +181,10 @@ class Poller:
         targets = self._targets
         ready, at = self._ready, self._next
         if at >= len(ready):
-            ready, at = self._epoll.poll(timeout, BATCH) if targets else [], 0
+            ready, at = self._poll(timeout, BATCH) if targets else [], 0
             self._ready = ready
             self.found = len(ready)
-        began = self.now = _clock()
+        began = self.now = self._clock()
         look_at = at + CLOCK_EVERY
         size = len(ready)
         while at < size:
@@ -198,7 +201,7 @@ class Poller:
             if at == look_at or self.took_long:
                 look_at = at + CLOCK_EVERY
                 self.took_long = False
-                self.now = _clock()
+                self.now = self._clock()
                 if self.now - began > MAX_TURN:
                     break
         self._next = at
@@ -219,7 +222,7 @@ class Poller:
                 close_callback(error)
             except Exception as defect:
                 self._report(defect)
-            if not at % CLOCK_EVERY and _clock() - began > MAX_TURN:
+            if not at % CLOCK_EVERY and self._clock() - began > MAX_TURN:
                 break
         if at == len(ended):
             ended.clear()
@@ -233,11 +236,11 @@ class Poller:
                     later.append(portion)
             except Exception as defect:
                 self._report(defect)
-            if _clock() - began > MAX_TURN:
+            if self._clock() - began > MAX_TURN:
                 break
 
     def _count_turn(self, began: float) -> None:
-        self._turn_ended = _clock()
+        self._turn_ended = self._clock()
         seconds = self._turn_ended - began
         if seconds <= SHORT_TURN or self.on_long_turn is None:
             self.turns += 1
