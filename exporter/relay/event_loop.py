@@ -6,7 +6,7 @@ asyncio's event loop waits in a selector for its descriptors, until its next tim
 in the :class:`~exporter.relay.poller.Poller` instead, where asyncio's few descriptors (signals, the sockets to the
 supervisor and the observer) are one target among the relay's sockets. Turn after turn passes in there, with one system
 call each, until asyncio itself has something to do: one of its descriptors is ready, a timer is due, or a callback or
-timer has been added.
+timer has been added. A turn that is over before all its targets have been served lets asyncio look, too.
 
     asyncio ── select(timeout) ──► Poller.wait ──► turn, turn, turn ──► a descriptor, timer or callback of asyncio's
 """
@@ -36,16 +36,12 @@ class PollerSelector(selectors.EpollSelector):
     def __init__(self, poller: Poller) -> None:
         super().__init__()
         self._poller = poller
-        self._own = _Own(poller)
         poller.is_waited_in = True
-        poller.register(self.fileno(), self._own, READ)
+        poller.register(self.fileno(), _Own(poller), READ)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """See selectors.BaseSelector. May return early, with nothing."""
         self._poller.wait(_LONG if timeout is None else timeout)
-        if not self._own.is_ready:
-            return []
-        self._own.is_ready = False
         return super().select(0)
 
 
@@ -54,10 +50,8 @@ class _Own(Pollable):
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
-        self.is_ready = False
 
     def ready(self, events: int) -> None:
-        self.is_ready = True
         self._poller.interrupt()
 
     def failed(self, error: Exception | None) -> None:

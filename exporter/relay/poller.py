@@ -150,16 +150,21 @@ class Poller:
         self._run_soon()
 
     def wait(self, seconds: float) -> None:
-        """Have turns for ``seconds``, at least one, at most until :meth:`interrupt` is called. Raises OSError."""
+        """Have turns for ``seconds``, at least one, until one leaves work behind or :meth:`interrupt` is called.
+
+        Raises OSError.
+        """
         self._interrupted = False
         until = self._clock() + seconds
-        left = seconds
+        left = 0.0 if self._has_work() else seconds
         while True:
-            has_work = self._next < len(self._ready) or self._ended or self._later
-            self._turn(0.0 if has_work else left)
+            self._turn(left)
             left = until - self._turn_ended
-            if self._interrupted or left <= 0.0:
+            if self._interrupted or left <= 0.0 or self._has_work():
                 return
+
+    def _has_work(self) -> bool:
+        return self._next < len(self._ready) or bool(self._ended) or bool(self._later)
 
     def interrupt(self) -> None:
         """Have :meth:`wait` return after this turn."""
@@ -208,7 +213,7 @@ class Poller:
         if self._ended or self._later:
             self._run_deferred(began)
         self._busy = False
-        if at < size or self._ended or self._later:
+        if self._has_work():
             self._run_soon()
         self._count_turn(began)
 

@@ -7,11 +7,12 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
 from exporter.relay.event_loop import RelayLoop
-from exporter.relay.poller import READ, Pollable, Poller
+from exporter.relay.poller import CLOCK_EVERY, MAX_TURN, READ, Pollable, Poller
 from tests.waiting import WAIT_LIMIT, until
 
 
@@ -74,6 +75,38 @@ async def test_relay_loop_with_busy_sockets_serves_timers_and_descriptors() -> N
             os.close(fd)
         ours.close()
         theirs.close()
+
+
+async def test_relay_loop_turn_that_leaves_targets_behind_lets_asyncio_look() -> None:
+    """A descriptor of asyncio's waits for one turn, not until each of many busy targets has been served."""
+    loop, served = the_loop(), []
+
+    class Slow(Busy):
+        def ready(self, events: int) -> None:
+            time.sleep(MAX_TURN)
+            served.append(self)
+
+    pairs = [socket.socketpair() for _ in range(8 * CLOCK_EVERY)]
+    for ours, theirs in pairs:
+        theirs.send(b"x")
+        loop.poller.register(ours.fileno(), Slow(), READ)
+    reader, writer = os.pipe()
+    before_reader: list[int] = []
+    loop.add_reader(reader, lambda: before_reader.append(len(served)))
+    try:
+        await until(lambda: served)
+        os.write(writer, b"x")
+        began = len(served)
+        await until(lambda: before_reader)
+        assert before_reader[0] - began <= 2 * CLOCK_EVERY
+    finally:
+        loop.remove_reader(reader)
+        for ours, theirs in pairs:
+            loop.poller.unregister(ours.fileno())
+            ours.close()
+            theirs.close()
+        os.close(reader)
+        os.close(writer)
 
 
 @pytest.mark.parametrize("add", ["call_soon", "call_later"])
