@@ -24,7 +24,7 @@ from benchmarks.stage import compile_programs
 _TREE = Path(__file__).parent.parent
 _KERNELS = _TREE / "build" / "kernel"
 _PEERS = "direct,relay,sidecar,default,interpreted,nginx,haproxy,envoy,aiohttp,websockets"
-_CASES = "pp64,pipe,b64k,b1m,churn,stream"
+_CASES = "pp64,pipe,b64k,b1m,churn,churn1000,stream"
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ CASES = {
     "b64k": "round trip, 64 KiB",
     "b1m": "round trip, 1 MiB",
     "churn": "new connection",
+    "churn1000": "one of 1,000 a second",
     "stream": "1,000 small frames",
 }
 CHARTED = ("pp64", "b64k", "churn")
