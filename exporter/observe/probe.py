@@ -131,7 +131,11 @@ async def _connect_tcp(host: str, port: int) -> bool | None:
     """Connect to each address in turn until one accepts."""
     loop = asyncio.get_running_loop()
     answers: list[bool | None] = []
-    for family, kind, protocol, _, target in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    try:  # an address waits for no thread
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, target in found:
         with socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol) as sock:
             try:
                 await loop.sock_connect(sock, target)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from exporter.address import Address
 from exporter.observe.probe import AppProbe
+from tests.waiting import WAIT_LIMIT
 
 
 def accepts(app: Address) -> bool | None:
@@ -62,6 +65,23 @@ def test_accepts_full_tcp_accept_queue_is_unknown(monkeypatch: pytest.MonkeyPatc
         finally:
             for filler in fillers:
                 filler.close()
+
+
+def test_accepts_address_needs_no_thread() -> None:
+    """Whatever keeps the event loop's threads busy, say name look-ups that hang, an address is probed at once."""
+
+    async def play() -> bool | None:
+        loop = asyncio.get_running_loop()
+        executor, held = ThreadPoolExecutor(1), threading.Event()
+        loop.set_default_executor(executor)
+        executor.submit(held.wait, WAIT_LIMIT)
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                return await AppProbe(Address("127.0.0.1", server.getsockname()[1])).accepts()
+        finally:
+            held.set()
+
+    assert asyncio.run(play()) is True
 
 
 def test_accepts_unix_socket(tmp_path: Path) -> None:
