@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import get_native_id
+from time import sleep, thread_time
 
 import structlog
 
@@ -30,6 +31,8 @@ from exporter.admin.web_config import BadWebConfig, WebConfig, fingerprint, load
 MAX_WAITING = 4
 #: Nice value of the thread that checks passwords, behind traffic and the observer.
 PASSWORD_NICE = 10
+#: The part of one core that wrong passwords may take: a pod whose processor time is limited needs it for traffic.
+WRONG_SHARE = 0.25
 #: Good logins that are remembered, as keyed hashes: a scraper logs in every few seconds.
 MAX_REMEMBERED = 64
 #: The hash that a password is compared with if there is no such user, so that both take as long.
@@ -85,13 +88,18 @@ def _give_way() -> None:
 
 
 def _check(password: bytes, hashed: bytes | None) -> bool:
+    """Return whether a password has this hash; after a wrong one rest, so that they take :data:`WRONG_SHARE`."""
     import bcrypt
 
+    began = thread_time()
     try:
         good = bcrypt.checkpw(password[:72], hashed or _NOBODY)  # bcrypt reads 72 bytes; this library refuses more
     except ValueError:
-        return False
-    return good and hashed is not None
+        good = False
+    if good and hashed is not None:
+        return True
+    sleep((thread_time() - began) * (1 / WRONG_SHARE - 1))
+    return False
 
 
 #: Seconds between checks whether the files have changed.
