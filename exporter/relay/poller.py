@@ -77,7 +77,6 @@ class Poller:
     """Waits for descriptors: in :meth:`wait`, or else in the event loop that is running when the first is registered.
 
     :ivar now: monotonic seconds when the targets of this turn were found ready.
-    :ivar found: the number of targets that were found ready with those of this turn.
     :ivar is_waited_in: an event loop calls :meth:`wait`; to be set before the first is registered.
     :ivar took_long: set by a target that has done much, so that the turn looks at the clock.
     :ivar turns: turns so far of up to :data:`SHORT_TURN` seconds.
@@ -87,7 +86,6 @@ class Poller:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.found = 0
         self.is_waited_in = False
         self.took_long = False
         self.turns = 0
@@ -107,6 +105,11 @@ class Poller:
         self._scheduled = False  # for the next iteration of the event loop
         self._interrupted = False
         self._turn_ended = 0.0
+
+    @property
+    def found(self) -> int:
+        """The number of targets that were found ready together with those of this turn."""
+        return len(self._ready)
 
     def register(self, fd: int, target: Pollable, events: int) -> None:
         """Call ``target`` for ``events`` on ``fd`` from now on. Raises OSError."""
@@ -188,7 +191,6 @@ class Poller:
         if at >= len(ready):
             ready, at = self._poll(timeout, BATCH) if targets else [], 0
             self._ready = ready
-            self.found = len(ready)
         began = self.now = self._clock()
         look_at = at + CLOCK_EVERY
         size = len(ready)
