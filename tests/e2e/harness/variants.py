@@ -171,8 +171,9 @@ TUNED: tuple[Variant, ...] = (
             (SIGTERM, SIGKILL), mute=True),
     Variant("Node ws, cluster", "ws", "JavaScript", ("node", "node_cluster.mjs", "{port}"), "node",
             (WORKER, SIGKILL, RELOAD), reload=signal.SIGUSR2),
-    Variant("node --watch", "ws", "JavaScript", ("node", "--watch", "node_ws.mjs", "{port}"), "node", (RELOAD,),
-            reload="node_ws.mjs"),
+    # On a fast machine it would listen again before the app's port is probed.
+    Variant("node --watch", "ws", "JavaScript", ("node", "--watch", "node_ws.mjs", "{port}", "--listen-after", "1"),
+            "node", (RELOAD,), reload="node_ws.mjs"),
     Variant("socket.io", "socket.io", "JavaScript", ("node", "socketio_node.mjs", "{port}", "--keepalive"), "node",
             (SIGTERM, SIGKILL, NO_PONG), path=ENGINE_IO),
     Variant("python-socketio", "python-socketio", "Python", (sys.executable, "socketio_aiohttp.py", "{port}",

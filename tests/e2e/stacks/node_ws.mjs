@@ -1,10 +1,13 @@
-// Node ws. PORT [--handle-errors] [--keepalive SECONDS] [--deflate takeover|no-takeover]
+// Node ws. PORT [--handle-errors] [--keepalive SECONDS] [--deflate takeover|no-takeover] [--listen-after SECONDS]
 // With --handle-errors the process outlives exceptions, and closes its clients on SIGTERM.
 import { WebSocketServer } from "ws";
 
 const [port, ...flags] = process.argv.slice(2);
 const forget = flags[flags.indexOf("--deflate") + 1] === "no-takeover";
 const deflate = { serverNoContextTakeover: forget, clientNoContextTakeover: forget, threshold: 0 };
+if (flags.includes("--listen-after")) {
+  await new Promise((resolve) => setTimeout(resolve, 1000 * Number(flags[flags.indexOf("--listen-after") + 1])));
+}
 const server = new WebSocketServer({
   host: "127.0.0.1",
   port: Number(port),
