@@ -21,7 +21,7 @@ settings.load_profile("steady")
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Run async tests on asyncio's event loop."""
+    """Run async tests on asyncio's event loop; what nobody waits for fails them."""
     return "asyncio"
 
 

@@ -30,9 +30,8 @@ def test_processes_of_a_supervisor_without_children_are_the_librarys() -> None:
     for name in ("process_virtual_memory_bytes", "process_start_time_seconds", "process_open_fds", "process_max_fds"):
         assert mine[name] == pytest.approx(library[name], rel=0.5, abs=1)
     assert 0 < mine["process_resident_memory_bytes"] < 2 * library["process_resident_memory_bytes"]  # shared pages once
-    assert (
-        mine["process_cpu_seconds_total"] > library["process_cpu_seconds"] - 0.001
-    )  # with ended children; sums of floats
+    rounding = 0.001  # of sums of floats
+    assert mine["process_cpu_seconds_total"] > library["process_cpu_seconds"] - rounding  # with ended children
 
 
 def test_a_descriptor_more_is_one_more() -> None:
